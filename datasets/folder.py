@@ -1,0 +1,93 @@
+"""Image files: list a folder in a stable order, draw a seeded sample, open one as RGB or say why not."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ttr.errors import ImageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
+
+
+def list_images(folder: Path, *, limit: int | None = None, seed: int = 42) -> list[Path]:
+    """Return the image files under ``folder``, sorted by path; with ``limit``, a seeded sample of them.
+
+    Raises:
+        ImageError: no such folder, or no image in it.
+    """
+    if not folder.is_dir():
+        raise ImageError(f"image folder {folder} does not exist; give a folder with {_kinds()} files")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not paths:
+        raise ImageError(f"no images found in {folder}; needed {_kinds()} files, in it or below it")
+    if limit is not None and limit < len(paths):
+        paths = sorted(random.Random(seed).sample(paths, limit))
+    return paths
+
+
+def open_image(path: Path) -> Image:
+    """Open an image file as RGB, whole and upright.
+
+    Greyscale of more than 8 bits is scaled from its own minimum and maximum to 0..255.
+
+    Raises:
+        ImageError: no such file, no image, truncated, or too large to be safe.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if not path.is_file():
+        raise ImageError(f"image {path} does not exist; check the path")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as opened:
+                opened.load()
+                upright = ImageOps.exif_transpose(opened)
+        return _to_rgb(upright)
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path} is not an image that can be read; needed {_kinds()}") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"{path} has too many pixels to open safely; scale it down first") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"{path} is damaged or truncated ({error}); replace it or leave it out") from error
+
+
+class OpenedImages:
+    """A sized iterable that opens one image at a time, so that a folder never stands in memory."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[Image]:
+        return map(open_image, self.paths)
+
+
+def _to_rgb(image: Image) -> Image:
+    if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
+        import numpy as np
+        from PIL import Image as pil
+
+        pixels = np.asarray(image, dtype=np.float64)
+        low, high = pixels.min(), pixels.max()
+        scaled = (pixels - low) * (255 / (high - low) if high > low else 0)
+        image = pil.fromarray(scaled.round().astype(np.uint8))
+    if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
+        from PIL import Image as pil
+
+        rgba = image.convert("RGBA")
+        image = pil.alpha_composite(pil.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
+    return image.convert("RGB")
+
+
+def _kinds() -> str:
+    return ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))

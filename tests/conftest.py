@@ -1,0 +1,116 @@
+"""Tiny random models of every family, and tiny images. Nothing is downloaded, nothing lies on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ttr.backbones.torchvision_operators import declare_missing_operators
+
+declare_missing_operators()
+
+import timm.layers  # noqa: E402
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP  # noqa: E402
+from open_clip.timm_model import TimmModel  # noqa: E402
+from timm.models.eva import Eva  # noqa: E402
+from timm.models.vision_transformer import VisionTransformer  # noqa: E402
+
+SIZE, PATCH, WIDTH, DEPTH, HEADS = 32, 8, 24, 3, 2
+
+
+def tiny_vit(**options: object) -> nn.Module:
+    sizes = {"img_size": SIZE, "patch_size": PATCH, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS}
+    return VisionTransformer(**{**sizes, "num_classes": 0, **options})
+
+
+def tiny_eva(**options: object) -> nn.Module:
+    sizes = {"img_size": SIZE, "patch_size": PATCH, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS}
+    return Eva(**{**sizes, "num_classes": 0, "use_rot_pos_emb": True, **options})
+
+
+def tiny_clip(**vision: object) -> nn.Module:
+    sizes = {"layers": DEPTH, "width": WIDTH, "head_width": WIDTH // HEADS, "patch_size": PATCH}
+    text = CLIPTextCfg(context_length=8, vocab_size=100, width=16, heads=2, layers=1)
+    return CLIP(16, CLIPVisionCfg(**{**sizes, "image_size": SIZE, **vision}), text)
+
+
+def tiny_clip_with_timm_tower() -> nn.Module:
+    tower = TimmModel("vit_tiny_patch16_224", 16, image_size=224, pool="token", proj="linear")
+    model = CustomTextCLIP.__new__(CustomTextCLIP)
+    nn.Module.__init__(model)
+    model.visual = tower
+    model.encode_image = tower.forward
+    return model
+
+
+DINOV3 = {
+    "num_reg_tokens": 4,
+    "use_abs_pos_emb": False,
+    "rope_type": "dinov3",
+    "no_embed_class": True,
+    "rope_rotate_half": True,
+    "init_values": 0.3,
+    "qkv_bias": False,
+}
+FAMILIES: dict[str, Callable[[], nn.Module]] = {
+    "timm-vit": tiny_vit,
+    "timm-clip": partial(tiny_vit, pre_norm=True),
+    "timm-reg4": partial(tiny_vit, reg_tokens=4, no_embed_class=True, init_values=0.5, qk_norm=True),
+    "timm-swiglu": partial(tiny_vit, mlp_layer=timm.layers.SwiGLUPacked, init_values=0.5),
+    "timm-dynamic": partial(tiny_vit, dynamic_img_size=True),
+    "eva-dinov3": partial(tiny_eva, **DINOV3),
+    "eva-02": partial(tiny_eva, swiglu_mlp=True, qkv_fused=False, scale_mlp=True),
+    "eva-bias": partial(tiny_eva, qkv_bias=True),
+    "open-clip": tiny_clip,
+    "open-clip-late-norm": partial(tiny_clip, final_ln_after_pool=True, pool_type="avg"),
+    "open-clip-tower": lambda: tiny_clip().visual,
+}
+
+
+def scramble(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Draw every parameter anew, large enough that attention, norms and layer scales all matter."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.ndim >= 2:
+                parameter.copy_(noise * parameter[0].numel() ** -0.5 * 1.5)
+            else:
+                parameter.add_(0.2 * noise)
+    return model.eval()
+
+
+@pytest.fixture(params=sorted(FAMILIES))
+def model(request: pytest.FixtureRequest) -> nn.Module:
+    return scramble(FAMILIES[request.param]())
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randn(5, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(autouse=True)
+def _global_generator_untouched() -> Iterator[None]:
+    """No part of ttr may draw from, or seed, the global generator behind the caller's back."""
+    before = torch.random.get_rng_state()
+    yield
+    torch.random.set_rng_state(before)
+
+
+@pytest.fixture(scope="session")
+def phantom():
+    import ttr
+
+    return ttr.load("phantom")
+
+
+@pytest.fixture(scope="session")
+def phantom_batch(phantom) -> Tensor:
+    from ttr.datasets.phantom import phantom_images
+
+    return torch.stack([phantom.preprocess(p.image) for p in phantom_images(8)])

@@ -1,0 +1,203 @@
+"""The edit itself, against plain Python, and the options of the wrap."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import statistics
+import threading
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ttr
+from tests.conftest import scramble, tiny_clip, tiny_eva, tiny_vit
+from ttr.capture import record
+from ttr.errors import ModelError, NeuronsError, OptionError
+from ttr.registers import MoveNeurons, signed_maximum
+from ttr.tokens import TokenLayout
+
+SOME = ttr.RegisterNeurons.from_pairs([(0, 3), (1, 5), (1, 9)])
+
+
+def reference(x, indices, layout, register_value, others, scope, scale):
+    """Jiang et al.'s Algorithm 2 and the predecessor's variants, one number at a time."""
+    out = x.tolist()
+    registers = range(layout.prefix, layout.prefix + layout.test_time)
+    patches = range(layout.prefix + layout.test_time, x.shape[1])
+    for b in range(x.shape[0]):
+        column = {i: [x[b, t, i].item() for t in range(x.shape[1])] for i in indices}
+        everything = [value for values in column.values() for value in values]
+        for i in indices:
+            source = column[i] if register_value == "neuron" else everything
+            peak = max(source, key=abs)
+            over_patches = [column[i][t] for t in patches]
+            mean = statistics.fmean(over_patches)
+            limit = mean + statistics.stdev(over_patches)
+            for t in range(x.shape[1]):
+                if t in registers:
+                    out[b][t][i] = scale[t - layout.prefix] * peak
+                elif scope == "patches" and t < layout.prefix:
+                    continue
+                elif others == "zero":
+                    out[b][t][i] = 0.0
+                elif others == "mean" or (others == "clip" and column[i][t] > limit):
+                    out[b][t][i] = mean
+    return torch.tensor(out)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 99),
+    registers=st.integers(0, 3),
+    trained=st.integers(0, 2),
+    register_value=st.sampled_from(["neuron", "layer"]),
+    others=st.sampled_from(["zero", "mean", "clip", "keep"]),
+    scope=st.sampled_from(["all", "patches"]),
+)
+def test_the_edit_equals_the_algorithm_number_by_number(
+    seed, registers, trained, register_value, others, scope
+):
+    layout = TokenLayout(1, trained, registers, (2, 3))
+    x = torch.randn(3, layout.length, 7, generator=torch.Generator().manual_seed(seed))
+    scale = tuple(0.5 + i for i in range(registers))
+    move = MoveNeurons(torch.tensor([4, 1]), layout, register_value, others, scope, scale)
+    untouched = x.clone()
+    expected = reference(x, [4, 1], layout, register_value, others, scope, scale)
+    torch.testing.assert_close(move(x), expected)
+    assert torch.equal(x, untouched), "an edit is a pure function"
+
+
+def test_signed_maximum_keeps_the_sign():
+    x = torch.tensor([[[1.0, -3.0], [-2.0, 2.0]]])
+    assert signed_maximum(x, 1).tolist() == [[[-2.0, -3.0]]]
+    assert signed_maximum(x, (1, 2)).tolist() == [[[-3.0]]]
+
+
+def test_gradients_pass_through_the_wrap(images):
+    model = scramble(tiny_vit())
+    with ttr.TestTimeRegisters(model, SOME):
+        model(images).sum().backward()
+    assert model.patch_embed.proj.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_other_types_stay_what_they_are(dtype, images):
+    backbone = ttr.adapt(scramble(tiny_vit()).to(dtype))
+    with ttr.TestTimeRegisters(backbone, SOME, num_registers=2, others="clip"):
+        assert backbone.embed(images).dtype == dtype
+        assert record(backbone, images).norms.dtype == torch.float32
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 20])
+def test_tokens_show_every_register_and_embed_keeps_its_shape(count, images):
+    backbone = ttr.adapt(scramble(tiny_clip()))
+    bare = backbone.tokens(images)
+    with ttr.TestTimeRegisters(backbone, SOME, num_registers=count):
+        tokens = backbone.tokens(images)
+        assert tokens.test_time.shape == (5, count, 24)
+        assert tokens.patches.shape == bare.patches.shape
+        assert backbone.embed(images).shape == (5, 16)
+    assert backbone.tokens(images).test_time.shape == (5, 0, 24)
+
+
+def test_install_stays_until_remove_and_serves_the_callers_own_calls(images):
+    model = scramble(tiny_vit())
+    bare = model(images)
+    wrap = ttr.TestTimeRegisters(model, SOME, num_registers=2).install()
+    assert wrap.installed
+    wrapped = model(images)
+    assert wrapped.shape == bare.shape
+    assert not torch.allclose(wrapped, bare)
+    with ttr.hooks.evaluation_mode(model), torch.no_grad():
+        assert torch.equal(model(images), wrapped)
+    wrap.remove()
+    wrap.remove()
+    assert not wrap.installed
+    assert torch.equal(model(images), bare)
+
+
+def test_state_dict_is_untouched_and_a_wrapped_model_can_be_copied(images):
+    model = scramble(tiny_eva())
+    keys = list(model.state_dict())
+    wrap = ttr.TestTimeRegisters(model, SOME).install()
+    assert list(model.state_dict()) == keys
+    wrapped = model(images)
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        torch.testing.assert_close(copied(images), wrapped)
+        with pytest.raises(ModelError, match="wrapped with test-time registers already"):
+            ttr.TestTimeRegisters(copied, SOME).install()
+    wrap.remove()
+
+
+def test_wrapping_twice_is_refused_by_name_and_the_first_wrap_still_stands(images):
+    model = scramble(tiny_vit())
+    with ttr.TestTimeRegisters(model, SOME) as first:
+        wrapped = model(images)
+        with pytest.raises(ModelError, match="wrapped with test-time registers already"):
+            first.install()
+        with pytest.raises(ModelError, match="already"), ttr.TestTimeRegisters(model, SOME, num_registers=0):
+            pass
+        assert torch.equal(model(images), wrapped)
+
+
+def test_a_compiled_model_is_refused_rather_than_left_inert():
+    model = scramble(tiny_vit())
+    model.compile()
+    with pytest.raises(ModelError, match="install the wrap first, then compile"):
+        ttr.TestTimeRegisters(model, SOME).install()
+    with pytest.raises(ModelError, match="unwrap DataParallel, torch.compile"):
+        ttr.TestTimeRegisters(torch.compile(scramble(tiny_vit())), SOME)
+
+
+def test_two_threads_agree_with_one(images):
+    backbone = ttr.adapt(scramble(tiny_eva(num_reg_tokens=2)))
+    with ttr.TestTimeRegisters(backbone, SOME, num_registers=2):
+        alone = backbone.model(images)
+        results: list[torch.Tensor] = []
+
+        def work() -> None:
+            results.extend(backbone.model(images) for _ in range(10))
+
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(results) == 20
+    assert all(torch.equal(result, alone) for result in results)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"num_registers": -1}, "num_registers=-1"),
+        ({"num_registers": 1.5}, "num_registers=1.5"),
+        ({"num_registers": True}, "num_registers=True"),
+        ({"register_value": "max"}, "register_value='max'; needed one of 'neuron', 'layer'"),
+        ({"others": "drop"}, "others='drop'"),
+        ({"scope": "cls"}, "scope='cls'"),
+        ({"num_registers": 2, "scale": [1.0]}, "scale has 1 values"),
+    ],
+)
+def test_options_outside_their_range_are_refused(options, complaint):
+    with pytest.raises(OptionError, match=complaint):
+        ttr.TestTimeRegisters(scramble(tiny_vit()), SOME, **options)
+
+
+@pytest.mark.parametrize("pair", [(3, 0), (0, 96)])
+def test_neurons_that_do_not_exist_are_refused(pair):
+    neurons = ttr.RegisterNeurons.from_pairs([(0, 0), pair])
+    with pytest.raises(NeuronsError, match=rf"neuron \({pair[0]}, {pair[1]}\) does not exist"):
+        ttr.TestTimeRegisters(scramble(tiny_vit()), neurons)
+
+
+def test_neurons_of_another_backbone_or_resolution_are_refused(phantom, phantom_batch):
+    neurons = ttr.detect(phantom, phantom_batch)
+    with pytest.raises(NeuronsError, match="found for backbone phantom, but phantom-clip"):
+        ttr.TestTimeRegisters(ttr.load("phantom-clip"), neurons)
+    with pytest.raises(NeuronsError, match="resolution 224x224, but phantom has 160x160"):
+        ttr.TestTimeRegisters(ttr.load("phantom", image_size=160), neurons)
+    ttr.TestTimeRegisters(ttr.load("phantom", image_size=160), ttr.RegisterNeurons.from_pairs(neurons.pairs))

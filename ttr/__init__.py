@@ -1,0 +1,64 @@
+"""Test-time registers for medical imaging.
+
+Large Vision Transformers park global information in a few high-norm patches. ttr finds the neurons that
+cause it, moves their activity onto tokens appended at test time, and shows what changed:
+
+    backbone = ttr.load("phantom")
+    neurons = ttr.detect(backbone, images)
+    with ttr.TestTimeRegisters(backbone, neurons):
+        features = backbone.embed(images)
+
+Importing ttr is light: torch, timm and the rest load when a name is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ttr.errors import TTRError
+from ttr.version import __version__
+
+if TYPE_CHECKING:
+    from ttr.backbones import Backbone, adapt, load
+    from ttr.comparison import compare
+    from ttr.detection import detect
+    from ttr.neurons import RegisterNeurons
+    from ttr.backbones import plant
+    from ttr.registers import TestTimeRegisters
+
+_HOME = {
+    "Backbone": "ttr.backbones",
+    "adapt": "ttr.backbones",
+    "load": "ttr.backbones",
+    "compare": "ttr.comparison",
+    "detect": "ttr.detection",
+    "RegisterNeurons": "ttr.neurons",
+    "plant": "ttr.backbones",
+    "TestTimeRegisters": "ttr.registers",
+}
+
+__all__ = [
+    "Backbone",
+    "RegisterNeurons",
+    "TTRError",
+    "TestTimeRegisters",
+    "__version__",
+    "adapt",
+    "compare",
+    "detect",
+    "load",
+    "plant",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ttr' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,39 @@
+"""Attention rows, recomputed from the queries and keys of a block.
+
+A fused attention kernel never shows its map. Rather than switch it off, which would change the model that
+is being looked at, the rows that matter (CLS and registers as queries) are computed again from what the
+attention module was given:
+
+    A = softmax(q k^T * d^-1/2),   q, k after the module's own norms and rotary embedding.
+
+Memory is O(heads x rows x N) a block, never N x N. The softmax runs in fp32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from ttr.backbones.base import Backbone
+
+
+def attention_rows(
+    backbone: Backbone, module: nn.Module, x: Tensor, kwargs: Mapping[str, Any], rows: slice
+) -> Tensor:
+    """Return attention of the query tokens ``rows`` over all tokens.
+
+    Args:
+        backbone: the family whose projection applies.
+        module: the block's attention module.
+        x: its input, [B, N, D], after the block's first norm.
+        kwargs: its keyword arguments (the rotary embedding).
+        rows: query tokens along the token axis.
+
+    Returns:
+        Float32 probabilities [B, heads, rows, N]; each row sums to 1.
+    """
+    q, k, scale = backbone.query_key(module, x, kwargs)
+    logits = (q[:, :, rows] * scale) @ k.transpose(-2, -1)
+    return logits.float().softmax(dim=-1)

@@ -1,0 +1,205 @@
+"""What ttr knows of a model: where its sites are, and how its attention projects.
+
+The differences between families are data, not code that copies a model: a frozen :class:`Backbone` holds
+the untouched model and the places where tokens enter, where they leave, and where MLP neurons and
+attention inputs pass. One locator file a family fills it in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ttr.errors import ModelError
+from ttr.hooks import Site, capture, evaluation_mode
+from ttr.tokens import TokenLayout, Tokens
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Origin = Literal["random", "pretrained", "file", "phantom", "planted", "in memory"]
+QueryKey = Callable[[nn.Module, Tensor, Mapping[str, Any]], tuple[Tensor, Tensor, float]]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where a backbone's weights came from; said with every result, never guessed."""
+
+    origin: Origin
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.origin} ({self.detail})" if self.detail else self.origin
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Where tensors pass in one model.
+
+    Attributes:
+        entry: tokens after the position embedding, before the pre-norm; registers are inserted here.
+        exit: tokens on their way to the final norm (or the pooling before it); they are dropped here.
+        blocks: output of each block, [B, N, D].
+        mlps: input of each block's MLP, [B, N, D].
+        neurons: input of each MLP's down-projection, [B, N, hidden]: the neuron activations.
+        attention: input of each block's attention, [B, N, D].
+        final_norm: the norm after the last block, applied per token.
+        rotary: attention modules whose ``num_prefix_tokens`` tells RoPE how many tokens to leave alone.
+    """
+
+    entry: Site
+    exit: Site
+    blocks: tuple[Site, ...]
+    mlps: tuple[Site, ...]
+    neurons: tuple[Site, ...]
+    attention: tuple[Site, ...]
+    final_norm: nn.Module
+    rotary: tuple[nn.Module, ...] = ()
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A deployed Vision Transformer and all that ttr needs to know of it. The model stays untouched.
+
+    Attributes:
+        model: the caller's own module (the whole CLIP model where that was given).
+        name: the name it can be loaded by, or a description for a model from memory.
+        layout: tokens at the native image size, without test-time registers.
+        image_size: native (height, width) in pixels.
+        patch_size: (height, width) of a patch in pixels.
+        num_layers: number of transformer blocks.
+        num_neurons: MLP hidden width, the same in every block.
+        num_heads: attention heads of a block.
+        sites: where tensors pass.
+        query_key: family's projection of an attention input to (q, k, scale), each [B, heads, N, d].
+        features: the model's own forward to a global feature, [B, 3, H, W] -> [B, D].
+        preprocess_image: PIL image -> float tensor [3, H, W], or None when unknown; use ``preprocess``.
+        weights: where the weights came from.
+        warning: a sentence every page about this backbone must carry (phantoms), or "".
+        planted: known (block, neuron) register neurons, strongest first (phantoms).
+        any_size: whether the model takes other image sizes than its native one.
+    """
+
+    model: nn.Module
+    name: str
+    layout: TokenLayout
+    image_size: tuple[int, int]
+    patch_size: tuple[int, int]
+    num_layers: int
+    num_neurons: int
+    num_heads: int
+    sites: Sites
+    query_key: QueryKey
+    features: Callable[[Tensor], Tensor]
+    preprocess_image: Callable[[Image], Tensor] | None
+    weights: Weights
+    warning: str = ""
+    planted: tuple[tuple[int, int], ...] = ()
+    any_size: bool = False
+
+    def preprocess(self, image: Image) -> Tensor:
+        """Turn a PIL image into the model's input, float [3, H, W].
+
+        Raises:
+            ModelError: the preprocessing of this in-memory model is unknown.
+        """
+        if self.preprocess_image is None:
+            raise ModelError(
+                f"{self.name} came without preprocessing; pass adapt(model, preprocess=...) "
+                "or give tensors instead of PIL images"
+            )
+        return self.preprocess_image(image.convert("RGB"))
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the model's parameters."""
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the model's parameters."""
+        return next(self.model.parameters()).dtype
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """SHA-256 of the state dict (names, shapes, types and bytes), the first 16 hex digits."""
+        digest = hashlib.sha256()
+        for key, value in sorted(self.model.state_dict().items()):
+            tensor = value.detach().cpu().contiguous()
+            digest.update(f"{key}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()[:16]
+
+    def layout_for(self, images: Tensor) -> TokenLayout:
+        """Return the bare layout for a batch [B, 3, H, W], whose grid follows its size."""
+        height, width = images.shape[-2:]
+        if (height, width) == self.image_size:
+            return self.layout
+        rows, columns = -(-height // self.patch_size[0]), -(-width // self.patch_size[1])
+        return replace(self.layout, grid=(rows, columns))
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Move a batch [B, 3, H, W] to the model's device and type.
+
+        Raises:
+            ModelError: not a batch of RGB images, or of another size than the model takes.
+        """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ModelError(
+                f"got images of shape {tuple(images.shape)}; needed [B, 3, H, W]; "
+                "stack single images with torch.stack"
+            )
+        if not self.any_size and tuple(images.shape[-2:]) != self.image_size:
+            given, needed = (f"{h}x{w}" for h, w in (images.shape[-2:], self.image_size))
+            raise ModelError(
+                f"got images of {given} px, but {self.name} takes {needed} px; "
+                "use its preprocess, or load it with image_size="
+            )
+        return images.to(self.device, self.dtype)
+
+    @torch.no_grad()
+    def embed(self, images: Tensor) -> Tensor:
+        """Return the global feature of each image, [B, 3, H, W] -> [B, D], without gradients.
+
+        The projected image embedding for CLIP (not normalised), else CLS after the final norm, or the
+        model's own pooled feature where it has no CLS. A wrap that is installed takes part.
+        """
+        with evaluation_mode(self.model):
+            return self.features(self.prepare(images))
+
+    @torch.no_grad()
+    def tokens(self, images: Tensor) -> Tokens:
+        """Return the tokens after the final norm, by name, without gradients.
+
+        ``cls`` [B, D] (None without CLS), ``registers`` [B, T, D], ``test_time`` [B, R, D] with R the
+        number of inserted registers (0 for the bare model), ``patches`` [B, P, D].
+        """
+        images = self.prepare(images)
+        kept: list[Tensor] = []
+
+        def keep(index: int, tensor: Tensor, kwargs: Mapping[str, Any]) -> None:
+            kept.append(tensor)
+
+        with evaluation_mode(self.model), capture(self.sites.blocks[-1:], keep):
+            self.features(images)
+        layout = self.layout_for(images).for_length(kept[0].shape[1])
+        return layout.split(self.sites.final_norm.forward(kept[0]))
+
+    def layer(self, index: int, argument: str = "layer") -> int:
+        """Resolve a block index; negative ones count from the last block.
+
+        Raises:
+            ModelError: there is no such block.
+        """
+        if not -self.num_layers <= index < self.num_layers:
+            raise ModelError(
+                f"{argument}={index}, but {self.name} has {self.num_layers} blocks; "
+                f"give {-self.num_layers}..{self.num_layers - 1}"
+            )
+        return index % self.num_layers

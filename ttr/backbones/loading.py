@@ -1,0 +1,197 @@
+"""Backbones by name: the phantoms, and every timm or open_clip architecture behind its prefix.
+
+Weights are random unless a file is given or pretrained ones are asked for; which of the three it was stands
+in ``Backbone.weights`` and in every result. Files are read without executing anything: safetensors, or a
+torch checkpoint through ``weights_only=True``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ttr.backbones import phantom
+from ttr.backbones.families import locate
+from ttr.backbones.base import Backbone, Weights
+from ttr.backbones.torchvision_operators import declare_missing_operators
+from ttr.errors import ModelError
+
+NAMES_HELP = (
+    f"{', '.join(phantom.NAMES)}, timm:ARCHITECTURE[.TAG] (timm:vit_large_patch14_dinov2), "
+    "open_clip:ARCHITECTURE[/TAG] (open_clip:ViT-B-16/laion2b_s34b_b88k)"
+)
+_WRAPPERS = ("state_dict", "model", "teacher")
+
+
+def load(
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    pretrained: bool = False,
+    image_size: int | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Backbone:
+    """Load a backbone by name, in evaluation mode.
+
+    Args:
+        name: ``phantom``, ``phantom-reg4``, ``phantom-clip``; ``timm:NAME``; ``open_clip:NAME[/TAG]``.
+        weights: a safetensors file or a torch checkpoint (read with ``weights_only``) of that architecture.
+        pretrained: fetch the library's published weights (needs the network or a cache).
+        image_size: side of the square input in pixels; None keeps the model's native size.
+        device: where the model goes.
+        dtype: floating-point type of the parameters.
+
+    Without ``weights`` and ``pretrained`` a timm or open_clip model has random weights (seed 0);
+    ``Backbone.weights`` says which it was.
+
+    Raises:
+        ModelError: an unknown name, a file of another architecture, or weights out of reach.
+    """
+    if weights is not None and pretrained:
+        raise ModelError("weights= and pretrained=True were both given; choose one source of weights")
+    if name in phantom.NAMES:
+        if weights is not None or pretrained:
+            raise ModelError(f"{name} builds its own weights from a seed; leave out weights and pretrained")
+        backbone = phantom.load(name, image_size=image_size)
+    else:
+        library, _, rest = name.partition(":")
+        if library not in ("timm", "open_clip") or not rest:
+            raise ModelError(f"backbone {name!r} is not known; needed one of: {NAMES_HELP}")
+        declare_missing_operators()
+        build = _timm if library == "timm" else _open_clip
+        model, origin = build(rest, pretrained=pretrained, image_size=image_size)
+        if weights is not None:
+            load_file(model, Path(weights), name)
+            origin = Weights("file", Path(weights).name)
+        backbone = locate(model, name=name, weights=origin, preprocess=None)
+    backbone.model.eval().to(device=device, dtype=dtype)
+    return backbone
+
+
+def load_file(model: nn.Module, path: Path, name: str) -> None:
+    """Load a checkpoint file into ``model``, every key and shape matching.
+
+    Raises:
+        ModelError: not a readable checkpoint, or made for another architecture.
+    """
+    state = _unwrap(read_state(path))
+    expected = model.state_dict()
+    missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    shapes = sorted(k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape)
+    if missing or unknown or shapes:
+        parts = [
+            f"{len(keys)} {what} (such as {keys[0]})"
+            for what, keys in (("missing", missing), ("unknown", unknown), ("of another shape", shapes))
+            if keys
+        ]
+        raise ModelError(
+            f"{path} does not hold weights of {name}: keys {', '.join(parts)}; "
+            "name the architecture that the file was saved from"
+        )
+    model.load_state_dict(dict(state))
+
+
+def read_state(path: Path) -> Mapping[str, Any]:
+    """Read a checkpoint without executing anything in it.
+
+    Raises:
+        ModelError: no such file, or neither safetensors nor a plain torch checkpoint.
+    """
+    if not path.is_file():
+        raise ModelError(f"weights file {path} does not exist; give a .safetensors, .pt or .pth file")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file as load_safetensors
+
+            return load_safetensors(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ModelError(
+            f"{path} is no checkpoint that can be read safely ({type(error).__name__}); "
+            "needed safetensors, or a torch file of tensors alone: re-save model.state_dict()"
+        ) from error
+
+
+def _unwrap(state: Mapping[str, Any]) -> Mapping[str, Tensor]:
+    for key in _WRAPPERS:
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ModelError("the checkpoint holds no state dict of tensors; re-save model.state_dict()")
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _timm(name: str, *, pretrained: bool, image_size: int | None) -> tuple[nn.Module, Weights]:
+    import timm
+
+    if name.split(".")[0] not in timm.list_models():
+        raise ModelError(f"timm has no architecture {name!r}{_nearest(name, timm.list_models())}")
+    size = {} if image_size is None else {"img_size": image_size}
+    try:
+        with _seeded():
+            model = timm.create_model(name, pretrained=pretrained, **size)
+    except Exception as error:
+        raise _refusal(f"timm:{name}", pretrained, error) from error
+    tag = (model.pretrained_cfg or {}).get("tag", "")
+    return model, Weights("pretrained", f"timm {tag}".strip()) if pretrained else Weights("random", "seed 0")
+
+
+def _open_clip(name: str, *, pretrained: bool, image_size: int | None) -> tuple[nn.Module, Weights]:
+    import open_clip
+
+    architecture, tag = (name, "") if name.startswith("hf-hub:") else _split_tag(name)
+    if not name.startswith("hf-hub:") and architecture not in open_clip.list_models():
+        nearest = _nearest(architecture, open_clip.list_models())
+        raise ModelError(f"open_clip has no architecture {architecture!r}{nearest}")
+    if pretrained and not tag and not name.startswith("hf-hub:"):
+        tags = open_clip.list_pretrained_tags_by_model(architecture)
+        raise ModelError(
+            f"open_clip:{architecture} was asked for pretrained weights without a tag; "
+            f"write open_clip:{architecture}/TAG with one of: {', '.join(tags) or 'none published'}"
+        )
+    try:
+        with _seeded():
+            model = open_clip.create_model(
+                architecture,
+                pretrained=(tag or None) if pretrained else None,
+                load_weights=pretrained,
+                force_image_size=image_size,
+            )
+    except Exception as error:
+        raise _refusal(f"open_clip:{name}", pretrained, error) from error
+    return model, Weights("pretrained", f"open_clip {tag}") if pretrained else Weights("random", "seed 0")
+
+
+def _split_tag(name: str) -> tuple[str, str]:
+    architecture, _, tag = name.partition("/")
+    return architecture, tag
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """Seed the constructors' global generator for random weights, and give it back as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name.split(".")[0], known, n=3, cutoff=0.5)
+    return f"; did you mean {', '.join(close)}?" if close else "; see its list of models"
+
+
+def _refusal(name: str, pretrained: bool, error: Exception) -> ModelError:
+    reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+    if pretrained:
+        return ModelError(
+            f"pretrained weights of {name} could not be fetched ({reason[:200]}); "
+            "connect to the hub once, or give a local file with weights="
+        )
+    return ModelError(f"{name} could not be built ({reason[:200]}); check the image size and the name")

@@ -1,0 +1,108 @@
+"""Locate the sites of an open_clip image tower, given the whole CLIP model or the tower alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ttr.backbones import timm_vit
+from ttr.backbones.base import Backbone, Sites, Weights
+from ttr.errors import ModelError
+from ttr.hooks import Site
+from ttr.tokens import TokenLayout
+
+
+def query_key(attention: nn.Module, x: Tensor, kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, float]:
+    """Project [B, N, D] to queries and keys [B, heads, N, d] as nn.MultiheadAttention does."""
+    batch, length, dim = x.shape
+    heads = attention.num_heads
+    bias = attention.in_proj_bias
+    qk = F.linear(x, attention.in_proj_weight[: 2 * dim], None if bias is None else bias[: 2 * dim])
+    q, k = qk.reshape(batch, length, 2, heads, dim // heads).permute(2, 0, 3, 1, 4).unbind(0)
+    return q, k, (dim // heads) ** -0.5
+
+
+def locate(model: nn.Module, *, name: str, weights: Weights, preprocess: Callable | None) -> Backbone:
+    """Build the Backbone of an open_clip model, of its ``visual`` tower, or of a tower that timm made.
+
+    Raises:
+        ModelError: the tower is no transformer, or its blocks are not open_clip's default ones.
+    """
+    tower = getattr(model, "visual", model)
+    preprocess = preprocess or _own_preprocess(tower)
+    if hasattr(tower, "trunk"):
+        trunk = timm_vit.locate(tower.trunk, name=name, weights=weights, preprocess=preprocess)
+        return replace(trunk, model=model, features=_features(tower))
+    if not hasattr(tower, "transformer"):
+        raise ModelError(
+            f"image tower {type(tower).__name__} of {name} is no Vision Transformer; "
+            "choose an open_clip ViT (list them with open_clip.list_models())"
+        )
+    blocks = list(tower.transformer.resblocks)
+    for block in blocks:
+        _check_block(block, tower)
+    return Backbone(
+        model=model,
+        name=name,
+        layout=TokenLayout(1, 0, 0, tuple(tower.grid_size)),
+        image_size=tuple(tower.image_size),
+        patch_size=tuple(tower.patch_size),
+        num_layers=len(blocks),
+        num_neurons=blocks[0].mlp.c_proj.in_features,
+        num_heads=blocks[0].attn.num_heads,
+        sites=Sites(
+            entry=Site(tower.ln_pre, "input"),
+            exit=_exit(tower),
+            blocks=tuple(Site(block, "output") for block in blocks),
+            mlps=tuple(Site(block.mlp, "input") for block in blocks),
+            neurons=tuple(Site(block.mlp.c_proj, "input") for block in blocks),
+            attention=tuple(Site(block.attn, "input") for block in blocks),
+            final_norm=tower.ln_post if tower.attn_pool is None else nn.Identity(),
+        ),
+        query_key=query_key,
+        features=_features(tower),
+        preprocess_image=preprocess,
+        weights=weights,
+    )
+
+
+def _features(tower: nn.Module) -> Callable[[Tensor], Tensor]:
+    def features(images: Tensor) -> Tensor:
+        output = tower(images)
+        return output[0] if isinstance(output, tuple) else output
+
+    return features
+
+
+def _exit(tower: nn.Module) -> Site:
+    """Return the first thing that the tokens meet behind the last block: what pools or normalises them."""
+    if tower.attn_pool is not None and tower.attn_pool_contrastive is None:
+        return Site(tower.attn_pool, "input")
+    if tower.attn_pool is None and tower.final_ln_after_pool:
+        return Site(tower.transformer, "output")
+    return Site(tower.ln_post, "input")
+
+
+def _check_block(block: nn.Module, tower: nn.Module) -> None:
+    if not isinstance(block.attn, nn.MultiheadAttention) or not hasattr(block.mlp, "c_proj"):
+        raise ModelError(
+            f"block {type(block).__name__} of this open_clip tower has custom attention; "
+            "needed the default ResidualAttentionBlock with nn.MultiheadAttention"
+        )
+    if not tower.transformer.batch_first:
+        raise ModelError(
+            "this open_clip tower runs sequence-first; build it with batch_first=True (the default)"
+        )
+
+
+def _own_preprocess(tower: nn.Module) -> Callable | None:
+    config = getattr(tower, "preprocess_cfg", None)
+    if not config:
+        return None
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    return image_transform_v2(PreprocessCfg(**config), is_train=False)

@@ -1,0 +1,130 @@
+"""Locate the sites of a timm VisionTransformer (DeiT, DINOv2, CLIP towers) or Eva (DINOv3, EVA-02)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ttr.backbones.base import Backbone, Sites, Weights
+from ttr.errors import ModelError
+from ttr.hooks import Site
+from ttr.tokens import TokenLayout
+
+
+def query_key(attention: nn.Module, x: Tensor, kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, float]:
+    """Project [B, N, D] to queries and keys [B, heads, N, d] as the module itself does, RoPE included."""
+    batch, length, _ = x.shape
+    heads = attention.num_heads
+    if getattr(attention, "qkv", None) is not None:
+        bias = getattr(attention, "q_bias", None)
+        if bias is None:
+            qkv = attention.qkv(x)
+        else:
+            bias = torch.cat((attention.q_bias, attention.k_bias, attention.v_bias))
+            qkv = F.linear(x, attention.qkv.weight, bias)
+        q, k, _ = qkv.reshape(batch, length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    else:
+        key_heads = getattr(attention, "num_kv_heads", heads)
+        q = attention.q_proj(x).reshape(batch, length, heads, -1).transpose(1, 2)
+        k = attention.k_proj(x).reshape(batch, length, key_heads, -1).transpose(1, 2)
+    q, k = attention.q_norm(q), attention.k_norm(k)
+    if kwargs.get("rope") is not None:
+        q, k = _rotate(attention, q, kwargs["rope"]), _rotate(attention, k, kwargs["rope"])
+    if k.shape[1] != heads:
+        k = k.repeat_interleave(heads // k.shape[1], dim=1)
+    return q, k, float(attention.scale)
+
+
+def _rotate(attention: nn.Module, x: Tensor, rope: Tensor) -> Tensor:
+    from timm.layers import apply_rot_embed_cat
+
+    skipped = attention.num_prefix_tokens
+    half = getattr(attention, "rotate_half", False)
+    turned = apply_rot_embed_cat(x[:, :, skipped:], rope, half=half)
+    return torch.cat([x[:, :, :skipped], turned], dim=2).to(x.dtype)
+
+
+def locate(model: nn.Module, *, name: str, weights: Weights, preprocess: Callable | None) -> Backbone:
+    """Build the Backbone of a timm VisionTransformer or Eva.
+
+    Raises:
+        ModelError: a block of it has no MLP down-projection or an attention that we cannot recompute.
+    """
+    blocks = list(model.blocks)
+    for block in blocks:
+        _check_block(block)
+    cls = int(model.cls_token is not None)
+    layout = TokenLayout(cls, model.num_prefix_tokens - cls, 0, _pair(model.patch_embed.grid_size))
+    attention = [block.attn for block in blocks]
+
+    def features(images: Tensor) -> Tensor:
+        tokens = model.forward_features(images)
+        return tokens[:, 0] if cls else model.forward_head(tokens, pre_logits=True)
+
+    return Backbone(
+        model=model,
+        name=name,
+        layout=layout,
+        image_size=_pair(model.patch_embed.img_size),
+        patch_size=_pair(model.patch_embed.patch_size),
+        num_layers=len(blocks),
+        num_neurons=blocks[0].mlp.fc2.in_features,
+        num_heads=attention[0].num_heads,
+        sites=Sites(
+            entry=Site(model.norm_pre, "input"),
+            exit=Site(model.norm, "input"),
+            blocks=tuple(Site(block, "output") for block in blocks),
+            mlps=tuple(Site(block.mlp, "input") for block in blocks),
+            neurons=tuple(Site(block.mlp.fc2, "input") for block in blocks),
+            attention=tuple(Site(module, "input") for module in attention),
+            final_norm=model.norm,
+            rotary=tuple(module for module in attention if hasattr(module, "num_prefix_tokens")),
+        ),
+        query_key=query_key,
+        features=features,
+        preprocess_image=preprocess or _own_preprocess(model),
+        weights=weights,
+        any_size=bool(getattr(model, "dynamic_img_size", False)),
+    )
+
+
+def describe(model: nn.Module) -> str:
+    """Return ``timm:NAME`` when timm made the model, else its class name."""
+    config = getattr(model, "pretrained_cfg", None) or {}
+    architecture = config.get("architecture")
+    return f"timm:{architecture}" if architecture else type(model).__name__
+
+
+def _check_block(block: nn.Module) -> None:
+    attention, mlp = getattr(block, "attn", None), getattr(block, "mlp", None)
+    if not isinstance(getattr(mlp, "fc2", None), nn.Linear):
+        raise ModelError(
+            f"block {type(block).__name__} has no MLP down-projection mlp.fc2; "
+            "needed a timm block with a separate MLP (Block, EvaBlock, ...)"
+        )
+    if type(attention).__name__ not in {"Attention", "AttentionRope", "EvaAttention"}:
+        raise ModelError(
+            f"attention {type(attention).__name__} is not known; "
+            "needed timm's Attention, AttentionRope or EvaAttention"
+        )
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+
+
+def _own_preprocess(model: nn.Module) -> Callable | None:
+    if not getattr(model, "pretrained_cfg", None):
+        return None
+    from ttr.backbones.torchvision_operators import declare_missing_operators
+
+    declare_missing_operators()
+    from timm.data import create_transform, resolve_model_data_config
+
+    config = resolve_model_data_config(model)
+    config["input_size"] = (3, *_pair(model.patch_embed.img_size))
+    return create_transform(**config, is_training=False)

@@ -1,0 +1,63 @@
+"""Images in, batches out: tensors, PIL images, or a mixture of any length, never more than a batch at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ttr.backbones.base import Backbone
+from ttr.errors import ImageError, OptionError
+
+
+def batches(backbone: Backbone, images: Any, batch_size: int) -> Iterator[Tensor]:
+    """Yield float batches [b, 3, H, W] with b <= ``batch_size``.
+
+    Args:
+        backbone: whose preprocessing PIL images go through.
+        images: a tensor [N, 3, H, W], or an iterable of PIL images or tensors [3, H, W].
+        batch_size: images a batch.
+
+    Raises:
+        OptionError: ``batch_size`` < 1.
+        ImageError: an item is neither an image nor a tensor [3, H, W], or sizes differ in a batch.
+    """
+    if batch_size < 1:
+        raise OptionError(f"batch_size={batch_size}; needed at least 1")
+    if isinstance(images, Tensor):
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ImageError(f"got a tensor of shape {tuple(images.shape)}; needed [N, 3, H, W]")
+        yield from images.split(batch_size)
+        return
+    pending: list[Tensor] = []
+    for item in images:
+        pending.append(_as_tensor(backbone, item))
+        if len(pending) == batch_size:
+            yield _stack(pending)
+            pending = []
+    if pending:
+        yield _stack(pending)
+
+
+def count(images: Iterable[Any] | Tensor) -> int | None:
+    """Return the number of images where it is known beforehand, else None."""
+    return len(images) if isinstance(images, Sized) else None
+
+
+def _as_tensor(backbone: Backbone, item: Any) -> Tensor:
+    if isinstance(item, Tensor):
+        if item.ndim != 3 or item.shape[0] != 3:
+            raise ImageError(f"got a tensor of shape {tuple(item.shape)}; needed [3, H, W] for each image")
+        return item
+    if not hasattr(item, "convert"):
+        raise ImageError(f"got {type(item).__name__}; needed a PIL image or a tensor [3, H, W]")
+    return backbone.preprocess(item)
+
+
+def _stack(tensors: list[Tensor]) -> Tensor:
+    sizes = {tuple(tensor.shape) for tensor in tensors}
+    if len(sizes) > 1:
+        raise ImageError(f"images of one batch differ in size ({sorted(sizes)}); resize them, or batch_size=1")
+    return torch.stack(tensors)

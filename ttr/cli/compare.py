@@ -1,0 +1,61 @@
+"""``ttr compare``: images before and after, as a page and as numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ttr.cli import options
+from ttr.cli.loading import load_backbone
+from ttr.cli.tables import show_comparison
+
+
+def compare(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
+    backbone: options.BackboneName,
+    neurons: Annotated[Path, typer.Option(metavar="FILE", help="Register neurons, made by ttr detect.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; an earlier result is replaced.")],
+    weights: options.WeightsFile = None,
+    pretrained: options.Pretrained = False,
+    image_size: options.ImageSize = None,
+    num_registers: Annotated[int, typer.Option(min=0, help="Test-time registers to append.")] = 1,
+    threshold: options.Threshold = None,
+    outlier_layer: options.OutlierLayer = None,
+    batch_size: options.BatchSize = 8,
+    device: options.Device = "cpu",
+    quiet: options.Quiet = False,
+) -> None:
+    """Compare images through the bare backbone and through the one with its registers moved.
+
+    Writes a folder with index.html (self-contained, opens offline), compare.json (one entry an image) and
+    manifest.json. Outliers count above the same norm before and after.
+
+    \b
+    Example:
+      ttr compare --backbone timm:vit_large_patch14_dinov2 --weights dinov2_l.safetensors \\
+          --image-size 224 --neurons neurons.json --out comparison/ chest-1.png chest-2.png
+    """
+    from ttr.apps.compare import write_comparison
+    from ttr.datasets.registry import OpenedImages, list_images
+    from ttr.neurons import RegisterNeurons
+
+    paths = [path for given in images for path in (list_images(given) if given.is_dir() else [given])]
+    found = RegisterNeurons.load(neurons)
+    model = load_backbone(backbone, weights, pretrained, image_size, device)
+    if found.provenance.weights_hash not in (None, model.weights_hash):
+        typer.echo(f"warning: {neurons} was found on other weights than these; detect again to be sure", err=True)
+    comparisons = write_comparison(
+        model,
+        found,
+        OpenedImages(paths),
+        [str(path) for path in paths],
+        out,
+        num_registers=num_registers,
+        threshold=None if threshold is None else options.parse_threshold(threshold),
+        outlier_layer=outlier_layer,
+        batch_size=batch_size,
+        progress=not quiet,
+    )
+    show_comparison(comparisons, out / "index.html")

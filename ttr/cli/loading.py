@@ -1,0 +1,36 @@
+"""Load a backbone for a command, and say which weights it has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from ttr.backbones.base import Backbone
+
+
+def load_backbone(
+    name: str, weights: Path | None, pretrained: bool, image_size: int | None, device: str
+) -> Backbone:
+    """Load the backbone and print one line on its weights to standard error.
+
+    Raises:
+        TTRError: as ``ttr.load`` does; OptionError for a device that this machine lacks.
+    """
+    import torch
+
+    from ttr.backbones import load
+    from ttr.errors import OptionError
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise OptionError(f"device {device!r} cannot be used on this machine; choose --device cpu") from error
+    backbone = load(name, weights=weights, pretrained=pretrained, image_size=image_size, device=device)
+    size = "x".join(map(str, backbone.image_size))
+    typer.echo(f"backbone {backbone.name}, {size} px, weights: {backbone.weights}", err=True)
+    if backbone.warning:
+        typer.echo(backbone.warning, err=True)
+    return backbone

@@ -1,0 +1,81 @@
+"""``ttr``: the commands, and what happens when one of them refuses.
+
+Commands live in a file each and import torch only when they run, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from ttr.cli.compare import compare
+from ttr.cli.demo import demo
+from ttr.cli.detect import detect
+from ttr.errors import TTRError
+from ttr.version import __version__
+
+HELP = """Test-time registers for medical imaging.
+
+Find the neurons that make a Vision Transformer park global information in a few image patches, move their
+activity onto tokens appended at test time, and look at what changed.
+
+\b
+  ttr demo                                   everything at once, on a phantom, offline
+  ttr detect --backbone NAME --images DIR --out neurons.json
+  ttr compare --backbone NAME --neurons neurons.json --out DIR IMAGE...
+
+\b
+Exit status: 0 done; 2 refused (one line says what was given, what was needed, and what to do next);
+1 an error that should be reported. --debug, anywhere on the line, shows the traceback.
+"""
+
+app = typer.Typer(
+    name="ttr", help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]}, rich_markup_mode=None,
+)
+app.command()(demo)
+app.command()(detect)
+app.command()(compare)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"ttr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Options that come before the command."""
+
+
+def main() -> None:
+    """Run the command line; exit with 0, 1 or 2."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    try:
+        app(args=[argument for argument in arguments if argument != "--debug"], standalone_mode=True)
+    except TTRError as error:
+        if debug:
+            raise
+        _fail(str(error), 2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        _fail(f"{type(error).__name__}: {error} (this should not happen; --debug shows where)", 1)
+
+
+def _fail(message: str, status: int) -> None:
+    typer.echo(f"ttr: {' '.join(message.split())}", err=True)
+    sys.exit(status)

@@ -1,0 +1,55 @@
+"""The small table at the end of a command, and the path to open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ttr.comparison import ImageComparison
+    from ttr.neurons import RegisterNeurons
+
+SHOWN = 10
+
+
+def show_neurons(neurons: RegisterNeurons, out: Path) -> None:
+    """Print the best kept neurons with their scores, the message, and the file."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if neurons.pairs:
+        table = Table("rank", "block", "neuron", "score", title="register neurons", title_justify="left")
+        scores = {(r.layer, r.neuron): r.score for r in neurons.ranking}
+        for rank, pair in enumerate(neurons.pairs[:SHOWN], start=1):
+            table.add_row(str(rank), str(pair[0]), str(pair[1]), f"{scores[pair]:.3f}")
+        console.print(table)
+        if len(neurons) > SHOWN:
+            console.print(f"... and {len(neurons) - SHOWN} more in the file")
+    console.print(neurons.message, highlight=False)
+    print_path(out)
+
+
+def show_comparison(comparisons: Sequence[ImageComparison], page: Path) -> None:
+    """Print the mean numbers before and after, and the page to open."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ttr.report import rows
+
+    title = f"mean over {len(comparisons)} images"
+    table = Table("measured", title=title, title_justify="left")
+    for column in ("before", "after", "after / before"):
+        table.add_column(column, justify="right")
+    for row in rows([c.before for c in comparisons], [c.after for c in comparisons]):
+        table.add_row(row.label, row.before, row.after, row.ratio)
+    Console().print(table)
+    print_path(page)
+
+
+def print_path(path: Path) -> None:
+    """Print a path on a line of its own, never wrapped, so that it can be copied."""
+    import typer
+
+    typer.echo(f"open: {path.resolve()}")

@@ -1,0 +1,29 @@
+"""The few ways in which ttr refuses, each a sentence for the person who asked.
+
+A message says what was given, what was needed, and what to do next. The command line prints it on one
+line and exits with status 2; a library caller catches :class:`TTRError` or one of its kinds.
+"""
+
+
+class TTRError(Exception):
+    """Base of every refusal that ttr makes on purpose."""
+
+
+class ModelError(TTRError):
+    """The model, its family or its weights are not what the task needs."""
+
+
+class NeuronsError(TTRError):
+    """A register-neuron set is malformed or does not belong to this backbone."""
+
+
+class ImageError(TTRError):
+    """An image or a folder of images cannot be used."""
+
+
+class OptionError(TTRError, ValueError):
+    """An argument has a value outside its range."""
+
+
+class OutputError(TTRError):
+    """The place to write to cannot be used."""

@@ -1,0 +1,77 @@
+"""Writing that is whole or absent: a file or folder appears under its name only when it is complete."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ttr.errors import OutputError
+
+MANIFEST = "manifest.json"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as JSON to ``path`` through a temporary file and an atomic rename."""
+    write_text(path, json.dumps(value, indent=None, separators=(", ", ": "), allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` through a temporary file beside it and an atomic rename.
+
+    Raises:
+        OutputError: the folder cannot be made or written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror}); choose another place") from error
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Yield a hidden folder to fill; on success it becomes ``target``, on an exception nothing remains.
+
+    An earlier result (a folder with our manifest, or an empty one) is replaced; anything else is not ours
+    to remove.
+
+    Raises:
+        OutputError: ``target`` exists and is no earlier result, or cannot be written.
+    """
+    if target.exists() and not (target.is_dir() and _replaceable(target)):
+        raise OutputError(
+            f"{target} exists and is not a result of ttr; choose another --out, or remove it yourself"
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.partial-"))
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written ({error.strerror}); choose another --out") from error
+    try:
+        yield partial
+        partial.chmod(0o755)
+        if target.exists():
+            shutil.rmtree(target)
+        partial.replace(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _replaceable(folder: Path) -> bool:
+    return (folder / MANIFEST).is_file() or not any(folder.iterdir())

@@ -1,0 +1,129 @@
+"""The one place that touches PyTorch hooks: look at a site, or edit what passes through it.
+
+Everything else in ttr is a pure function from tensor to tensor. A :class:`Site` says where in a model a
+tensor passes; :func:`capture` shows it to an observer; :func:`edit` replaces it by a function's result.
+Both live inside a ``with`` block and take their hooks off again after an exception too. :func:`attach` is
+the same edit without the block, for a wrap that stays.
+
+Hooks that are attached before ``torch.compile`` or ``torch.export`` are traced with the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+Observer = Callable[[int, Tensor, Mapping[str, Any]], None]
+Edit = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place where one tensor passes: the first input of a module, or its (first) output."""
+
+    module: nn.Module
+    at: Literal["input", "output"]
+
+
+@dataclass
+class EditInput:
+    """Forward pre-hook that replaces the first positional input by ``function(input)``."""
+
+    function: Edit
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (self.function(args[0]), *args[1:])
+
+
+@dataclass
+class EditOutput:
+    """Forward hook that replaces the output (or the first of a tuple) by ``function(output)``."""
+
+    function: Edit
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if isinstance(output, tuple):
+            return (self.function(output[0]), *output[1:])
+        return self.function(output)
+
+
+def attach(edits: Iterable[tuple[Site, Edit]]) -> list[RemovableHandle]:
+    """Attach each edit to its site and return the handles; the caller removes them."""
+    handles: list[RemovableHandle] = []
+    try:
+        for site, function in edits:
+            if site.at == "input":
+                handles.append(site.module.register_forward_pre_hook(EditInput(function)))
+            else:
+                handles.append(site.module.register_forward_hook(EditOutput(function)))
+    except BaseException:
+        detach(handles)
+        raise
+    return handles
+
+
+def detach(handles: Iterable[RemovableHandle]) -> None:
+    """Remove hooks; removing twice does no harm."""
+    for handle in handles:
+        handle.remove()
+
+
+def edits_at(site: Site) -> list[Edit]:
+    """Return the edits that stand at ``site`` now, so that a second wrap can be refused by name."""
+    hooks = site.module._forward_pre_hooks if site.at == "input" else site.module._forward_hooks
+    return [hook.function for hook in hooks.values() if isinstance(hook, EditInput | EditOutput)]
+
+
+@contextmanager
+def edit(edits: Iterable[tuple[Site, Edit]]) -> Iterator[None]:
+    """Apply pure functions to the tensors that pass the given sites, for the duration of the block."""
+    handles = attach(edits)
+    try:
+        yield
+    finally:
+        detach(handles)
+
+
+@contextmanager
+def capture(sites: Iterable[Site], observe: Observer) -> Iterator[None]:
+    """Call ``observe(index, tensor, keyword_arguments)`` whenever a tensor passes ``sites[index]``.
+
+    Observers see what the module really gets or gives: they run behind the edits that were there before.
+    """
+    handles: list[RemovableHandle] = []
+    try:
+        for index, site in enumerate(sites):
+            handles.append(_observe(site, index, observe))
+        yield
+    finally:
+        detach(handles)
+
+
+def _observe(site: Site, index: int, observe: Observer) -> RemovableHandle:
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        observe(index, args[0], kwargs)
+
+    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        observe(index, output[0] if isinstance(output, tuple) else output, {})
+
+    if site.at == "input":
+        return site.module.register_forward_pre_hook(before, with_kwargs=True)
+    return site.module.register_forward_hook(after)
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Run in evaluation mode (no dropout), then give every module its own training flag back."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

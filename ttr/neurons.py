@@ -1,0 +1,195 @@
+"""Register neurons as a value: which were kept, how all of them rank, and where the ranking came from.
+
+A set is specific to a model, a resolution and an image set, so it carries its provenance and is checked
+against the backbone before it is used. On disk it is JSON with a schema; nothing in it is ever executed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ttr.errors import NeuronsError, OptionError
+from ttr.files import write_json
+
+if TYPE_CHECKING:
+    from ttr.backbones.base import Backbone
+
+SCHEMA = "ttr.register-neurons/1"
+
+
+class RankedNeuron(NamedTuple):
+    """One MLP neuron and its score: mean |activation| at outlier patches (NaN when it was not measured)."""
+
+    layer: int
+    neuron: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a set of register neurons was measured; None where it is not known.
+
+    Attributes:
+        backbone: name of the backbone.
+        weights: origin of its weights.
+        weights_hash: first 16 hex digits of the SHA-256 of its state dict.
+        num_layers: its blocks.
+        num_neurons: MLP width of each block.
+        image_size: (height, width) in pixels.
+        images: images looked at.
+        images_with_outliers: those that had at least one outlier, which alone are scored.
+        threshold: the rule or norm for outliers.
+        outlier_layer: block at whose output outliers were read.
+        top_layer: last block from which neurons were kept.
+        sparsity: whether the sparsity filter was on.
+        include_cls: whether CLS could count as an outlier.
+        ttr_version: version that measured.
+    """
+
+    backbone: str | None = None
+    weights: str | None = None
+    weights_hash: str | None = None
+    num_layers: int | None = None
+    num_neurons: int | None = None
+    image_size: tuple[int, int] | None = None
+    images: int | None = None
+    images_with_outliers: int | None = None
+    threshold: float | str | None = None
+    outlier_layer: int | None = None
+    top_layer: int | None = None
+    sparsity: bool | None = None
+    include_cls: bool | None = None
+    ttr_version: str | None = None
+
+
+@dataclass(frozen=True)
+class RegisterNeurons:
+    """The register neurons of a model. Make one with ``ttr.detect``, ``load`` or ``from_pairs``.
+
+    Attributes:
+        kept: the kept (block, neuron) pairs, best first; ``pairs`` gives them as a list.
+        ranked: all neurons with their scores, best first; ``ranking`` gives them as a list.
+        provenance: where it was measured.
+        message: a sentence about the result, such as why it is empty.
+    """
+
+    kept: tuple[tuple[int, int], ...]
+    ranked: tuple[RankedNeuron, ...] = field(repr=False)
+    provenance: Provenance = Provenance()
+    message: str = ""
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """The kept neurons as [(block, neuron), ...], best first."""
+        return list(self.kept)
+
+    @property
+    def ranking(self) -> list[RankedNeuron]:
+        """All neurons as named tuples (layer, neuron, score), best first."""
+        return list(self.ranked)
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    @classmethod
+    def from_pairs(cls, pairs: Iterable[tuple[int, int]]) -> RegisterNeurons:
+        """Keep the given (block, neuron) pairs, in the given order, with no scores and no provenance.
+
+        Raises:
+            NeuronsError: a pair is not two non-negative integers, or stands there twice.
+        """
+        kept = tuple(_pair(pair) for pair in pairs)
+        if len(set(kept)) != len(kept):
+            twice = next(pair for pair in kept if kept.count(pair) > 1)
+            raise NeuronsError(f"neuron {twice} is listed twice; list each (block, neuron) once")
+        return cls(kept=kept, ranked=tuple(RankedNeuron(*pair, math.nan) for pair in kept))
+
+    def top(self, k: int, max_layer: int | None = None) -> RegisterNeurons:
+        """Keep the best ``k`` of the ranking with block <= ``max_layer`` (fewer if there are fewer).
+
+        Raises:
+            OptionError: ``k`` is negative.
+        """
+        if k < 0:
+            raise OptionError(f"k={k}; needed 0 or more neurons")
+        allowed = (r for r in self.ranked if max_layer is None or r.layer <= max_layer)
+        kept = tuple((r.layer, r.neuron) for r, _ in zip(allowed, range(k), strict=False))
+        top_layer = self.provenance.top_layer if max_layer is None else max_layer
+        return replace(self, kept=kept, provenance=replace(self.provenance, top_layer=top_layer), message="")
+
+    def by_layer(self) -> dict[int, list[int]]:
+        """Return {block: [neurons]}, blocks ascending, neurons in order of rank."""
+        grouped: dict[int, list[int]] = {}
+        for layer, neuron in self.kept:
+            grouped.setdefault(layer, []).append(neuron)
+        return dict(sorted(grouped.items()))
+
+    def check(self, backbone: Backbone) -> None:
+        """Raise NeuronsError unless this set belongs to ``backbone``: its shape, name and resolution."""
+        for layer, neuron in self.kept:
+            if layer >= backbone.num_layers or neuron >= backbone.num_neurons:
+                raise NeuronsError(
+                    f"neuron ({layer}, {neuron}) does not exist in {backbone.name}, which has "
+                    f"{backbone.num_layers} blocks of {backbone.num_neurons} neurons (counted from 0); "
+                    "use the backbone they were found on, or detect again"
+                )
+        source = self.provenance
+        for what, made_for, given in (
+            ("backbone", source.backbone, backbone.name),
+            ("resolution", source.image_size, backbone.image_size),
+            ("depth", source.num_layers, backbone.num_layers),
+            ("MLP width", source.num_neurons, backbone.num_neurons),
+        ):
+            if made_for is not None and made_for != given:
+                raise NeuronsError(
+                    f"these register neurons were found for {what} {_show(made_for)}, but {backbone.name} has "
+                    f"{_show(given)}; detect them again for this backbone, or drop their provenance with "
+                    "RegisterNeurons.from_pairs(neurons.pairs) to use them all the same"
+                )
+
+    def save(self, path: str | Path) -> None:
+        """Write the set as JSON, whole or not at all."""
+        from dataclasses import asdict
+
+        scores = [None if math.isnan(r.score) else float(f"{r.score:.7g}") for r in self.ranked]
+        write_json(
+            Path(path),
+            {
+                "schema": SCHEMA,
+                "pairs": self.kept,
+                "message": self.message,
+                "provenance": asdict(self.provenance),
+                "ranking": [
+                    [r.layer, r.neuron, score] for r, score in zip(self.ranked, scores, strict=True)
+                ],
+            },
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> RegisterNeurons:
+        """Read a set that ``save`` wrote.
+
+        Raises:
+            NeuronsError: no such file, not JSON, or not of this schema.
+        """
+        from ttr.neurons_file import read
+
+        return read(Path(path))
+
+
+def _pair(pair: Any) -> tuple[int, int]:
+    try:
+        layer, neuron = pair
+        if int(layer) == layer >= 0 and int(neuron) == neuron >= 0:
+            return int(layer), int(neuron)
+    except (TypeError, ValueError):
+        pass
+    raise NeuronsError(f"got {pair!r}; needed a pair (block, neuron) of integers counted from 0")
+
+
+def _show(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

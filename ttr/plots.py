@@ -1,0 +1,129 @@
+"""Pictures: maps over images on a stated scale, and the published figures. Colour-blind-safe throughout.
+
+Every map is drawn with the scale it is given, never with one of its own choosing: a before and an after share
+theirs, so that equal colours are equal numbers.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ttr.comparison import ImageComparison
+
+NORM_MAP = "viridis"
+ATTENTION_MAP = "inferno"
+BEFORE, AFTER = "#D55E00", "#0072B2"
+
+
+def colourise(values: np.ndarray, high: float, colour_map: str, size: tuple[int, int]) -> np.ndarray:
+    """Colour a patch map on the scale 0..``high``, each patch a square, as uint8 [H, W, 3].
+
+    Args:
+        values: [rows, columns].
+        high: value of the last colour; larger values take it too.
+        colour_map: a matplotlib name.
+        size: (height, width) in pixels.
+    """
+    import matplotlib
+    from PIL import Image
+
+    scaled = np.clip(values / high, 0, 1) if high > 0 else np.zeros_like(values)
+    colours = (255 * matplotlib.colormaps[colour_map](scaled)[..., :3]).round().astype(np.uint8)
+    return np.asarray(Image.fromarray(colours).resize(size[::-1], Image.Resampling.NEAREST))
+
+
+def overlay(pixels: np.ndarray, values: np.ndarray, high: float, opacity: float = 0.65) -> np.ndarray:
+    """Lay an attention map over the greyscale image, uint8 [H, W, 3]; the scale is 0..``high``."""
+    grey = pixels.astype(float) @ (0.299, 0.587, 0.114)
+    colours = colourise(values, high, ATTENTION_MAP, pixels.shape[:2]).astype(float)
+    return ((1 - opacity) * grey[..., None] + opacity * colours).round().astype(np.uint8)
+
+
+def colour_stops(colour_map: str, count: int = 9) -> str:
+    """Return the colours of a map from low to high as a CSS list, for a colour bar."""
+    import matplotlib
+    from matplotlib.colors import to_hex
+
+    return ", ".join(to_hex(colour) for colour in matplotlib.colormaps[colour_map](np.linspace(0, 1, count)))
+
+
+def png_uri(pixels: np.ndarray) -> str:
+    """Return an image as a data URI."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG", optimize=True)
+    return _uri(stream)
+
+
+def layer_curves(comparisons: Sequence[ImageComparison]) -> str:
+    """Draw the largest patch norm and the largest CLS attention by block, before and after, as a data URI.
+
+    Thick lines are means over the images, thin lines single images.
+    """
+    figure, axes = _figure(2)
+    for axis, name, label in (
+        (axes[0], "max_patch_norm", "largest patch norm"),
+        (axes[1], "max_patch_attention", "largest CLS attention to a patch"),
+    ):
+        for run, colour, marker in (("before", BEFORE, "o"), ("after", AFTER, "s")):
+            lines = np.array([getattr(getattr(c, run).curves, name) for c in comparisons])
+            blocks = np.arange(lines.shape[1])
+            axis.plot(blocks, lines.T, color=colour, linewidth=0.6, alpha=0.3)
+            axis.plot(blocks, lines.mean(axis=0), color=colour, marker=marker, linewidth=2, label=run)
+        axis.set(xlabel="block", ylabel=label, ylim=(0, None), xticks=_ticks(lines.shape[1]))
+        axis.legend(frameon=False)
+    return _finish(figure)
+
+
+def distributions(comparisons: Sequence[ImageComparison]) -> str:
+    """Draw norms and CLS attention of patches and registers at the last block, after, as a data URI."""
+    figure, axes = _figure(2)
+    for axis, patches, registers, label in (
+        (axes[0], "norms", "register_norms", "norm (L2)"),
+        (axes[1], "attention", "register_attention", "CLS attention"),
+    ):
+        groups = [
+            np.concatenate([getattr(c.after.maps, name).ravel() for c in comparisons])
+            for name in (patches, registers)
+        ]
+        shown = [group for group in groups if group.size]
+        names = [n for n, group in zip(("patches", "registers"), groups, strict=True) if group.size]
+        boxes = axis.boxplot(shown, widths=0.5, showfliers=True, flierprops={"markersize": 2}, patch_artist=True)
+        for box, colour in zip(boxes["boxes"], (AFTER, "#009E73"), strict=False):
+            box.set(facecolor=colour, alpha=0.5)
+        for place, group in enumerate(shown, start=1):
+            axis.annotate(f"median {np.median(group):.3g}", (place, np.median(group)), (28, 0),
+                          textcoords="offset points", va="center", fontsize=8)
+        axis.set_xticks(range(1, len(names) + 1), names)
+        axis.set(yscale="log", ylabel=label, xlim=(0.4, len(names) + 1))
+    return _finish(figure)
+
+
+def _figure(columns: int) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.6 * columns, 3.2), layout="constrained")
+    axes = figure.subplots(1, columns)
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _ticks(blocks: int) -> np.ndarray:
+    return np.arange(0, blocks, max(1, blocks // 8))
+
+
+def _finish(figure: Any) -> str:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=150, facecolor="white")
+    return _uri(stream)
+
+
+def _uri(stream: io.BytesIO) -> str:
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -1,0 +1,142 @@
+"""The page: one self-contained HTML file that opens from disk, offline, and asks nothing of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ttr import plots
+from ttr.comparison import ImageComparison, View
+from ttr.neurons import RegisterNeurons
+
+SHOWN = 24
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured quantity, before and after, ready to print.
+
+    Attributes:
+        label: what it is.
+        before: its value for the bare model, or a dash.
+        after: its value for the wrapped model, or a dash.
+        ratio: after / before, or a dash where one is missing or zero.
+    """
+
+    label: str
+    before: str
+    after: str
+    ratio: str
+
+
+QUANTITIES = (
+    ("max_patch_norm", "largest patch norm, last block", "{:.1f}"),
+    ("median_patch_norm", "median patch norm, last block", "{:.1f}"),
+    ("outlier_patches", "outlier patches", "{:.3g}"),
+    ("max_patch_attention", "largest CLS attention to a patch", "{:.4f}"),
+    ("register_attention", "CLS attention held by registers", "{:.3f}"),
+    ("register_norm", "largest register norm", "{:.1f}"),
+)
+
+
+def rows(before: Sequence[View], after: Sequence[View]) -> list[Row]:
+    """Return the table of measured quantities, each the mean over the given views."""
+    table = []
+    for name, label, pattern in QUANTITIES:
+        low, high = (_mean([getattr(view, name) for view in views]) for views in (before, after))
+        ratio = f"{high / low:.3f}" if low and high is not None else "–"
+        table.append(Row(label, _show(low, pattern), _show(high, pattern), ratio))
+    return table
+
+
+def render(
+    comparisons: Sequence[ImageComparison],
+    neurons: RegisterNeurons,
+    provenance: dict[str, Any],
+    *,
+    title: str,
+    truth: Sequence[tuple[int, int]] = (),
+    left_out: int = 0,
+) -> str:
+    """Return the page as HTML.
+
+    Args:
+        comparisons: the images to show, with pixels.
+        neurons: the register neurons that were moved.
+        provenance: as :func:`ttr.provenance.provenance` returns it.
+        title: heading of the page.
+        truth: the planted neurons, on a phantom.
+        left_out: images that are in the numbers' file but not on the page.
+    """
+    from jinja2 import Environment, PackageLoader
+
+    views = [view for c in comparisons for view in (c.before, c.after)]
+    norm_scale = max(float(view.maps.norms.max()) for view in views)
+    attention_scale = max(float(view.maps.attention.max()) for view in views)
+    environment = Environment(loader=PackageLoader("ttr"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template("report.html").render(
+        title=title,
+        provenance=provenance,
+        summary=rows([c.before for c in comparisons], [c.after for c in comparisons]),
+        cards=[_card(c, norm_scale, attention_scale) for c in comparisons],
+        norm_bar=_bar(plots.NORM_MAP, norm_scale, "{:.0f}"),
+        attention_bar=_bar(plots.ATTENTION_MAP, attention_scale, "{:.3f}"),
+        curves=plots.layer_curves(comparisons),
+        distributions=plots.distributions(comparisons),
+        neurons=neurons,
+        ranking=neurons.ranking[:20],
+        kept=set(neurons.pairs),
+        truth=set(truth),
+        images=len(comparisons),
+        left_out=left_out,
+    )
+
+
+def _card(comparison: ImageComparison, norm_scale: float, attention_scale: float) -> dict[str, Any]:
+    """Return the panels and numbers of one image."""
+    pixels = comparison.pixels
+    before, after = comparison.before.maps, comparison.after.maps
+    own = float(after.attention.max())
+    size = pixels.shape[:2]
+    panels = [
+        ("input", "what the model is given", pixels),
+        ("norms before", "patch norms, bare model",
+         plots.colourise(before.norms, norm_scale, plots.NORM_MAP, size)),
+        ("norms after", "patch norms, with test-time registers",
+         plots.colourise(after.norms, norm_scale, plots.NORM_MAP, size)),
+        ("attention before", "CLS attention, bare model",
+         plots.overlay(pixels, before.attention, attention_scale)),
+        ("attention after", "CLS attention, with test-time registers",
+         plots.overlay(pixels, after.attention, attention_scale)),
+        (f"attention after, own scale 0–{own:.4f}", "the same map on a scale of its own, to see its shape",
+         plots.overlay(pixels, after.attention, own)),
+    ]
+    return {
+        "name": comparison.image,
+        "panels": [
+            {"title": name, "alt": f"{comparison.image}: {text}", "uri": plots.png_uri(np.ascontiguousarray(image))}
+            for name, text, image in panels
+        ],
+        "rows": rows([comparison.before], [comparison.after]),
+        "threshold": comparison.outlier_threshold,
+        "layer": comparison.outlier_layer,
+    }
+
+
+def _bar(colour_map: str, high: float, pattern: str) -> dict[str, Any]:
+    return {
+        "stops": plots.colour_stops(colour_map),
+        "ticks": [pattern.format(share * high) for share in (0, 0.25, 0.5, 0.75, 1)],
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _show(value: float | None, pattern: str) -> str:
+    return "–" if value is None else pattern.format(value)
