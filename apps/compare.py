@@ -53,9 +53,7 @@ def write_comparison(
     Raises:
         TTRError: as ``compare`` does, or ``out`` cannot be written.
     """
-    made_with = provenance(
-        backbone, num_registers=num_registers, neurons=[list(pair) for pair in neurons.pairs], **settings
-    )
+    made_with = provenance(backbone, num_registers=num_registers, **settings)
     with whole_folder(out) as folder:
         found = compare(
             backbone, neurons, images, names=names, num_registers=num_registers, progress=progress, **settings
@@ -72,7 +70,8 @@ def write_comparison(
             left_out=max(0, len(comparisons) - SHOWN),
         )
         write_text(folder / "index.html", page)
-        write_json(folder / MANIFEST, {"files": [results, "index.html"], "provenance": made_with})
+        manifest = {"files": [results, "index.html"], "neurons": neurons.pairs, "provenance": made_with}
+        write_json(folder / MANIFEST, manifest)
     return comparisons
 
 

@@ -75,17 +75,17 @@ class OpenedImages:
 def _to_rgb(image: Image) -> Image:
     if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
         import numpy as np
-        from PIL import Image as pil
+        import PIL.Image
 
         pixels = np.asarray(image, dtype=np.float64)
         low, high = pixels.min(), pixels.max()
         scaled = (pixels - low) * (255 / (high - low) if high > low else 0)
-        image = pil.fromarray(scaled.round().astype(np.uint8))
+        image = PIL.Image.fromarray(scaled.round().astype(np.uint8))
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
-        from PIL import Image as pil
+        import PIL.Image
 
         rgba = image.convert("RGBA")
-        image = pil.alpha_composite(pil.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
+        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
     return image.convert("RGB")
 
 

@@ -24,7 +24,7 @@ def main() -> None:
     from pydicom.data import get_testdata_file
 
     _save(Image.fromarray(skimage.data.retina()), "fundus.png")
-    header = pydicom.dcmread(get_testdata_file("RG1_UNCR.dcm"))
+    header = pydicom.dcmread(str(get_testdata_file("RG1_UNCR.dcm")))
     pixels = header.pixel_array.astype(np.float64)
     low, high = np.percentile(pixels, [0.5, 99.5])
     scaled = np.clip((pixels - low) / (high - low), 0, 1)

@@ -4,9 +4,9 @@
 library's); it is imported as ``ttr.datasets``, and this module gathers what the rest of ttr uses of it.
 """
 
+from ttr.datasets.bundled import sample_paths
 from ttr.datasets.folder import OpenedImages, list_images, open_image
 from ttr.datasets.phantom import PhantomImage, phantom_image, phantom_images
-from ttr.datasets.samples import sample_paths
 
 __all__ = [
     "OpenedImages",

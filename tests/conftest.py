@@ -95,8 +95,8 @@ def images() -> Tensor:
 
 
 @pytest.fixture(autouse=True)
-def _global_generator_untouched() -> Iterator[None]:
-    """No part of ttr may draw from, or seed, the global generator behind the caller's back."""
+def _restore_global_generator() -> Iterator[None]:
+    """Tests that draw from the global generator leave it as they found it."""
     before = torch.random.get_rng_state()
     yield
     torch.random.set_rng_state(before)

@@ -146,7 +146,7 @@ def test_patches_reshape_to_the_grid_patch_zero_included(model):
             kept = []
             with (
                 ttr.TestTimeRegisters(backbone, neurons, num_registers=registers),
-                capture(backbone.sites.attention[:1], lambda i, x, kwargs: kept.append(x)),
+                capture(backbone.sites.attention[:1], lambda i, x, kwargs, kept=kept: kept.append(x)),
             ):
                 backbone.embed(grey)
                 backbone.embed(painted)

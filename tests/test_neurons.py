@@ -12,10 +12,13 @@ pairs = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5000)), unique=Tru
 
 
 def ranked() -> RegisterNeurons:
-    rows = tuple(RankedNeuron(layer, neuron, 10.0 - i) for i, (layer, neuron) in enumerate(
-        [(2, 7), (5, 1), (0, 3), (2, 1), (4, 4)]
-    ))
-    source = Provenance(backbone="phantom", num_layers=6, num_neurons=768, image_size=(224, 224), threshold="auto")
+    rows = tuple(
+        RankedNeuron(layer, neuron, 10.0 - i)
+        for i, (layer, neuron) in enumerate([(2, 7), (5, 1), (0, 3), (2, 1), (4, 4)])
+    )
+    source = Provenance(
+        backbone="phantom", num_layers=6, num_neurons=768, image_size=(224, 224), threshold="auto"
+    )
     return RegisterNeurons(((2, 7), (5, 1)), rows, source, "2 kept")
 
 

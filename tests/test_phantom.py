@@ -104,8 +104,12 @@ def test_zeroing_trained_registers_collapses_what_plausible_values_preserve():
             x = x.clone()
             own = x[:, registers]
             noise = torch.randn(own.shape, generator=generator)
-            new = {"zero": 0 * own, "mean": mean.expand_as(own), "noise": mean + sd * noise,
-                   "shuffle": own.roll(1, dims=0)}[kind]
+            new = {
+                "zero": 0 * own,
+                "mean": mean.expand_as(own),
+                "noise": mean + sd * noise,
+                "shuffle": own.roll(1, dims=0),
+            }[kind]
             x[:, registers] = new
             return x
 
@@ -164,6 +168,6 @@ def test_phantom_images_follow_from_seed_and_index_alone():
     assert [p.label for p in drawn] == [*CLASSES, *CLASSES]
     for p in drawn:
         pixels = np.asarray(p.image.convert("L"), dtype=float)
-        assert pixels[~p.mask].mean() < 20 < 60 < pixels[p.mask].mean()
+        assert pixels[~p.mask].mean() < 20 < 50 < pixels[p.mask].mean()
         assert p.mask[tuple(p.keypoints[0].round().astype(int)[::-1])]
         assert p.keypoints.shape == (5, 2)

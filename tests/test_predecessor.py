@@ -130,7 +130,7 @@ def test_mistake_3_cls_is_zeroed_too(images):
 
 
 def test_mistake_4_patches_keep_patch_zero_and_do_not_gain_the_register(images):
-    """With nothing moved and a register that nobody attends to, the patches are the bare model's, in order."""
+    """With nothing moved and attention silenced, the patches are the bare model's, in order."""
     model = scramble(tiny_vit(reg_tokens=4, no_embed_class=True))
     with torch.no_grad():
         for block in model.blocks:

@@ -20,11 +20,10 @@ from ttr.errors import TTRError
 from ttr.version import __version__
 
 if TYPE_CHECKING:
-    from ttr.backbones import Backbone, adapt, load
+    from ttr.backbones import Backbone, adapt, load, plant
     from ttr.comparison import compare
     from ttr.detection import detect
     from ttr.neurons import RegisterNeurons
-    from ttr.backbones import plant
     from ttr.registers import TestTimeRegisters
 
 _HOME = {

@@ -1,4 +1,4 @@
-"""Images in, batches out: tensors, PIL images, or a mixture of any length, never more than a batch at once."""
+"""Images in, batches out: tensors or PIL images, any number of them, never more than a batch at once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def batches(backbone: Backbone, images: Any, batch_size: int) -> Iterator[Tensor
     if isinstance(images, Tensor):
         if images.ndim != 4 or images.shape[1] != 3:
             raise ImageError(f"got a tensor of shape {tuple(images.shape)}; needed [N, 3, H, W]")
-        yield from images.split(batch_size)
+        yield from (part for part in images.split(batch_size) if len(part))
         return
     pending: list[Tensor] = []
     for item in images:
@@ -59,5 +59,7 @@ def _as_tensor(backbone: Backbone, item: Any) -> Tensor:
 def _stack(tensors: list[Tensor]) -> Tensor:
     sizes = {tuple(tensor.shape) for tensor in tensors}
     if len(sizes) > 1:
-        raise ImageError(f"images of one batch differ in size ({sorted(sizes)}); resize them, or batch_size=1")
+        raise ImageError(
+            f"images of one batch differ in size ({sorted(sizes)}); resize them, or batch_size=1"
+        )
     return torch.stack(tensors)

@@ -235,7 +235,8 @@ def _pixels(backbone: Backbone, batch: Tensor) -> np.ndarray:
 
         size = backbone.image_size[::-1]
         black, white = (
-            backbone.preprocess(Image.new("RGB", size, (grey,) * 3)).float().mean(dim=(1, 2)) for grey in (0, 255)
+            backbone.preprocess(Image.new("RGB", size, (grey,) * 3)).float().mean(dim=(1, 2))
+            for grey in (0, 255)
         )
         images = (images - black[:, None, None]) / (white - black)[:, None, None]
     else:

@@ -37,6 +37,7 @@ class EditInput:
     function: Edit
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the edited arguments."""
         return (self.function(args[0]), *args[1:])
 
 
@@ -47,6 +48,7 @@ class EditOutput:
     function: Edit
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """Return the edited output."""
         if isinstance(output, tuple):
             return (self.function(output[0]), *output[1:])
         return self.function(output)

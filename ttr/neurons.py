@@ -146,7 +146,8 @@ class RegisterNeurons:
         ):
             if made_for is not None and made_for != given:
                 raise NeuronsError(
-                    f"these register neurons were found for {what} {_show(made_for)}, but {backbone.name} has "
+                    f"these register neurons were found for {what} {_show(made_for)}, "
+                    f"but {backbone.name} has "
                     f"{_show(given)}; detect them again for this backbone, or drop their provenance with "
                     "RegisterNeurons.from_pairs(neurons.pairs) to use them all the same"
                 )
@@ -163,9 +164,7 @@ class RegisterNeurons:
                 "pairs": self.kept,
                 "message": self.message,
                 "provenance": asdict(self.provenance),
-                "ranking": [
-                    [r.layer, r.neuron, score] for r, score in zip(self.ranked, scores, strict=True)
-                ],
+                "ranking": [[r.layer, r.neuron, score] for r, score in zip(self.ranked, scores, strict=True)],
             },
         )
 

@@ -61,6 +61,10 @@ def outlier_threshold(patch_norms: Tensor, threshold: Threshold = "auto") -> Ten
 
 def check_threshold(threshold: Threshold) -> float:
     """Return a numeric threshold, or raise OptionError for what is neither a positive number nor a name."""
-    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 < threshold < float("inf"):
+    if (
+        isinstance(threshold, bool)
+        or not isinstance(threshold, int | float)
+        or not 0 < threshold < float("inf")
+    ):
         raise OptionError(f'threshold={threshold!r}; needed a positive norm, "auto" or "mean+3sd"')
     return float(threshold)

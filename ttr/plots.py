@@ -94,14 +94,22 @@ def distributions(comparisons: Sequence[ImageComparison]) -> str:
         ]
         shown = [group for group in groups if group.size]
         names = [n for n, group in zip(("patches", "registers"), groups, strict=True) if group.size]
-        boxes = axis.boxplot(shown, widths=0.5, showfliers=True, flierprops={"markersize": 2}, patch_artist=True)
+        boxes = axis.boxplot(shown, widths=0.5, flierprops={"markersize": 2}, patch_artist=True)
         for box, colour in zip(boxes["boxes"], (AFTER, "#009E73"), strict=False):
             box.set(facecolor=colour, alpha=0.5)
         for place, group in enumerate(shown, start=1):
-            axis.annotate(f"median {np.median(group):.3g}", (place, np.median(group)), (28, 0),
-                          textcoords="offset points", va="center", fontsize=8)
+            axis.annotate(
+                f"median {np.median(group):.3g}",
+                (place, np.median(group)),
+                (28, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+            )
         axis.set_xticks(range(1, len(names) + 1), names)
         axis.set(yscale="log", ylabel=label, xlim=(0.4, len(names) + 1))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("")
     return _finish(figure)
 
 

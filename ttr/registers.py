@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ttr.backbones.families import adapt
 from ttr.backbones.base import Backbone
+from ttr.backbones.families import adapt
 from ttr.errors import ModelError, OptionError
 from ttr.hooks import Edit, Site, attach, detach, edits_at
 from ttr.neurons import RegisterNeurons
@@ -50,6 +50,7 @@ class InsertRegisters:
     layout: TokenLayout
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Return [B, prefix+R+P, D]."""
         return self.layout.insert_test_time(x)
 
 
@@ -60,6 +61,7 @@ class DropRegisters:
     layout: TokenLayout
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Return [B, prefix+P, D]."""
         return self.layout.drop_test_time(x)
 
 
@@ -84,6 +86,7 @@ class MoveNeurons:
     scale: tuple[float, ...]
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Return a copy with the listed neurons edited, [B, N, hidden]."""
         indices = self.indices.to(x.device)
         return x.index_copy(2, indices, self.moved(x.index_select(2, indices)))
 
@@ -112,7 +115,7 @@ class MoveNeurons:
 
 
 class TestTimeRegisters:
-    """Wrap a backbone with test-time registers, for a ``with`` block or, by ``install()``, until ``remove()``.
+    """Wrap a backbone with test-time registers, for a ``with`` block or from ``install()`` to ``remove()``.
 
     Args:
         backbone_or_model: a Backbone, or a model that ``ttr.adapt`` knows.
@@ -154,8 +157,8 @@ class TestTimeRegisters:
         scope: Scope = "all",
         scale: float | Sequence[float] = 1.0,
     ) -> None:
-        is_backbone = isinstance(backbone_or_model, Backbone)
-        self.backbone = backbone_or_model if is_backbone else adapt(backbone_or_model)
+        given = backbone_or_model
+        self.backbone: Backbone = given if isinstance(given, Backbone) else adapt(given)
         if isinstance(num_registers, bool) or not isinstance(num_registers, int) or num_registers < 0:
             raise OptionError(f"num_registers={num_registers!r}; needed an integer >= 0")
         _check("register_value", register_value, RegisterValue)
@@ -163,7 +166,9 @@ class TestTimeRegisters:
         _check("scope", scope, Scope)
         scales = [scale] * num_registers if isinstance(scale, int | float) else list(scale)
         if len(scales) != num_registers:
-            raise OptionError(f"scale has {len(scales)} values; needed one number, or {num_registers} of them")
+            raise OptionError(
+                f"scale has {len(scales)} values; needed one number, or {num_registers} of them"
+            )
         neurons.check(self.backbone)
         self.neurons = neurons
         self.num_registers = num_registers
@@ -174,7 +179,7 @@ class TestTimeRegisters:
             "scale": tuple(float(value) for value in scales),
         }
         self._handles: list[RemovableHandle] = []
-        self._raised: list[tuple[nn.Module, int]] = []
+        self._raised: list[tuple[Any, int]] = []
 
     @property
     def installed(self) -> bool:

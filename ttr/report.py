@@ -76,7 +76,9 @@ def render(
     views = [view for c in comparisons for view in (c.before, c.after)]
     norm_scale = max(float(view.maps.norms.max()) for view in views)
     attention_scale = max(float(view.maps.attention.max()) for view in views)
-    environment = Environment(loader=PackageLoader("ttr"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("ttr"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
     return environment.get_template("report.html").render(
         title=title,
         provenance=provenance,
@@ -103,21 +105,40 @@ def _card(comparison: ImageComparison, norm_scale: float, attention_scale: float
     size = pixels.shape[:2]
     panels = [
         ("input", "what the model is given", pixels),
-        ("norms before", "patch norms, bare model",
-         plots.colourise(before.norms, norm_scale, plots.NORM_MAP, size)),
-        ("norms after", "patch norms, with test-time registers",
-         plots.colourise(after.norms, norm_scale, plots.NORM_MAP, size)),
-        ("attention before", "CLS attention, bare model",
-         plots.overlay(pixels, before.attention, attention_scale)),
-        ("attention after", "CLS attention, with test-time registers",
-         plots.overlay(pixels, after.attention, attention_scale)),
-        (f"attention after, own scale 0–{own:.4f}", "the same map on a scale of its own, to see its shape",
-         plots.overlay(pixels, after.attention, own)),
+        (
+            "norms before",
+            "patch norms, bare model",
+            plots.colourise(before.norms, norm_scale, plots.NORM_MAP, size),
+        ),
+        (
+            "norms after",
+            "patch norms, with test-time registers",
+            plots.colourise(after.norms, norm_scale, plots.NORM_MAP, size),
+        ),
+        (
+            "attention before",
+            "CLS attention, bare model",
+            plots.overlay(pixels, before.attention, attention_scale),
+        ),
+        (
+            "attention after",
+            "CLS attention, with test-time registers",
+            plots.overlay(pixels, after.attention, attention_scale),
+        ),
+        (
+            f"attention after, own scale 0–{own:.4f}",
+            "the same map on a scale of its own, to see its shape",
+            plots.overlay(pixels, after.attention, own),
+        ),
     ]
     return {
         "name": comparison.image,
         "panels": [
-            {"title": name, "alt": f"{comparison.image}: {text}", "uri": plots.png_uri(np.ascontiguousarray(image))}
+            {
+                "title": name,
+                "alt": f"{comparison.image}: {text}",
+                "uri": plots.png_uri(np.ascontiguousarray(image)),
+            }
             for name, text, image in panels
         ],
         "rows": rows([comparison.before], [comparison.after]),

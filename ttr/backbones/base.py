@@ -60,7 +60,7 @@ class Sites:
     neurons: tuple[Site, ...]
     attention: tuple[Site, ...]
     final_norm: nn.Module
-    rotary: tuple[nn.Module, ...] = ()
+    rotary: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from ttr.backbones import phantom
-from ttr.backbones.families import locate
 from ttr.backbones.base import Backbone, Weights
+from ttr.backbones.families import locate
 from ttr.backbones.torchvision_operators import declare_missing_operators
 from ttr.errors import ModelError
 
@@ -133,10 +133,10 @@ def _timm(name: str, *, pretrained: bool, image_size: int | None) -> tuple[nn.Mo
 
     if name.split(".")[0] not in timm.list_models():
         raise ModelError(f"timm has no architecture {name!r}{_nearest(name, timm.list_models())}")
-    size = {} if image_size is None else {"img_size": image_size}
+    size: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
     try:
         with _seeded():
-            model = timm.create_model(name, pretrained=pretrained, **size)
+            model: Any = timm.create_model(name, pretrained=pretrained, **size)
     except Exception as error:
         raise _refusal(f"timm:{name}", pretrained, error) from error
     tag = (model.pretrained_cfg or {}).get("tag", "")

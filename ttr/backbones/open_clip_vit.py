@@ -16,7 +16,7 @@ from ttr.hooks import Site
 from ttr.tokens import TokenLayout
 
 
-def query_key(attention: nn.Module, x: Tensor, kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, float]:
+def query_key(attention: Any, x: Tensor, kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, float]:
     """Project [B, N, D] to queries and keys [B, heads, N, d] as nn.MultiheadAttention does."""
     batch, length, dim = x.shape
     heads = attention.num_heads
@@ -26,7 +26,7 @@ def query_key(attention: nn.Module, x: Tensor, kwargs: Mapping[str, Any]) -> tup
     return q, k, (dim // heads) ** -0.5
 
 
-def locate(model: nn.Module, *, name: str, weights: Weights, preprocess: Callable | None) -> Backbone:
+def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | None) -> Backbone:
     """Build the Backbone of an open_clip model, of its ``visual`` tower, or of a tower that timm made.
 
     Raises:
@@ -70,7 +70,7 @@ def locate(model: nn.Module, *, name: str, weights: Weights, preprocess: Callabl
     )
 
 
-def _features(tower: nn.Module) -> Callable[[Tensor], Tensor]:
+def _features(tower: Any) -> Callable[[Tensor], Tensor]:
     def features(images: Tensor) -> Tensor:
         output = tower(images)
         return output[0] if isinstance(output, tuple) else output
@@ -78,7 +78,7 @@ def _features(tower: nn.Module) -> Callable[[Tensor], Tensor]:
     return features
 
 
-def _exit(tower: nn.Module) -> Site:
+def _exit(tower: Any) -> Site:
     """Return the first thing that the tokens meet behind the last block: what pools or normalises them."""
     if tower.attn_pool is not None and tower.attn_pool_contrastive is None:
         return Site(tower.attn_pool, "input")
@@ -87,7 +87,7 @@ def _exit(tower: nn.Module) -> Site:
     return Site(tower.ln_post, "input")
 
 
-def _check_block(block: nn.Module, tower: nn.Module) -> None:
+def _check_block(block: Any, tower: Any) -> None:
     if not isinstance(block.attn, nn.MultiheadAttention) or not hasattr(block.mlp, "c_proj"):
         raise ModelError(
             f"block {type(block).__name__} of this open_clip tower has custom attention; "
@@ -99,7 +99,7 @@ def _check_block(block: nn.Module, tower: nn.Module) -> None:
         )
 
 
-def _own_preprocess(tower: nn.Module) -> Callable | None:
+def _own_preprocess(tower: Any) -> Callable | None:
     config = getattr(tower, "preprocess_cfg", None)
     if not config:
         return None

@@ -46,7 +46,7 @@ class Recipe:
 
 
 RECIPES = {
-    "phantom": Recipe(7, 0.7, 2, "patches", 12.0),
+    "phantom": Recipe(7, 0.8, 2, "patches", 12.0),
     "phantom-reg4": Recipe(7, 1.0, 1, "registers", 6.0),
     "phantom-clip": Recipe(3, 1.0, 2, "patches", 12.0),
 }
@@ -61,7 +61,9 @@ def load(name: str, *, image_size: int | None = None) -> Backbone:
     """
     size = SIZE if image_size is None else image_size
     if size < 4 * PATCH or size % PATCH:
-        raise ModelError(f"image_size={size}; the phantoms need a multiple of {PATCH} px, at least {4 * PATCH}")
+        raise ModelError(
+            f"image_size={size}; the phantoms need a multiple of {PATCH} px, at least {4 * PATCH}"
+        )
     declare_missing_operators()
     with torch.random.fork_rng(devices=[]):
         model = _clip(size) if name == "phantom-clip" else _vit(size, registers=4 * (name == "phantom-reg4"))
@@ -81,10 +83,12 @@ def preprocess(size: int) -> Callable[[Image], Tensor]:
 
     def apply(image: Image) -> Tensor:
         import numpy as np
-        from PIL import Image as pil
+        import PIL.Image
 
         scale = size / min(image.size)
-        resized = image.resize([max(size, round(scale * side)) for side in image.size], pil.Resampling.BICUBIC)
+        resized = image.resize(
+            [max(size, round(scale * side)) for side in image.size], PIL.Image.Resampling.BICUBIC
+        )
         left, top = (resized.width - size) // 2, (resized.height - size) // 2
         pixels = np.asarray(resized.crop((left, top, left + size, top + size)), dtype=np.float32)
         return torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1).contiguous()
@@ -121,7 +125,9 @@ def _clip(size: int) -> nn.Module:
 def _draw_weights(model: nn.Module, recipe: Recipe) -> None:
     """Draw every parameter from one generator: matrices N(0, 1/fan-in), tokens N(0, 0.3^2), norms 1 and 0."""
     generator = torch.Generator().manual_seed(recipe.seed)
-    norms = {id(p) for m in model.modules() if isinstance(m, nn.LayerNorm) for p in m.parameters(recurse=False)}
+    norms = {
+        id(p) for m in model.modules() if isinstance(m, nn.LayerNorm) for p in m.parameters(recurse=False)
+    }
     for name, parameter in sorted(model.named_parameters()):
         if id(parameter) in norms:
             parameter.fill_(float(name.endswith("weight")))

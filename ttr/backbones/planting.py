@@ -1,14 +1,14 @@
 """Plant register neurons in a random model, so that everything ttr claims has a known answer.
 
-Medical physics calibrates a scanner on a phantom, an object whose truth is known. Planting makes one of any
-random Vision Transformer. Three dimensions of the residual stream are reserved, read and written by nothing
-else: *darkness* (the patch embedding writes minus the mean intensity), *site* (the position embedding marks a
-few border patches, or the trained registers), and the *massive* direction U. Then
+Medical physics calibrates a scanner on a phantom, an object whose truth is known. Planting makes one of
+any random Vision Transformer. Three dimensions of the residual stream are reserved, read and written by
+nothing else: *darkness* (the patch embedding writes minus the mean intensity), *site* (the position embedding
+marks a few border patches, or the trained registers), and the *massive* direction U. Then
 
   1. planted neurons of one block fire where a dark patch stands on a site, each with a gain of its own, and
      write U: these patches become outliers, many times the ordinary norm;
   2. every later block gets a key along U and a query bias along the same channel of each head: an attention
-     sink, of strength  c = log(mass / (1 - mass) * N / sinks),  so that the sinks together hold about ``mass``
+     sink of logit  c = log(mass / (1 - mass) * N / sinks),  so that the sinks together hold about ``mass``
      of the attention of every query.
 
 Moving the planted neurons to one test-time register therefore moves the outliers and the sink with it; zeroing
@@ -130,9 +130,7 @@ def _reserve(stream: StreamWeights, reserved: Reserved) -> None:
             scale[dims] = 1
 
 
-def _mark(
-    backbone: Backbone, stream: StreamWeights, reserved: Reserved, black: Tensor, carrier: str
-) -> None:
+def _mark(backbone: Backbone, stream: StreamWeights, reserved: Reserved, black: Tensor, carrier: str) -> None:
     """Write darkness and site, each ``STANDING`` times the ordinary size of a coordinate on a black image."""
     tokens = _see(backbone, backbone.sites.entry, black)
     patches = backbone.layout.select(tokens, "patches")
@@ -157,7 +155,7 @@ def _plant_neurons(
     carrier: str,
     strength: float,
 ) -> None:
-    """Let neuron i read  g_i (dark + site - 1.6) / 0.4,  both 1 on a black site: it fires there with g_i alone."""
+    """Let neuron i read  g_i (dark + site - 1.6) / 0.4;  both are 1 on a black site, and it fires there."""
     block = stream.blocks[layer]
     seen = _see(backbone, Site(block.norm_mlp, "output"), black)
     if carrier == "registers":

@@ -17,7 +17,7 @@ from ttr.errors import ModelError
 
 @dataclass(frozen=True)
 class BlockWeights:
-    """Parameters of one block: ``qkv`` [3 D, D] and its bias, the output projection, the MLP, layer scales."""
+    """Parameters of one block: ``qkv`` [3 D, D] with bias, output projection, MLP, layer scales."""
 
     qkv_weight: Tensor
     qkv_bias: Tensor
@@ -50,7 +50,8 @@ def stream_weights(backbone: Backbone) -> StreamWeights:
     tower: Any = getattr(backbone.model, "visual", backbone.model)
     if type(tower).__name__ != "VisionTransformer":
         raise ModelError(
-            f"cannot plant in {type(tower).__name__}; needed a timm VisionTransformer or an open_clip ViT tower"
+            f"cannot plant in {type(tower).__name__}; "
+            "needed a timm VisionTransformer or an open_clip ViT tower"
         )
     if hasattr(tower, "resblocks") or hasattr(tower, "transformer"):
         return StreamWeights(

@@ -15,7 +15,7 @@ from ttr.hooks import Site
 from ttr.tokens import TokenLayout
 
 
-def query_key(attention: nn.Module, x: Tensor, kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, float]:
+def query_key(attention: Any, x: Tensor, kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, float]:
     """Project [B, N, D] to queries and keys [B, heads, N, d] as the module itself does, RoPE included."""
     batch, length, _ = x.shape
     heads = attention.num_heads
@@ -39,7 +39,7 @@ def query_key(attention: nn.Module, x: Tensor, kwargs: Mapping[str, Any]) -> tup
     return q, k, float(attention.scale)
 
 
-def _rotate(attention: nn.Module, x: Tensor, rope: Tensor) -> Tensor:
+def _rotate(attention: Any, x: Tensor, rope: Tensor) -> Tensor:
     from timm.layers import apply_rot_embed_cat
 
     skipped = attention.num_prefix_tokens
@@ -48,7 +48,7 @@ def _rotate(attention: nn.Module, x: Tensor, rope: Tensor) -> Tensor:
     return torch.cat([x[:, :, :skipped], turned], dim=2).to(x.dtype)
 
 
-def locate(model: nn.Module, *, name: str, weights: Weights, preprocess: Callable | None) -> Backbone:
+def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | None) -> Backbone:
     """Build the Backbone of a timm VisionTransformer or Eva.
 
     Raises:
@@ -92,14 +92,14 @@ def locate(model: nn.Module, *, name: str, weights: Weights, preprocess: Callabl
     )
 
 
-def describe(model: nn.Module) -> str:
+def describe(model: Any) -> str:
     """Return ``timm:NAME`` when timm made the model, else its class name."""
     config = getattr(model, "pretrained_cfg", None) or {}
     architecture = config.get("architecture")
     return f"timm:{architecture}" if architecture else type(model).__name__
 
 
-def _check_block(block: nn.Module) -> None:
+def _check_block(block: Any) -> None:
     attention, mlp = getattr(block, "attn", None), getattr(block, "mlp", None)
     if not isinstance(getattr(mlp, "fc2", None), nn.Linear):
         raise ModelError(
@@ -117,7 +117,7 @@ def _pair(value: Any) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
 
 
-def _own_preprocess(model: nn.Module) -> Callable | None:
+def _own_preprocess(model: Any) -> Callable | None:
     if not getattr(model, "pretrained_cfg", None):
         return None
     from ttr.backbones.torchvision_operators import declare_missing_operators

@@ -13,7 +13,9 @@ from ttr.cli.tables import show_comparison
 
 
 def compare(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")
+    ],
     backbone: options.BackboneName,
     neurons: Annotated[Path, typer.Option(metavar="FILE", help="Register neurons, made by ttr detect.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; an earlier result is replaced.")],
@@ -45,7 +47,9 @@ def compare(
     found = RegisterNeurons.load(neurons)
     model = load_backbone(backbone, weights, pretrained, image_size, device)
     if found.provenance.weights_hash not in (None, model.weights_hash):
-        typer.echo(f"warning: {neurons} was found on other weights than these; detect again to be sure", err=True)
+        typer.echo(
+            f"warning: {neurons} was found on other weights than these; detect again to be sure", err=True
+        )
     comparisons = write_comparison(
         model,
         found,

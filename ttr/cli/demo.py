@@ -20,9 +20,10 @@ def demo(
 ) -> None:
     """Show everything at once: build a phantom, find its register neurons, move them, write the page.
 
-    The phantom is a small Vision Transformer with random weights and planted register neurons, so the right
-    answer is known. It runs on phantom images, a real fundus photograph and a real chest radiograph. A phantom
-    proves the instrument, not the biology. Needs no network; writes index.html, results.json, manifest.json.
+    The phantom is a small Vision Transformer with random weights and planted register neurons, so the
+    right answer is known. It runs on phantom images, a real fundus photograph and a real chest radiograph.
+    A phantom proves the instrument, not the biology. Needs no network; writes index.html, results.json and
+    manifest.json.
 
     \b
     Example:
@@ -33,8 +34,8 @@ def demo(
 
     typer.echo(WARNING, err=True)
     result = run_demo(out, phantoms=phantoms, progress=not quiet)
-    show_comparison(result.comparisons, out / "index.html")
     typer.echo(
         f"detection: recall {result.recall:.2f}, precision {result.precision:.2f} of "
         f"{len(result.neurons)} neurons against the planted truth; {result.seconds:.1f} s in all"
     )
+    show_comparison(result.comparisons, out / "index.html")

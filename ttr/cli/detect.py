@@ -29,7 +29,9 @@ def detect(
     ] = None,
     sparsity: Annotated[bool, typer.Option(help="Only neurons quiet on half of the tokens.")] = True,
     include_cls: Annotated[bool, typer.Option(help="Let CLS count as an outlier.")] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Look at a random sample of so many images.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Look at a random sample of so many images.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of that sample.")] = 42,
     batch_size: options.BatchSize = 16,
     device: options.Device = "cpu",

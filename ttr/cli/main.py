@@ -33,8 +33,13 @@ Exit status: 0 done; 2 refused (one line says what was given, what was needed, a
 """
 
 app = typer.Typer(
-    name="ttr", help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]}, rich_markup_mode=None,
+    name="ttr",
+    help=HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
 )
 app.command()(demo)
 app.command()(detect)

@@ -17,13 +17,16 @@ BackboneName = Annotated[
 ]
 WeightsFile = Annotated[
     Path | None,
-    typer.Option("--weights", metavar="FILE", help="Weights of that architecture: .safetensors, .pt or .pth."),
+    typer.Option(
+        "--weights", metavar="FILE", help="Weights of that architecture: .safetensors, .pt or .pth."
+    ),
 ]
 Pretrained = Annotated[
     bool, typer.Option("--pretrained", help="Use the library's published weights (fetched or cached).")
 ]
 ImageSize = Annotated[
-    int | None, typer.Option("--image-size", metavar="PX", help="Side of the input; default: the model's own.")
+    int | None,
+    typer.Option("--image-size", metavar="PX", help="Side of the input; default: the model's own."),
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images a pass.")]

@@ -1,0 +1,212 @@
+"""Loading by name and from files, adapting from memory, and every refusal."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+import ttr
+from tests.conftest import scramble, tiny_clip, tiny_eva, tiny_vit
+from ttr.errors import ModelError
+
+NAME = "timm:vit_tiny_patch16_224"
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return ttr.load(NAME)
+
+
+def test_random_weights_are_seeded_and_said(tiny):
+    assert str(tiny.weights) == "random (seed 0)"
+    assert tiny.name == NAME
+    assert (tiny.num_layers, tiny.num_neurons, tiny.num_heads) == (12, 768, 3)
+    assert not tiny.model.training
+    torch.manual_seed(123)
+    assert ttr.load(NAME).weights_hash == tiny.weights_hash
+
+
+def test_loading_leaves_the_global_generator_alone():
+    torch.manual_seed(5)
+    expected = torch.randn(3)
+    torch.manual_seed(5)
+    ttr.load(NAME)
+    ttr.load("open_clip:ViT-B-32")
+    assert torch.equal(torch.randn(3), expected)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt"])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_weights_come_from_a_file_whatever_its_container(tiny, tmp_path, suffix, wrapped):
+    if suffix == ".safetensors" and wrapped:
+        return
+    model = scramble(ttr.load(NAME).model, seed=4)
+    state = {key: value.contiguous() for key, value in model.state_dict().items()}
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}} if wrapped else state, path)
+    loaded = ttr.load(NAME, weights=path)
+    assert str(loaded.weights) == f"file (weights{suffix})"
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(loaded.embed(images), ttr.adapt(model).embed(images))
+    assert loaded.weights_hash != tiny.weights_hash
+
+
+def test_a_file_of_another_architecture_is_refused(tmp_path):
+    path = tmp_path / "small.safetensors"
+    save_file(
+        {k: v.contiguous() for k, v in ttr.load("timm:vit_small_patch16_224").model.state_dict().items()},
+        path,
+    )
+    with pytest.raises(ModelError, match="does not hold weights of timm:vit_tiny.*of another shape"):
+        ttr.load(NAME, weights=path)
+    save_file({"something": torch.zeros(1)}, path)
+    with pytest.raises(ModelError, match="missing.*unknown"):
+        ttr.load(NAME, weights=path)
+
+
+class Exploit:
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+def test_a_pickle_is_never_executed(tmp_path, capsys):
+    path = tmp_path / "evil.pt"
+    path.write_bytes(pickle.dumps(Exploit()))
+    with pytest.raises(ModelError, match="no checkpoint that can be read safely"):
+        ttr.load(NAME, weights=path)
+    torch.save({"state_dict": Exploit()}, path)
+    with pytest.raises(ModelError, match="no checkpoint that can be read safely"):
+        ttr.load(NAME, weights=path)
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_a_file_that_is_no_state_dict_is_refused(tmp_path):
+    torch.save([1, 2, 3], tmp_path / "list.pt")
+    with pytest.raises(ModelError, match="no state dict of tensors"):
+        ttr.load(NAME, weights=tmp_path / "list.pt")
+    with pytest.raises(ModelError, match="does not exist"):
+        ttr.load(NAME, weights=tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("resnet50", "backbone 'resnet50' is not known; needed one of: phantom"),
+        ("timm:", "backbone 'timm:' is not known"),
+        ("timm:vit_bas_patch16_224", "did you mean vit_base_patch16_224"),
+        ("timm:resnet18", "model family timm.models.resnet.ResNet is not known"),
+        ("timm:swin_tiny_patch4_window7_224", "model family .*SwinTransformer is not known"),
+        ("open_clip:ViT-B-15", "did you mean ViT-B-16"),
+        ("open_clip:RN50", "no Vision Transformer"),
+    ],
+)
+def test_names_and_families_that_we_do_not_know(name, complaint):
+    with pytest.raises(ModelError, match=complaint):
+        ttr.load(name)
+
+
+def test_two_sources_of_weights_are_one_too_many(tmp_path):
+    with pytest.raises(ModelError, match="both given"):
+        ttr.load(NAME, weights=tmp_path / "w.pt", pretrained=True)
+    with pytest.raises(ModelError, match="builds its own weights"):
+        ttr.load("phantom", pretrained=True)
+
+
+def test_pretrained_weights_out_of_reach_say_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match=r"could not be fetched .* or give a local file with weights="):
+        ttr.load("timm:vit_tiny_patch16_224.augreg_in21k", pretrained=True)
+    with pytest.raises(ModelError, match=r"without a tag; write open_clip:ViT-B-16/TAG .*laion2b_s34b_b88k"):
+        ttr.load("open_clip:ViT-B-16", pretrained=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "registers", "size", "grid"),
+    [
+        ("timm:vit_small_patch14_dinov2", 0, 224, (16, 16)),
+        ("timm:vit_small_patch14_reg4_dinov2", 4, 224, (16, 16)),
+        ("timm:vit_small_patch16_dinov3", 4, 224, (14, 14)),
+        ("open_clip:ViT-B-32", 0, 224, (7, 7)),
+    ],
+)
+def test_layouts_of_real_architectures(name, registers, size, grid):
+    backbone = ttr.load(name, image_size=size)
+    assert (backbone.layout.cls, backbone.layout.registers, backbone.layout.grid) == (1, registers, grid)
+    assert backbone.image_size == (size, size)
+    from PIL import Image
+
+    assert backbone.preprocess(Image.new("L", (300, 400))).shape == (3, size, size)
+
+
+def test_adapting_changes_nothing(images):
+    for model in (tiny_vit(), tiny_eva(), tiny_clip()):
+        model.train()
+        state = {key: value.clone() for key, value in model.state_dict().items()}
+        backbone = ttr.adapt(model)
+        assert backbone.weights.origin == "in memory"
+        assert backbone.model is model
+        assert model.training
+        assert all(torch.equal(state[k], v) for k, v in model.state_dict().items())
+
+
+def test_dropout_is_off_while_embedding_and_on_again_after(images):
+    model = scramble(tiny_vit(proj_drop_rate=0.5, drop_path_rate=0.5)).train()
+    backbone = ttr.adapt(model)
+    assert torch.equal(backbone.embed(images), backbone.embed(images))
+    assert model.training
+
+
+def test_a_model_without_cls_embeds_as_it_pools(images):
+    model = scramble(tiny_vit(class_token=False, global_pool="avg"))
+    backbone = ttr.adapt(model)
+    assert backbone.layout.prefix == 0
+    tokens = backbone.tokens(images)
+    assert tokens.cls is None
+    with torch.no_grad():
+        assert torch.equal(
+            backbone.embed(images), model.forward_head(model.forward_features(images), pre_logits=True)
+        )
+    neurons = ttr.RegisterNeurons.from_pairs([(0, 1)])
+    with ttr.TestTimeRegisters(backbone, neurons, num_registers=2):
+        assert backbone.embed(images).shape == (5, 24)
+        assert backbone.tokens(images).patches.shape == (5, 16, 24)
+    with pytest.raises(ModelError, match="has no CLS token"):
+        next(ttr.compare(backbone, neurons, images))
+
+
+@pytest.mark.parametrize(
+    ("model", "complaint"),
+    [
+        (nn.Linear(2, 2), "torch.nn.modules.linear.Linear is not known"),
+        (nn.DataParallel(nn.Linear(2, 2)), "unwrap DataParallel"),
+    ],
+)
+def test_other_modules_are_refused(model, complaint):
+    with pytest.raises(ModelError, match=complaint):
+        ttr.adapt(model)
+
+
+def test_blocks_that_we_cannot_read_are_refused_by_name():
+    from timm.models.vision_transformer import DiffAttention, ParallelScalingBlock
+
+    with pytest.raises(ModelError, match="block ParallelScalingBlock has no MLP down-projection"):
+        ttr.adapt(tiny_vit(block_fn=ParallelScalingBlock))
+    with pytest.raises(ModelError, match="attention DiffAttention is not known"):
+        ttr.adapt(tiny_vit(attn_layer=DiffAttention))
+    with pytest.raises(ModelError, match="custom attention"):
+        ttr.adapt(tiny_clip(qk_norm=True))
+
+
+def test_batches_that_are_none_are_refused(tiny):
+    with pytest.raises(ModelError, match=r"needed \[B, 3, H, W\]"):
+        tiny.embed(torch.zeros(3, 224, 224))
+    with pytest.raises(ModelError, match="got images of 32x224 px"):
+        tiny.embed(torch.zeros(1, 3, 32, 224))

@@ -1,0 +1,297 @@
+"""The command line as a user meets it: the work, the help, and every refusal in one line with status 2."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+import ttr
+from ttr.cli import main
+from ttr.datasets.registry import phantom_images
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ttr", *map(str, arguments)])
+        try:
+            main()
+            status = 0
+        except SystemExit as stop:
+            status = stop.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    for p in phantom_images(4):
+        p.image.save(folder / f"{p.name}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def neurons_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("neurons") / "neurons.json"
+    backbone = ttr.load("phantom")
+    ttr.detect(backbone, [p.image for p in phantom_images(4)]).save(path)
+    return path
+
+
+def test_detect_then_compare(run, folder, tmp_path):
+    neurons = tmp_path / "neurons.json"
+    status, out, err = run("detect", "--backbone", "phantom", "--images", folder, "--out", neurons)
+    assert status == 0
+    assert "4 of 4 images have outlier patches; 10 neurons kept" in out
+    assert out.rstrip().endswith(f"open: {neurons}")
+    assert "weights: phantom (seed 7)" in err
+    assert ttr.RegisterNeurons.load(neurons).pairs == list(ttr.load("phantom").planted)
+    images = sorted(folder.iterdir())[:2]
+    status, out, err = run(
+        "compare", "--backbone", "phantom", "--neurons", neurons, "--out", tmp_path / "result", *images
+    )
+    assert status == 0
+    assert out.rstrip().endswith(f"open: {tmp_path / 'result' / 'index.html'}")
+    entries = json.loads((tmp_path / "result" / "compare.json").read_text())
+    assert [entry["image"] for entry in entries] == [str(image) for image in images]
+    keys = {
+        "max_patch_norm",
+        "outlier_patches",
+        "max_patch_attention",
+        "register_attention",
+        "register_norm",
+        "curves",
+    }
+    for entry in entries:
+        assert keys <= entry["before"].keys() == entry["after"].keys()
+        assert entry["after"]["outlier_patches"] == 0
+    assert sorted(p.name for p in (tmp_path / "result").iterdir()) == [
+        "compare.json",
+        "index.html",
+        "manifest.json",
+    ]
+
+
+def test_no_outliers_is_an_answer_and_can_be_compared(run, folder, tmp_path):
+    neurons = tmp_path / "neurons.json"
+    status, out, _ = run(
+        "detect", "--backbone", "phantom-reg4", "--images", folder, "--out", neurons, "--quiet"
+    )
+    assert status == 0
+    assert "no outlier patches: 0 of 4 images" in out
+    status, _, _ = run(
+        "compare", "--backbone", "phantom-reg4", "--neurons", neurons, "--out", tmp_path / "out", folder
+    )
+    assert status == 0
+    assert len(json.loads((tmp_path / "out" / "compare.json").read_text())) == 4
+
+
+def test_weights_from_a_file(run, folder, tmp_path):
+    import torch
+
+    weights = tmp_path / "tiny.pt"
+    torch.save(ttr.load("timm:vit_tiny_patch16_224").model.state_dict(), weights)
+    status, _, err = run(
+        "detect",
+        "--backbone",
+        "timm:vit_tiny_patch16_224",
+        "--weights",
+        weights,
+        "--images",
+        folder,
+        "--out",
+        tmp_path / "n.json",
+        "--limit",
+        2,
+        "--threshold",
+        "5",
+        "--top-k",
+        3,
+    )
+    assert status == 0
+    assert "weights: file (tiny.pt)" in err
+    neurons = ttr.RegisterNeurons.load(tmp_path / "n.json")
+    assert len(neurons) == 3
+    assert neurons.provenance.images == 2
+    assert neurons.provenance.threshold == 5
+
+
+def test_demo_ends_with_the_table_and_the_page(run, tmp_path):
+    status, out, err = run("demo", "--out", tmp_path / "demo", "--phantoms", 4, "--quiet")
+    assert status == 0
+    assert "recall 1.00, precision 1.00" in out
+    assert "not the biology" in err
+    assert out.rstrip().endswith("index.html")
+    assert (tmp_path / "demo" / "results.json").is_file()
+    assert run("demo", "--out", tmp_path / "demo", "--phantoms", 4, "--quiet")[0] == 0
+
+
+def damaged(tmp_path, folder, neurons_file, kind):
+    """Return the arguments of a compare that must be refused, and what the line must say."""
+    image = sorted(folder.iterdir())[0]
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    backbone, neurons, images, extra = "phantom", neurons_file, [image], []
+    if kind == "truncated image":
+        (bad / "cut.png").write_bytes(image.read_bytes()[:5000])
+        images, says = [image, bad / "cut.png"], "cut.png is damaged or truncated"
+    elif kind == "no image":
+        (bad / "note.png").write_text("hello")
+        images, says = [bad / "note.png"], "note.png is not an image"
+    elif kind == "missing image":
+        images, says = [bad / "none.png"], "none.png does not exist"
+    elif kind == "empty folder":
+        images, says = [bad], "no images found"
+    elif kind == "neuron past the width":
+        neurons, says = bad / "n.json", "neuron (2, 768) does not exist in phantom, which has 6 blocks of 768"
+        ttr.RegisterNeurons.from_pairs([(2, 768)]).save(neurons)
+    elif kind == "another backbone":
+        backbone, says = "phantom-clip", "found for backbone phantom, but phantom-clip"
+    elif kind == "another resolution":
+        extra, says = ["--image-size", 160], "resolution 224x224, but phantom has 160x160"
+    elif kind == "unknown family":
+        backbone, says = "timm:resnet18", "model family timm.models.resnet.ResNet is not known"
+    elif kind == "unknown name":
+        backbone, says = "dino", "backbone 'dino' is not known; needed one of"
+    elif kind == "other weights":
+        backbone, says = "timm:vit_tiny_patch16_224", "does not hold weights of timm:vit_tiny_patch16_224"
+        from safetensors.torch import save_file
+
+        save_file({"x": __import__("torch").zeros(1)}, bad / "w.safetensors")
+        extra = ["--weights", bad / "w.safetensors"]
+    elif kind == "no neurons file":
+        neurons, says = bad / "none.json", "make one with: ttr detect"
+    elif kind == "damaged neurons file":
+        neurons, says = bad / "n.json", "no register-neurons file"
+        neurons.write_text(neurons_file.read_text()[:200])
+    elif kind == "threshold":
+        extra, says = ["--threshold", "high"], "threshold='high'; needed a positive norm"
+    elif kind == "device":
+        extra, says = ["--device", "tpu9"], "device 'tpu9' cannot be used on this machine"
+    return [
+        "compare",
+        "--backbone",
+        backbone,
+        "--neurons",
+        neurons,
+        "--out",
+        tmp_path / "out",
+        *extra,
+        *images,
+    ], says
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "truncated image",
+        "no image",
+        "missing image",
+        "empty folder",
+        "neuron past the width",
+        "another backbone",
+        "another resolution",
+        "unknown family",
+        "unknown name",
+        "other weights",
+        "no neurons file",
+        "damaged neurons file",
+        "threshold",
+        "device",
+    ],
+)
+def test_bad_input_is_refused_in_one_line_and_leaves_nothing(run, tmp_path, folder, neurons_file, kind):
+    arguments, says = damaged(tmp_path, folder, neurons_file, kind)
+    status, out, err = run(*arguments)
+    assert status == 2
+    refusals = [line for line in err.splitlines() if line.startswith("ttr: ")]
+    assert len(refusals) == 1
+    assert says in refusals[0]
+    assert "Traceback" not in out + err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad"]
+
+
+def test_an_output_that_is_not_ours_is_left_alone(run, folder, neurons_file, tmp_path):
+    (tmp_path / "thesis.txt").touch()
+    status, _, err = run(
+        "compare", "--backbone", "phantom", "--neurons", neurons_file, "--out", tmp_path, folder
+    )
+    assert status == 2
+    assert "not a result of ttr; choose another --out" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_debug_shows_the_traceback(run, tmp_path):
+    with pytest.raises(ttr.TTRError, match="does not exist"):
+        run("--debug", "detect", "--backbone", "phantom", "--images", tmp_path / "none", "--out", "n.json")
+    with pytest.raises(ttr.TTRError, match="does not exist"):
+        run("detect", "--backbone", "phantom", "--images", tmp_path / "none", "--out", "n.json", "--debug")
+
+
+def test_a_bug_is_one_line_too_and_not_called_a_refusal(run, monkeypatch, folder, tmp_path):
+    def fail(*args: object, **kwargs: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("ttr.detection.detect", fail)
+    status, _, err = run("detect", "--backbone", "phantom", "--images", folder, "--out", tmp_path / "n.json")
+    assert status == 1
+    assert "ttr: ZeroDivisionError: oops" in err
+
+
+def test_other_weights_than_the_neurons_were_found_on_are_warned_of(run, folder, neurons_file, tmp_path):
+    text = neurons_file.read_text()
+    changed = tmp_path / "n.json"
+    changed.write_text(text.replace(ttr.RegisterNeurons.load(neurons_file).provenance.weights_hash, "0" * 16))
+    status, _, err = run(
+        "compare", "--backbone", "phantom", "--neurons", changed, "--out", tmp_path / "out", folder
+    )
+    assert status == 0
+    assert "found on other weights than these" in err
+
+
+@pytest.mark.parametrize("command", [[], ["detect"], ["compare"], ["demo"]])
+def test_help_reads_like_a_manual_page_with_an_example(run, command):
+    status, out, _ = run(*command, "--help")
+    assert status == 0
+    assert f"ttr {' '.join(command)}".strip() in out
+    assert "Example:" in out or not command
+    assert len(out.splitlines()) > 12
+
+
+def test_usage_errors_have_status_2_and_the_version_is_said(run):
+    assert run("detect")[0] == 2
+    assert run("nonsense")[0] == 2
+    assert run("--version") == (0, f"ttr {ttr.__version__}\n", "")
+
+
+def test_the_installed_command_runs(tmp_path):
+    image = tmp_path / "one.png"
+    Image.new("RGB", (32, 32)).save(image)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "ttr",
+            "compare",
+            "--backbone",
+            "phantom",
+            "--neurons",
+            "none.json",
+            "--out",
+            str(tmp_path / "out"),
+            str(image),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+import torch
+
+import ttr
+from tests.conftest import scramble, tiny_vit
+from ttr.capture import record
+from ttr.datasets.registry import phantom_images
+from ttr.errors import OptionError
+
+
+@pytest.fixture(scope="module")
+def neurons(phantom):
+    return ttr.RegisterNeurons.from_pairs(phantom.planted)
+
+
+def test_numbers_are_those_of_the_model(phantom, phantom_batch, neurons):
+    comparison = list(ttr.compare(phantom, neurons, phantom_batch, threshold=100))[3]
+    passed = record(phantom, phantom_batch[3:4], attention=True)
+    patches = passed.norms[:, 0, 1:]
+    attention = passed.cls_attention[:, 0].mean(dim=1)[:, 1:]
+    before = comparison.before
+    assert before.max_patch_norm == pytest.approx(float(patches[-1].max()), rel=1e-5)
+    assert before.outlier_patches == int((patches[-2] > 100).sum()) > 0
+    assert before.max_patch_attention == pytest.approx(float(attention[-1].max()), rel=1e-4)
+    assert before.register_attention == 0
+    assert before.register_norm is None
+    np.testing.assert_allclose(before.curves.max_patch_norm, patches.amax(1), rtol=1e-5)
+    assert len(before.curves.max_patch_attention) == 6
+    assert before.maps.norms.shape == before.maps.attention.shape == (14, 14)
+    after = comparison.after
+    with ttr.TestTimeRegisters(phantom, neurons):
+        wrapped = record(phantom, phantom_batch[3:4], attention=True)
+    assert after.register_norm == pytest.approx(float(wrapped.norms[-1, 0, 1]), rel=1e-5)
+    share = float(wrapped.cls_attention[-1, 0, :, 1].mean())
+    assert after.register_attention == pytest.approx(share, rel=1e-4)
+    assert after.maps.register_attention.shape == (1,)
+
+
+def test_one_yardstick_for_before_and_after(phantom, phantom_batch, neurons):
+    for comparison in ttr.compare(phantom, neurons, phantom_batch):
+        median = comparison.before.curves.median_patch_norm[comparison.outlier_layer]
+        assert comparison.outlier_threshold >= 2 * median
+        assert comparison.outlier_layer == 4
+
+
+def test_the_rule_of_the_neurons_is_taken_over(phantom, phantom_batch):
+    found = ttr.detect(phantom, phantom_batch, threshold=90, outlier_layer=3)
+    comparison = next(ttr.compare(phantom, found, phantom_batch))
+    assert (comparison.outlier_threshold, comparison.outlier_layer) == (90, 3)
+
+
+def test_trained_registers_count_as_registers_before_already():
+    backbone = ttr.load("phantom-reg4")
+    images = [p.image for p in phantom_images(2)]
+    for comparison in ttr.compare(backbone, ttr.RegisterNeurons.from_pairs([]), images):
+        assert comparison.before.register_attention > 0.6
+        assert comparison.before.maps.register_norms.shape == (4,)
+        assert comparison.after.maps.register_norms.shape == (5,)
+
+
+def test_pixels_are_what_the_model_was_given(phantom, neurons):
+    image = next(phantom_images(1)).image
+    comparison = next(ttr.compare(phantom, neurons, [image]))
+    assert np.abs(comparison.pixels.astype(int) - np.asarray(image).astype(int)).max() <= 1
+
+
+def test_images_stream_and_names_follow(phantom, neurons):
+    drawn = []
+
+    def images():
+        for p in phantom_images(9):
+            drawn.append(p.name)
+            yield p.image
+
+    found = ttr.compare(phantom, neurons, images(), names=[f"case {i}" for i in range(9)], batch_size=3)
+    assert next(found).image == "case 0"
+    assert len(drawn) == 3
+    assert [c.image for c in found][-1] == "case 8"
+    with pytest.raises(OptionError, match="1 names were given for more images"):
+        list(ttr.compare(phantom, neurons, [p.image for p in phantom_images(2)], names=["one"]))
+
+
+def test_the_wrap_is_off_between_batches_and_after(phantom, phantom_batch, neurons):
+    bare = phantom.embed(phantom_batch)
+    found = ttr.compare(phantom, neurons, phantom_batch, batch_size=2)
+    next(found)
+    assert torch.equal(phantom.embed(phantom_batch), bare)
+    found.close()
+    assert torch.equal(phantom.embed(phantom_batch), bare)
+
+
+def test_zero_registers_and_no_preprocessing(images):
+    backbone = ttr.adapt(scramble(tiny_vit()))
+    neurons = ttr.RegisterNeurons.from_pairs([(0, 1)])
+    comparison = next(ttr.compare(backbone, neurons, images, num_registers=0))
+    assert comparison.after.register_norm is None
+    assert comparison.pixels.shape == (32, 32, 3)
+    assert comparison.to_json()["after"]["curves"]["register_norm"] is None

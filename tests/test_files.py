@@ -1,0 +1,52 @@
+import json
+
+import pytest
+
+from ttr.errors import OutputError
+from ttr.files import MANIFEST, whole_folder, write_json
+
+
+def test_a_folder_appears_only_when_it_is_complete(tmp_path):
+    target = tmp_path / "out"
+    with whole_folder(target) as folder:
+        (folder / "a.txt").write_text("a")
+        assert not target.exists()
+    assert (target / "a.txt").read_text() == "a"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_nothing_remains_of_a_failed_run_and_the_earlier_result_stands(tmp_path):
+    target = tmp_path / "out"
+    with whole_folder(target) as folder:
+        write_json(folder / MANIFEST, {"run": 1})
+    with pytest.raises(KeyboardInterrupt), whole_folder(target) as folder:
+        write_json(folder / MANIFEST, {"run": 2})
+        raise KeyboardInterrupt
+    assert json.loads((target / MANIFEST).read_text()) == {"run": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    with whole_folder(target) as folder:
+        write_json(folder / MANIFEST, {"run": 3})
+    assert json.loads((target / MANIFEST).read_text()) == {"run": 3}
+
+
+def test_what_is_not_ours_is_never_replaced(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(OutputError, match="not a result of ttr"), whole_folder(tmp_path):
+        pass
+    with pytest.raises(OutputError, match="not a result of ttr"), whole_folder(tmp_path / "thesis.txt"):
+        pass
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_json(tmp_path / "file" / "x.json", {})
+    with pytest.raises(OutputError, match="cannot be written"), whole_folder(tmp_path / "file" / "out"):
+        pass
+
+
+def test_a_value_that_is_no_json_leaves_no_file(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "x.json", float("nan"))
+    assert list(tmp_path.iterdir()) == []

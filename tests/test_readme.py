@@ -1,0 +1,62 @@
+"""Every snippet of the README runs, and CI runs the README's own test command."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import ttr
+from ttr.cli.main import app
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+SNIPPETS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("code", [code for language, code in SNIPPETS if language == "python"])
+def test_python_snippets_run(code, capsys):
+    names: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    if "features" in names:
+        assert names["features"].shape == (1, 192)
+        printed = [tuple(map(int, re.findall(r"\d+", line))) for line in capsys.readouterr().out.splitlines()]
+        assert len(printed) == 2
+        assert all(before > 0 and after == 0 for before, after in printed)
+
+
+def commands() -> list[list[str]]:
+    shell = "\n".join(code for language, code in SNIPPETS if language == "bash").replace("\\\n", " ")
+    parts = [part for line in shell.splitlines() for part in line.split("&&")]
+    return [words for words in map(shlex.split, parts) if words and words[0] == "ttr"]
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_commands_and_their_options_exist(words):
+    import typer.main
+
+    group = typer.main.get_command(app)
+    command = group.commands[words[1]]
+    known = {name for parameter in command.params for name in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= known
+
+
+def test_the_tests_command_is_the_one_that_ci_runs():
+    command = 'pip install -c constraints.txt -e ".[test]" && pytest'
+    assert f"```bash\n{command}\n```" in README
+    assert f"\n{command}\n" in (ROOT / ".ci" / "run").read_text()
+    assert command in (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def test_linked_files_exist():
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert {"docs/demo.png", "LICENSE"} <= set(links)
+    assert all((ROOT / link).exists() for link in links if not link.startswith("http"))
+
+
+def test_the_changelog_and_the_citation_know_this_version():
+    assert f"version: {ttr.__version__}" in (ROOT / "CITATION.cff").read_text()
+    assert f'version = "{ttr.__version__}"' in (ROOT / "pyproject.toml").read_text()
+    assert "## Unreleased" in (ROOT / "CHANGELOG.md").read_text()

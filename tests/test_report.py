@@ -1,0 +1,150 @@
+"""The page: what it says, what it never asks for, and how it looks in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ttr
+from ttr import plots, report
+from ttr.apps.compare import write_comparison
+from ttr.apps.demo import run_demo
+from ttr.datasets.registry import phantom_images
+from ttr.errors import ImageError, OutputError
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    out = tmp_path_factory.mktemp("demo") / "result"
+    return run_demo(out, phantoms=8, shown_phantoms=2, progress=False), out
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.images: list[dict[str, str]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.addresses += [found[name] for name in ("src", "href", "srcset", "action") if name in found]
+        if tag == "img":
+            self.images.append(found)
+        assert tag != "script"
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_is_self_contained_and_says_what_it_shows(demo):
+    page = Page((demo[1] / "index.html").read_text())
+    assert page.addresses
+    assert all(address.startswith("data:") for address in page.addresses)
+    assert not re.search(r"url\(|@import|https?://", (demo[1] / "index.html").read_text())
+    assert all(image["alt"] for image in page.images)
+    assert len(page.images) == 4 * 6 + 2
+    for words in (
+        "not the biology",
+        "share one scale",
+        "fundus",
+        "chest",
+        "For research use only",
+        "Block by block",
+    ):
+        assert words in page.text
+
+
+def test_results_hold_the_numbers_and_the_truth(demo):
+    result, out = demo
+    results = json.loads((out / "results.json").read_text())
+    assert (result.recall, result.precision) == (1.0, 1.0)
+    assert results["detection"]["pairs"] == results["detection"]["planted"]
+    assert [entry["image"] for entry in results["images"][:2]] == ["fundus", "chest"]
+    for entry in results["images"]:
+        assert entry["after"]["outlier_patches"] == 0 < entry["before"]["outlier_patches"]
+        assert len(entry["before"]["curves"]["max_patch_norm"]) == 6
+    made_with = json.loads((out / "manifest.json").read_text())["provenance"]
+    assert made_with["backbone"]["weights_hash"]
+    assert made_with["libraries"]["torch"]
+    assert "not the biology" in made_with["warning"]
+
+
+def test_equal_colours_are_equal_numbers():
+    low = plots.colourise(np.array([[1.0, 5.0]]), 10, plots.ATTENTION_MAP, (2, 4))
+    high = plots.colourise(np.array([[5.0, 10.0]]), 10, plots.ATTENTION_MAP, (2, 4))
+    assert (low[:, 2:] == high[:, :2]).all()
+    assert (low[:, :2] != high[:, 2:]).any()
+    assert plots.colourise(np.zeros((1, 1)), 0, plots.NORM_MAP, (1, 1)).shape == (1, 1, 3)
+    pixels = np.full((4, 4, 3), 200, dtype=np.uint8)
+    assert (plots.overlay(pixels, np.zeros((2, 2)), 1.0, opacity=0) == 200).all()
+
+
+def test_a_table_of_means_knows_what_is_missing(phantom, phantom_batch):
+    neurons = ttr.RegisterNeurons.from_pairs(phantom.planted)
+    found = list(ttr.compare(phantom, neurons, phantom_batch))
+    table = {row.label: row for row in report.rows([c.before for c in found], [c.after for c in found])}
+    assert table["largest register norm"].before == table["largest register norm"].ratio == "–"
+    norms = [[getattr(c, run).max_patch_norm for c in found] for run in ("before", "after")]
+    assert table["largest patch norm, last block"].before == f"{np.mean(norms[0]):.1f}"
+    ratio = np.mean(norms[1]) / np.mean(norms[0])
+    assert table["largest patch norm, last block"].ratio == f"{ratio:.3f}"
+
+
+def test_names_are_escaped_and_long_sets_are_cut_on_the_page_only(phantom, tmp_path):
+    neurons = ttr.RegisterNeurons.from_pairs(phantom.planted)
+    image = next(phantom_images(1)).image
+    names = [f"<script>alert({i})</script>" for i in range(report.SHOWN + 2)]
+    write_comparison(phantom, neurons, [image] * len(names), names, tmp_path / "out")
+    text = (tmp_path / "out" / "index.html").read_text()
+    Page(text)
+    assert "2 more images" in text
+    assert len(json.loads((tmp_path / "out" / "compare.json").read_text())) == len(names)
+
+
+def test_a_failure_midway_leaves_no_folder(phantom, tmp_path):
+    neurons = ttr.RegisterNeurons.from_pairs(phantom.planted)
+
+    def images():
+        yield next(phantom_images(1)).image
+        raise ImageError("the second is damaged")
+
+    with pytest.raises(ImageError, match="damaged"):
+        write_comparison(phantom, neurons, images(), ["a", "b"], tmp_path / "out", batch_size=1)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(OutputError, match="not a result of ttr"):
+        write_comparison(phantom, neurons, [], [], tmp_path)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_the_page_opens_offline_and_fits(demo, tmp_path, width, scheme):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as tool:
+        browser = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        requests, complaints = [], []
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda message: complaints.append(message.text))
+        page.goto((demo[1] / "index.html").as_uri())
+        broken = page.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).length")
+        overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        page.screenshot(path=tmp_path / "page.png")
+        browser.close()
+    assert [r for r in requests if not r.startswith(("data:", "file:"))] == []
+    assert complaints == []
+    assert broken == 0
+    assert overflow <= 0
+    assert len(np.unique(np.asarray(Image.open(tmp_path / "page.png")).reshape(-1, 3), axis=0)) > 100
