@@ -11,8 +11,8 @@ marks a few border patches, or the trained registers), and the *massive* directi
      sink of logit  c = log(mass / (1 - mass) * N / sinks),  so that the sinks together hold about ``mass``
      of the attention of every query.
 
-Moving the planted neurons to one test-time register therefore moves the outliers and the sink with it; zeroing
-them without a register takes the sink away. A phantom proves the instrument, not the biology.
+Moving the planted neurons to one test-time register therefore moves the outliers and the sink with it;
+zeroing them without a register takes the sink away. A phantom proves the instrument, not the biology.
 """
 
 from __future__ import annotations
