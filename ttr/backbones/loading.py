@@ -131,7 +131,7 @@ def _unwrap(state: Mapping[str, Any]) -> Mapping[str, Tensor]:
 def _timm(name: str, *, pretrained: bool, image_size: int | None) -> tuple[nn.Module, Weights]:
     import timm
 
-    if name.split(".")[0] not in timm.list_models():
+    if not name.startswith(("hf-hub:", "hf_hub:")) and name.split(".")[0] not in timm.list_models():
         raise ModelError(f"timm has no architecture {name!r}{_nearest(name, timm.list_models())}")
     size: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
     try:

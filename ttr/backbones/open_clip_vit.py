@@ -34,12 +34,13 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
     """
     tower = getattr(model, "visual", model)
     preprocess = preprocess or _own_preprocess(tower)
-    if hasattr(tower, "trunk"):
+    if hasattr(tower, "trunk") and hasattr(tower.trunk, "blocks"):
         trunk = timm_vit.locate(tower.trunk, name=name, weights=weights, preprocess=preprocess)
         return replace(trunk, model=model, features=_features(tower))
     if not hasattr(tower, "transformer"):
+        kind = type(getattr(tower, "trunk", tower)).__name__
         raise ModelError(
-            f"image tower {type(tower).__name__} of {name} is no Vision Transformer; "
+            f"image tower {kind} of {name} is no Vision Transformer; "
             "choose an open_clip ViT (list them with open_clip.list_models())"
         )
     blocks = list(tower.transformer.resblocks)
