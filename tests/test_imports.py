@@ -22,6 +22,7 @@ ORDER = [
     {"batches", "attention"},
     {"capture"},
     {"neurons", "neurons_file"},
+    {"evidence"},
     {"detection", "registers"},
     {"comparison", "provenance"},
     {"plots"},

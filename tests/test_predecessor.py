@@ -13,7 +13,7 @@ import torch
 import ttr
 from tests.conftest import scramble, tiny_clip, tiny_vit
 from ttr.capture import record
-from ttr.detection import find_outliers
+from ttr.evidence import find_outliers
 
 NEURONS = ttr.RegisterNeurons.from_pairs([(0, 3), (0, 40), (1, 5), (2, 9)])
 
