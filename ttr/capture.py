@@ -101,12 +101,25 @@ def record(
 
 @torch.no_grad()
 def activations_of(backbone: Backbone, layer: int, tokens: Tensor) -> Tensor:
-    """Return the neuron activations [K, hidden] of MLP ``layer`` for the given inputs [K, D]."""
-    kept: list[Tensor] = []
+    """Return the neuron activations [K, hidden] of MLP ``layer`` for the given inputs [K, D].
 
-    def keep(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
-        kept.append(x[0])
+    The MLP is run by itself and left as soon as the activations are there.
+    """
+    mlp = backbone.sites.mlps[layer].module
 
-    with evaluation_mode(backbone.model), capture([backbone.sites.neurons[layer]], keep):
-        backbone.sites.mlps[layer].module(tokens[None])
-    return kept[0]
+    def leave(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
+        raise _Reached(x[0])
+
+    with evaluation_mode(mlp), capture([backbone.sites.neurons[layer]], leave):
+        try:
+            mlp(tokens[None])
+        except _Reached as reached:
+            return reached.activations
+    raise ModelError(f"the MLP of block {layer} never reached its down-projection")
+
+
+class _Reached(Exception):  # noqa: N818
+    """Carries the activations out of an MLP's forward."""
+
+    def __init__(self, activations: Tensor) -> None:
+        self.activations = activations

@@ -121,10 +121,10 @@ def _conclude(
         return RegisterNeurons(
             (), ranked, provenance, f"no outlier patches: {seen}; there are no register neurons to move"
         )
-    eligible = [(r.layer, r.neuron) for r in ranked if r.layer <= top_layer]
+    eligible = [(layer, neuron) for layer, neuron, _ in ranked if layer <= top_layer]
     if top_k is None:
-        passes = evidence.extreme_and_selective(top_layer)
-        kept = tuple(pair for pair in eligible if passes[pair])
+        passing = set(map(tuple, evidence.extreme_and_selective(top_layer).nonzero().tolist()))
+        kept = tuple(pair for pair in eligible if pair in passing)
     else:
         kept = tuple(eligible[:top_k])
     message = f"{seen}; {len(kept)} neurons kept from blocks 0..{top_layer}"

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ttr.backbones.base import Backbone
 from ttr.capture import Record, activations_of
-from ttr.neurons import RankedNeuron
 from ttr.norms import Threshold, outlier_threshold
 from ttr.tokens import TokenLayout
 
@@ -125,14 +124,13 @@ class Evidence:
         reached = self.outlier_norms[: at + 1] >= EMERGED * self.outlier_norms[at]
         return int(reached.nonzero()[0]) if self.with_outliers else at
 
-    def ranking(self) -> tuple[RankedNeuron, ...]:
+    def ranking(self) -> tuple[tuple[int, int, float], ...]:
         """Return all neurons, best first; equal scores in order of block and neuron."""
         mean = (self.scores / max(self.with_outliers, 1)).flatten()
         values, order = mean.sort(descending=True, stable=True)
         width = self.scores.shape[1]
         layers, neurons = order // width, order % width
-        rows = zip(layers.tolist(), neurons.tolist(), values.tolist(), strict=True)
-        return tuple(map(RankedNeuron._make, rows))
+        return tuple(zip(layers.tolist(), neurons.tolist(), values.tolist(), strict=True))
 
     def extreme_and_selective(self, top_layer: int) -> Tensor:
         """Return which neurons pass the data-driven cut, bool [blocks, neurons]."""

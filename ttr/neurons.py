@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -72,13 +73,13 @@ class RegisterNeurons:
 
     Attributes:
         kept: the kept (block, neuron) pairs, best first; ``pairs`` gives them as a list.
-        ranked: all neurons with their scores, best first; ``ranking`` gives them as a list.
+        ranked: all neurons as plain (block, neuron, score), best first; ``ranking`` names their parts.
         provenance: where it was measured.
         message: a sentence about the result, such as why it is empty.
     """
 
     kept: tuple[tuple[int, int], ...]
-    ranked: tuple[RankedNeuron, ...] = field(repr=False)
+    ranked: tuple[tuple[int, int, float], ...] = field(repr=False)
     provenance: Provenance = Provenance()
     message: str = ""
 
@@ -90,7 +91,7 @@ class RegisterNeurons:
     @property
     def ranking(self) -> list[RankedNeuron]:
         """All neurons as named tuples (layer, neuron, score), best first."""
-        return list(self.ranked)
+        return [RankedNeuron(*row) for row in self.ranked]
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -106,7 +107,7 @@ class RegisterNeurons:
         if len(set(kept)) != len(kept):
             twice = next(pair for pair in kept if kept.count(pair) > 1)
             raise NeuronsError(f"neuron {twice} is listed twice; list each (block, neuron) once")
-        return cls(kept=kept, ranked=tuple(RankedNeuron(*pair, math.nan) for pair in kept))
+        return cls(kept=kept, ranked=tuple((*pair, math.nan) for pair in kept))
 
     def top(self, k: int, max_layer: int | None = None) -> RegisterNeurons:
         """Keep the best ``k`` of the ranking with block <= ``max_layer`` (fewer if there are fewer).
@@ -116,8 +117,8 @@ class RegisterNeurons:
         """
         if k < 0:
             raise OptionError(f"k={k}; needed 0 or more neurons")
-        allowed = (r for r in self.ranked if max_layer is None or r.layer <= max_layer)
-        kept = tuple((r.layer, r.neuron) for r, _ in zip(allowed, range(k), strict=False))
+        allowed = (row[:2] for row in self.ranked if max_layer is None or row[0] <= max_layer)
+        kept = tuple(islice(allowed, k))
         top_layer = self.provenance.top_layer if max_layer is None else max_layer
         return replace(self, kept=kept, provenance=replace(self.provenance, top_layer=top_layer), message="")
 
@@ -156,7 +157,6 @@ class RegisterNeurons:
         """Write the set as JSON, whole or not at all."""
         from dataclasses import asdict
 
-        scores = [None if math.isnan(r.score) else float(f"{r.score:.7g}") for r in self.ranked]
         write_json(
             Path(path),
             {
@@ -164,7 +164,7 @@ class RegisterNeurons:
                 "pairs": self.kept,
                 "message": self.message,
                 "provenance": asdict(self.provenance),
-                "ranking": [[r.layer, r.neuron, score] for r, score in zip(self.ranked, scores, strict=True)],
+                "ranking": [[layer, neuron, _written(score)] for layer, neuron, score in self.ranked],
             },
         )
 
@@ -178,6 +178,10 @@ class RegisterNeurons:
         from ttr.neurons_file import read
 
         return read(Path(path))
+
+
+def _written(score: float) -> float | None:
+    return None if math.isnan(score) else float(f"{score:.7g}")
 
 
 def _pair(pair: Any) -> tuple[int, int]:

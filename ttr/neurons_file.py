@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, TypeAdapter, ValidationError
 
 from ttr.errors import NeuronsError
-from ttr.neurons import SCHEMA, Provenance, RankedNeuron, RegisterNeurons
+from ttr.neurons import SCHEMA, Provenance, RegisterNeurons
 
 Pair = tuple[NonNegativeInt, NonNegativeInt]
 
@@ -43,6 +43,6 @@ def read(path: Path) -> RegisterNeurons:
             f"{path} is no register-neurons file of schema {SCHEMA} ({where}: {first['msg']}); "
             "make one with: ttr detect"
         ) from error
-    ranked = tuple(RankedNeuron(layer, n, math.nan if s is None else s) for layer, n, s in file.ranking)
+    ranked = tuple((layer, n, math.nan if s is None else s) for layer, n, s in file.ranking)
     neurons = RegisterNeurons.from_pairs(file.pairs)
     return RegisterNeurons(neurons.kept, ranked or neurons.ranked, file.provenance, file.message)

@@ -20,12 +20,14 @@ import ttr
 
 
 def interleaved(rounds: int, tasks: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
-    """Time each task once a round, in turn, after one warm-up of each."""
+    """Time each task once a round after one warm-up of each; the order turns from round to round."""
     times: dict[str, list[float]] = {name: [] for name in tasks}
     for task in tasks.values():
         task()
-    for _ in range(rounds):
-        for name, task in tasks.items():
+    names = list(tasks)
+    for turn in range(rounds):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            task = tasks[name]
             start = time.perf_counter()
             task()
             times[name].append(time.perf_counter() - start)
@@ -64,9 +66,9 @@ def main() -> None:
     def detect() -> ttr.RegisterNeurons:
         return ttr.detect(backbone, many, batch_size=options.batch)
 
-    tasks = {"bare": bare, "blank token": blank, "wrapped": wrapped}
-    tasks |= {"bare batches": bare_batches, "detection": detect}
-    times = interleaved(options.rounds, tasks)
+    # Two separate races: what detection allocates and frees would speed up or slow down its neighbours.
+    times = interleaved(options.rounds, {"bare": bare, "blank token": blank, "wrapped": wrapped})
+    times |= interleaved(options.rounds // 2, {"bare batches": bare_batches, "detection": detect})
     middle = {name: statistics.median(values) for name, values in times.items()}
     print(f"{backbone.name}, batch {options.batch}, {options.rounds} interleaved rounds, medians")
     for name, values in times.items():
