@@ -157,6 +157,52 @@ def test_patches_reshape_to_the_grid_patch_zero_included(model):
             assert (grid > 0).sum() == 1
 
 
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("as_maps", [False, True])
+def test_intermediates_keep_the_bare_shapes_and_hold_the_patches(model, images, norm, as_maps):
+    backbone = ttr.adapt(model)
+    tower = backbone.sites.tower
+    timm_model = not hasattr(tower, "resblocks") and not hasattr(tower, "transformer")
+    names = (
+        ("norm", "return_prefix_tokens") if timm_model else ("normalize_intermediates", "output_extra_tokens")
+    )
+    options = {names[0]: norm, names[1]: True, "output_fmt": "NCHW" if as_maps else "NLC"}
+
+    def flat(result):
+        if isinstance(result, dict):
+            prefixes = result["image_intermediates_prefix"]
+            return list(zip(result["image_intermediates"], prefixes, strict=True))
+        return result
+
+    def call():
+        with torch.no_grad():
+            return flat(
+                tower.forward_intermediates(images, indices=[0, 2], intermediates_only=True, **options)
+            )
+
+    bare = call()
+    outputs = {}
+    with ttr.TestTimeRegisters(backbone, neurons_of(backbone), num_registers=3):
+        with capture(backbone.sites.blocks, lambda i, x, kwargs: outputs.__setitem__(i, x)):
+            wrapped = call()
+        if timm_model and hasattr(tower, "get_intermediate_layers"):
+            layers = tower.get_intermediate_layers(images, n=2, reshape=as_maps, norm=norm)
+            assert layers[-1].shape == bare[-1][0].shape
+    for index, (patches, prefix), (bare_patches, bare_prefix) in zip((0, 2), wrapped, bare, strict=True):
+        assert (patches.shape, prefix.shape) == (bare_patches.shape, bare_prefix.shape)
+        layout = backbone.layout_for(images).for_length(outputs[index].shape[1])
+        assert layout.test_time == 3
+        final = backbone.sites.final_norm.forward if norm else (lambda x: x)
+        expected = layout.split(final(outputs[index])).patches
+        if as_maps:
+            expected = layout.to_grid(expected).permute(0, 3, 1, 2)
+        torch.testing.assert_close(patches, expected, **TOLERANCE)
+    assert "forward_intermediates" not in vars(tower)
+    for again, was in zip(call(), bare, strict=True):
+        assert torch.equal(again[0], was[0])
+        assert torch.equal(again[1], was[1])
+
+
 def test_recomputed_attention_equals_the_unfused_models(model, images):
     """The reference: what the unfused module multiplies its values with, or MultiheadAttention's weights."""
     backbone = ttr.adapt(model)

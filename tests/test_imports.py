@@ -22,7 +22,7 @@ ORDER = [
     {"batches", "attention"},
     {"capture"},
     {"neurons", "neurons_file"},
-    {"evidence"},
+    {"evidence", "intermediates"},
     {"detection", "registers"},
     {"comparison", "provenance"},
     {"plots"},

@@ -127,6 +127,8 @@ def test_state_dict_is_untouched_and_a_wrapped_model_can_be_copied(images):
     wrapped = model(images)
     for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         torch.testing.assert_close(copied(images), wrapped)
+        maps = copied.forward_intermediates(images, indices=1, intermediates_only=True)
+        assert maps[0].shape == (5, 24, 4, 4)
         with pytest.raises(ModelError, match="wrapped with test-time registers already"):
             ttr.TestTimeRegisters(copied, SOME).install()
     wrap.remove()

@@ -29,6 +29,7 @@ from ttr.backbones.base import Backbone
 from ttr.backbones.families import adapt
 from ttr.errors import ModelError, OptionError
 from ttr.hooks import Edit, Site, attach, detach, edits_at
+from ttr.intermediates import give_back, keep_shapes
 from ttr.neurons import RegisterNeurons
 from ttr.tokens import TokenLayout
 
@@ -206,6 +207,8 @@ class TestTimeRegisters:
             module.num_prefix_tokens += self.num_registers
         try:
             self._handles = attach(self.edits())
+            if self.num_registers:
+                keep_shapes(self.backbone)
         except BaseException:
             self.remove()
             raise
@@ -213,6 +216,8 @@ class TestTimeRegisters:
 
     def remove(self) -> None:
         """Take the wrap out again; the model is as it was. Removing twice does no harm."""
+        if self._handles:
+            give_back(self.backbone)
         detach(self._handles)
         self._handles = []
         for module, count in self._raised:

@@ -50,6 +50,7 @@ class Sites:
         neurons: input of each MLP's down-projection, [B, N, hidden]: the neuron activations.
         attention: input of each block's attention, [B, N, D].
         final_norm: the norm after the last block, applied per token.
+        tower: the module whose forward passes all of these (the model, or CLIP's image tower).
         rotary: attention modules whose ``num_prefix_tokens`` tells RoPE how many tokens to leave alone.
     """
 
@@ -60,6 +61,7 @@ class Sites:
     neurons: tuple[Site, ...]
     attention: tuple[Site, ...]
     final_norm: nn.Module
+    tower: nn.Module
     rotary: tuple[Any, ...] = ()
 
 

@@ -63,6 +63,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
             neurons=tuple(Site(block.mlp.c_proj, "input") for block in blocks),
             attention=tuple(Site(block.attn, "input") for block in blocks),
             final_norm=tower.ln_post if tower.attn_pool is None else nn.Identity(),
+            tower=tower,
         ),
         query_key=query_key,
         features=_features(tower),

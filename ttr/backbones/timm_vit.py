@@ -82,6 +82,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
             neurons=tuple(Site(block.mlp.fc2, "input") for block in blocks),
             attention=tuple(Site(module, "input") for module in attention),
             final_norm=model.norm,
+            tower=model,
             rotary=tuple(module for module in attention if hasattr(module, "num_prefix_tokens")),
         ),
         query_key=query_key,

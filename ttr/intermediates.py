@@ -1,0 +1,68 @@
+"""Keep the shapes of ``forward_intermediates`` while test-time registers are in the sequence.
+
+timm and open_clip collect the tokens of chosen blocks in the middle of the forward pass, before anything
+could drop the inserted registers. They cut the prefix off by its own length, so the registers would count as
+the first patches. While a wrap stands, this takes the method's place on the one model that is wrapped: it
+asks the original for token lists, takes the registers out, and lays the patches onto the grid itself.
+timm's ``get_intermediate_layers`` and open_clip's ``CLIP.forward_intermediates`` go through the same method.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ttr.backbones.base import Backbone
+
+METHOD = "forward_intermediates"
+
+
+@dataclass
+class IntermediatesWithoutRegisters:
+    """Stands in for ``module.forward_intermediates`` and returns what the bare method would, same shapes.
+
+    Attributes:
+        module: the timm model or the open_clip tower.
+        patch_size: (height, width) of a patch in pixels.
+    """
+
+    module: Any
+    patch_size: tuple[int, int]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the original method with the same arguments and drop the registers from its result."""
+        original = getattr(type(self.module), METHOD)
+        call = inspect.signature(original).bind(self.module, *args, **kwargs)
+        as_maps = call.arguments.get("output_fmt", "NCHW") == "NCHW"
+        call.arguments["output_fmt"] = "NLC"
+        height, width = call.arguments["x"].shape[-2:]
+        grid = (-(-height // self.patch_size[0]), -(-width // self.patch_size[1]))
+        result = original(*call.args, **call.kwargs)
+
+        def bare(patches: Tensor) -> Tensor:
+            kept = patches[:, patches.shape[1] - grid[0] * grid[1] :]
+            return kept.unflatten(1, grid).permute(0, 3, 1, 2).contiguous() if as_maps else kept
+
+        def all_bare(found: Any) -> Any:
+            return [(bare(y[0]), *y[1:]) if isinstance(y, tuple) else bare(y) for y in found]
+
+        if isinstance(result, dict):
+            return {**result, "image_intermediates": all_bare(result["image_intermediates"])}
+        if isinstance(result, tuple):
+            return result[0], all_bare(result[1])
+        return all_bare(result)
+
+
+def keep_shapes(backbone: Backbone) -> None:
+    """Put the stand-in onto the wrapped model, if it has such a method."""
+    module = backbone.sites.tower
+    if hasattr(type(module), METHOD):
+        setattr(module, METHOD, IntermediatesWithoutRegisters(module, backbone.patch_size))
+
+
+def give_back(backbone: Backbone) -> None:
+    """Take the stand-in off again; the class's own method is seen once more."""
+    vars(backbone.sites.tower).pop(METHOD, None)
