@@ -2,6 +2,7 @@ import json
 import math
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,3 +89,46 @@ def test_a_missing_file_says_how_to_make_one(tmp_path):
 def test_scores_that_were_not_measured_are_null_on_disk(tmp_path):
     RegisterNeurons.from_pairs([(1, 2)]).save(tmp_path / "n.json")
     assert json.loads((tmp_path / "n.json").read_text())["ranking"] == [[1, 2, None]]
+
+
+def rows_of(blocks: int, width: int) -> list[tuple[int, int, float]]:
+    scores = torch.randperm(blocks * width, generator=torch.Generator().manual_seed(0)).double() + 1
+    return [(i // width, i % width, float(score)) for i, score in enumerate(scores.tolist())]
+
+
+@pytest.mark.parametrize(("shape", "kept", "top_layer"), [((12, 3072), 20, 5), ((24, 4096), 50, 19)])
+def test_a_predecessors_ranking_is_read_and_kept_as_published(tmp_path, shape, kept, top_layer):
+    rows = rows_of(*shape)
+    torch.save(rows, tmp_path / "register_neurons.pt")
+    neurons = RegisterNeurons.load(tmp_path / "register_neurons.pt")
+    best = sorted(rows, key=lambda row: -row[2])
+    assert neurons.ranking == best
+    assert neurons.pairs == [row[:2] for row in best if row[0] <= top_layer][:kept]
+    assert f"{kept} of blocks 0..{top_layer}" in neurons.message
+
+
+def test_a_ranking_of_another_model_waits_for_a_choice(tmp_path):
+    torch.save(rows_of(3, 8), tmp_path / "r.pt")
+    neurons = RegisterNeurons.load(tmp_path / "r.pt")
+    assert neurons.pairs == []
+    assert "choose with top(k, max_layer)" in neurons.message
+    assert len(neurons.top(4, max_layer=1)) == 4
+
+
+@pytest.mark.parametrize("content", [{"fc": torch.zeros(2)}, [(1, 2)], [(0, -1, 2.0)], [], [(0, 1, 2.0)] * 2])
+def test_torch_files_that_hold_something_else_are_refused(tmp_path, content):
+    torch.save(content, tmp_path / "r.pt")
+    with pytest.raises(NeuronsError, match=r"no ranking|holds no|twice"):
+        RegisterNeurons.load(tmp_path / "r.pt")
+
+
+class Exploit:
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+def test_a_pickled_ranking_is_never_executed(tmp_path, capsys):
+    torch.save([(0, 0, Exploit())], tmp_path / "r.pt")
+    with pytest.raises(NeuronsError, match="no ranking"):
+        RegisterNeurons.load(tmp_path / "r.pt")
+    assert "executed" not in capsys.readouterr().out

@@ -170,10 +170,10 @@ class RegisterNeurons:
 
     @classmethod
     def load(cls, path: str | Path) -> RegisterNeurons:
-        """Read a set that ``save`` wrote.
+        """Read a set that ``save`` wrote, or a predecessor's ``register_neurons.pt`` (nothing is executed).
 
         Raises:
-            NeuronsError: no such file, not JSON, or not of this schema.
+            NeuronsError: no such file, or neither of the two.
         """
         from ttr.neurons_file import read
 
