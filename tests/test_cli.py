@@ -256,7 +256,27 @@ def test_other_weights_than_the_neurons_were_found_on_are_warned_of(run, folder,
     assert "found on other weights than these" in err
 
 
-@pytest.mark.parametrize("command", [[], ["detect"], ["compare"], ["demo"]])
+def test_backbones_lists_the_catalog(run):
+    status, out, _ = run("backbones")
+    assert status == 0
+    assert "dinov2-vit-l-14-reg4" in out
+    status, out, _ = run("backbones", "--json")
+    assert {"name", "licence", "cached", "detection"} <= json.loads(out)[0].keys()
+
+
+def test_without_neurons_a_preset_is_used_and_said_or_the_command_refuses(run, folder, tmp_path):
+    image = sorted(folder.iterdir())[0]
+    arguments = ["--out", tmp_path / "out", image]
+    status, _, err = run("compare", "--backbone", "clip-vit-b-16", *arguments)
+    assert status == 0
+    assert "using the published preset clip-vit-b-16.json; your own are better" in err
+    assert "weights: random (seed 0)" in err
+    status, _, err = run("compare", "--backbone", "phantom", *arguments)
+    assert status == 2
+    assert "no preset for phantom; find them with: ttr detect" in err
+
+
+@pytest.mark.parametrize("command", [[], ["detect"], ["compare"], ["demo"], ["backbones"]])
 def test_help_reads_like_a_manual_page_with_an_example(run, command):
     status, out, _ = run(*command, "--help")
     assert status == 0

@@ -15,7 +15,7 @@ import ttr
 PACKAGE = Path(ttr.__file__).parent
 #: From the ground up; a module may import from its own line and the lines above it.
 ORDER = [
-    {"errors", "version", "files", "progress"},
+    {"errors", "version", "files", "progress", "catalog"},
     {"tokens", "hooks", "norms"},
     {"datasets"},
     {"backbones"},

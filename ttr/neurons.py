@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ttr.catalog import architecture
 from ttr.errors import NeuronsError, OptionError
 from ttr.files import write_json
 
@@ -139,8 +140,9 @@ class RegisterNeurons:
                     "use the backbone they were found on, or detect again"
                 )
         source = self.provenance
+        made_for_name = None if source.backbone is None else architecture(source.backbone)
         for what, made_for, given in (
-            ("backbone", source.backbone, backbone.name),
+            ("backbone", made_for_name, architecture(backbone.name)),
             ("resolution", source.image_size, backbone.image_size),
             ("depth", source.num_layers, backbone.num_layers),
             ("MLP width", source.num_neurons, backbone.num_neurons),

@@ -20,10 +20,12 @@ from ttr.backbones import phantom
 from ttr.backbones.base import Backbone, Weights
 from ttr.backbones.families import locate
 from ttr.backbones.torchvision_operators import declare_missing_operators
+from ttr.catalog import catalog
 from ttr.errors import ModelError
 
 NAMES_HELP = (
-    f"{', '.join(phantom.NAMES)}, timm:ARCHITECTURE[.TAG] (timm:vit_large_patch14_dinov2), "
+    f"{', '.join(phantom.NAMES)}, a name listed by: ttr backbones, "
+    "timm:ARCHITECTURE[.TAG] (timm:vit_large_patch14_dinov2), "
     "open_clip:ARCHITECTURE[/TAG] (open_clip:ViT-B-16/laion2b_s34b_b88k)"
 )
 _WRAPPERS = ("state_dict", "model", "teacher")
@@ -41,7 +43,8 @@ def load(
     """Load a backbone by name, in evaluation mode.
 
     Args:
-        name: ``phantom``, ``phantom-reg4``, ``phantom-clip``; ``timm:NAME``; ``open_clip:NAME[/TAG]``.
+        name: ``phantom``, ``phantom-reg4``, ``phantom-clip``; a catalog name (``dinov2-vit-l-14``);
+            ``timm:NAME``; ``open_clip:NAME[/TAG]``.
         weights: a safetensors file or a torch checkpoint (read with ``weights_only``) of that architecture.
         pretrained: fetch the library's published weights (needs the network or a cache).
         image_size: side of the square input in pixels; None keeps the model's native size.
@@ -61,6 +64,7 @@ def load(
             raise ModelError(f"{name} builds its own weights from a seed; leave out weights and pretrained")
         backbone = phantom.load(name, image_size=image_size)
     else:
+        name = catalog()[name].loads if name in catalog() else name
         library, _, rest = name.partition(":")
         if library not in ("timm", "open_clip") or not rest:
             raise ModelError(f"backbone {name!r} is not known; needed one of: {NAMES_HELP}")

@@ -17,8 +17,13 @@ def compare(
         list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")
     ],
     backbone: options.BackboneName,
-    neurons: Annotated[Path, typer.Option(metavar="FILE", help="Register neurons, made by ttr detect.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; an earlier result is replaced.")],
+    neurons: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Register neurons, made by ttr detect; default: a published preset."
+        ),
+    ] = None,
     weights: options.WeightsFile = None,
     pretrained: options.Pretrained = False,
     image_size: options.ImageSize = None,
@@ -44,6 +49,7 @@ def compare(
     from ttr.neurons import RegisterNeurons
 
     paths = [path for given in images for path in (list_images(given) if given.is_dir() else [given])]
+    neurons = neurons or _preset(backbone)
     found = RegisterNeurons.load(neurons)
     model = load_backbone(backbone, weights, pretrained, image_size, device)
     if found.provenance.weights_hash not in (None, model.weights_hash):
@@ -63,3 +69,17 @@ def compare(
         progress=not quiet,
     )
     show_comparison(comparisons, out / "index.html")
+
+
+def _preset(backbone: str) -> Path:
+    """Return the published preset for a backbone and say that it is one, or refuse."""
+    from ttr.catalog import preset_for
+    from ttr.errors import NeuronsError
+
+    preset = preset_for(backbone)
+    if preset is None:
+        raise NeuronsError(
+            f"no --neurons were given and there is no preset for {backbone}; find them with: ttr detect"
+        )
+    typer.echo(f"no --neurons given: using the published preset {preset.name}; your own are better", err=True)
+    return preset

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from ttr.cli.backbones import backbones
 from ttr.cli.compare import compare
 from ttr.cli.demo import demo
 from ttr.cli.detect import detect
@@ -26,6 +27,7 @@ activity onto tokens appended at test time, and look at what changed.
   ttr demo                                   everything at once, on a phantom, offline
   ttr detect --backbone NAME --images DIR --out neurons.json
   ttr compare --backbone NAME --neurons neurons.json --out DIR IMAGE...
+  ttr backbones                              what has a short name, and what is cached
 
 \b
 Exit status: 0 done; 2 refused (one line says what was given, what was needed, and what to do next);
@@ -44,6 +46,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(detect)
 app.command()(compare)
+app.command()(backbones)
 
 
 def _version(show: bool) -> None:

@@ -12,7 +12,8 @@ BackboneName = Annotated[
     typer.Option(
         "--backbone",
         metavar="NAME",
-        help="phantom, phantom-reg4, phantom-clip, timm:ARCHITECTURE[.TAG] or open_clip:ARCHITECTURE[/TAG].",
+        help="phantom, phantom-reg4, phantom-clip, a name listed by ttr backbones, "
+        "timm:ARCHITECTURE[.TAG] or open_clip:ARCHITECTURE[/TAG].",
     ),
 ]
 WeightsFile = Annotated[
