@@ -23,7 +23,7 @@ ORDER = [
     {"capture"},
     {"neurons", "neurons_file"},
     {"evidence", "intermediates"},
-    {"detection", "registers"},
+    {"detection", "registers", "heads"},
     {"comparison", "provenance"},
     {"plots"},
     {"report"},

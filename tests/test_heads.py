@@ -1,0 +1,81 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ttr.errors import ModelError
+from ttr.heads import LinearHead
+
+
+def head(classes=("a", "b", "c")) -> LinearHead:
+    generator = torch.Generator().manual_seed(0)
+    return LinearHead(torch.randn(3, 8, generator=generator), torch.randn(3, generator=generator), classes)
+
+
+def test_a_head_is_the_linear_layer_it_stands_for(tmp_path):
+    features = torch.randn(5, 8, generator=torch.Generator().manual_seed(1))
+    layer = torch.nn.Linear(8, 3)
+    with torch.no_grad():
+        layer.weight.copy_(head().weight)
+        layer.bias.copy_(head().bias)
+        torch.testing.assert_close(head().logits(features), layer(features))
+    assert head().logits(features.bfloat16()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("classes", [("hip", "knee", "ünïcode, with comma"), None])
+def test_save_and_load_give_the_same_head(tmp_path, classes):
+    head(classes).save(tmp_path / "head.safetensors")
+    loaded = LinearHead.load(tmp_path / "head.safetensors")
+    assert torch.equal(loaded.weight, head().weight)
+    assert torch.equal(loaded.bias, head().bias)
+    assert loaded.classes == classes
+
+
+def test_a_predecessors_head_loads_whatever_device_saved_it(tmp_path):
+    """A file that names a CUDA device, as the published heads do, loads on a machine without one."""
+    path = tmp_path / "best_model_ttr.pth"
+    torch.save({"fc.weight": head().weight, "fc.bias": head().bias}, path)
+    raw = path.read_bytes()
+    assert b"cpu" in raw
+    swapped = tmp_path / "best_model_cuda.pth"
+    rewrite_location(path, swapped)
+    for file in (path, swapped):
+        loaded = LinearHead.load(file, classes=["x", "y", "z"])
+        assert torch.equal(loaded.weight, head().weight)
+        assert loaded.classes == ("x", "y", "z")
+    assert LinearHead.load(swapped).classes is None
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="CUDA"):
+            torch.load(swapped, weights_only=True)
+
+
+def rewrite_location(source, target):
+    """Copy a torch archive with every storage's location changed from cpu to cuda:0."""
+    import zipfile
+
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
+        for item in old.infolist():
+            data = old.read(item)
+            if item.filename.endswith("data.pkl"):
+                data = data.replace(b"X\x03\x00\x00\x00cpu", b"X\x06\x00\x00\x00cuda:0")
+            new.writestr(item, data)
+
+
+@pytest.mark.parametrize("state", [{"weight": torch.zeros(2, 3)}, {"a": torch.zeros(1), "b": torch.zeros(1)}])
+def test_other_files_are_refused(tmp_path, state):
+    save_file(state, tmp_path / "x.safetensors")
+    with pytest.raises(ModelError, match="holds no linear head"):
+        LinearHead.load(tmp_path / "x.safetensors")
+    torch.save([1, 2], tmp_path / "x.pth")
+    with pytest.raises(ModelError, match="holds no linear head"):
+        LinearHead.load(tmp_path / "x.pth")
+    with pytest.raises(ModelError, match="does not exist"):
+        LinearHead.load(tmp_path / "none.pth")
+
+
+def test_shapes_and_sizes_that_do_not_fit_are_refused():
+    with pytest.raises(ModelError, match="needed \\[classes, features\\]"):
+        LinearHead(torch.zeros(3, 8), torch.zeros(2))
+    with pytest.raises(ModelError, match="2 class names for a head of 3"):
+        head(("a", "b"))
+    with pytest.raises(ModelError, match="features of size 7, but this head takes 8"):
+        head().logits(torch.zeros(1, 7))

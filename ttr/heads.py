@@ -1,0 +1,105 @@
+"""Linear heads on frozen features: W f + b, one row a class.
+
+Our own files are safetensors with the class names in the header. People also own heads of the predecessor:
+state dicts ``{"fc.weight": [C, D], "fc.bias": [C]}`` that were saved on a CUDA device. Both load here, on any
+machine, without executing anything; the latter carry no class names, so those are given or left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ttr.errors import ModelError
+
+SCHEMA = "ttr.linear-head/1"
+
+
+@dataclass(frozen=True, eq=False)
+class LinearHead:
+    """A linear classifier.
+
+    Attributes:
+        weight: float [C, D].
+        bias: float [C].
+        classes: C names in the order of the rows, or None where the file held none.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    classes: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        count = self.weight.shape[0]
+        if self.weight.ndim != 2 or tuple(self.bias.shape) != (count,):
+            shapes = f"{tuple(self.weight.shape)} and {tuple(self.bias.shape)}"
+            raise ModelError(
+                f"got weight and bias of shapes {shapes}; needed [classes, features] and [classes]"
+            )
+        if self.classes is not None and len(self.classes) != count:
+            raise ModelError(f"got {len(self.classes)} class names for a head of {count} classes")
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Return the logits [B, C] of features [B, D].
+
+        Raises:
+            ModelError: features of another size, most likely of another backbone.
+        """
+        if features.shape[-1] != self.weight.shape[1]:
+            raise ModelError(
+                f"got features of size {features.shape[-1]}, but this head takes {self.weight.shape[1]}; "
+                "use the backbone that it was trained on"
+            )
+        return features.float() @ self.weight.T + self.bias
+
+    def save(self, path: str | Path) -> None:
+        """Write the head as safetensors, class names in the header."""
+        from safetensors.torch import save_file
+
+        metadata = {"schema": SCHEMA, "classes": json.dumps(self.classes)}
+        tensors = {"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}
+        save_file(tensors, Path(path), metadata=metadata)
+
+    @classmethod
+    def load(cls, path: str | Path, classes: Sequence[str] | None = None) -> LinearHead:
+        """Read a head that ``save`` wrote, or the predecessor's ``best_model_*.pth``.
+
+        Args:
+            path: a .safetensors file, or a torch file of a state dict.
+            classes: names of the rows, for a file that holds none.
+
+        Raises:
+            ModelError: no such file, or no linear head.
+        """
+        path = Path(path)
+        from ttr.backbones.loading import read_state
+
+        state = read_state(path)
+        named = (
+            {key.removeprefix("fc."): value for key, value in state.items()}
+            if isinstance(state, dict)
+            else {}
+        )
+        if set(named) != {"weight", "bias"} or not all(isinstance(v, Tensor) for v in named.values()):
+            raise ModelError(
+                f"{path} holds no linear head; needed the two tensors weight [classes, features] and bias, "
+                "or fc.weight and fc.bias"
+            )
+        names = tuple(classes) if classes is not None else _class_names(path)
+        with torch.no_grad():
+            return cls(named["weight"].float(), named["bias"].float(), names)
+
+
+def _class_names(path: Path) -> tuple[str, ...] | None:
+    if path.suffix != ".safetensors":
+        return None
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        names = json.loads((file.metadata() or {}).get("classes", "null"))
+    return None if names is None else tuple(str(name) for name in names)
