@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import ttr  # before timm: it lets torchvision import beside a CPU build of torch
+
+# isort: split
 import pytest
+import timm.layers
 import torch
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
+from open_clip.timm_model import TimmModel
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-
-from ttr.backbones.torchvision_operators import declare_missing_operators
-
-declare_missing_operators()
-
-import timm.layers  # noqa: E402
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP  # noqa: E402
-from open_clip.timm_model import TimmModel  # noqa: E402
-from timm.models.eva import Eva  # noqa: E402
-from timm.models.vision_transformer import VisionTransformer  # noqa: E402
 
 SIZE, PATCH, WIDTH, DEPTH, HEADS = 32, 8, 24, 3, 2
 
@@ -104,7 +102,6 @@ def _restore_global_generator() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def phantom():
-    import ttr
 
     return ttr.load("phantom")
 

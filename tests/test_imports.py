@@ -15,7 +15,7 @@ import ttr
 PACKAGE = Path(ttr.__file__).parent
 #: From the ground up; a module may import from its own line and the lines above it.
 ORDER = [
-    {"errors", "version", "files", "progress", "catalog"},
+    {"errors", "version", "files", "progress", "catalog", "torchvision_operators"},
     {"tokens", "hooks", "norms"},
     {"datasets"},
     {"backbones"},
@@ -75,6 +75,12 @@ def test_importing_loads_nothing_heavy(module):
     code = f"import sys, {module}; print([m for m in {heavy.split()} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_timm_and_open_clip_import_after_ttr_whatever_torchvision_was_built_for():
+    code = "import sys, ttr, timm, open_clip, torchvision; print([type(f).__name__ for f in sys.meta_path])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "BeforeTorchvision" not in run.stdout
 
 
 def test_help_answers_at_once():

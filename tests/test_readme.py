@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,14 +19,18 @@ SNIPPETS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
 
 
 @pytest.mark.parametrize("code", [code for language, code in SNIPPETS if language == "python"])
-def test_python_snippets_run(code, capsys):
-    names: dict[str, object] = {}
-    exec(compile(code, "README.md", "exec"), names)
-    if "features" in names:
-        assert names["features"].shape == (1, 192)
-        printed = [tuple(map(int, re.findall(r"\d+", line))) for line in capsys.readouterr().out.splitlines()]
-        assert len(printed) == 2
-        assert all(before > 0 and after == 0 for before, after in printed)
+def test_python_snippets_run_in_a_process_of_their_own(code, tmp_path):
+    told = 'print("features", tuple(features.shape))' if "features = " in code else ""
+    done = subprocess.run(
+        [sys.executable, "-c", code + told], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    if told:
+        *lines, features = done.stdout.splitlines()
+        assert features == "features (1, 192)"
+        counts = [tuple(map(int, re.findall(r"\d+", line))) for line in lines]
+        assert len(counts) == 2
+        assert all(before > 0 and after == 0 for before, after in counts)
 
 
 def commands() -> list[list[str]]:

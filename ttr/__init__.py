@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ttr.errors import TTRError
+from ttr.torchvision_operators import declare_before_torchvision
 from ttr.version import __version__
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ __all__ = [
     "load",
     "plant",
 ]
+
+
+declare_before_torchvision()
 
 
 def __getattr__(name: str) -> Any:

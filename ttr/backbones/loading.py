@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from ttr.backbones import phantom
 from ttr.backbones.base import Backbone, Weights
 from ttr.backbones.families import locate
-from ttr.backbones.torchvision_operators import declare_missing_operators
 from ttr.catalog import catalog
 from ttr.errors import ModelError
 
@@ -68,7 +67,6 @@ def load(
         library, _, rest = name.partition(":")
         if library not in ("timm", "open_clip") or not rest:
             raise ModelError(f"backbone {name!r} is not known; needed one of: {NAMES_HELP}")
-        declare_missing_operators()
         build = _timm if library == "timm" else _open_clip
         model, origin = build(rest, pretrained=pretrained, image_size=image_size)
         if weights is not None:

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from ttr.backbones.base import Backbone, Weights
 from ttr.backbones.families import locate
 from ttr.backbones.planting import plant
-from ttr.backbones.torchvision_operators import declare_missing_operators
 from ttr.errors import ModelError
 
 if TYPE_CHECKING:
@@ -64,7 +63,6 @@ def load(name: str, *, image_size: int | None = None) -> Backbone:
         raise ModelError(
             f"image_size={size}; the phantoms need a multiple of {PATCH} px, at least {4 * PATCH}"
         )
-    declare_missing_operators()
     with torch.random.fork_rng(devices=[]):
         model = _clip(size) if name == "phantom-clip" else _vit(size, registers=4 * (name == "phantom-reg4"))
     model.eval()

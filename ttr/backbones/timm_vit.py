@@ -121,9 +121,6 @@ def _pair(value: Any) -> tuple[int, int]:
 def _own_preprocess(model: Any) -> Callable | None:
     if not getattr(model, "pretrained_cfg", None):
         return None
-    from ttr.backbones.torchvision_operators import declare_missing_operators
-
-    declare_missing_operators()
     from timm.data import create_transform, resolve_model_data_config
 
     config = resolve_model_data_config(model)

@@ -4,15 +4,43 @@ The package index serves a torchvision that is linked to CUDA. Beside a CPU torc
 and its import dies on the missing schema of ``torchvision::nms``, though nothing that timm and open_clip use
 of it (transforms in pure Python) needs the operator. Declaring the schema is enough; where torchvision's
 library loads, this does nothing.
+
+``import ttr`` arranges that this happens right before torchvision is first imported, by whomever, and costs
+nothing until then: so ``import ttr`` before ``import timm`` is all that a script on such a machine needs.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 _kept_alive: list[Any] = []
+
+
+class BeforeTorchvision(MetaPathFinder):
+    """Finds nothing; declares the operators when somebody starts to import torchvision, then is gone."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return None, so that the import goes on as it would."""
+        if fullname == "torchvision":
+            sys.meta_path.remove(self)
+            declare_missing_operators()
+        return None
+
+
+def declare_before_torchvision() -> None:
+    """Arrange the declaration for the first import of torchvision; calling it twice does no harm."""
+    arranged = any(isinstance(finder, BeforeTorchvision) for finder in sys.meta_path)
+    if "torchvision" not in sys.modules and not arranged:
+        sys.meta_path.insert(0, BeforeTorchvision())
 
 
 def declare_missing_operators() -> None:
