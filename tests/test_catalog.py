@@ -79,7 +79,7 @@ def test_a_preset_belongs_to_its_model_and_resolution():
     neurons = ttr.RegisterNeurons.load(preset_for("clip-vit-b-16"))
     with ttr.TestTimeRegisters(ttr.load("clip-vit-b-16"), neurons):
         pass
-    with pytest.raises(NeuronsError, match="found for backbone open_clip:ViT-B-16, but"):
+    with pytest.raises(NeuronsError, match="found for backbone open_clip:ViT-B-16, but this is timm"):
         ttr.TestTimeRegisters(ttr.load("timm:vit_base_patch16_224"), neurons)
     with pytest.raises(NeuronsError, match="resolution 224x224"):
         ttr.TestTimeRegisters(ttr.load("clip-vit-b-16", image_size=240), neurons)

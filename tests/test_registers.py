@@ -198,7 +198,7 @@ def test_neurons_that_do_not_exist_are_refused(pair):
 
 def test_neurons_of_another_backbone_or_resolution_are_refused(phantom, phantom_batch):
     neurons = ttr.detect(phantom, phantom_batch)
-    with pytest.raises(NeuronsError, match="found for backbone phantom, but phantom-clip"):
+    with pytest.raises(NeuronsError, match="found for backbone phantom, but this is phantom-clip"):
         ttr.TestTimeRegisters(ttr.load("phantom-clip"), neurons)
     with pytest.raises(NeuronsError, match="resolution 224x224, but phantom has 160x160"):
         ttr.TestTimeRegisters(ttr.load("phantom", image_size=160), neurons)

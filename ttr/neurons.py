@@ -148,9 +148,9 @@ class RegisterNeurons:
             ("MLP width", source.num_neurons, backbone.num_neurons),
         ):
             if made_for is not None and made_for != given:
+                found = "this is" if what == "backbone" else f"{backbone.name} has"
                 raise NeuronsError(
-                    f"these register neurons were found for {what} {_show(made_for)}, "
-                    f"but {backbone.name} has "
+                    f"these register neurons were found for {what} {_show(made_for)}, but {found} "
                     f"{_show(given)}; detect them again for this backbone, or drop their provenance with "
                     "RegisterNeurons.from_pairs(neurons.pairs) to use them all the same"
                 )

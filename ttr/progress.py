@@ -1,4 +1,4 @@
-"""A progress bar with an estimate, on standard error, only when somebody looks."""
+"""A progress bar with an estimate, on standard error; gone when the work fails: errors stand alone."""
 
 from __future__ import annotations
 
@@ -26,4 +26,9 @@ def progress_bar(label: str, total: int | None, *, show: bool) -> Iterator[Advan
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(label, total=total)
-        yield lambda done: bar.advance(task, done)
+        try:
+            yield lambda done: bar.advance(task, done)
+        except BaseException:
+            bar.live.transient = True
+            bar.console.quiet = not bar.console.is_terminal
+            raise

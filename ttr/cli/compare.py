@@ -52,6 +52,7 @@ def compare(
     neurons = neurons or _preset(backbone)
     found = RegisterNeurons.load(neurons)
     model = load_backbone(backbone, weights, pretrained, image_size, device)
+    found.check(model)
     if found.provenance.weights_hash not in (None, model.weights_hash):
         typer.echo(
             f"warning: {neurons} was found on other weights than these; detect again to be sure", err=True
@@ -81,5 +82,5 @@ def _preset(backbone: str) -> Path:
         raise NeuronsError(
             f"no --neurons were given and there is no preset for {backbone}; find them with: ttr detect"
         )
-    typer.echo(f"no --neurons given: using the published preset {preset.name}; your own are better", err=True)
+    typer.echo(f"no --neurons given: using the published preset {preset.name}; your own are better")
     return preset

@@ -32,7 +32,7 @@ def demo(
     from ttr.apps.demo import run_demo
     from ttr.backbones.planting import WARNING
 
-    typer.echo(WARNING, err=True)
+    typer.echo(WARNING)
     result = run_demo(out, phantoms=phantoms, progress=not quiet)
     typer.echo(
         f"detection: recall {result.recall:.2f}, precision {result.precision:.2f} of "

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def load_backbone(
     name: str, weights: Path | None, pretrained: bool, image_size: int | None, device: str
 ) -> Backbone:
-    """Load the backbone and print one line on its weights to standard error.
+    """Load the backbone and print which weights it has; standard error is left to refusals.
 
     Raises:
         TTRError: as ``ttr.load`` does; OptionError for a device that this machine lacks.
@@ -26,11 +26,14 @@ def load_backbone(
 
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise OptionError(f"device {device!r} cannot be used on this machine; choose --device cpu") from error
+        usable = torch.device(device).type != "meta"
+    except (RuntimeError, AssertionError):
+        usable = False
+    if not usable:
+        raise OptionError(f"device {device!r} cannot be used on this machine; choose --device cpu")
     backbone = load(name, weights=weights, pretrained=pretrained, image_size=image_size, device=device)
     size = "x".join(map(str, backbone.image_size))
-    typer.echo(f"backbone {backbone.name}, {size} px, weights: {backbone.weights}", err=True)
+    typer.echo(f"backbone {backbone.name}, {size} px, weights: {backbone.weights}")
     if backbone.warning:
-        typer.echo(backbone.warning, err=True)
+        typer.echo(backbone.warning)
     return backbone
