@@ -32,12 +32,11 @@ def backbones(
     from rich.table import Column, Table
 
     name = Column("name", no_wrap=True, min_width=max(len(entry["name"]) for entry in entries))
-    table = Table(name, "px", "patch", "registers", "feature", "licence", "cached", "preset")
+    table = Table(name, "px", "reg", "dim", "licence", "cached", "preset")
     for entry in entries:
         table.add_row(
             entry["name"],
             str(entry["image_size"]),
-            str(entry["patch_size"]),
             str(entry["registers"]),
             str(entry["embedding"]),
             entry["licence"],
