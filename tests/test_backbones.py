@@ -113,6 +113,11 @@ def test_names_and_families_that_we_do_not_know(name, complaint):
         ttr.load(name)
 
 
+def test_an_image_smaller_than_a_patch_is_refused():
+    with pytest.raises(ModelError, match="image_size=7 holds no patch of .*; needed 16 px or more"):
+        ttr.load(NAME, image_size=7)
+
+
 def test_two_sources_of_weights_are_one_too_many(tmp_path):
     with pytest.raises(ModelError, match="both given"):
         ttr.load(NAME, weights=tmp_path / "w.pt", pretrained=True)

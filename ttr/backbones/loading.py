@@ -73,6 +73,9 @@ def load(
             load_file(model, Path(weights), name)
             origin = Weights("file", Path(weights).name)
         backbone = locate(model, name=name, weights=origin, preprocess=None)
+        if not backbone.layout.patches:
+            side = backbone.patch_size[0]
+            raise ModelError(f"image_size={image_size} holds no patch of {name}; needed {side} px or more")
     backbone.model.eval().to(device=device, dtype=dtype)
     return backbone
 
