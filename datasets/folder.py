@@ -50,7 +50,7 @@ def open_image(path: Path) -> Image:
             with Image.open(path) as opened:
                 opened.load()
                 upright = ImageOps.exif_transpose(opened)
-        return _to_rgb(upright)
+        return to_rgb(upright)
     except UnidentifiedImageError as error:
         raise ImageError(f"{path} is not an image that can be read; needed {_kinds()}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -72,7 +72,8 @@ class OpenedImages:
         return map(open_image, self.paths)
 
 
-def _to_rgb(image: Image) -> Image:
+def to_rgb(image: Image) -> Image:
+    """Return an image as RGB: deep greyscale scaled by its own range, transparency laid on black."""
     if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
         import numpy as np
         import PIL.Image

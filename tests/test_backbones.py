@@ -216,3 +216,19 @@ def test_batches_that_are_none_are_refused(tiny):
         tiny.embed(torch.zeros(3, 224, 224))
     with pytest.raises(ModelError, match="got images of 32x224 px"):
         tiny.embed(torch.zeros(1, 3, 32, 224))
+
+
+@pytest.mark.parametrize("name", ["timm:vit_tiny_patch16_224", "open_clip:ViT-B-32"])
+def test_a_file_of_another_resolution_is_resampled(tmp_path, name):
+    torch.save(ttr.load(name).model.state_dict(), tmp_path / "w.pt")
+    backbone = ttr.load(name, weights=tmp_path / "w.pt", image_size=160)
+    assert backbone.image_size == (160, 160)
+    assert backbone.embed(torch.zeros(1, 3, 160, 160)).isfinite().all()
+
+
+def test_a_model_taken_out_of_its_backbone_keeps_its_neurons(phantom, phantom_batch, tmp_path):
+    neurons = ttr.detect(phantom, phantom_batch)
+    neurons.save(tmp_path / "n.json")
+    assert ttr.RegisterNeurons.load(tmp_path / "n.json") == neurons
+    with ttr.TestTimeRegisters(phantom.model, neurons):
+        pass

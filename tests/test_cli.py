@@ -229,11 +229,13 @@ def test_an_output_that_is_not_ours_is_left_alone(run, folder, neurons_file, tmp
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_debug_shows_the_traceback(run, tmp_path):
-    with pytest.raises(ttr.TTRError, match="does not exist"):
-        run("--debug", "detect", "--backbone", "phantom", "--images", tmp_path / "none", "--out", "n.json")
-    with pytest.raises(ttr.TTRError, match="does not exist"):
-        run("detect", "--backbone", "phantom", "--images", tmp_path / "none", "--out", "n.json", "--debug")
+def test_debug_shows_the_traceback_and_keeps_the_status(run, tmp_path):
+    arguments = ["detect", "--backbone", "phantom", "--images", tmp_path / "none", "--out", "n.json"]
+    for line in (["--debug", *arguments], [*arguments, "--debug"]):
+        status, _, err = run(*line)
+        assert status == 2
+        assert "Traceback" in err
+        assert "does not exist" in err.splitlines()[-1]
 
 
 def test_a_bug_is_one_line_too_and_not_called_a_refusal(run, monkeypatch, folder, tmp_path):

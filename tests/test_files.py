@@ -18,11 +18,11 @@ def test_a_folder_appears_only_when_it_is_complete(tmp_path):
 def test_nothing_remains_of_a_failed_run_and_the_earlier_result_stands(tmp_path):
     target = tmp_path / "out"
     with whole_folder(target) as folder:
-        write_json(folder / MANIFEST, {"run": 1})
+        write_json(folder / MANIFEST, {"run": 1, "files": []})
     with pytest.raises(KeyboardInterrupt), whole_folder(target) as folder:
         write_json(folder / MANIFEST, {"run": 2})
         raise KeyboardInterrupt
-    assert json.loads((target / MANIFEST).read_text()) == {"run": 1}
+    assert json.loads((target / MANIFEST).read_text())["run"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     with whole_folder(target) as folder:
         write_json(folder / MANIFEST, {"run": 3})
@@ -50,3 +50,20 @@ def test_a_value_that_is_no_json_leaves_no_file(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "x.json", float("nan"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_users_file_in_a_result_and_a_relative_place_are_safe(tmp_path, monkeypatch):
+    target = tmp_path / "out"
+    for _ in range(2):
+        with whole_folder(target) as folder:
+            write_json(folder / MANIFEST, {"files": []})
+    monkeypatch.chdir(target)
+    from pathlib import Path
+
+    with whole_folder(Path(".")) as folder:
+        write_json(folder / MANIFEST, {"files": []})
+    assert (target / MANIFEST).is_file()
+    (target / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="not a result of ttr"), whole_folder(target):
+        pass
+    assert (target / "notes.txt").read_text() == "mine"

@@ -47,12 +47,13 @@ def write_text(path: Path, text: str) -> None:
 def whole_folder(target: Path) -> Iterator[Path]:
     """Yield a hidden folder to fill; on success it becomes ``target``, on an exception nothing remains.
 
-    An earlier result (a folder with our manifest, or an empty one) is replaced; anything else is not ours
-    to remove.
+    An earlier result (our manifest, and no file that it does not list) or an empty folder is replaced;
+    anything else is not ours to remove. The old result is set aside until the new one stands in its place.
 
     Raises:
         OutputError: ``target`` exists and is no earlier result, or cannot be written.
     """
+    target = target.resolve()
     if target.exists() and not (target.is_dir() and _replaceable(target)):
         raise OutputError(
             f"{target} exists and is not a result of ttr; choose another --out, or remove it yourself"
@@ -65,13 +66,32 @@ def whole_folder(target: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.chmod(0o755)
-        if target.exists():
-            shutil.rmtree(target)
-        partial.replace(target)
+        _swap(partial, target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
 
 
+def _swap(partial: Path, target: Path) -> None:
+    if not target.exists():
+        partial.replace(target)
+        return
+    aside = partial.with_name(f"{partial.name}.old")
+    target.replace(aside)
+    try:
+        partial.replace(target)
+    except BaseException:
+        aside.replace(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
 def _replaceable(folder: Path) -> bool:
-    return (folder / MANIFEST).is_file() or not any(folder.iterdir())
+    present = {path.name for path in folder.iterdir()}
+    if not present:
+        return True
+    try:
+        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("files", [])
+    except (OSError, ValueError, AttributeError):
+        return False
+    return present <= {MANIFEST, *listed}

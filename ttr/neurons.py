@@ -141,8 +141,9 @@ class RegisterNeurons:
                 )
         source = self.provenance
         made_for_name = None if source.backbone is None else architecture(source.backbone)
+        given_name = architecture(backbone.name)
         for what, made_for, given in (
-            ("backbone", made_for_name, architecture(backbone.name)),
+            ("backbone", made_for_name if ":" in given_name or backbone.warning else None, given_name),
             ("resolution", source.image_size, backbone.image_size),
             ("depth", source.num_layers, backbone.num_layers),
             ("MLP width", source.num_neurons, backbone.num_neurons),
@@ -183,7 +184,7 @@ class RegisterNeurons:
 
 
 def _written(score: float) -> float | None:
-    return None if math.isnan(score) else float(f"{score:.7g}")
+    return None if math.isnan(score) else score
 
 
 def _pair(pair: Any) -> tuple[int, int]:

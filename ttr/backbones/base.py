@@ -116,7 +116,9 @@ class Backbone:
                 f"{self.name} came without preprocessing; pass adapt(model, preprocess=...) "
                 "or give tensors instead of PIL images"
             )
-        return self.preprocess_image(image.convert("RGB"))
+        from ttr.datasets.folder import to_rgb
+
+        return self.preprocess_image(to_rgb(image))
 
     @property
     def device(self) -> torch.device:

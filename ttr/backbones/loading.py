@@ -86,7 +86,7 @@ def load_file(model: nn.Module, path: Path, name: str) -> None:
     Raises:
         ModelError: not a readable checkpoint, or made for another architecture.
     """
-    state = _unwrap(read_state(path))
+    state = _at_resolution_of(model, _unwrap(read_state(path)))
     expected = model.state_dict()
     missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     shapes = sorted(k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape)
@@ -101,6 +101,27 @@ def load_file(model: nn.Module, path: Path, name: str) -> None:
             "name the architecture that the file was saved from"
         )
     model.load_state_dict(dict(state))
+
+
+def _at_resolution_of(model: Any, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Resample the position embedding of another image size, as timm and open_clip do for their own files."""
+    if "visual.positional_embedding" in state and hasattr(model, "visual"):
+        from open_clip.model import resize_pos_embed
+
+        resized = dict(state)
+        resize_pos_embed(resized, model)
+        return resized
+    ours, given = getattr(model, "pos_embed", None), state.get("pos_embed")
+    if ours is None or given is None or given.ndim != 3 or given.shape[1] == ours.shape[1]:
+        return state
+    from timm.layers import resample_abs_pos_embed
+
+    prefix = 0 if model.no_embed_class else model.num_prefix_tokens
+    side = round((given.shape[1] - prefix) ** 0.5)
+    if side * side != given.shape[1] - prefix:
+        return state
+    grid = list(model.patch_embed.grid_size)
+    return {**state, "pos_embed": resample_abs_pos_embed(given, grid, [side, side], num_prefix_tokens=prefix)}
 
 
 def read_state(path: Path) -> Mapping[str, Any]:

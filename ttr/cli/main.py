@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -73,7 +74,7 @@ def main() -> None:
         app(args=[argument for argument in arguments if argument != "--debug"], standalone_mode=True)
     except TTRError as error:
         if debug:
-            raise
+            traceback.print_exc()
         _fail(str(error), 2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
