@@ -8,6 +8,7 @@ torch checkpoint through ``weights_only=True``.
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -202,10 +203,18 @@ def _split_tag(name: str) -> tuple[str, str]:
 
 @contextmanager
 def _seeded() -> Iterator[None]:
-    """Seed the constructors' global generator for random weights, and give it back as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
+    """Seed the constructors' global generator for random weights, and give it back as it was.
+
+    The libraries' own warnings are silent meanwhile: they speak of random weights before a file is loaded.
+    """
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            yield
+    finally:
+        logging.disable(level)
 
 
 def _nearest(name: str, known: list[str]) -> str:
