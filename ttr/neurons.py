@@ -142,8 +142,10 @@ class RegisterNeurons:
         source = self.provenance
         made_for_name = None if source.backbone is None else architecture(source.backbone)
         given_name = architecture(backbone.name)
+        # A model from memory may only have a description, which says nothing about whose neurons these are.
+        is_named = ":" in given_name or bool(backbone.warning)
         for what, made_for, given in (
-            ("backbone", made_for_name if ":" in given_name or backbone.warning else None, given_name),
+            ("backbone", made_for_name if is_named else None, given_name),
             ("resolution", source.image_size, backbone.image_size),
             ("depth", source.num_layers, backbone.num_layers),
             ("MLP width", source.num_neurons, backbone.num_neurons),
