@@ -77,7 +77,7 @@ class LinearHead:
             ModelError: no such file, or no linear head.
         """
         path = Path(path)
-        from ttr.backbones.loading import read_state
+        from ttr.backbones.checkpoint_files import read_state
 
         state = read_state(path)
         named = (
