@@ -15,9 +15,9 @@ import numpy as np
 
 from ttr.backbones.base import Backbone
 from ttr.comparison import ImageComparison, compare
+from ttr.errors import ImageError
 from ttr.files import MANIFEST, whole_folder, write_json, write_text
 from ttr.neurons import RegisterNeurons
-from ttr.provenance import provenance
 from ttr.report import SHOWN, render
 
 
@@ -53,23 +53,24 @@ def write_comparison(
     Raises:
         TTRError: as ``compare`` does, or ``out`` cannot be written.
     """
-    made_with = provenance(backbone, num_registers=num_registers, **settings)
+    found = compare(
+        backbone, neurons, images, names=names, num_registers=num_registers, progress=progress, **settings
+    )
     with whole_folder(out) as folder:
-        found = compare(
-            backbone, neurons, images, names=names, num_registers=num_registers, progress=progress, **settings
-        )
         comparisons = list(_lighten(found))
+        if not comparisons:
+            raise ImageError("no images were given; needed at least one to compare")
         entries = [comparison.to_json() for comparison in comparisons]
         write_json(folder / results, entries if extra is None else {**extra, "images": entries})
         page = render(
             comparisons[:SHOWN],
             neurons,
-            made_with,
             title=title,
             truth=backbone.planted,
             left_out=max(0, len(comparisons) - SHOWN),
         )
         write_text(folder / "index.html", page)
+        made_with = dict(comparisons[0].provenance)
         manifest = {"files": [results, "index.html"], "neurons": neurons.pairs, "provenance": made_with}
         write_json(folder / MANIFEST, manifest)
     return comparisons

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ import ttr
 from tests.conftest import scramble, tiny_vit
 from ttr.capture import record
 from ttr.datasets.registry import phantom_images
-from ttr.errors import OptionError
+from ttr.errors import OptionError, TTRError
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +99,30 @@ def test_zero_registers_and_no_preprocessing(images):
     assert comparison.after.register_norm is None
     assert comparison.pixels.shape == (32, 32, 3)
     assert comparison.to_json()["after"]["curves"]["register_norm"] is None
+
+
+def test_a_result_is_frozen_and_says_what_it_was_made_with(phantom, phantom_batch, neurons):
+    first, second = ttr.compare(phantom, neurons, phantom_batch[:2], threshold=80, num_registers=2)
+    assert first.provenance is second.provenance
+    assert first.provenance["backbone"]["weights_hash"] == phantom.weights_hash
+    settings = {"num_registers": 2, "threshold": 80.0, "outlier_layer": 4, "batch_size": 8}
+    assert first.provenance["settings"] == settings
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        first.image = "another"
+    with pytest.raises(TypeError):
+        first.provenance["ttr"] = "0"
+
+
+@pytest.mark.parametrize(
+    ("neurons", "options", "complaint"),
+    [
+        ([(99, 0)], {}, "does not exist in phantom"),
+        ([], {"threshold": "high"}, "threshold='high'"),
+        ([], {"outlier_layer": 6}, "outlier_layer=6"),
+        ([], {"batch_size": 0}, "batch_size=0"),
+        ([], {"num_registers": -1}, "num_registers=-1"),
+    ],
+)
+def test_arguments_are_refused_at_once_and_not_when_read(phantom, phantom_batch, neurons, options, complaint):
+    with pytest.raises(TTRError, match=complaint):
+        ttr.compare(phantom, ttr.RegisterNeurons.from_pairs(neurons), phantom_batch, **options)

@@ -148,3 +148,29 @@ def test_the_page_opens_offline_and_fits(demo, tmp_path, width, scheme):
     assert broken == 0
     assert overflow <= 0
     assert len(np.unique(np.asarray(Image.open(tmp_path / "page.png")).reshape(-1, 3), axis=0)) > 100
+
+
+@pytest.mark.parametrize(
+    ("count", "registers", "says"),
+    [
+        (2, 1, "2 register neurons moved to 1 test-time register"),
+        (1, 2, "1 register neuron moved to 2 test-time registers"),
+        (2, 0, "2 register neurons zeroed and no register appended"),
+        (0, 1, "no neuron edited and 1 test-time register appended (the blank-token control)"),
+        (0, 0, "no neuron edited and no test-time registers appended"),
+    ],
+)
+def test_the_page_says_what_was_done_to_the_model(phantom, tmp_path, count, registers, says):
+    neurons = ttr.RegisterNeurons.from_pairs(phantom.planted[:count])
+    image = next(phantom_images(1)).image
+    write_comparison(phantom, neurons, [image], ["one"], tmp_path / "out", num_registers=registers)
+    text = (tmp_path / "out" / "index.html").read_text()
+    assert text.count(says) == 2
+    assert "Mean over 1 image on this page" in text
+    assert "Given as pairs, without scores." in text
+
+
+def test_a_set_chosen_from_a_ranking_says_so(phantom, phantom_batch, tmp_path):
+    neurons = ttr.detect(phantom, phantom_batch).top(3)
+    write_comparison(phantom, neurons, [next(phantom_images(1)).image], ["one"], tmp_path / "out")
+    assert "3 neurons kept by rank" in (tmp_path / "out" / "index.html").read_text()

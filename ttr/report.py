@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from ttr import plots
-from ttr.comparison import ImageComparison, View
+from ttr.comparison import ImageComparison
 from ttr.neurons import RegisterNeurons
+from ttr.views import View
+from ttr.wording import counted
 
 SHOWN = 24
 
@@ -52,10 +54,19 @@ def rows(before: Sequence[View], after: Sequence[View]) -> list[Row]:
     return table
 
 
+def intervention(neurons: int, registers: int) -> str:
+    """Return in words what was done to the model with so many neurons and test-time registers."""
+    tokens = counted(registers, "test-time register")
+    if neurons and registers:
+        return f"{counted(neurons, 'register neuron')} moved to {tokens}"
+    if neurons:
+        return f"{counted(neurons, 'register neuron')} zeroed and no register appended"
+    return f"no neuron edited and {tokens} appended" + (" (the blank-token control)" if registers else "")
+
+
 def render(
     comparisons: Sequence[ImageComparison],
     neurons: RegisterNeurons,
-    provenance: dict[str, Any],
     *,
     title: str,
     truth: Sequence[tuple[int, int]] = (),
@@ -64,15 +75,15 @@ def render(
     """Return the page as HTML.
 
     Args:
-        comparisons: the images to show, with pixels.
+        comparisons: the images to show, at least one, with pixels; the page takes their provenance.
         neurons: the register neurons that were moved.
-        provenance: as :func:`ttr.provenance.provenance` returns it.
         title: heading of the page.
         truth: the planted neurons, on a phantom.
         left_out: images that are in the numbers' file but not on the page.
     """
     from jinja2 import Environment, PackageLoader
 
+    provenance = dict(comparisons[0].provenance)
     views = [view for c in comparisons for view in (c.before, c.after)]
     norm_scale = max(float(view.maps.norms.max()) for view in views)
     attention_scale = max(float(view.maps.attention.max()) for view in views)
@@ -82,6 +93,8 @@ def render(
     return environment.get_template("report.html").render(
         title=title,
         provenance=provenance,
+        intervention=intervention(len(neurons), provenance["settings"]["num_registers"]),
+        counted=counted,
         summary=rows([c.before for c in comparisons], [c.after for c in comparisons]),
         cards=[_card(c, norm_scale, attention_scale) for c in comparisons],
         norm_bar=_bar(plots.NORM_MAP, norm_scale, "{:.0f}"),

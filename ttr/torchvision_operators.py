@@ -24,14 +24,17 @@ _kept_alive: list[Any] = []
 
 
 class BeforeTorchvision(MetaPathFinder):
-    """Finds nothing; declares the operators when somebody starts to import torchvision, then is gone."""
+    """Finds nothing; declares the operators when somebody starts to import torchvision, once."""
+
+    def __init__(self) -> None:
+        self.done = False
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Return None, so that the import goes on as it would."""
-        if fullname == "torchvision":
-            sys.meta_path.remove(self)
+        if fullname == "torchvision" and not self.done:
+            self.done = True
             declare_missing_operators()
         return None
 

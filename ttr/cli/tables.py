@@ -37,8 +37,9 @@ def show_comparison(comparisons: Sequence[ImageComparison], page: Path) -> None:
     from rich.table import Table
 
     from ttr.report import rows
+    from ttr.wording import counted
 
-    title = f"mean over {len(comparisons)} images"
+    title = f"mean over {counted(len(comparisons), 'image')}"
     table = Table("measured", title=title, title_justify="left")
     for column in ("before", "after", "after / before"):
         table.add_column(column, justify="right")
