@@ -22,6 +22,8 @@ def list_images(folder: Path, *, limit: int | None = None, seed: int = 42) -> li
     Raises:
         ImageError: no such folder, or no image in it.
     """
+    if folder.is_file():
+        raise ImageError(f"{folder} is a file; needed a folder with {_kinds()} files")
     if not folder.is_dir():
         raise ImageError(f"image folder {folder} does not exist; give a folder with {_kinds()} files")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
@@ -32,7 +34,7 @@ def list_images(folder: Path, *, limit: int | None = None, seed: int = 42) -> li
     return paths
 
 
-def open_image(path: Path) -> Image:
+def open_image(path: str | Path) -> Image:
     """Open an image file as RGB, whole and upright.
 
     Greyscale of more than 8 bits is scaled from its own minimum and maximum to 0..255.
@@ -42,6 +44,7 @@ def open_image(path: Path) -> Image:
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    path = Path(path)
     if not path.is_file():
         raise ImageError(f"image {path} does not exist; check the path")
     try:

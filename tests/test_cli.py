@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 from PIL import Image
@@ -174,6 +175,8 @@ def damaged(tmp_path, folder, neurons_file, kind):
         neurons.write_text(neurons_file.read_text()[:200])
     elif kind == "threshold":
         extra, says = ["--threshold", "high"], "threshold='high'; needed a positive norm"
+    elif kind == "empty threshold":
+        extra, says = ["--threshold", ""], "threshold=''; needed a positive norm"
     elif kind == "device":
         extra, says = ["--device", "tpu9"], "device 'tpu9' cannot be used on this machine"
     return [
@@ -205,6 +208,7 @@ def damaged(tmp_path, folder, neurons_file, kind):
         "no neurons file",
         "damaged neurons file",
         "threshold",
+        "empty threshold",
         "device",
     ],
 )
@@ -318,3 +322,20 @@ def test_the_installed_command_runs(tmp_path):
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+def test_a_command_ended_from_outside_leaves_nothing_half_written(folder, neurons_file, tmp_path):
+    images = [str(p) for p in sorted(folder.iterdir())] * 200
+    command = ["compare", "--backbone", "phantom", "--neurons", str(neurons_file), "--batch-size", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ttr", *command, "--out", str(tmp_path / "out"), "--quiet", *images],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [p.name[:13] for p in tmp_path.iterdir()] == [".out.partial-"]
+    process.terminate()
+    assert process.wait(timeout=30) == 143
+    assert list(tmp_path.iterdir()) == []

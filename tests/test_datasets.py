@@ -69,3 +69,14 @@ def test_sixteen_bits_transparency_and_orientation(tmp_path):
     exif[0x0112] = 6
     turned.save(tmp_path / "turned.jpg", exif=exif)
     assert open_image(tmp_path / "turned.jpg").size == (3, 6)
+
+
+def test_a_file_in_place_of_a_folder_is_called_a_file(tmp_path):
+    (tmp_path / "one.png").touch()
+    with pytest.raises(ImageError, match=r"one.png is a file; needed a folder"):
+        list_images(tmp_path / "one.png")
+
+
+def test_a_path_may_be_a_string(tmp_path):
+    Image.new("RGB", (3, 2)).save(tmp_path / "one.png")
+    assert open_image(str(tmp_path / "one.png")).size == (3, 2)

@@ -13,7 +13,7 @@ import ttr
 from tests.conftest import scramble, tiny_vit
 from ttr.capture import record
 from ttr.datasets.registry import open_image, phantom_images, sample_paths
-from ttr.errors import ImageError, ModelError, OptionError
+from ttr.errors import ImageError, ModelError, NeuronsError, OptionError
 
 
 @pytest.mark.parametrize("name", ["phantom", "phantom-clip"])
@@ -135,6 +135,8 @@ def test_provenance_says_how_it_was_measured(phantom, phantom_batch):
         ({"outlier_layer": 6}, ModelError, "outlier_layer=6, but phantom has 6 blocks"),
         ({"top_layer": -7}, ModelError, "top_layer=-7"),
         ({"top_k": 0}, OptionError, "top_k=0"),
+        ({"top_k": 2.5}, OptionError, "top_k=2.5; needed an integer"),
+        ({"batch_size": "8"}, OptionError, "batch_size='8'"),
         ({"batch_size": 0}, OptionError, "batch_size=0"),
         ({"threshold": -3}, OptionError, "threshold=-3"),
         ({"threshold": "robust"}, OptionError, "threshold='robust'"),
@@ -154,6 +156,11 @@ def test_options_outside_their_range_are_refused(phantom, phantom_batch, options
         ([torch.zeros(1, 224, 224)], "needed \\[3, H, W\\] for each image"),
         (["image.png"], "got str; needed a PIL image"),
         ([torch.zeros(3, 224, 224), torch.zeros(3, 32, 32)], "differ in size"),
+        (None, "got NoneType as images; needed a tensor"),
+        (Image.new("RGB", (224, 224)), "got Image as images; .*also for a single one"),
+        ("images/", "got str as images"),
+        (torch.full((1, 3, 224, 224), float("nan")), "NaN or infinite"),
+        (torch.zeros(1, 3, 224, 224, dtype=torch.uint8), "torch.uint8; needed normalised floats"),
     ],
 )
 def test_what_is_no_image_is_refused(phantom, images, complaint):
@@ -177,6 +184,34 @@ def test_a_model_that_takes_any_size_is_measured_at_that_size():
     images = torch.randn(2, 3, 48, 40, generator=torch.Generator().manual_seed(0))
     assert record(backbone, images).layout.grid == (6, 5)
     assert backbone.tokens(images).patches.shape[1] == 30
+    found = ttr.detect(backbone, images, threshold=1e-3, top_k=2)
+    assert found.provenance.image_size == (48, 40)
+    assert next(ttr.compare(backbone, found, images)).before.maps.norms.shape == (6, 5)
+    with pytest.raises(NeuronsError, match="resolution 48x40, but .* 32x32"):
+        next(ttr.compare(backbone, found, torch.zeros(1, 3, 32, 32)))
+
+
+def test_a_model_is_as_good_as_its_backbone(phantom, phantom_batch):
+    assert ttr.detect(phantom.model, phantom_batch).pairs == ttr.detect(phantom, phantom_batch).pairs
+    with pytest.raises(ModelError, match="model family builtins.str is not known"):
+        ttr.detect("phantom", phantom_batch)
+
+
+def test_a_threshold_may_be_any_kind_of_number(phantom, phantom_batch, tmp_path):
+    expected = ttr.detect(phantom, phantom_batch, threshold=75)
+    for number in (np.float32(75), torch.tensor(75.0), 75.0):
+        found = ttr.detect(phantom, phantom_batch, threshold=number)
+        found.save(tmp_path / "n.json")
+        assert found == expected
+        assert ttr.RegisterNeurons.load(tmp_path / "n.json").provenance.threshold == 75.0
+
+
+def test_norms_that_overflow_are_refused_rather_than_called_clean(images):
+    model = scramble(tiny_vit())
+    with torch.no_grad():
+        model.blocks[1].mlp.fc2.weight.mul_(1e38)
+    with pytest.raises(ModelError, match="norms that are not finite from block 1 on, in torch.float32"):
+        ttr.detect(ttr.adapt(model), images)
 
 
 @pytest.mark.slow

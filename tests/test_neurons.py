@@ -71,7 +71,7 @@ def test_a_neuron_listed_twice_is_refused():
         ('{"schema": "ttr.register-neurons/2", "pairs": []}', "schema"),
         ('{"schema": "ttr.register-neurons/1", "pairs": [[0, -1]]}', "pairs.0.1"),
         ('{"schema": "ttr.register-neurons/1", "pairs": [], "run": "rm"}', "run"),
-        ('{"schema": "ttr.register-neurons/1", "pairs": [[1, 1], [1, 1]]}', "twice"),
+        ('{"schema": "ttr.register-neurons/1", "pairs": [[1, 1], [1, 1]]}', "neurons.json: .*twice"),
     ],
 )
 def test_a_file_that_is_none_is_refused_by_name(tmp_path, content, complaint):
@@ -132,3 +132,18 @@ def test_a_pickled_ranking_is_never_executed(tmp_path, capsys):
     with pytest.raises(NeuronsError, match="no ranking"):
         RegisterNeurons.load(tmp_path / "r.pt")
     assert "executed" not in capsys.readouterr().out
+
+
+def test_top_counts_negative_layers_from_the_last_and_refuses_what_does_not_exist():
+    ranked = ((2, 0, 3.0), (1, 0, 2.0), (0, 0, 1.0))
+    neurons = RegisterNeurons((), ranked, Provenance(num_layers=3, num_neurons=1))
+    assert neurons.top(3, max_layer=-2).pairs == [(1, 0), (0, 0)]
+    assert neurons.top(3, max_layer=-2).message == "2 neurons kept by rank from blocks 0..1"
+    for block in (3, -4):
+        with pytest.raises(OptionError, match=f"max_layer={block}; needed a block counted from -3..2"):
+            neurons.top(3, max_layer=block)
+    with pytest.raises(OptionError, match="max_layer=-1; needed a block counted from 0"):
+        RegisterNeurons((), ranked).top(3, max_layer=-1)
+    for k in (2.5, -1, True, "3"):
+        with pytest.raises(OptionError, match="needed an integer"):
+            neurons.top(k)

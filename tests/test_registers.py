@@ -181,7 +181,10 @@ def test_two_threads_agree_with_one(images):
         ({"register_value": "max"}, "register_value='max'; needed one of 'neuron', 'layer'"),
         ({"others": "drop"}, "others='drop'"),
         ({"scope": "cls"}, "scope='cls'"),
-        ({"num_registers": 2, "scale": [1.0]}, "scale has 1 values"),
+        ({"num_registers": 2, "scale": [1.0]}, "needed one finite number, or 2 of them"),
+        ({"scale": "a"}, "scale='a'; needed one number"),
+        ({"scale": None}, "scale=None"),
+        ({"scale": float("nan")}, "scale=nan"),
     ],
 )
 def test_options_outside_their_range_are_refused(options, complaint):
@@ -203,3 +206,32 @@ def test_neurons_of_another_backbone_or_resolution_are_refused(phantom, phantom_
     with pytest.raises(NeuronsError, match="resolution 224x224, but phantom has 160x160"):
         ttr.TestTimeRegisters(ttr.load("phantom", image_size=160), neurons)
     ttr.TestTimeRegisters(ttr.load("phantom", image_size=160), ttr.RegisterNeurons.from_pairs(neurons.pairs))
+
+
+def test_a_scale_may_be_a_tensor(images):
+    backbone = ttr.adapt(scramble(tiny_vit()))
+    with ttr.TestTimeRegisters(backbone, SOME, num_registers=2, scale=[0.5, 2.0]):
+        expected = backbone.embed(images)
+    with ttr.TestTimeRegisters(backbone, SOME, num_registers=2, scale=torch.tensor([0.5, 2.0])):
+        assert torch.equal(backbone.embed(images), expected)
+
+
+def test_plain_pairs_are_refused_with_the_way_to_make_neurons():
+    with pytest.raises(NeuronsError, match="got list as neurons; .* RegisterNeurons.from_pairs"):
+        ttr.TestTimeRegisters(scramble(tiny_vit()), [(0, 1)])
+
+
+def test_a_callers_own_intermediates_come_back(images):
+    model = scramble(tiny_vit())
+    calls = []
+
+    def own(x, indices=None, output_fmt="NCHW", **rest):
+        calls.append(output_fmt)
+        return type(model).forward_intermediates(model, x, indices, output_fmt=output_fmt, **rest)
+
+    model.forward_intermediates = own
+    with ttr.TestTimeRegisters(model, SOME, num_registers=2):
+        shape = model.forward_intermediates(images, [1], intermediates_only=True)[0].shape
+    assert shape == (5, 24, 4, 4)
+    assert calls == ["NLC"]
+    assert model.forward_intermediates is own

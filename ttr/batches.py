@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sized
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -22,10 +23,15 @@ def batches(backbone: Backbone, images: Any, batch_size: int) -> Iterator[Tensor
 
     Raises:
         OptionError: ``batch_size`` < 1.
-        ImageError: an item is neither an image nor a tensor [3, H, W], or sizes differ in a batch.
+        ImageError: not an iterable, an item is neither an image nor a tensor [3, H, W], or sizes differ
+            in a batch.
     """
-    if batch_size < 1:
-        raise OptionError(f"batch_size={batch_size}; needed at least 1")
+    check_batch_size(batch_size)
+    if not isinstance(images, Iterable) or isinstance(images, str | bytes):
+        raise ImageError(
+            f"got {type(images).__name__} as images; needed a tensor [N, 3, H, W], or a list of PIL images "
+            "or tensors [3, H, W] (also for a single one)"
+        )
     if isinstance(images, Tensor):
         if images.ndim != 4 or images.shape[1] != 3:
             raise ImageError(f"got a tensor of shape {tuple(images.shape)}; needed [N, 3, H, W]")
@@ -39,6 +45,12 @@ def batches(backbone: Backbone, images: Any, batch_size: int) -> Iterator[Tensor
             pending = []
     if pending:
         yield _stack(pending)
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raise OptionError unless ``batch_size`` is an integer >= 1."""
+    if not isinstance(batch_size, Integral) or batch_size < 1:
+        raise OptionError(f"batch_size={batch_size!r}; needed an integer, at least 1")
 
 
 def count(images: Iterable[Any] | Tensor) -> int | None:

@@ -57,10 +57,10 @@ def record(
     part.
 
     Raises:
-        ModelError: attention of CLS was asked of a model without CLS.
+        ModelError: attention of CLS was asked of a model without CLS, or norms are not finite.
     """
-    if attention and not backbone.layout.cls:
-        raise ModelError(f"{backbone.name} has no CLS token, so it has no CLS attention to show")
+    if attention:
+        backbone.require_cls()
     images = backbone.prepare(images)
     norms: list[Tensor] = []
     rows: list[Tensor] = []
@@ -91,6 +91,12 @@ def record(
             stack.enter_context(capture(backbone.sites.neurons, see_neurons))
         backbone.features(images)
     stacked = torch.stack(norms)
+    if not stacked.isfinite().all():
+        block = int((~stacked.isfinite()).flatten(1).any(dim=1).nonzero()[0])
+        raise ModelError(
+            f"{backbone.name} gives token norms that are not finite from block {block} on, "
+            f"in {backbone.dtype}; check its weights, or load it with dtype=torch.float32"
+        )
     return Record(
         layout=backbone.layout_for(images).for_length(stacked.shape[2]),
         norms=stacked,

@@ -14,20 +14,23 @@ One pass over the images, a batch at a time; :mod:`ttr.evidence` holds the runni
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor
 
 from ttr.backbones.base import Backbone
+from ttr.backbones.families import as_backbone
 from ttr.batches import batches, count
 from ttr.capture import record
 from ttr.errors import ImageError, ModelError, OptionError
 from ttr.evidence import Activity, Evidence, find_outliers
 from ttr.hooks import edits_at
 from ttr.neurons import Provenance, RegisterNeurons
-from ttr.norms import Threshold
+from ttr.norms import Threshold, check_threshold
 from ttr.progress import progress_bar
 from ttr.version import __version__
+from ttr.wording import counted
 
 
 def detect(
@@ -74,20 +77,24 @@ def detect(
         ModelError: there is no such block, or the backbone is wrapped.
         OptionError: a value is outside its range.
     """
+    backbone = as_backbone(backbone)
+    threshold = check_threshold(threshold)
     at = backbone.layer(outlier_layer, "outlier_layer")
     if top_layer is not None:
         top_layer = backbone.layer(top_layer, "top_layer")
-    if top_k is not None and top_k < 1:
-        raise OptionError(f"top_k={top_k}; needed at least 1 neuron, or None for the data-driven cut")
+    if top_k is not None and (not isinstance(top_k, Integral) or top_k < 1):
+        raise OptionError(f"top_k={top_k!r}; needed an integer, at least 1, or None for the data-driven cut")
     if any(edits_at(site) for site in (backbone.sites.entry, *backbone.sites.neurons)):
         raise ModelError(f"{backbone.name} is wrapped; remove the wrap and detect on the bare backbone")
     evidence = Evidence.empty(backbone)
+    sizes: set[tuple[int, int]] = set()
     with progress_bar("detecting", count(images), show=progress) as advance:
         for batch in batches(backbone, images, batch_size):
             activity = Activity(backbone.layout_for(batch), sparsity)
             passed = record(backbone, batch, neurons=activity)
             outliers = find_outliers(passed, at, threshold, include_cls)
             evidence.add(backbone, passed, activity, outliers)
+            sizes.add((batch.shape[-2], batch.shape[-1]))
             advance(batch.shape[0])
     if not evidence.images:
         raise ImageError("no images were given; needed at least one to look for outliers")
@@ -99,7 +106,7 @@ def detect(
         weights_hash=backbone.weights_hash,
         num_layers=backbone.num_layers,
         num_neurons=backbone.num_neurons,
-        image_size=backbone.image_size,
+        image_size=sizes.pop() if len(sizes) == 1 else None,
         images=evidence.images,
         images_with_outliers=evidence.with_outliers,
         threshold=threshold,
@@ -116,7 +123,8 @@ def _conclude(
     evidence: Evidence, provenance: Provenance, top_layer: int, top_k: int | None
 ) -> RegisterNeurons:
     ranked = evidence.ranking()
-    seen = f"{evidence.with_outliers} of {evidence.images} images have outlier patches"
+    has = "has" if evidence.with_outliers == 1 else "have"
+    seen = f"{evidence.with_outliers} of {counted(evidence.images, 'image')} {has} outlier patches"
     if not evidence.with_outliers:
         return RegisterNeurons(
             (), ranked, provenance, f"no outlier patches: {seen}; there are no register neurons to move"
@@ -127,7 +135,7 @@ def _conclude(
         kept = tuple(pair for pair in eligible if pair in passing)
     else:
         kept = tuple(eligible[:top_k])
-    message = f"{seen}; {len(kept)} neurons kept from blocks 0..{top_layer}"
+    message = f"{seen}; {counted(len(kept), 'neuron')} kept from blocks 0..{top_layer}"
     if not kept:
         message += "; outliers exist, but no neuron stands out as their cause: choose top_k, or more images"
     return RegisterNeurons(kept, ranked, provenance, message)

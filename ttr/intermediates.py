@@ -10,6 +10,7 @@ timm's ``get_intermediate_layers`` and open_clip's ``CLIP.forward_intermediates`
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,15 +28,17 @@ class IntermediatesWithoutRegisters:
     Attributes:
         module: the timm model or the open_clip tower.
         patch_size: (height, width) of a patch in pixels.
+        own: the caller's method on this one model, if it had one; else the class's is called.
     """
 
     module: Any
     patch_size: tuple[int, int]
+    own: Callable[..., Any] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the original method with the same arguments and drop the registers from its result."""
-        original = getattr(type(self.module), METHOD)
-        call = inspect.signature(original).bind(self.module, *args, **kwargs)
+        original = self.own or getattr(type(self.module), METHOD).__get__(self.module)
+        call = inspect.signature(original).bind(*args, **kwargs)
         as_maps = call.arguments.get("output_fmt", "NCHW") == "NCHW"
         call.arguments["output_fmt"] = "NLC"
         height, width = call.arguments["x"].shape[-2:]
@@ -60,9 +63,16 @@ def keep_shapes(backbone: Backbone) -> None:
     """Put the stand-in onto the wrapped model, if it has such a method."""
     module = backbone.sites.tower
     if hasattr(type(module), METHOD):
-        setattr(module, METHOD, IntermediatesWithoutRegisters(module, backbone.patch_size))
+        own = vars(module).get(METHOD)
+        setattr(module, METHOD, IntermediatesWithoutRegisters(module, backbone.patch_size, own))
 
 
 def give_back(backbone: Backbone) -> None:
-    """Take the stand-in off again; the class's own method is seen once more."""
-    vars(backbone.sites.tower).pop(METHOD, None)
+    """Take the stand-in off again; the method that was there before is seen once more."""
+    attributes = vars(backbone.sites.tower)
+    stand_in = attributes.get(METHOD)
+    if not isinstance(stand_in, IntermediatesWithoutRegisters):
+        return
+    del attributes[METHOD]
+    if stand_in.own is not None:
+        attributes[METHOD] = stand_in.own

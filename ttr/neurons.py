@@ -10,12 +10,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ttr.catalog import architecture
 from ttr.errors import NeuronsError, OptionError
 from ttr.files import write_json
+from ttr.wording import counted
 
 if TYPE_CHECKING:
     from ttr.backbones.base import Backbone
@@ -113,15 +115,31 @@ class RegisterNeurons:
     def top(self, k: int, max_layer: int | None = None) -> RegisterNeurons:
         """Keep the best ``k`` of the ranking with block <= ``max_layer`` (fewer if there are fewer).
 
+        A negative ``max_layer`` counts from the last block, where the number of blocks is known.
+
         Raises:
-            OptionError: ``k`` is negative.
+            OptionError: ``k`` is no integer >= 0, or there is no such block.
         """
-        if k < 0:
-            raise OptionError(f"k={k}; needed 0 or more neurons")
+        if isinstance(k, bool) or not isinstance(k, Integral) or k < 0:
+            raise OptionError(f"k={k!r}; needed an integer, 0 or more neurons")
+        max_layer = self._block(max_layer)
         allowed = (row[:2] for row in self.ranked if max_layer is None or row[0] <= max_layer)
         kept = tuple(islice(allowed, k))
         top_layer = self.provenance.top_layer if max_layer is None else max_layer
-        return replace(self, kept=kept, provenance=replace(self.provenance, top_layer=top_layer), message="")
+        message = f"{counted(len(kept), 'neuron')} kept by rank"
+        if max_layer is not None:
+            message += f" from blocks 0..{max_layer}"
+        provenance = replace(self.provenance, top_layer=top_layer)
+        return replace(self, kept=kept, provenance=provenance, message=message)
+
+    def _block(self, index: int | None) -> int | None:
+        blocks = self.provenance.num_layers
+        if index is None or (index >= 0 and blocks is None):
+            return index
+        if blocks is None or not -blocks <= index < blocks:
+            counted_from = "0" if blocks is None else f"{-blocks}..{blocks - 1}"
+            raise OptionError(f"max_layer={index}; needed a block counted from {counted_from}")
+        return index % blocks
 
     def by_layer(self) -> dict[int, list[int]]:
         """Return {block: [neurons]}, blocks ascending, neurons in order of rank."""
@@ -130,8 +148,11 @@ class RegisterNeurons:
             grouped.setdefault(layer, []).append(neuron)
         return dict(sorted(grouped.items()))
 
-    def check(self, backbone: Backbone) -> None:
-        """Raise NeuronsError unless this set belongs to ``backbone``: its shape, name and resolution."""
+    def check(self, backbone: Backbone, image_size: tuple[int, int] | None = None) -> None:
+        """Raise NeuronsError unless this set belongs to ``backbone``: its shape, name and resolution.
+
+        ``image_size``: (height, width) of the images at hand, for a model that takes any size.
+        """
         for layer, neuron in self.kept:
             if layer >= backbone.num_layers or neuron >= backbone.num_neurons:
                 raise NeuronsError(
@@ -144,9 +165,10 @@ class RegisterNeurons:
         given_name = architecture(backbone.name)
         # A model from memory may only have a description, which says nothing about whose neurons these are.
         is_named = ":" in given_name or bool(backbone.warning)
+        size = image_size or (source.image_size if backbone.any_size else backbone.image_size)
         for what, made_for, given in (
             ("backbone", made_for_name if is_named else None, given_name),
-            ("resolution", source.image_size, backbone.image_size),
+            ("resolution", source.image_size, size),
             ("depth", source.num_layers, backbone.num_layers),
             ("MLP width", source.num_neurons, backbone.num_neurons),
         ):

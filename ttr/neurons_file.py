@@ -60,7 +60,10 @@ def read(path: Path) -> RegisterNeurons:
             "make one with: ttr detect"
         ) from error
     ranked = tuple((layer, n, math.nan if s is None else s) for layer, n, s in file.ranking)
-    neurons = RegisterNeurons.from_pairs(file.pairs)
+    try:
+        neurons = RegisterNeurons.from_pairs(file.pairs)
+    except NeuronsError as error:
+        raise NeuronsError(f"{path}: {error}") from error
     return RegisterNeurons(neurons.kept, ranked or neurons.ranked, file.provenance, file.message)
 
 

@@ -49,22 +49,27 @@ def outlier_threshold(patch_norms: Tensor, threshold: Threshold = "auto") -> Ten
     Raises:
         OptionError: the threshold is neither a positive number nor one of the two names.
     """
-    norms = patch_norms.float()
+    norms, threshold = patch_norms.float(), check_threshold(threshold)
     if threshold == "auto":
         middle = norms.median(dim=-1).values
         spread = (norms - middle.unsqueeze(-1)).abs().median(dim=-1).values
         return torch.maximum(middle + 3 * 1.4826 * spread, 2 * middle)
     if threshold == "mean+3sd":
         return norms.mean(dim=-1) + 3 * norms.std(dim=-1, correction=0)
-    return norms.new_full(norms.shape[:-1], check_threshold(threshold))
+    return norms.new_full(norms.shape[:-1], threshold)
 
 
-def check_threshold(threshold: Threshold) -> float:
-    """Return a numeric threshold, or raise OptionError for what is neither a positive number nor a name."""
-    if (
-        isinstance(threshold, bool)
-        or not isinstance(threshold, int | float)
-        or not 0 < threshold < float("inf")
-    ):
-        raise OptionError(f'threshold={threshold!r}; needed a positive norm, "auto" or "mean+3sd"')
-    return float(threshold)
+def check_threshold(threshold: Threshold) -> Threshold:
+    """Return a threshold as one of its two names or as a float, whatever kind of number was given.
+
+    Raises:
+        OptionError: neither a name nor a positive number.
+    """
+    if isinstance(threshold, str) and threshold in ("auto", "mean+3sd"):
+        return threshold
+    try:
+        if not isinstance(threshold, str | bool) and 0 < float(threshold) < float("inf"):
+            return float(threshold)
+    except (TypeError, ValueError, RuntimeError):
+        pass
+    raise OptionError(f'threshold={threshold!r}; needed a positive norm, "auto" or "mean+3sd"')

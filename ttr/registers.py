@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ttr.backbones.base import Backbone
-from ttr.backbones.families import adapt
-from ttr.errors import ModelError, OptionError
+from ttr.backbones.families import as_backbone
+from ttr.errors import ModelError, NeuronsError, OptionError
 from ttr.hooks import Edit, Site, attach, detach, edits_at
 from ttr.intermediates import give_back, keep_shapes
 from ttr.neurons import RegisterNeurons
@@ -156,20 +156,19 @@ class TestTimeRegisters:
         register_value: RegisterValue = "neuron",
         others: Others = "zero",
         scope: Scope = "all",
-        scale: float | Sequence[float] = 1.0,
+        scale: float | Sequence[float] | Tensor = 1.0,
     ) -> None:
-        given = backbone_or_model
-        self.backbone: Backbone = given if isinstance(given, Backbone) else adapt(given)
+        self.backbone = as_backbone(backbone_or_model)
+        if not isinstance(neurons, RegisterNeurons):
+            raise NeuronsError(
+                f"got {type(neurons).__name__} as neurons; needed RegisterNeurons: make them with "
+                "ttr.detect, RegisterNeurons.load(path) or RegisterNeurons.from_pairs(pairs)"
+            )
         if isinstance(num_registers, bool) or not isinstance(num_registers, int) or num_registers < 0:
             raise OptionError(f"num_registers={num_registers!r}; needed an integer >= 0")
         _check("register_value", register_value, RegisterValue)
         _check("others", others, Others)
         _check("scope", scope, Scope)
-        scales = [scale] * num_registers if isinstance(scale, int | float) else list(scale)
-        if len(scales) != num_registers:
-            raise OptionError(
-                f"scale has {len(scales)} values; needed one number, or {num_registers} of them"
-            )
         neurons.check(self.backbone)
         self.neurons = neurons
         self.num_registers = num_registers
@@ -177,7 +176,7 @@ class TestTimeRegisters:
             "register_value": register_value,
             "others": others,
             "scope": scope,
-            "scale": tuple(float(value) for value in scales),
+            "scale": _scales(scale, num_registers),
         }
         self._handles: list[RemovableHandle] = []
         self._raised: list[tuple[Any, int]] = []
@@ -253,3 +252,14 @@ class TestTimeRegisters:
 def _check(name: str, value: Any, allowed: Any) -> None:
     if value not in get_args(allowed):
         raise OptionError(f"{name}={value!r}; needed one of {', '.join(map(repr, get_args(allowed)))}")
+
+
+def _scales(scale: Any, registers: int) -> tuple[float, ...]:
+    try:
+        given = torch.as_tensor(scale, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise OptionError(f"scale={scale!r}; needed one number, or one a register") from error
+    values = given.expand(registers) if given.ndim == 0 else given
+    if values.shape != (registers,) or not values.isfinite().all():
+        raise OptionError(f"scale={scale!r}; needed one finite number, or {registers} of them")
+    return tuple(values.tolist())

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ttr.errors import ModelError
+from ttr.errors import ImageError, ModelError
 from ttr.hooks import Site, capture, evaluation_mode
 from ttr.tokens import TokenLayout, Tokens
 
@@ -153,6 +153,7 @@ class Backbone:
 
         Raises:
             ModelError: not a batch of RGB images, or of another size than the model takes.
+            ImageError: integers, or values that are not finite.
         """
         if images.ndim != 4 or images.shape[1] != 3:
             raise ModelError(
@@ -165,6 +166,13 @@ class Backbone:
                 f"got images of {given} px, but {self.name} takes {needed} px; "
                 "use its preprocess, or load it with image_size="
             )
+        if not images.is_floating_point():
+            raise ImageError(
+                f"got images of type {images.dtype}; needed normalised floats: "
+                "give PIL images, or put them through the backbone's preprocess"
+            )
+        if not images.isfinite().all():
+            raise ImageError("images hold NaN or infinite values; needed finite pixels")
         return images.to(self.device, self.dtype)
 
     @torch.no_grad()
@@ -194,6 +202,11 @@ class Backbone:
             self.features(images)
         layout = self.layout_for(images).for_length(kept[0].shape[1])
         return layout.split(self.sites.final_norm.forward(kept[0]))
+
+    def require_cls(self) -> None:
+        """Raise ModelError if the model has no CLS token."""
+        if not self.layout.cls:
+            raise ModelError(f"{self.name} has no CLS token, so it has no CLS attention to show")
 
     def layer(self, index: int, argument: str = "layer") -> int:
         """Resolve a block index; negative ones count from the last block.

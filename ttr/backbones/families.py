@@ -26,6 +26,15 @@ def adapt(model: nn.Module, *, preprocess: Callable | None = None) -> Backbone:
     return locate(model, name=None, weights=Weights("in memory"), preprocess=preprocess)
 
 
+def as_backbone(given: Backbone | nn.Module) -> Backbone:
+    """Return a Backbone as it is, and adapt a model.
+
+    Raises:
+        ModelError: neither a Backbone nor a model of a known family.
+    """
+    return given if isinstance(given, Backbone) else adapt(given)
+
+
 def locate(
     model: Any, *, name: str | None, weights: Weights, preprocess: Callable | None, warning: str = ""
 ) -> Backbone:

@@ -56,7 +56,7 @@ def detect(
     neurons = detect_neurons(
         model,
         OpenedImages(paths),
-        threshold=options.parse_threshold(threshold or "auto"),  # type: ignore[arg-type]
+        threshold=options.parse_threshold("auto" if threshold is None else threshold),  # type: ignore[arg-type]
         outlier_layer=-2 if outlier_layer is None else outlier_layer,
         top_layer=top_layer,
         top_k=top_k,

@@ -6,6 +6,7 @@ Commands live in a file each and import torch only when they run, so that ``--he
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from typing import Annotated
@@ -68,6 +69,8 @@ def options(
 
 def main() -> None:
     """Run the command line; exit with 0, 1 or 2."""
+    # Ended from outside, a command still clears away what it had half written.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
