@@ -83,6 +83,8 @@ def layer_curves(comparisons: Sequence[ImageComparison]) -> str:
 
 def distributions(comparisons: Sequence[ImageComparison]) -> str:
     """Draw norms and CLS attention of patches and registers at the last block, after, as a data URI."""
+    from matplotlib.ticker import LogFormatter
+
     figure, axes = _figure(2)
     for axis, patches, registers, label in (
         (axes[0], "norms", "register_norms", "norm (L2)"),
@@ -100,8 +102,8 @@ def distributions(comparisons: Sequence[ImageComparison]) -> str:
         for place, group in enumerate(shown, start=1):
             axis.annotate(
                 f"median {np.median(group):.3g}",
-                (place, np.median(group)),
-                (28, 0),
+                (place + 0.25, np.median(group)),
+                (4, 0),
                 textcoords="offset points",
                 va="center",
                 fontsize=8,
@@ -109,7 +111,8 @@ def distributions(comparisons: Sequence[ImageComparison]) -> str:
         axis.set_xticks(range(1, len(names) + 1), names)
         axis.set(yscale="log", ylabel=label, xlim=(0.4, len(names) + 1))
         axis.yaxis.set_major_formatter("{x:g}")
-        axis.yaxis.set_minor_formatter("")
+        # Within a decade or two the powers of ten alone would leave the axis without a number.
+        axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
     return _finish(figure)
 
 
