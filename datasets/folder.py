@@ -1,13 +1,15 @@
-"""Image files: list a folder in a stable order, draw a seeded sample, open one as RGB or say why not."""
+"""Image files, DICOM among them: list a folder in a stable order, draw a seeded sample, open one as RGB."""
 
 from __future__ import annotations
 
+import io
 import random
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ttr.datasets.dicom import is_dicom, open_dicom
 from ttr.errors import ImageError
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ def list_images(folder: Path, *, limit: int | None = None, seed: int = 42) -> li
         raise ImageError(f"{folder} is a file; needed a folder with {_kinds()} files")
     if not folder.is_dir():
         raise ImageError(f"image folder {folder} does not exist; give a folder with {_kinds()} files")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = sorted(path for path in folder.rglob("*") if is_image(path))
     if not paths:
         raise ImageError(f"no images found in {folder}; needed {_kinds()} files, in it or below it")
     if limit is not None and limit < len(paths):
@@ -34,10 +36,20 @@ def list_images(folder: Path, *, limit: int | None = None, seed: int = 42) -> li
     return paths
 
 
-def open_image(path: str | Path) -> Image:
-    """Open an image file as RGB, whole and upright.
+def is_image(path: Path) -> bool:
+    """Return whether a file is one that :func:`open_image` reads, by its name (and DICOM by its mark)."""
+    visible = not path.name.startswith(".") and path.is_file()
+    return visible and (path.suffix.lower() in SUFFIXES or is_dicom(path))
+
+
+def open_image(path: str | Path, content: bytes | None = None) -> Image:
+    """Open an image file as RGB, whole and upright; DICOM as :mod:`ttr.datasets.dicom` says.
 
     Greyscale of more than 8 bits is scaled from its own minimum and maximum to 0..255.
+
+    Args:
+        path: the file.
+        content: its bytes, where they were read already.
 
     Raises:
         ImageError: no such file, no image, truncated, or too large to be safe.
@@ -45,12 +57,14 @@ def open_image(path: str | Path) -> Image:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     path = Path(path)
-    if not path.is_file():
+    if content is None and not path.is_file():
         raise ImageError(f"image {path} does not exist; check the path")
+    if is_dicom(path):
+        return open_dicom(path, content)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
+            with Image.open(path if content is None else io.BytesIO(content)) as opened:
                 opened.load()
                 upright = ImageOps.exif_transpose(opened)
         return to_rgb(upright)
@@ -94,4 +108,4 @@ def to_rgb(image: Image) -> Image:
 
 
 def _kinds() -> str:
-    return ", ".join(sorted(suffix[1:] for suffix in SUFFIXES))
+    return ", ".join(sorted(suffix[1:] for suffix in SUFFIXES)) + " or DICOM"

@@ -1,19 +1,88 @@
-"""The face of the data: what images there are, and how to open one.
+"""The face of the data: what images and labelled sets there are, and how to open one.
 
 ``datasets/`` has no ``__init__.py`` on purpose (a top-level package of that name would shadow another
 library's); it is imported as ``ttr.datasets``, and this module gathers what the rest of ttr uses of it.
 """
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ttr.datasets import aptos, image_folder, orthonet, pacemaker, phantom_set, table
+from ttr.datasets.base import SPLITS, Card, Dataset, Item, Split
 from ttr.datasets.bundled import sample_paths
 from ttr.datasets.folder import OpenedImages, list_images, open_image
 from ttr.datasets.phantom import PhantomImage, phantom_image, phantom_images
+from ttr.errors import DataError
 
 __all__ = [
+    "LOADERS",
+    "SPLITS",
+    "Card",
+    "Dataset",
+    "Item",
     "OpenedImages",
     "PhantomImage",
+    "Split",
     "list_images",
+    "open_dataset",
     "open_image",
     "phantom_image",
     "phantom_images",
     "sample_paths",
 ]
+
+
+@dataclass(frozen=True)
+class Loader:
+    """A kind of set: its card, how to open it, and what its root is (None: it has none)."""
+
+    card: Card
+    open: Callable[..., Dataset]
+    root: str | None = "folder"
+
+
+LOADERS: dict[str, Loader] = {
+    "phantom": Loader(phantom_set.CARD, phantom_set.phantom_set, None),
+    "orthonet": Loader(orthonet.CARD, orthonet.orthonet),
+    "pacemaker": Loader(pacemaker.CARD, pacemaker.pacemaker),
+    "pacemaker-manufacturer": Loader(pacemaker.CARD, pacemaker.pacemaker_manufacturer),
+    "aptos": Loader(aptos.CARD, aptos.aptos),
+    "folder": Loader(image_folder.CARD, image_folder.image_folder),
+    "csv": Loader(table.CARD, table.csv_table, "CSV file"),
+}
+
+
+def open_dataset(name: str, root: str | Path | None = None, *, seed: int | None = None) -> Dataset:
+    """Open a labelled set by name.
+
+    Args:
+        name: ``phantom``, ``orthonet``, ``pacemaker``, ``pacemaker-manufacturer``, ``aptos``, ``folder``
+            (classes as folders, DICOM files welcome) or ``csv`` (a table).
+        root: the folder that holds it, or the table's path; nothing for ``phantom``.
+        seed: of the splits that are made here (42), or of the phantom images (0); published splits stay.
+
+    Raises:
+        DataError: an unknown name, a root that is missing or not laid out as the set's card says, or labels
+            that training never saw.
+    """
+    if name not in LOADERS:
+        close = difflib.get_close_matches(name, LOADERS, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise DataError(f"dataset {name!r} is not known{hint}; needed one of: {', '.join(LOADERS)}")
+    loader = LOADERS[name]
+    options = {} if seed is None else {"seed": seed}
+    if loader.root is None:
+        if root is not None:
+            raise DataError(f"dataset {name} draws its images and has no root; leave {root} out")
+        return loader.open(**options)
+    if root is None:
+        raise DataError(f"dataset {name} needs its root, a {loader.root} with {loader.card.layout}")
+    root = Path(root)
+    if not (root.is_file() if loader.root == "CSV file" else root.is_dir()):
+        kind = "does not exist" if not root.exists() else f"is not a {loader.root}"
+        raise DataError(f"root {root} of dataset {name} {kind}; {loader.card.how_to_get}")
+    return loader.open(root, **options)

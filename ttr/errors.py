@@ -21,6 +21,10 @@ class ImageError(TTRError):
     """An image or a folder of images cannot be used."""
 
 
+class DataError(TTRError):
+    """A labelled set is not laid out, labelled or split as it must be."""
+
+
 class OptionError(TTRError, ValueError):
     """An argument has a value outside its range."""
 

@@ -1,0 +1,193 @@
+"""A labelled set of images as a value: its items with their splits, its classes, and how one item is read.
+
+Classes come from the training split alone, so that nothing about the test set is known before it is used. A
+label of another split that training never saw is refused by name. Reading happens when an item is used: a
+missing or damaged image is that item's matter, and ``ttr data check`` lists them all beforehand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from ttr.datasets.folder import open_image
+from ttr.errors import DataError, ImageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What one must know of a set before trusting a number on it.
+
+    Attributes:
+        title: its name in full.
+        source: who made it, and where it is described.
+        licence: under which terms it may be used.
+        classes: what is told apart.
+        metric: the number that counts on it.
+        problems: known traps.
+        how_to_get: where it comes from; the project never fetches it.
+        layout: files as they must lie below the root.
+    """
+
+    title: str
+    source: str
+    licence: str
+    classes: str
+    metric: str
+    problems: str
+    how_to_get: str
+    layout: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """One labelled image.
+
+    Attributes:
+        name: stable and unique in its set: the path below the root, with forward slashes.
+        label: name of its class.
+        split: ``train``, ``val`` or ``test``.
+        path: its file, or None where the set draws it.
+        group: what must stay together (patient, device), or None.
+        mask: file of its segmentation mask, or None.
+    """
+
+    name: str
+    label: str
+    split: Split
+    path: Path | None = None
+    group: str | None = None
+    mask: Path | None = None
+
+
+def read_file(item: Item) -> bytes:
+    """Return the bytes of an item's file.
+
+    Raises:
+        ImageError: the file cannot be read.
+    """
+    assert item.path is not None
+    try:
+        return item.path.read_bytes()
+    except OSError as error:
+        raise ImageError(
+            f"image {item.path} cannot be read ({error.strerror}); check the path, or leave it out"
+        ) from error
+
+
+def decode_file(item: Item, content: bytes) -> Image:
+    """Return the image that an item's bytes hold, RGB."""
+    assert item.path is not None
+    return open_image(item.path, content)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A labelled set. Make one with :func:`ttr.datasets.registry.open_dataset`.
+
+    Attributes:
+        name: of the set.
+        classes: names of the classes, in order of their indices; from the training split alone.
+        items: all of them, sorted by split (train, val, test) and name.
+        card: what must be known of it.
+        read: item -> the bytes that decide its pixels (its file).
+        decode: item, those bytes -> RGB image.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    items: tuple[Item, ...] = field(repr=False)
+    card: Card = field(repr=False)
+    read: Callable[[Item], bytes] = field(default=read_file, repr=False)
+    decode: Callable[[Item, bytes], Image] = field(default=decode_file, repr=False)
+
+    def select(self, split: Split) -> tuple[Item, ...]:
+        """Return the items of one split."""
+        return tuple(item for item in self.items if item.split == split)
+
+    def target(self, item: Item) -> int:
+        """Return the index of an item's class."""
+        return self.classes.index(item.label)
+
+    def open(self, item: Item) -> Image:
+        """Read one item as an RGB image.
+
+        Raises:
+            ImageError: its file is missing or damaged.
+        """
+        return self.decode(item, self.read(item))
+
+    def content_hash(self, item: Item) -> str:
+        """Return the SHA-256 of the bytes that decide an item's pixels, in hexadecimal."""
+        return hashlib.sha256(self.read(item)).hexdigest()
+
+
+def make_dataset(name: str, items: Iterable[Item], card: Card, **reading: Callable) -> Dataset:
+    """Sort the items, take the classes from the training split, and check the others against them.
+
+    Raises:
+        DataError: no training items, a name that stands twice, or a label that training never saw.
+    """
+    ordered = tuple(sorted(items, key=lambda item: (SPLITS.index(item.split), item.name)))
+    seen: set[str] = set()
+    for item in ordered:
+        if item.name in seen:
+            raise DataError(f"{name}: {item.name} is listed twice; list each image once")
+        seen.add(item.name)
+    classes = in_order({item.label for item in ordered if item.split == "train"})
+    if not classes:
+        raise DataError(f"{name}: the training split is empty; needed labelled training images")
+    known = set(classes)
+    strange = [item for item in ordered if item.label not in known]
+    if strange:
+        first = strange[0]
+        raise DataError(
+            f"{name}: label {first.label!r} of {first.name} is in the {first.split} split and never in "
+            f"training ({len({item.label for item in strange})} such labels, {len(strange)} images); "
+            "correct the labels, or leave those images out"
+        )
+    return Dataset(name, classes, ordered, card, **reading)
+
+
+def in_order(labels: Iterable[str]) -> tuple[str, ...]:
+    """Sort labels: numbers by value where all are numbers, else as words."""
+    found = sorted(labels)
+    return tuple(sorted(found, key=float)) if all(label.isdigit() for label in found) else tuple(found)
+
+
+def require(root: Path, relative: str | Sequence[str], card: Card) -> Path:
+    """Return ``root / relative`` (the first that exists), or say what is missing and where it comes from.
+
+    Raises:
+        DataError: none of them is there.
+    """
+    wanted = [relative] if isinstance(relative, str) else list(relative)
+    for candidate in wanted:
+        if (root / candidate).exists():
+            return root / candidate
+    raise DataError(
+        f"{card.title}: {' or '.join(wanted)} is missing in {root}; needed {card.layout}. {card.how_to_get}"
+    )
+
+
+def inside(root: Path, relative: str, where: str) -> Path:
+    """Return the file that a table names, below ``root``.
+
+    Raises:
+        DataError: the name is empty, absolute, or leads out of ``root`` (through a link, too).
+    """
+    path = root / relative
+    if not relative.strip() or Path(relative).is_absolute() or "\\" in relative:
+        raise DataError(f"{where}: path {relative!r} is not allowed; needed a path below {root}, with /")
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise DataError(f"{where}: path {relative!r} leads out of {root}; keep the images below it")
+    return path

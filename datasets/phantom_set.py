@@ -1,0 +1,44 @@
+"""The labelled phantom images as a set: nothing to fetch, every truth known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ttr.datasets.base import Card, Dataset, Item, Split, make_dataset
+from ttr.datasets.phantom import CLASSES, phantom_image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+CARD = Card(
+    title="phantom images",
+    source="drawn by ttr from a seed: textures on a disc with a dark border",
+    licence="Apache-2.0, as ttr",
+    classes="six textures",
+    metric="accuracy (top1)",
+    problems="it proves the instrument, not the biology; read nothing medical into a number on it",
+    how_to_get="Nothing to fetch.",
+    layout="no root",
+)
+COUNTS: dict[Split, int] = {"train": 240, "val": 60, "test": 240}
+#: Each split has a seed of its own, so that no image of one is in another.
+SEEDS: dict[Split, int] = {"train": 1, "val": 2, "test": 3}
+
+
+def phantom_set(*, counts: dict[Split, int] = COUNTS, seed: int = 0) -> Dataset:
+    """Return the set; ``counts`` images a split, the six classes in turn. ``seed`` gives another set."""
+    items = [
+        Item(f"phantom-{1000 * seed + SEEDS[split]}-{index:04d}", CLASSES[index % len(CLASSES)], split)
+        for split, count in counts.items()
+        for index in range(count)
+    ]
+    return make_dataset("phantom", items, CARD, read=_read, decode=_decode)
+
+
+def _read(item: Item) -> bytes:
+    return item.name.encode()
+
+
+def _decode(item: Item, content: bytes) -> Image:
+    _, seed, index = item.name.split("-")
+    return phantom_image(int(index), seed=int(seed), classes=len(CLASSES)).image

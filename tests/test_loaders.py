@@ -1,0 +1,266 @@
+"""Each loader against a small set that the test writes in that very layout, and every way to be wrong."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ttr.datasets.base import Item
+from ttr.datasets.phantom_set import phantom_set
+from ttr.datasets.registry import LOADERS, SPLITS, open_dataset
+from ttr.datasets.splits import complete, divide
+from ttr.errors import DataError, ImageError
+
+
+def draw(path, shade=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((6, 8, 3), shade % 256, dtype=np.uint8)).save(path)
+
+
+def counts(dataset):
+    return {split: Counter(item.label for item in dataset.select(split)) for split in SPLITS}
+
+
+@pytest.fixture
+def orthonet(tmp_path):
+    for split, each in (("train", 10), ("test", 3)):
+        rows = ["filenames,labels,masks,valid_mask"]
+        for label in ("hip A", "knee B"):
+            for number in range(each):
+                name = f"{split} {label} {number}.png"
+                draw(tmp_path / "orthonet data/orthonet data" / name, number)
+                rows.append(f"{name},{label},mask {name},{number % 2 == 0}")
+        (tmp_path / f"{split}.csv").write_text("\n".join(rows))
+    return tmp_path
+
+
+def test_orthonet(orthonet):
+    dataset = open_dataset("orthonet", orthonet)
+    assert dataset.classes == ("hip A", "knee B")
+    assert counts(dataset) == {
+        "train": {"hip A": 8, "knee B": 8},
+        "val": {"hip A": 2, "knee B": 2},
+        "test": {"hip A": 3, "knee B": 3},
+    }
+    item = next(i for i in dataset.select("test") if i.name == "test hip A 2.png")
+    assert dataset.open(item).size == (8, 6)
+    assert dataset.target(item) == 0
+    assert item.mask.name == "mask test hip A 2.png"
+    assert next(i for i in dataset.items if i.name == "test hip A 1.png").mask is None
+    assert open_dataset("orthonet", orthonet).items == dataset.items
+    assert open_dataset("orthonet", orthonet, seed=7).items != dataset.items
+
+
+def test_pacemaker_and_its_manufacturers(tmp_path):
+    for folder, each in (("Train", 5), ("Test", 1)):
+        for label in ("BIO - Actros_Philos", "BIO - Cyclos", "MDT - Adapta"):
+            for number in range(each):
+                draw(tmp_path / folder / label / f"{number}.jpg")
+    dataset = open_dataset("pacemaker", tmp_path)
+    assert dataset.classes == ("BIO - Actros_Philos", "BIO - Cyclos", "MDT - Adapta")
+    assert counts(dataset)["val"] == dict.fromkeys(dataset.classes, 1)
+    assert len(dataset.select("test")) == 3
+    makers = open_dataset("pacemaker-manufacturer", tmp_path)
+    assert makers.classes == ("BIO", "MDT")
+    assert [i.name for i in makers.items] == [i.name for i in dataset.items], "the same split"
+
+
+def test_aptos_as_the_competition_gives_it(tmp_path):
+    rows = [f"id{n:03d},{n % 5}" for n in range(100)]
+    (tmp_path / "train.csv").write_text("\n".join(["id_code,diagnosis", *rows]))
+    for n in range(100):
+        draw(tmp_path / "train_images" / f"id{n:03d}.png", n)
+    dataset = open_dataset("aptos", tmp_path)
+    assert dataset.classes == ("0", "1", "2", "3", "4")
+    assert {split: len(dataset.select(split)) for split in SPLITS} == {"train": 64, "val": 16, "test": 20}
+    assert set(counts(dataset)["test"].values()) == {4}
+
+
+def test_aptos_repacked(tmp_path):
+    for table, folder, number in (("train_1", "train", 10), ("valid", "val", 5), ("test", "test", 5)):
+        rows = [f"{folder}{n},{n % 5}" for n in range(number)]
+        (tmp_path / f"{table}.csv").write_text("\n".join(["id_code,diagnosis", *rows]))
+        for n in range(number):
+            draw(tmp_path / f"{folder}_images/{folder}_images" / f"{folder}{n}.png", n)
+    dataset = open_dataset("aptos", tmp_path)
+    assert {split: len(dataset.select(split)) for split in SPLITS} == {"train": 10, "val": 5, "test": 5}
+    assert dataset.open(dataset.select("val")[2]).getpixel((0, 0)) == (2, 2, 2)
+    (tmp_path / "valid.csv").unlink()
+    with pytest.raises(
+        DataError, match=r"valid.csv is missing in .*; needed train.csv .* competition's page"
+    ):
+        open_dataset("aptos", tmp_path)
+
+
+@pytest.mark.parametrize("splits", [(), ("train", "test"), ("Training", "validation", "Test")])
+def test_any_folder(tmp_path, splits):
+    for split in splits or ("",):
+        for label in ("10", "9"):
+            for number in range(10):
+                draw(tmp_path / split / label / "deeper" / f"{number}.png")
+    (tmp_path / ".cache").mkdir()
+    dataset = open_dataset("folder", tmp_path)
+    assert dataset.classes == ("9", "10"), "numbers in order of value"
+    sizes = {split: len(dataset.select(split)) for split in SPLITS}
+    expected = {0: (12, 4, 4), 2: (16, 4, 20), 3: (20, 20, 20)}[len(splits)]
+    assert tuple(sizes.values()) == expected
+    if splits:
+        draw(tmp_path / "beside" / "9" / "1.png")
+        with pytest.raises(DataError, match="the folder 'beside' beside them"):
+            open_dataset("folder", tmp_path)
+
+
+def table(path, rows, header="path,label,patient,split,mask"):
+    path.write_text("\n".join([header, *rows]), encoding="utf-8-sig")
+    return path
+
+
+def test_a_table_with_patients_splits_and_masks(tmp_path):
+    rows = [f"img/{n}.png,{'ab'[n % 2]},p{n // 4},,m/{n}.png" for n in range(80)]
+    dataset = open_dataset("csv", table(tmp_path / "t.csv", rows))
+    by_split = {split: {item.group for item in dataset.select(split)} for split in SPLITS}
+    assert not by_split["train"] & by_split["test"]
+    assert not by_split["train"] & by_split["val"]
+    assert set(counts(dataset)["test"].values()) == {8}
+    assert dataset.items[0].mask.parent.name == "m"
+    rows = [f"{n}.png,a,,{('train', 'test', 'valid')[n % 3]}," for n in range(9)]
+    dataset = open_dataset("csv", table(tmp_path / "s.csv", rows))
+    assert [len(dataset.select(split)) for split in SPLITS] == [3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("rows", "complaint"),
+    [
+        (["../../etc/passwd,a,,train,"], "line 2: path '../../etc/passwd' leads out of"),
+        (["/etc/passwd,a,,train,"], "line 2: path '/etc/passwd' is not allowed"),
+        (["link/secret.png,a,,train,"], "leads out of"),
+        (["..\\secret.png,a,,train,"], "is not allowed"),
+        ([",a,,train,"], "path '' is not allowed"),
+        (["1.png,a,,train,../m.png"], "leads out of"),
+        (["1.png,,,train,"], "line 2: the label is empty"),
+        (["1.png,a,,later,"], "line 2: split 'later' is not known"),
+        (["1.png,a,,train,", "1.png,a,,test,", "2.png,a,,val,"], "1.png is listed twice"),
+        (
+            ["1.png,a,,train,", "2.png,b,,test,", "3.png,a,,val,"],
+            "label 'b' of 2.png is in the test split and",
+        ),
+        (["1.png,a,,test,", "2.png,a,,val,"], "the training split is empty"),
+        ([], "has no rows"),
+    ],
+)
+def test_a_table_that_would_mislead_is_refused(tmp_path, rows, complaint):
+    (tmp_path / "set").mkdir()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (tmp_path / "set" / "link").symlink_to(outside)
+    with pytest.raises(DataError, match=complaint.replace("\\", r"\\").replace("..", r"\.\.")):
+        open_dataset("csv", table(tmp_path / "set" / "t.csv", rows))
+
+
+def test_columns_and_files_that_are_missing_are_named(tmp_path, orthonet):
+    with pytest.raises(DataError, match=r"has the columns path, class; needed path, label \(label missing\)"):
+        open_dataset("csv", table(tmp_path / "t.csv", ["1.png,a"], "path,class"))
+    (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00\x01\x00")
+    with pytest.raises(DataError, match="no CSV table"):
+        open_dataset("csv", tmp_path / "b.csv")
+    (orthonet / "test.csv").unlink()
+    with pytest.raises(DataError, match=r"OrthoNet: test.csv is missing in .*orthonet data/orthonet data"):
+        open_dataset("orthonet", orthonet)
+
+
+def test_a_missing_image_is_the_items_own_matter(orthonet):
+    dataset = open_dataset("orthonet", orthonet)
+    item = dataset.select("test")[0]
+    item.path.unlink()
+    assert open_dataset("orthonet", orthonet).items == dataset.items
+    with pytest.raises(ImageError, match="cannot be read"):
+        dataset.open(item)
+
+
+@pytest.mark.parametrize(
+    ("name", "root", "complaint"),
+    [
+        ("orthonets", ".", r"'orthonets' is not known \(did you mean orthonet\?\); needed one of: phantom,"),
+        ("orthonet", None, "needs its root, a folder with train.csv"),
+        ("orthonet", "none", "does not exist"),
+        ("csv", ".", "is not a CSV file"),
+        ("folder", "test_loaders.py", "is not a folder"),
+        ("folder", "empty", "no images in class folders"),
+        ("phantom", ".", "has no root"),
+        ("pacemaker", ".", "Train is missing"),
+    ],
+)
+def test_a_wrong_name_or_root_is_refused(tmp_path, monkeypatch, name, root, complaint):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "test_loaders.py").touch()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=complaint):
+        open_dataset(name, root)
+
+
+def test_the_phantom_set_is_the_same_each_time_and_no_image_is_in_two_splits():
+    dataset = phantom_set(counts={"train": 6, "val": 6, "test": 12})
+    assert counts(dataset)["test"] == dict.fromkeys(dataset.classes, 2)
+    first = dataset.select("test")[0]
+    assert np.array_equal(dataset.open(first), phantom_set().open(first))
+    assert len({dataset.open(item).tobytes() for item in dataset.items}) == 24
+    assert dataset.content_hash(first) != dataset.content_hash(dataset.select("train")[0])
+    assert {i.name for i in phantom_set(seed=1).items}.isdisjoint(i.name for i in phantom_set().items)
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_every_card_is_whole(name):
+    assert all(len(text) > 3 for text in vars(LOADERS[name].card).values())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.integers(2, 12), min_size=1, max_size=4),
+    group_size=st.integers(1, 3),
+    seed=st.integers(0, 5),
+)
+def test_no_group_is_on_both_sides_and_nothing_is_lost(sizes, group_size, seed):
+    items = [
+        Item(
+            f"{label}-{n}",
+            str(label),
+            "train",
+            group=f"{label}/{n // group_size}" if group_size > 1 else None,
+        )
+        for label, size in enumerate(sizes)
+        for n in range(size)
+    ]
+    try:
+        result = divide(items, "test", seed=seed)
+    except DataError:
+        grouped = {size: math.ceil(size / group_size) for size in sizes}
+        movable = [size for size in sizes if grouped[size] > 1]
+        if group_size == 1:
+            assert math.ceil(len(items) / 5) < len(sizes)
+        else:
+            assert sum(grouped[size] for size in movable) < 5 or max(movable) < 5
+        return
+    assert [i.name for i in result] == [i.name for i in items]
+    sides = {split: {i.group for i in result if i.split == split and i.group} for split in ("train", "test")}
+    assert not sides["train"] & sides["test"]
+    assert {i.label for i in result if i.split == "train"} == {i.label for i in items} or group_size > 1
+
+
+def test_the_order_of_the_files_does_not_change_a_split():
+    items = [Item(f"{n:02d}", "ab"[n % 2], "train") for n in range(30)]
+    forward = {i.name: i.split for i in complete(items)}
+    backward = {i.name: i.split for i in complete(items[::-1])}
+    assert forward == backward
+
+
+def test_a_single_item_stays_in_training_and_too_few_are_refused():
+    items = [Item(f"{n}", "a", "train") for n in range(10)] + [Item("only", "b", "train")]
+    assert next(i for i in complete(items) if i.name == "only").split == "train"
+    with pytest.raises(DataError, match="too few to set a stratified 20% aside as test"):
+        complete([Item("1", "a", "train")])
