@@ -61,7 +61,8 @@ class LinearHead:
         """Write the head as safetensors, class names in the header."""
         from safetensors.torch import save_file
 
-        metadata = {"schema": SCHEMA, "classes": json.dumps(self.classes)}
+        # One entry: safetensors writes several in no fixed order, and equal heads must be equal bytes.
+        metadata = {"head": json.dumps({"schema": SCHEMA, "classes": self.classes})}
         tensors = {"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}
         save_file(tensors, Path(path), metadata=metadata)
 
@@ -101,5 +102,5 @@ def _class_names(path: Path) -> tuple[str, ...] | None:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        names = json.loads((file.metadata() or {}).get("classes", "null"))
+        names = json.loads((file.metadata() or {}).get("head", "{}")).get("classes")
     return None if names is None else tuple(str(name) for name in names)

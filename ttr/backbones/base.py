@@ -140,6 +140,12 @@ class Backbone:
             digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()[:16]
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Weights, structure, type and input size as 16 hex digits: what decides the features of a tensor."""
+        parts = (self.weights_hash, repr(self.model), self.dtype, self.image_size)
+        return hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:16]
+
     def layout_for(self, images: Tensor) -> TokenLayout:
         """Return the bare layout for a batch [B, 3, H, W], whose grid follows its size."""
         height, width = images.shape[-2:]
@@ -185,13 +191,17 @@ class Backbone:
         with evaluation_mode(self.model):
             return self.features(self.prepare(images))
 
-    @torch.no_grad()
     def tokens(self, images: Tensor) -> Tokens:
         """Return the tokens after the final norm, by name, without gradients.
 
         ``cls`` [B, D] (None without CLS), ``registers`` [B, T, D], ``test_time`` [B, R, D] with R the
         number of inserted registers (0 for the bare model), ``patches`` [B, P, D].
         """
+        return self.embed_with_tokens(images)[1]
+
+    @torch.no_grad()
+    def embed_with_tokens(self, images: Tensor) -> tuple[Tensor, Tokens]:
+        """Return :meth:`embed` and :meth:`tokens` of one pass."""
         images = self.prepare(images)
         kept: list[Tensor] = []
 
@@ -199,9 +209,9 @@ class Backbone:
             kept.append(tensor)
 
         with evaluation_mode(self.model), capture(self.sites.blocks[-1:], keep):
-            self.features(images)
+            embedding = self.features(images)
         layout = self.layout_for(images).for_length(kept[0].shape[1])
-        return layout.split(self.sites.final_norm.forward(kept[0]))
+        return embedding, layout.split(self.sites.final_norm.forward(kept[0]))
 
     def require_cls(self) -> None:
         """Raise ModelError if the model has no CLS token."""

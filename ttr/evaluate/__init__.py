@@ -1,0 +1,1 @@
+"""From features to numbers: heads, metrics and what they need."""
