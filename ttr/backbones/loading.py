@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch import nn
 
 from ttr.backbones import phantom
 from ttr.backbones.base import Backbone, Weights
-from ttr.backbones.checkpoint_files import load_file
+from ttr.backbones.checkpoint_files import load_weights
 from ttr.backbones.families import locate
 from ttr.catalog import catalog
 from ttr.errors import ModelError
@@ -33,7 +33,7 @@ NAMES_HELP = (
 def load(
     name: str,
     *,
-    weights: str | Path | None = None,
+    weights: str | Path | Mapping[str, torch.Tensor] | None = None,
     pretrained: bool = False,
     image_size: int | None = None,
     device: str | torch.device = "cpu",
@@ -44,7 +44,8 @@ def load(
     Args:
         name: ``phantom``, ``phantom-reg4``, ``phantom-clip``; a catalog name (``dinov2-vit-l-14``);
             ``timm:NAME``; ``open_clip:NAME[/TAG]``.
-        weights: a safetensors file or a torch checkpoint (read with ``weights_only``) of that architecture.
+        weights: a safetensors file, a torch checkpoint (read with ``weights_only``) or a state dict of that
+            architecture, in the library's layout or in the original one of DINOv2, DINOv3 or OpenAI's CLIP.
         pretrained: fetch the library's published weights (needs the network or a cache).
         image_size: side of the square input in pixels; None keeps the model's native size.
         device: where the model goes.
@@ -70,8 +71,7 @@ def load(
         build = _timm if library == "timm" else _open_clip
         model, origin = build(rest, pretrained=pretrained, image_size=image_size)
         if weights is not None:
-            load_file(model, Path(weights), name)
-            origin = Weights("file", Path(weights).name)
+            origin = load_weights(model, weights, name)
         backbone = locate(model, name=name, weights=origin, preprocess=None)
         if not backbone.layout.patches:
             side = backbone.patch_size[0]
