@@ -1,7 +1,8 @@
 """Backbones by name: the phantoms, and every timm or open_clip architecture behind its prefix.
 
 Weights are random unless a file is given or pretrained ones are asked for; which of the three it was stands
-in ``Backbone.weights`` and in every result. Local files are :mod:`ttr.backbones.checkpoint_files`' matter.
+in ``Backbone.weights`` and in every result. Local files are :mod:`ttr.backbones.checkpoint_files`' matter,
+those of the hub :mod:`ttr.backbones.published`'s.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ttr.backbones import phantom
 from ttr.backbones.base import Backbone, Weights
 from ttr.backbones.checkpoint_files import load_weights
 from ttr.backbones.families import locate
+from ttr.backbones.published import fetch_open_clip, fetch_timm, from_cache
 from ttr.catalog import catalog
 from ttr.errors import ModelError
 
@@ -52,7 +54,7 @@ def load(
         dtype: floating-point type of the parameters.
 
     Without ``weights`` and ``pretrained`` a timm or open_clip model has random weights (seed 0);
-    ``Backbone.weights`` says which it was.
+    ``Backbone.weights`` says which it was. No request is sent unless ``pretrained``.
 
     Raises:
         ModelError: an unknown name, a file of another architecture, or weights out of reach.
@@ -85,40 +87,45 @@ def _timm(name: str, *, pretrained: bool, image_size: int | None) -> tuple[nn.Mo
 
     if not name.startswith(("hf-hub:", "hf_hub:")) and name.split(".")[0] not in timm.list_models():
         raise ModelError(f"timm has no architecture {name!r}{_nearest(name, timm.list_models())}")
+    origin = Weights("pretrained", fetch_timm(name)) if pretrained else Weights("random", "seed 0")
     size: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
     try:
-        with _seeded():
+        with _seeded(), from_cache():
             model: Any = timm.create_model(name, pretrained=pretrained, **size)
     except Exception as error:
         raise _refusal(f"timm:{name}", pretrained, error) from error
-    tag = (model.pretrained_cfg or {}).get("tag", "")
-    return model, Weights("pretrained", f"timm {tag}".strip()) if pretrained else Weights("random", "seed 0")
+    return model, origin
 
 
 def _open_clip(name: str, *, pretrained: bool, image_size: int | None) -> tuple[nn.Module, Weights]:
     import open_clip
 
     architecture, tag = (name, "") if name.startswith("hf-hub:") else _split_tag(name)
-    if not name.startswith("hf-hub:") and architecture not in open_clip.list_models():
-        nearest = _nearest(architecture, open_clip.list_models())
-        raise ModelError(f"open_clip has no architecture {architecture!r}{nearest}")
-    if pretrained and not tag and not name.startswith("hf-hub:"):
-        tags = open_clip.list_pretrained_tags_by_model(architecture)
-        raise ModelError(
-            f"open_clip:{architecture} was asked for pretrained weights without a tag; "
-            f"write open_clip:{architecture}/TAG with one of: {', '.join(tags) or 'none published'}"
-        )
+    if not name.startswith("hf-hub:"):
+        if architecture not in open_clip.list_models():
+            nearest = _nearest(architecture, open_clip.list_models())
+            raise ModelError(f"open_clip has no architecture {architecture!r}{nearest}")
+        if (pretrained or tag) and not open_clip.get_pretrained_cfg(architecture, tag):
+            tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)) or "none published"
+            asked = f"with the unknown tag {tag!r}" if tag else "for pretrained weights without a tag"
+            needed = f"write open_clip:{architecture}/TAG with one of: {tags}"
+            raise ModelError(f"open_clip:{architecture} was asked {asked}; {needed}")
+    origin = Weights("random", "seed 0")
+    if pretrained:
+        origin = Weights("pretrained", fetch_open_clip(architecture, tag))
     try:
-        with _seeded():
+        with _seeded(), from_cache():
             model = open_clip.create_model(
                 architecture,
                 pretrained=(tag or None) if pretrained else None,
                 load_weights=pretrained,
                 force_image_size=image_size,
+                pretrained_text=False,
+                require_pretrained=pretrained,
             )
     except Exception as error:
         raise _refusal(f"open_clip:{name}", pretrained, error) from error
-    return model, Weights("pretrained", f"open_clip {tag}") if pretrained else Weights("random", "seed 0")
+    return model, origin
 
 
 def _split_tag(name: str) -> tuple[str, str]:
@@ -151,7 +158,8 @@ def _refusal(name: str, pretrained: bool, error: Exception) -> ModelError:
     reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
     if pretrained:
         return ModelError(
-            f"pretrained weights of {name} could not be fetched ({reason[:200]}); "
-            "connect to the hub once, or give a local file with weights="
+            f"pretrained weights of {name} could not be loaded ({reason[:200]}); "
+            "check that they are published for this library, or give a local file with weights="
         )
-    return ModelError(f"{name} could not be built ({reason[:200]}); check the image size and the name")
+    hint = "give pretrained=True to fetch it" if "hub:" in name else "check the image size and the name"
+    return ModelError(f"{name} could not be built ({reason[:200]}); {hint}")
