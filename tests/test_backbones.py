@@ -11,7 +11,7 @@ from torch import nn
 
 import ttr
 from tests.conftest import scramble, tiny_clip, tiny_eva, tiny_vit
-from ttr.errors import ModelError
+from ttr.errors import ModelError, OptionError
 
 NAME = "timm:vit_tiny_patch16_224"
 
@@ -111,6 +111,32 @@ def test_a_file_that_is_no_state_dict_is_refused(tmp_path):
 def test_names_and_families_that_we_do_not_know(name, complaint):
     with pytest.raises(ModelError, match=complaint):
         ttr.load(name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"image_size": "224"}, "image_size='224'; needed a positive whole number of pixels"),
+        ({"image_size": 2.5}, "image_size=2.5; needed"),
+        ({"image_size": 0}, "image_size=0; needed"),
+        ({"image_size": -1}, "image_size=-1; needed"),
+        ({"image_size": True}, "image_size=True; needed"),
+        ({"dtype": "float16"}, "dtype='float16'; needed a floating-point type such as torch.float32"),
+        ({"dtype": torch.int64}, "dtype=torch.int64; needed a floating-point type"),
+        ({"dtype": None}, "dtype=None; needed"),
+        ({"device": "cuda:99"}, "device 'cuda:99' cannot be used on this machine; choose cpu"),
+        ({"device": "tpu9"}, "device 'tpu9' cannot be used"),
+        ({"device": "meta"}, "device 'meta' cannot be used"),
+        ({"device": 2.5}, "device '2.5' cannot be used"),
+        ({"weights": nn.Linear(1, 1)}, r"weights is a Linear; needed a file, or .*model.state_dict\(\)"),
+        ({"weights": b"w.pt"}, "weights is a bytes; needed a file"),
+    ],
+)
+@pytest.mark.parametrize("name", [NAME, "phantom"])
+def test_arguments_out_of_range_are_refused_before_anything_is_built(name, arguments, complaint, monkeypatch):
+    monkeypatch.setattr("timm.create_model", None)
+    with pytest.raises(OptionError, match=complaint):
+        ttr.load(name, **arguments)
 
 
 def test_an_image_smaller_than_a_patch_is_refused():

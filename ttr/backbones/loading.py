@@ -23,7 +23,7 @@ from ttr.backbones.checkpoint_files import load_weights
 from ttr.backbones.families import locate
 from ttr.backbones.published import fetch_open_clip, fetch_timm, from_cache
 from ttr.catalog import catalog
-from ttr.errors import ModelError
+from ttr.errors import ModelError, OptionError
 
 NAMES_HELP = (
     f"{', '.join(phantom.NAMES)}, a name listed by: ttr backbones, "
@@ -58,7 +58,9 @@ def load(
 
     Raises:
         ModelError: an unknown name, a file of another architecture, or weights out of reach.
+        OptionError: an argument of another type or range, or a device that this machine lacks.
     """
+    _check_arguments(weights, image_size, device, dtype)
     if weights is not None and pretrained:
         raise ModelError("weights= and pretrained=True were both given; choose one source of weights")
     if name in phantom.NAMES:
@@ -80,6 +82,24 @@ def load(
             raise ModelError(f"image_size={image_size} holds no patch of {name}; needed {side} px or more")
     backbone.model.eval().to(device=device, dtype=dtype)
     return backbone
+
+
+def _check_arguments(weights: Any, image_size: Any, device: Any, dtype: Any) -> None:
+    if weights is not None and not isinstance(weights, str | Path | Mapping):
+        given = type(weights).__name__
+        raise OptionError(f"weights is a {given}; needed a file, or a state dict: model.state_dict()")
+    is_size = isinstance(image_size, int) and not isinstance(image_size, bool) and image_size > 0
+    if image_size is not None and not is_size:
+        raise OptionError(f"image_size={image_size!r}; needed a positive whole number of pixels, or None")
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise OptionError(f"dtype={dtype!r}; needed a floating-point type such as torch.float32")
+    try:
+        torch.empty(0, device=device)
+        usable = torch.device(device).type != "meta"
+    except (RuntimeError, AssertionError, TypeError, ValueError):
+        usable = False
+    if not usable:
+        raise OptionError(f"device {str(device)!r} cannot be used on this machine; choose cpu")
 
 
 def _timm(name: str, *, pretrained: bool, image_size: int | None) -> tuple[nn.Module, Weights]:
