@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import ttr  # before timm: it lets torchvision import beside a CPU build of torch
 
@@ -16,6 +17,8 @@ from open_clip.timm_model import TimmModel
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+
+from tests.loopback_hub import LoopbackHub
 
 SIZE, PATCH, WIDTH, DEPTH, HEADS = 32, 8, 24, 3, 2
 
@@ -111,3 +114,22 @@ def phantom_batch(phantom) -> Tensor:
     from ttr.datasets.phantom import phantom_images
 
     return torch.stack([phantom.preprocess(p.image) for p in phantom_images(8)])
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LoopbackHub]:
+    """A hub on loopback with an empty cache of its own, to which this process's hub client is pointed."""
+    from huggingface_hub import close_session, constants
+
+    with LoopbackHub() as hub:
+        template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+        monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(tmp_path / "harnesses.json"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+        close_session()
+        yield hub
+        close_session()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import ttr
+from tests import torch_hub
 from ttr.cli.main import app
 
 ROOT = Path(__file__).parent.parent
@@ -20,9 +22,16 @@ SNIPPETS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
 
 @pytest.mark.parametrize("code", [code for language, code in SNIPPETS if language == "python"])
 def test_python_snippets_run_in_a_process_of_their_own(code, tmp_path):
+    """Where one asks torch.hub for DINOv2, a stand-in with random weights lies in its cache."""
+    torch_hub.stand_in(tmp_path / "torch")
     told = 'print("features", tuple(features.shape))' if "features = " in code else ""
     done = subprocess.run(
-        [sys.executable, "-c", code + told], capture_output=True, text=True, cwd=tmp_path, check=False
+        [sys.executable, "-c", code + told],
+        env={**os.environ, "TORCH_HOME": str(tmp_path / "torch")},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     if told:

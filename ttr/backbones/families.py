@@ -54,9 +54,20 @@ def locate(
         name = name or f"open_clip {type(model).__name__}"
     else:
         given = f"{type(model).__module__}.{type(model).__name__}"
+        if type(model).__name__ == "DinoVisionTransformer":
+            raise ModelError(f"{given} is the code of torch.hub; {_from_torch_hub(model)}")
         raise ModelError(
             f"model family {given} is not known; needed one of: {FAMILIES}; "
             "unwrap DataParallel, torch.compile or your own module first"
         )
     backbone = family.locate(model, name=name, weights=weights, preprocess=preprocess)
     return replace(backbone, warning=warning)
+
+
+def _from_torch_hub(model: Any) -> str:
+    """Tell how to load a DINOv2 or DINOv3 of the authors' code: its state dict into timm's architecture."""
+    sizes = {384: "small", 768: "base", 1024: "large", 1280: "huge_plus", 1536: "giant", 4096: "7b"}
+    rest = "patch14_reg4_dinov2" if getattr(model, "num_register_tokens", 0) else "patch14_dinov2"
+    rest = "patch16_dinov3" if hasattr(model, "storage_tokens") else rest
+    size = sizes.get(getattr(model, "embed_dim", 0), "SIZE")
+    return f'load it by name: ttr.load("timm:vit_{size}_{rest}", weights=model.state_dict())'

@@ -1,14 +1,15 @@
 """Backbones by name: the phantoms, and every timm or open_clip architecture behind its prefix.
 
 Weights are random unless a file is given or pretrained ones are asked for; which of the three it was stands
-in ``Backbone.weights`` and in every result. Local files are :mod:`ttr.backbones.checkpoint_files`' matter.
+in ``Backbone.weights`` and in every result. Local files are :mod:`ttr.backbones.checkpoint_files`' matter,
+those of the hub :mod:`ttr.backbones.published`'s.
 """
 
 from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from torch import nn
 
 from ttr.backbones import phantom
 from ttr.backbones.base import Backbone, Weights
-from ttr.backbones.checkpoint_files import load_file
+from ttr.backbones.checkpoint_files import load_weights
 from ttr.backbones.families import locate
+from ttr.backbones.published import fetch_open_clip, fetch_timm, from_cache
 from ttr.catalog import catalog
-from ttr.errors import ModelError
+from ttr.errors import ModelError, OptionError
 
 NAMES_HELP = (
     f"{', '.join(phantom.NAMES)}, a name listed by: ttr backbones, "
@@ -33,7 +35,7 @@ NAMES_HELP = (
 def load(
     name: str,
     *,
-    weights: str | Path | None = None,
+    weights: str | Path | Mapping[str, torch.Tensor] | None = None,
     pretrained: bool = False,
     image_size: int | None = None,
     device: str | torch.device = "cpu",
@@ -44,18 +46,21 @@ def load(
     Args:
         name: ``phantom``, ``phantom-reg4``, ``phantom-clip``; a catalog name (``dinov2-vit-l-14``);
             ``timm:NAME``; ``open_clip:NAME[/TAG]``.
-        weights: a safetensors file or a torch checkpoint (read with ``weights_only``) of that architecture.
+        weights: a safetensors file, a torch checkpoint (read with ``weights_only``) or a state dict of that
+            architecture, in the library's layout or in the original one of DINOv2, DINOv3 or OpenAI's CLIP.
         pretrained: fetch the library's published weights (needs the network or a cache).
         image_size: side of the square input in pixels; None keeps the model's native size.
         device: where the model goes.
         dtype: floating-point type of the parameters.
 
     Without ``weights`` and ``pretrained`` a timm or open_clip model has random weights (seed 0);
-    ``Backbone.weights`` says which it was.
+    ``Backbone.weights`` says which it was. No request is sent unless ``pretrained``.
 
     Raises:
         ModelError: an unknown name, a file of another architecture, or weights out of reach.
+        OptionError: an argument of another type or range, or a device that this machine lacks.
     """
+    _check_arguments(weights, image_size, device, dtype)
     if weights is not None and pretrained:
         raise ModelError("weights= and pretrained=True were both given; choose one source of weights")
     if name in phantom.NAMES:
@@ -70,8 +75,7 @@ def load(
         build = _timm if library == "timm" else _open_clip
         model, origin = build(rest, pretrained=pretrained, image_size=image_size)
         if weights is not None:
-            load_file(model, Path(weights), name)
-            origin = Weights("file", Path(weights).name)
+            origin = load_weights(model, weights, name)
         backbone = locate(model, name=name, weights=origin, preprocess=None)
         if not backbone.layout.patches:
             side = backbone.patch_size[0]
@@ -80,45 +84,68 @@ def load(
     return backbone
 
 
+def _check_arguments(weights: Any, image_size: Any, device: Any, dtype: Any) -> None:
+    if weights is not None and not isinstance(weights, str | Path | Mapping):
+        given = type(weights).__name__
+        raise OptionError(f"weights is a {given}; needed a file, or a state dict: model.state_dict()")
+    is_size = isinstance(image_size, int) and not isinstance(image_size, bool) and image_size > 0
+    if image_size is not None and not is_size:
+        raise OptionError(f"image_size={image_size!r}; needed a positive whole number of pixels, or None")
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise OptionError(f"dtype={dtype!r}; needed a floating-point type such as torch.float32")
+    try:
+        torch.empty(0, device=device)
+        usable = torch.device(device).type != "meta"
+    except (RuntimeError, AssertionError, TypeError, ValueError):
+        usable = False
+    if not usable:
+        raise OptionError(f"device {str(device)!r} cannot be used on this machine; choose cpu")
+
+
 def _timm(name: str, *, pretrained: bool, image_size: int | None) -> tuple[nn.Module, Weights]:
     import timm
 
     if not name.startswith(("hf-hub:", "hf_hub:")) and name.split(".")[0] not in timm.list_models():
         raise ModelError(f"timm has no architecture {name!r}{_nearest(name, timm.list_models())}")
+    origin = Weights("pretrained", fetch_timm(name)) if pretrained else Weights("random", "seed 0")
     size: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
     try:
-        with _seeded():
+        with _seeded(), from_cache():
             model: Any = timm.create_model(name, pretrained=pretrained, **size)
     except Exception as error:
         raise _refusal(f"timm:{name}", pretrained, error) from error
-    tag = (model.pretrained_cfg or {}).get("tag", "")
-    return model, Weights("pretrained", f"timm {tag}".strip()) if pretrained else Weights("random", "seed 0")
+    return model, origin
 
 
 def _open_clip(name: str, *, pretrained: bool, image_size: int | None) -> tuple[nn.Module, Weights]:
     import open_clip
 
     architecture, tag = (name, "") if name.startswith("hf-hub:") else _split_tag(name)
-    if not name.startswith("hf-hub:") and architecture not in open_clip.list_models():
-        nearest = _nearest(architecture, open_clip.list_models())
-        raise ModelError(f"open_clip has no architecture {architecture!r}{nearest}")
-    if pretrained and not tag and not name.startswith("hf-hub:"):
-        tags = open_clip.list_pretrained_tags_by_model(architecture)
-        raise ModelError(
-            f"open_clip:{architecture} was asked for pretrained weights without a tag; "
-            f"write open_clip:{architecture}/TAG with one of: {', '.join(tags) or 'none published'}"
-        )
+    if not name.startswith("hf-hub:"):
+        if architecture not in open_clip.list_models():
+            nearest = _nearest(architecture, open_clip.list_models())
+            raise ModelError(f"open_clip has no architecture {architecture!r}{nearest}")
+        if (pretrained or tag) and not open_clip.get_pretrained_cfg(architecture, tag):
+            tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)) or "none published"
+            asked = f"with the unknown tag {tag!r}" if tag else "for pretrained weights without a tag"
+            needed = f"write open_clip:{architecture}/TAG with one of: {tags}"
+            raise ModelError(f"open_clip:{architecture} was asked {asked}; {needed}")
+    origin = Weights("random", "seed 0")
+    if pretrained:
+        origin = Weights("pretrained", fetch_open_clip(architecture, tag))
     try:
-        with _seeded():
+        with _seeded(), from_cache():
             model = open_clip.create_model(
                 architecture,
                 pretrained=(tag or None) if pretrained else None,
                 load_weights=pretrained,
                 force_image_size=image_size,
+                pretrained_text=False,
+                require_pretrained=pretrained,
             )
     except Exception as error:
         raise _refusal(f"open_clip:{name}", pretrained, error) from error
-    return model, Weights("pretrained", f"open_clip {tag}") if pretrained else Weights("random", "seed 0")
+    return model, origin
 
 
 def _split_tag(name: str) -> tuple[str, str]:
@@ -151,7 +178,8 @@ def _refusal(name: str, pretrained: bool, error: Exception) -> ModelError:
     reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
     if pretrained:
         return ModelError(
-            f"pretrained weights of {name} could not be fetched ({reason[:200]}); "
-            "connect to the hub once, or give a local file with weights="
+            f"pretrained weights of {name} could not be loaded ({reason[:200]}); "
+            "check that they are published for this library, or give a local file with weights="
         )
-    return ModelError(f"{name} could not be built ({reason[:200]}); check the image size and the name")
+    hint = "give pretrained=True to fetch it" if "hub:" in name else "check the image size and the name"
+    return ModelError(f"{name} could not be built ({reason[:200]}); {hint}")

@@ -17,20 +17,10 @@ def load_backbone(
     """Load the backbone and print which weights it has; standard error is left to refusals.
 
     Raises:
-        TTRError: as ``ttr.load`` does; OptionError for a device that this machine lacks.
+        TTRError: as ``ttr.load`` does.
     """
-    import torch
-
     from ttr.backbones import load
-    from ttr.errors import OptionError
 
-    try:
-        torch.empty(0, device=device)
-        usable = torch.device(device).type != "meta"
-    except (RuntimeError, AssertionError):
-        usable = False
-    if not usable:
-        raise OptionError(f"device {device!r} cannot be used on this machine; choose --device cpu")
     backbone = load(name, weights=weights, pretrained=pretrained, image_size=image_size, device=device)
     size = "x".join(map(str, backbone.image_size))
     typer.echo(f"backbone {backbone.name}, {size} px, weights: {backbone.weights}")
