@@ -1,4 +1,4 @@
-"""Backbones by name: the phantoms, and every timm or open_clip architecture behind its prefix.
+"""Backbones by name: the phantoms, every timm or open_clip architecture, and directories of transformers.
 
 Weights are random unless a file is given or pretrained ones are asked for; which of the three it was stands
 in ``Backbone.weights`` and in every result. Local files are :mod:`ttr.backbones.checkpoint_files`' matter.
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ttr.backbones import phantom
+from ttr.backbones import phantom, transformers_files
 from ttr.backbones.base import Backbone, Weights
 from ttr.backbones.checkpoint_files import load_file
 from ttr.backbones.families import locate
@@ -26,7 +26,8 @@ from ttr.errors import ModelError
 NAMES_HELP = (
     f"{', '.join(phantom.NAMES)}, a name listed by: ttr backbones, "
     "timm:ARCHITECTURE[.TAG] (timm:vit_large_patch14_dinov2), "
-    "open_clip:ARCHITECTURE[/TAG] (open_clip:ViT-B-16/laion2b_s34b_b88k)"
+    "open_clip:ARCHITECTURE[/TAG] (open_clip:ViT-B-16/laion2b_s34b_b88k), "
+    "transformers:DIRECTORY or transformers:ORG/NAME (transformers:microsoft/rad-dino)"
 )
 
 
@@ -43,8 +44,10 @@ def load(
 
     Args:
         name: ``phantom``, ``phantom-reg4``, ``phantom-clip``; a catalog name (``dinov2-vit-l-14``);
-            ``timm:NAME``; ``open_clip:NAME[/TAG]``.
-        weights: a safetensors file or a torch checkpoint (read with ``weights_only``) of that architecture.
+            ``timm:NAME``; ``open_clip:NAME[/TAG]``; ``transformers:DIRECTORY`` (what ``save_pretrained``
+            wrote) or ``transformers:ORG/NAME``, a repository that ``weights`` or ``pretrained`` brings.
+        weights: a safetensors file or a torch checkpoint (read with ``weights_only``) of that architecture;
+            for a transformers repository its directory on this machine.
         pretrained: fetch the library's published weights (needs the network or a cache).
         image_size: side of the square input in pixels; None keeps the model's native size.
         device: where the model goes.
@@ -65,14 +68,19 @@ def load(
     else:
         name = catalog()[name].loads if name in catalog() else name
         library, _, rest = name.partition(":")
-        if library not in ("timm", "open_clip") or not rest:
+        if library not in ("timm", "open_clip", "transformers") or not rest:
             raise ModelError(f"backbone {name!r} is not known; needed one of: {NAMES_HELP}")
-        build = _timm if library == "timm" else _open_clip
-        model, origin = build(rest, pretrained=pretrained, image_size=image_size)
-        if weights is not None:
-            load_file(model, Path(weights), name)
-            origin = Weights("file", Path(weights).name)
-        backbone = locate(model, name=name, weights=origin, preprocess=None)
+        if library == "transformers":
+            backbone = transformers_files.load(
+                name, weights=weights, pretrained=pretrained, image_size=image_size
+            )
+        else:
+            build = _timm if library == "timm" else _open_clip
+            model, origin = build(rest, pretrained=pretrained, image_size=image_size)
+            if weights is not None:
+                load_file(model, Path(weights), name)
+                origin = Weights("file", Path(weights).name)
+            backbone = locate(model, name=name, weights=origin, preprocess=None)
         if not backbone.layout.patches:
             side = backbone.patch_size[0]
             raise ModelError(f"image_size={image_size} holds no patch of {name}; needed {side} px or more")
@@ -98,6 +106,11 @@ def _timm(name: str, *, pretrained: bool, image_size: int | None) -> tuple[nn.Mo
 def _open_clip(name: str, *, pretrained: bool, image_size: int | None) -> tuple[nn.Module, Weights]:
     import open_clip
 
+    if name.startswith("hf-hub:") and not pretrained:
+        raise ModelError(
+            f"open_clip:{name} is described on the hub alone, and open_clip fetches its weights with the "
+            "description; ask for both with pretrained=True"
+        )
     architecture, tag = (name, "") if name.startswith("hf-hub:") else _split_tag(name)
     if not name.startswith("hf-hub:") and architecture not in open_clip.list_models():
         nearest = _nearest(architecture, open_clip.list_models())
@@ -118,7 +131,8 @@ def _open_clip(name: str, *, pretrained: bool, image_size: int | None) -> tuple[
             )
     except Exception as error:
         raise _refusal(f"open_clip:{name}", pretrained, error) from error
-    return model, Weights("pretrained", f"open_clip {tag}") if pretrained else Weights("random", "seed 0")
+    detail = f"open_clip {tag}".strip()
+    return model, Weights("pretrained", detail) if pretrained else Weights("random", "seed 0")
 
 
 def _split_tag(name: str) -> tuple[str, str]:
