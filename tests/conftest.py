@@ -12,6 +12,7 @@ import ttr  # before timm: it lets torchvision import beside a CPU build of torc
 import pytest
 import timm.layers
 import torch
+import transformers
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 from open_clip.timm_model import TimmModel
 from timm.models.eva import Eva
@@ -48,6 +49,14 @@ def tiny_clip_with_timm_tower() -> nn.Module:
     return model
 
 
+def tiny_transformers(kind: str, **options: object) -> nn.Module:
+    """Build a tiny vision model of transformers, of the class that is named ``kind``."""
+    sizes = {"image_size": SIZE, "patch_size": PATCH, "hidden_size": WIDTH, "num_hidden_layers": DEPTH}
+    sizes |= {"num_attention_heads": HEADS, "intermediate_size": 4 * WIDTH, "projection_dim": 16}
+    model = getattr(transformers, kind)
+    return model(model.config_class(**{**sizes, **options}))
+
+
 DINOV3 = {
     "num_reg_tokens": 4,
     "use_abs_pos_emb": False,
@@ -56,6 +65,19 @@ DINOV3 = {
     "rope_rotate_half": True,
     "init_values": 0.3,
     "qkv_bias": False,
+}
+TRANSFORMERS: dict[str, Callable[[], nn.Module]] = {
+    "transformers-dinov2": partial(tiny_transformers, "Dinov2Model", layerscale_value=0.5),
+    "transformers-dinov2-swiglu": partial(tiny_transformers, "Dinov2Model", use_swiglu_ffn=True),
+    "transformers-dinov2-reg4": partial(tiny_transformers, "Dinov2WithRegistersModel", num_register_tokens=4),
+    "transformers-dinov2-classifier": partial(tiny_transformers, "Dinov2ForImageClassification"),
+    "transformers-dinov3": partial(tiny_transformers, "DINOv3ViTModel", num_register_tokens=4),
+    "transformers-dinov3-gated": partial(
+        tiny_transformers, "DINOv3ViTModel", num_register_tokens=4, use_gated_mlp=True, hidden_act="silu"
+    ),
+    "transformers-clip": partial(tiny_transformers, "CLIPVisionModel"),
+    "transformers-clip-projection": partial(tiny_transformers, "CLIPVisionModelWithProjection"),
+    "transformers-siglip": partial(tiny_transformers, "SiglipVisionModel"),
 }
 FAMILIES: dict[str, Callable[[], nn.Module]] = {
     "timm-vit": tiny_vit,
@@ -69,6 +91,7 @@ FAMILIES: dict[str, Callable[[], nn.Module]] = {
     "open-clip": tiny_clip,
     "open-clip-late-norm": partial(tiny_clip, final_ln_after_pool=True, pool_type="avg"),
     "open-clip-tower": lambda: tiny_clip().visual,
+    **TRANSFORMERS,
 }
 
 

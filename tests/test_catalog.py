@@ -9,7 +9,7 @@ import torch
 
 import ttr
 from ttr.catalog import PRESETS, architecture, catalog, preset_for
-from ttr.errors import NeuronsError
+from ttr.errors import ModelError, NeuronsError
 
 
 def test_the_catalog_agrees_with_timm():
@@ -34,14 +34,49 @@ def test_the_catalog_agrees_with_open_clip():
     import open_clip
 
     entries = [entry for entry in catalog().values() if entry.family == "open_clip"]
-    assert len(entries) == 3
+    assert len(entries) == 4
     for entry in entries:
-        name, tag = entry.loads.removeprefix("open_clip:").split("/")
+        name = entry.loads.removeprefix("open_clip:")
+        schema, identifier = open_clip.factory.parse_model_name(name)
+        if schema == "hf-hub":
+            assert identifier == entry.hub
+            continue
+        name, tag = name.split("/")
         assert open_clip.get_pretrained_cfg(name, tag)["hf_hub"].rstrip("/") == entry.hub
         config = open_clip.get_model_config(name)
         assert config["embed_dim"] == entry.embedding
         assert config["vision_cfg"]["image_size"] == entry.image_size
         assert config["vision_cfg"]["patch_size"] == entry.patch_size
+
+
+def test_biomedclip_is_a_timm_tower_that_is_fetched_only_when_asked_for():
+    """Its description, from the repository's README and open_clip_config.json, cannot be read offline."""
+    from open_clip.timm_model import TimmModel
+
+    entry = catalog()["biomedclip"]
+    with torch.device("meta"):
+        tower = TimmModel("vit_base_patch16_224", entry.embedding, image_size=224, pool="", proj="linear")
+    backbone = ttr.adapt(tower)
+    assert backbone.image_size == (entry.image_size, entry.image_size)
+    assert backbone.patch_size == (entry.patch_size, entry.patch_size)
+    assert (backbone.layout.cls, backbone.layout.registers) == (1, entry.registers)
+    with pytest.raises(ModelError, match="described on the hub alone.*pretrained=True"):
+        ttr.load("biomedclip")
+
+
+def test_rad_dino_is_a_dinov2_base_of_transformers():
+    import transformers
+
+    entry = catalog()["rad-dino"]
+    assert entry.loads == f"transformers:{entry.hub}"
+    with torch.device("meta"):
+        config = transformers.Dinov2Config(image_size=entry.image_size, patch_size=entry.patch_size)
+        backbone = ttr.adapt(transformers.Dinov2Model(config))
+    assert backbone.layout.grid == (37, 37)
+    assert backbone.embed(torch.zeros(1, 3, 518, 518)).shape == (1, entry.embedding)
+    assert architecture("rad-dino") == entry.loads
+    with pytest.raises(ModelError, match="microsoft/rad-dino is no directory here.*pretrained=True"):
+        ttr.load("rad-dino")
 
 
 def test_short_names_load_and_names_are_compared_without_their_weights():

@@ -6,10 +6,11 @@ import copy
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 import ttr
-from tests.conftest import FAMILIES, scramble, tiny_clip_with_timm_tower
+from tests.conftest import FAMILIES, TRANSFORMERS, scramble, tiny_clip_with_timm_tower
 from ttr.attention import attention_rows
 from ttr.capture import record
 from ttr.hooks import capture, edit
@@ -59,6 +60,10 @@ def test_embed_is_the_models_own_output(model, images):
             expected = model.encode_image(images)
         elif hasattr(model, "forward_features"):
             expected = model.forward_features(images)[:, 0]
+        elif hasattr(model, "visual_projection"):
+            expected = model(images).image_embeds
+        elif isinstance(model, transformers.PreTrainedModel):
+            expected = getattr(model, "dinov2", model)(images).pooler_output
         else:
             expected = model(images)
     torch.testing.assert_close(backbone.embed(images), expected, **TOLERANCE)
@@ -87,6 +92,7 @@ def test_the_wrap_changes_something_and_keeps_shapes(model, images):
 
 def test_everything_is_as_before_after_success_and_after_an_exception(model, images):
     backbone = ttr.adapt(model)
+    has_cls = bool(backbone.layout.cls)
     state = copy.deepcopy(model.state_dict())
     bare, hooks, counts = backbone.embed(images), hook_count(model), prefix_counts(model)
     model.train()
@@ -95,7 +101,7 @@ def test_everything_is_as_before_after_success_and_after_an_exception(model, ima
     wrap = ttr.TestTimeRegisters(backbone, neurons_of(backbone))
     with wrap:
         backbone.embed(images)
-        record(backbone, images, attention=True, neurons=lambda layer, x: None)
+        record(backbone, images, attention=has_cls, neurons=lambda layer, x: None)
     with pytest.raises(RuntimeError, match="on purpose"), wrap:
         raise RuntimeError("on purpose")
 
@@ -103,7 +109,7 @@ def test_everything_is_as_before_after_success_and_after_an_exception(model, ima
         raise RuntimeError("in the middle")
 
     with pytest.raises(RuntimeError, match="in the middle"), wrap, edit([(backbone.sites.blocks[1], fail)]):
-        record(backbone, images, attention=True, neurons=lambda layer, x: None)
+        record(backbone, images, attention=has_cls, neurons=lambda layer, x: None)
     wrap.remove()
     assert hook_count(model) == hooks
     assert prefix_counts(model) == counts
@@ -159,7 +165,9 @@ def test_patches_reshape_to_the_grid_patch_zero_included(model):
 
 @pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("as_maps", [False, True])
+@pytest.mark.parametrize("model", sorted(FAMILIES.keys() - TRANSFORMERS.keys()), indirect=True)
 def test_intermediates_keep_the_bare_shapes_and_hold_the_patches(model, images, norm, as_maps):
+    """Those of transformers are its hidden states; tests/test_transformers.py holds them."""
     backbone = ttr.adapt(model)
     tower = backbone.sites.tower
     timm_model = not hasattr(tower, "resblocks") and not hasattr(tower, "transformer")
@@ -215,6 +223,10 @@ def test_recomputed_attention_equals_the_unfused_models(model, images):
         if isinstance(module, nn.MultiheadAttention):
             reference.append(module.forward(x, x, x, need_weights=True, average_attn_weights=False)[1])
 
+    if isinstance(model, transformers.PreTrainedModel):
+        model.set_attn_implementation("eager")
+        for site in backbone.sites.attention:
+            site.module.register_forward_hook(lambda m, args, out: reference.append(out[1]))
     with wrap:
         for site in backbone.sites.attention:
             module = site.module
@@ -232,7 +244,7 @@ def test_norms_are_float32_under_bfloat16_autocast(model, images):
     backbone = ttr.adapt(model)
     exact = record(backbone, images).norms
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        passed = record(backbone, images, attention=True)
+        passed = record(backbone, images, attention=bool(backbone.layout.cls))
     assert passed.norms.dtype == passed.cls_attention.dtype == torch.float32
     torch.testing.assert_close(passed.norms, exact, rtol=0.1, atol=0.1)
 
@@ -241,7 +253,7 @@ def test_norms_are_float32_under_bfloat16_autocast(model, images):
 def test_the_exported_wrapped_model_equals_eager(family, images):
     model = scramble(FAMILIES[family]())
     backbone = ttr.adapt(model)
-    tower = getattr(model, "visual", model)
+    tower = backbone.sites.tower
     with ttr.TestTimeRegisters(backbone, neurons_of(backbone), num_registers=2), torch.no_grad():
         exported = torch.export.export(tower, (images,))
         expected = tower(images)
@@ -253,7 +265,7 @@ def test_the_exported_wrapped_model_equals_eager(family, images):
 def test_the_compiled_wrapped_model_equals_eager(family, images):
     model = scramble(FAMILIES[family]())
     backbone = ttr.adapt(model)
-    tower = getattr(model, "visual", model)
+    tower = backbone.sites.tower
     with ttr.TestTimeRegisters(backbone, neurons_of(backbone), num_registers=2), torch.no_grad():
         expected = tower(images)
         torch.testing.assert_close(torch.compile(tower)(images), expected, **TOLERANCE)

@@ -74,7 +74,7 @@ def test_imports_point_one_way():
 
 @pytest.mark.parametrize("module", ["ttr", "ttr.cli"])
 def test_importing_loads_nothing_heavy(module):
-    heavy = "torch timm open_clip gradio matplotlib numpy PIL torchvision pydantic jinja2"
+    heavy = "torch timm open_clip transformers gradio matplotlib numpy PIL torchvision pydantic jinja2"
     code = f"import sys, {module}; print([m for m in {heavy.split()} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

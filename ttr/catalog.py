@@ -1,6 +1,6 @@
 """The catalog: published checkpoints as data (``catalog.json``), and the presets made for them.
 
-A catalog name is a short way to write a timm or open_clip name; loading stays those libraries' own. Presets
+A catalog name is a short way to write a timm, open_clip or transformers name; loading stays theirs. Presets
 are register neurons that others published (``checkpoints/``). They are specific to a resolution and an image
 set; detection on one's own images is better.
 """
@@ -29,9 +29,9 @@ class Entry:
 
     Attributes:
         name: short name, such as ``dinov2-vit-l-14``.
-        loads: the name behind it, ``timm:...`` or ``open_clip:...``.
+        loads: the name behind it, ``timm:...``, ``open_clip:...`` or ``transformers:...``.
         hub: repository that the library fetches the weights from.
-        family: ``timm`` or ``open_clip``.
+        family: ``timm``, ``open_clip`` or ``transformers``.
         embedding: size of the global feature that ``Backbone.embed`` returns.
         image_size: native side of the input in pixels.
         patch_size: side of a patch in pixels.

@@ -19,38 +19,61 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 Observer = Callable[[int, Tensor, Mapping[str, Any]], None]
-Edit = Callable[[Tensor], Tensor]
+Edit = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
 class Site:
-    """A place where one tensor passes: the first input of a module, or its (first) output."""
+    """A place where one tensor passes: the first input of a module, or its (first) output.
+
+    The first input may come by position or by keyword, the output alone, in a tuple, or in a mapping
+    (transformers' ``ModelOutput``). At ``"result"`` passes all that the module returns, as it is.
+    """
 
     module: nn.Module
-    at: Literal["input", "output"]
+    at: Literal["input", "output", "result"]
 
 
 @dataclass
 class EditInput:
-    """Forward pre-hook that replaces the first positional input by ``function(input)``."""
+    """Forward pre-hook that replaces the first input by ``function(input)``."""
 
     function: Edit
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the edited arguments."""
-        return (self.function(args[0]), *args[1:])
+        if args:
+            return (self.function(args[0]), *args[1:]), kwargs
+        first = next(iter(kwargs))
+        return args, {**kwargs, first: self.function(kwargs[first])}
 
 
 @dataclass
 class EditOutput:
-    """Forward hook that replaces the output (or the first of a tuple) by ``function(output)``."""
+    """Forward hook that replaces the output (or the first of several) by ``function(output)``."""
 
     function: Edit
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        """Return the edited output."""
+        """Return the edited output, in the container that it came in."""
         if isinstance(output, tuple):
             return (self.function(output[0]), *output[1:])
+        if isinstance(output, Mapping):
+            first = next(iter(output))
+            return type(output)(**{**output, first: self.function(output[first])})
+        return self.function(output)
+
+
+@dataclass
+class EditResult:
+    """Forward hook that replaces all that the module returns by ``function(result)``."""
+
+    function: Edit
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """Return the edited result."""
         return self.function(output)
 
 
@@ -60,9 +83,10 @@ def attach(edits: Iterable[tuple[Site, Edit]]) -> list[RemovableHandle]:
     try:
         for site, function in edits:
             if site.at == "input":
-                handles.append(site.module.register_forward_pre_hook(EditInput(function)))
+                handles.append(site.module.register_forward_pre_hook(EditInput(function), with_kwargs=True))
             else:
-                handles.append(site.module.register_forward_hook(EditOutput(function)))
+                kind = EditOutput if site.at == "output" else EditResult
+                handles.append(site.module.register_forward_hook(kind(function)))
     except BaseException:
         detach(handles)
         raise
@@ -78,7 +102,7 @@ def detach(handles: Iterable[RemovableHandle]) -> None:
 def edits_at(site: Site) -> list[Edit]:
     """Return the edits that stand at ``site`` now, so that a second wrap can be refused by name."""
     hooks = site.module._forward_pre_hooks if site.at == "input" else site.module._forward_hooks
-    return [hook.function for hook in hooks.values() if isinstance(hook, EditInput | EditOutput)]
+    return [hook.function for hook in hooks.values() if isinstance(hook, EditInput | EditOutput | EditResult)]
 
 
 @contextmanager
@@ -108,9 +132,11 @@ def capture(sites: Iterable[Site], observe: Observer) -> Iterator[None]:
 
 def _observe(site: Site, index: int, observe: Observer) -> RemovableHandle:
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        observe(index, args[0], kwargs)
+        observe(index, args[0] if args else next(iter(kwargs.values())), kwargs)
 
     def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if site.at == "output" and isinstance(output, Mapping):
+            output = next(iter(output.values()))
         observe(index, output[0] if isinstance(output, tuple) else output, {})
 
     if site.at == "input":

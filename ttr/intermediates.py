@@ -5,18 +5,23 @@ could drop the inserted registers. They cut the prefix off by its own length, so
 the first patches. While a wrap stands, this takes the method's place on the one model that is wrapped: it
 asks the original for token lists, takes the registers out, and lays the patches onto the grid itself.
 timm's ``get_intermediate_layers`` and open_clip's ``CLIP.forward_intermediates`` go through the same method.
+
+transformers returns what it collected beside its output, ``hidden_states`` [B, N, D] and ``attentions``
+[B, heads, N, N], one a block; :class:`CollectedWithoutRegisters` takes the registers out of these. A row of
+the attention that is left sums to what the registers did not draw, so to less than 1.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from ttr.backbones.base import Backbone
+from ttr.tokens import TokenLayout
 
 METHOD = "forward_intermediates"
 
@@ -57,6 +62,30 @@ class IntermediatesWithoutRegisters:
         if isinstance(result, tuple):
             return result[0], all_bare(result[1])
         return all_bare(result)
+
+
+@dataclass(frozen=True)
+class CollectedWithoutRegisters:
+    """Edit: take the registers out of every tuple of tokens or attention maps that a model returns."""
+
+    layout: TokenLayout
+
+    def __call__(self, result: Any) -> Any:
+        """Return the model's output, a mapping or a tuple, its lists in the bare model's shapes."""
+        values = result.values() if isinstance(result, Mapping) else result
+        if not any(isinstance(value, tuple) for value in values):
+            return result
+        if isinstance(result, Mapping):
+            return type(result)(**{key: self._bare(value) for key, value in result.items()})
+        return tuple(self._bare(value) for value in result)
+
+    def _bare(self, value: Any) -> Any:
+        return tuple(map(self._dropped, value)) if isinstance(value, tuple) else value
+
+    def _dropped(self, x: Tensor | None) -> Tensor | None:
+        if x is None or x.ndim == 3:
+            return x if x is None else self.layout.drop_test_time(x)
+        return self.layout.drop_test_time(self.layout.drop_test_time(x, dim=2), dim=3)
 
 
 def keep_shapes(backbone: Backbone) -> None:

@@ -10,8 +10,9 @@ so that the high norm, and the attention it draws, lands on the appended tokens.
 the output: shapes and order stay the bare model's. Nothing is trained and no weight changes.
 
 ``TestTimeRegisters`` installs exactly three kinds of edits: insert at the entry, move at the neurons of the
-listed blocks, drop at the exit. With no neurons it is the blank-token control; with ``num_registers=0`` it
-zeroes the neurons and gives them no other place. Neither is the bare model.
+listed blocks, drop at the exit (and from what the model collected on the way). With no neurons it is the
+blank-token control; with ``num_registers=0`` it zeroes the neurons and gives them no other place. Neither is
+the bare model.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ttr.backbones.base import Backbone
 from ttr.backbones.families import as_backbone
 from ttr.errors import ModelError, NeuronsError, OptionError
 from ttr.hooks import Edit, Site, attach, detach, edits_at
-from ttr.intermediates import give_back, keep_shapes
+from ttr.intermediates import CollectedWithoutRegisters, give_back, keep_shapes
 from ttr.neurons import RegisterNeurons
 from ttr.tokens import TokenLayout
 
@@ -196,7 +197,10 @@ class TestTimeRegisters:
         ]
         if not self.num_registers:
             return moves
-        return [(sites.entry, InsertRegisters(layout)), *moves, (sites.exit, DropRegisters(layout))]
+        ends: list[tuple[Site, Edit]] = [(sites.exit, DropRegisters(layout))]
+        if sites.collected is not None:
+            ends.append((sites.collected, CollectedWithoutRegisters(layout)))
+        return [(sites.entry, InsertRegisters(layout)), *moves, *ends]
 
     def install(self) -> TestTimeRegisters:
         """Put the wrap into the model until :meth:`remove`; install before ``torch.compile`` or export."""

@@ -114,11 +114,13 @@ class TokenLayout:
         zeros = x.new_zeros(x.shape[0], self.test_time, x.shape[2])
         return torch.cat([x[:, : self.prefix], zeros, x[:, self.prefix :]], dim=1)
 
-    def drop_test_time(self, x: Tensor) -> Tensor:
-        """Undo :meth:`insert_test_time` on [B, prefix+R+P, D]."""
+    def drop_test_time(self, x: Tensor, dim: int = 1) -> Tensor:
+        """Undo :meth:`insert_test_time` along axis ``dim`` of length prefix+R+P."""
         import torch
 
-        return torch.cat([x[:, : self.prefix], x[:, self.prefix + self.test_time :]], dim=1)
+        behind = self.prefix + self.test_time
+        parts = x.narrow(dim, 0, self.prefix), x.narrow(dim, behind, x.shape[dim] - behind)
+        return torch.cat(parts, dim)
 
 
 @dataclass(frozen=True)

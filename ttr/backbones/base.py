@@ -52,6 +52,8 @@ class Sites:
         final_norm: the norm after the last block, applied per token.
         tower: the module whose forward passes all of these (the model, or CLIP's image tower).
         rotary: attention modules whose ``num_prefix_tokens`` tells RoPE how many tokens to leave alone.
+        collected: all that the tower returns, where the library lists every block's tokens in it itself
+            (transformers' ``hidden_states`` and ``attentions``); the listed registers are dropped here.
     """
 
     entry: Site
@@ -63,6 +65,7 @@ class Sites:
     final_norm: nn.Module
     tower: nn.Module
     rotary: tuple[Any, ...] = ()
+    collected: Site | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class Backbone:
         warning: a sentence every page about this backbone must carry (phantoms), or "".
         planted: known (block, neuron) register neurons, strongest first (phantoms).
         any_size: whether the model takes other image sizes than its native one.
+        whole_patches: whether these must be multiples of the patch size (no padding).
     """
 
     model: nn.Module
@@ -104,6 +108,7 @@ class Backbone:
     warning: str = ""
     planted: tuple[tuple[int, int], ...] = ()
     any_size: bool = False
+    whole_patches: bool = False
 
     def preprocess(self, image: Image) -> Tensor:
         """Turn a PIL image into the model's input, float [3, H, W].
@@ -158,7 +163,7 @@ class Backbone:
         """Move a batch [B, 3, H, W] to the model's device and type.
 
         Raises:
-            ModelError: not a batch of RGB images, or of another size than the model takes.
+            ModelError: not a batch of RGB images, or of a size that the model does not take.
             ImageError: integers, or values that are not finite.
         """
         if images.ndim != 4 or images.shape[1] != 3:
@@ -166,12 +171,19 @@ class Backbone:
                 f"got images of shape {tuple(images.shape)}; needed [B, 3, H, W]; "
                 "stack single images with torch.stack"
             )
-        if not self.any_size and tuple(images.shape[-2:]) != self.image_size:
-            given, needed = (f"{h}x{w}" for h, w in (images.shape[-2:], self.image_size))
-            raise ModelError(
-                f"got images of {given} px, but {self.name} takes {needed} px; "
-                "use its preprocess, or load it with image_size="
-            )
+        size, patch = tuple(images.shape[-2:]), self.patch_size
+        if size != self.image_size:
+            if not self.any_size:
+                needed = "{}x{} px".format(*self.image_size)
+            elif self.whole_patches and (size[0] % patch[0] or size[1] % patch[1]):
+                needed = "multiples of its {}x{} px patches".format(*patch)
+            else:
+                needed = ""
+            if needed:
+                raise ModelError(
+                    f"got images of {size[0]}x{size[1]} px, but {self.name} takes {needed}; "
+                    "use its preprocess, or load it with image_size="
+                )
         if not images.is_floating_point():
             raise ImageError(
                 f"got images of type {images.dtype}; needed normalised floats: "

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 from torch import nn
 
+from ttr.backbones import open_clip_vit, timm_vit, transformers_vit
 from ttr.backbones.base import Backbone, Weights
 from ttr.errors import ModelError
 
-FAMILIES = "timm VisionTransformer, timm Eva, open_clip CLIP (whole model or its visual tower)"
+FAMILIES = (
+    "timm VisionTransformer, timm Eva, open_clip CLIP (whole model or its visual tower), "
+    "transformers Dinov2, Dinov2WithRegisters, DINOv3ViT, CLIP, Siglip (vision model or the whole model)"
+)
 
 
 def adapt(model: nn.Module, *, preprocess: Callable | None = None) -> Backbone:
     """Describe an in-memory model as a :class:`~ttr.backbones.base.Backbone` without changing it.
 
     Args:
-        model: a timm VisionTransformer or Eva, an open_clip CLIP model, or its ``visual`` tower.
+        model: a timm VisionTransformer or Eva; an open_clip CLIP model or its ``visual`` tower; a DINOv2,
+            DINOv3, CLIP or SigLIP model of transformers.
         preprocess: PIL image -> float tensor [3, H, W]; by default what the library attached to the model.
 
     Raises:
@@ -39,27 +46,25 @@ def locate(
     model: Any, *, name: str | None, weights: Weights, preprocess: Callable | None, warning: str = ""
 ) -> Backbone:
     """Recognise the family of ``model`` and build its Backbone under ``name`` (None: describe it)."""
-    from dataclasses import replace
-
+    family: ModuleType
     kinds = {f"{kind.__module__.split('.')[0]}.{kind.__name__}" for kind in type(model).__mro__}
     if kinds & {"timm.VisionTransformer", "timm.Eva"}:
-        from ttr.backbones import timm_vit as family
-
-        name = name or family.describe(model)
+        family, name = timm_vit, name or timm_vit.describe(model)
     elif kinds & {"open_clip.CLIP", "open_clip.CustomTextCLIP", "open_clip.CoCa"} | (
         kinds & {"open_clip.VisionTransformer", "open_clip.TimmModel"}
     ):
-        from ttr.backbones import open_clip_vit as family  # type: ignore[no-redef]
-
-        name = name or f"open_clip {type(model).__name__}"
+        family, name = open_clip_vit, name or f"open_clip {type(model).__name__}"
+    elif transformers_vit.class_of(model):
+        family, name = transformers_vit, name or f"transformers {type(model).__name__}"
     else:
         given = f"{type(model).__module__}.{type(model).__name__}"
         if type(model).__name__ == "DinoVisionTransformer":
             raise ModelError(f"{given} is the code of torch.hub; {_from_torch_hub(model)}")
-        raise ModelError(
-            f"model family {given} is not known; needed one of: {FAMILIES}; "
-            "unwrap DataParallel, torch.compile or your own module first"
+        inside = transformers_vit.tower_inside(model)
+        unwrap = (
+            f"give its {inside}" if inside else "unwrap DataParallel, torch.compile or your own module first"
         )
+        raise ModelError(f"model family {given} is not known; needed one of: {FAMILIES}; {unwrap}")
     backbone = family.locate(model, name=name, weights=weights, preprocess=preprocess)
     return replace(backbone, warning=warning)
 

@@ -1,4 +1,4 @@
-"""Backbones by name: the phantoms, and every timm or open_clip architecture behind its prefix.
+"""Backbones by name: the phantoms, every timm or open_clip architecture, and directories of transformers.
 
 Weights are random unless a file is given or pretrained ones are asked for; which of the three it was stands
 in ``Backbone.weights`` and in every result. Local files are :mod:`ttr.backbones.checkpoint_files`' matter,
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ttr.backbones import phantom
+from ttr.backbones import phantom, transformers_files
 from ttr.backbones.base import Backbone, Weights
 from ttr.backbones.checkpoint_files import load_weights
 from ttr.backbones.families import locate
@@ -28,7 +28,8 @@ from ttr.errors import ModelError, OptionError
 NAMES_HELP = (
     f"{', '.join(phantom.NAMES)}, a name listed by: ttr backbones, "
     "timm:ARCHITECTURE[.TAG] (timm:vit_large_patch14_dinov2), "
-    "open_clip:ARCHITECTURE[/TAG] (open_clip:ViT-B-16/laion2b_s34b_b88k)"
+    "open_clip:ARCHITECTURE[/TAG] (open_clip:ViT-B-16/laion2b_s34b_b88k), "
+    "transformers:DIRECTORY or transformers:ORG/NAME (transformers:microsoft/rad-dino)"
 )
 
 
@@ -45,9 +46,11 @@ def load(
 
     Args:
         name: ``phantom``, ``phantom-reg4``, ``phantom-clip``; a catalog name (``dinov2-vit-l-14``);
-            ``timm:NAME``; ``open_clip:NAME[/TAG]``.
+            ``timm:NAME``; ``open_clip:NAME[/TAG]``; ``transformers:DIRECTORY`` (what ``save_pretrained``
+            wrote) or ``transformers:ORG/NAME``, a repository that ``weights`` or ``pretrained`` brings.
         weights: a safetensors file, a torch checkpoint (read with ``weights_only``) or a state dict of that
-            architecture, in the library's layout or in the original one of DINOv2, DINOv3 or OpenAI's CLIP.
+            architecture, in the library's layout or in the original one of DINOv2, DINOv3 or OpenAI's CLIP;
+            for a transformers repository its directory on this machine.
         pretrained: fetch the library's published weights (needs the network or a cache).
         image_size: side of the square input in pixels; None keeps the model's native size.
         device: where the model goes.
@@ -70,13 +73,18 @@ def load(
     else:
         name = catalog()[name].loads if name in catalog() else name
         library, _, rest = name.partition(":")
-        if library not in ("timm", "open_clip") or not rest:
+        if library not in ("timm", "open_clip", "transformers") or not rest:
             raise ModelError(f"backbone {name!r} is not known; needed one of: {NAMES_HELP}")
-        build = _timm if library == "timm" else _open_clip
-        model, origin = build(rest, pretrained=pretrained, image_size=image_size)
-        if weights is not None:
-            origin = load_weights(model, weights, name)
-        backbone = locate(model, name=name, weights=origin, preprocess=None)
+        if library == "transformers":
+            backbone = transformers_files.load(
+                name, weights=weights, pretrained=pretrained, image_size=image_size
+            )
+        else:
+            build = _timm if library == "timm" else _open_clip
+            model, origin = build(rest, pretrained=pretrained, image_size=image_size)
+            if weights is not None:
+                origin = load_weights(model, weights, name)
+            backbone = locate(model, name=name, weights=origin, preprocess=None)
         if not backbone.layout.patches:
             side = backbone.patch_size[0]
             raise ModelError(f"image_size={image_size} holds no patch of {name}; needed {side} px or more")
@@ -182,4 +190,9 @@ def _refusal(name: str, pretrained: bool, error: Exception) -> ModelError:
             "check that they are published for this library, or give a local file with weights="
         )
     hint = "give pretrained=True to fetch it" if "hub:" in name else "check the image size and the name"
+    if "hf-hub:" in name:
+        return ModelError(
+            f"{name} is described on the hub alone and not in the cache ({reason[:200]}); "
+            "fetch it with pretrained=True"
+        )
     return ModelError(f"{name} could not be built ({reason[:200]}); {hint}")

@@ -21,6 +21,7 @@ from ttr.errors import ModelError
 
 _TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 _OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 _OR_A_FILE = "or give a local file with weights="
 
 
@@ -114,6 +115,24 @@ def fetch(repo: str, files: Sequence[str], revision: str | None = None) -> Path:
     return path
 
 
+def fetch_transformers(repo: str) -> tuple[Path, str]:
+    """Fetch and check what transformers reads of a repository: configuration, weights, preprocessing.
+
+    Returns:
+        The directory in the cache that holds them, and where they came from, as :func:`fetch_timm` says it.
+
+    Raises:
+        ModelError: as :func:`fetch`; a repository without preprocessing is no fault.
+    """
+    config = fetch(repo, ("config.json",))
+    weights = fetch(repo, ("model.safetensors",))
+    for file in PROCESSOR_FILES:
+        if _cached(repo, (file,), None) or _is_there(repo, file):
+            fetch(repo, (file,))
+            break
+    return config.parent, _place(repo, weights)
+
+
 @contextmanager
 def from_cache() -> Iterator[None]:
     """Keep the hub's client offline: a library that loads meanwhile reads the cache and sends nothing."""
@@ -137,6 +156,13 @@ def _is_published(repo: str, file: str, revision: str | None) -> bool:
     except EntryNotFoundError:
         return False
     return True
+
+
+def _is_there(repo: str, file: str) -> bool:
+    try:
+        return _is_published(repo, file, None)
+    except Exception:
+        return False
 
 
 def _cached(repo: str, files: Sequence[str], revision: str | None) -> Path | None:

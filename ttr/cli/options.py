@@ -13,13 +13,15 @@ BackboneName = Annotated[
         "--backbone",
         metavar="NAME",
         help="phantom, phantom-reg4, phantom-clip, a name listed by ttr backbones, "
-        "timm:ARCHITECTURE[.TAG] or open_clip:ARCHITECTURE[/TAG].",
+        "timm:ARCHITECTURE[.TAG], open_clip:ARCHITECTURE[/TAG] or transformers:DIRECTORY.",
     ),
 ]
 WeightsFile = Annotated[
     Path | None,
     typer.Option(
-        "--weights", metavar="FILE", help="Weights of that architecture: .safetensors, .pt or .pth."
+        "--weights",
+        metavar="FILE",
+        help="Weights of that architecture: .safetensors, .pt or .pth (transformers: the directory).",
     ),
 ]
 Pretrained = Annotated[
