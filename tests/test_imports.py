@@ -15,7 +15,7 @@ import ttr
 PACKAGE = Path(ttr.__file__).parent
 #: From the ground up; a module may import from its own line and the lines above it.
 ORDER = [
-    {"errors", "version", "files", "progress", "catalog", "torchvision_operators"},
+    {"errors", "version", "files", "progress", "catalog", "torchvision_operators", "export_files"},
     {"tokens", "hooks", "norms"},
     {"datasets"},
     {"backbones"},
@@ -25,7 +25,7 @@ ORDER = [
     {"evidence", "intermediates"},
     {"detection", "registers", "heads"},
     {"comparison", "provenance"},
-    {"plots"},
+    {"plots", "exporting"},
     {"report"},
     {"apps"},
     {"cli", "__main__"},

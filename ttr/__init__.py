@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ttr.backbones import Backbone, adapt, load, plant
     from ttr.comparison import compare
     from ttr.detection import detect
+    from ttr.exporting import export
     from ttr.neurons import RegisterNeurons
     from ttr.registers import TestTimeRegisters
 
@@ -33,6 +34,7 @@ _HOME = {
     "load": "ttr.backbones",
     "compare": "ttr.comparison",
     "detect": "ttr.detection",
+    "export": "ttr.exporting",
     "RegisterNeurons": "ttr.neurons",
     "plant": "ttr.backbones",
     "TestTimeRegisters": "ttr.registers",
@@ -47,6 +49,7 @@ __all__ = [
     "adapt",
     "compare",
     "detect",
+    "export",
     "load",
     "plant",
 ]

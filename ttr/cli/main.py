@@ -16,6 +16,7 @@ from ttr.cli.backbones import backbones
 from ttr.cli.compare import compare
 from ttr.cli.demo import demo
 from ttr.cli.detect import detect
+from ttr.cli.export import export
 from ttr.errors import TTRError
 from ttr.version import __version__
 
@@ -28,6 +29,7 @@ activity onto tokens appended at test time, and look at what changed.
   ttr demo                                   everything at once, on a phantom, offline
   ttr detect --backbone NAME --images DIR --out neurons.json
   ttr compare --backbone NAME --neurons neurons.json --out DIR IMAGE...
+  ttr export --backbone NAME --neurons neurons.json --out model.onnx
   ttr backbones                              what has a short name, and what is cached
 
 \b
@@ -47,6 +49,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(detect)
 app.command()(compare)
+app.command()(export)
 app.command()(backbones)
 
 

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 if TYPE_CHECKING:
     from ttr.comparison import ImageComparison
+    from ttr.exporting import Exported
     from ttr.neurons import RegisterNeurons
 
 SHOWN = 10
@@ -48,8 +51,20 @@ def show_comparison(comparisons: Sequence[ImageComparison], page: Path) -> None:
     print_path(page)
 
 
+def show_export(exported: Exported) -> None:
+    """Print the outputs and how far they are from the model's, and the file."""
+    from rich.console import Console
+    from rich.table import Table
+
+    megabytes = exported.path.stat().st_size / 1e6
+    table = Table("output", "shape", title=f"{exported.path.name}, {megabytes:.1f} MB", title_justify="left")
+    for name, shape in exported.shapes.items():
+        table.add_row(name, " x ".join(map(str, ("B", *shape))))
+    Console().print(table)
+    typer.echo(f"largest absolute difference to the model: {exported.max_difference:.2g} (allowed 1e-3)")
+    print_path(exported.path)
+
+
 def print_path(path: Path) -> None:
     """Print a path on a line of its own, never wrapped, so that it can be copied."""
-    import typer
-
     typer.echo(f"open: {path.resolve()}")
