@@ -20,7 +20,7 @@ ORDER = [
     {"datasets"},
     {"backbones"},
     {"batches", "attention"},
-    {"capture"},
+    {"capture", "prompts"},
     {"neurons", "neurons_file"},
     {"evidence", "intermediates"},
     {"detection", "registers", "heads"},

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ttr.detection import detect
     from ttr.exporting import export
     from ttr.neurons import RegisterNeurons
+    from ttr.prompts import zero_shot
     from ttr.registers import TestTimeRegisters
 
 _HOME = {
@@ -38,6 +39,7 @@ _HOME = {
     "RegisterNeurons": "ttr.neurons",
     "plant": "ttr.backbones",
     "TestTimeRegisters": "ttr.registers",
+    "zero_shot": "ttr.prompts",
 }
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "export",
     "load",
     "plant",
+    "zero_shot",
 ]
 
 

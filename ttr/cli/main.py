@@ -17,6 +17,7 @@ from ttr.cli.compare import compare
 from ttr.cli.demo import demo
 from ttr.cli.detect import detect
 from ttr.cli.export import export
+from ttr.cli.zero_shot import zero_shot
 from ttr.errors import TTRError
 from ttr.version import __version__
 
@@ -30,6 +31,7 @@ activity onto tokens appended at test time, and look at what changed.
   ttr detect --backbone NAME --images DIR --out neurons.json
   ttr compare --backbone NAME --neurons neurons.json --out DIR IMAGE...
   ttr export --backbone NAME --neurons neurons.json --out model.onnx
+  ttr zero-shot --backbone NAME --classes A,B --neurons neurons.json IMAGE...
   ttr backbones                              what has a short name, and what is cached
 
 \b
@@ -50,6 +52,7 @@ app.command()(demo)
 app.command()(detect)
 app.command()(compare)
 app.command()(export)
+app.command()(zero_shot)
 app.command()(backbones)
 
 

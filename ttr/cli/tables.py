@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ttr.comparison import ImageComparison
     from ttr.exporting import Exported
     from ttr.neurons import RegisterNeurons
@@ -63,6 +65,29 @@ def show_export(exported: Exported) -> None:
     Console().print(table)
     typer.echo(f"largest absolute difference to the model: {exported.max_difference:.2g} (allowed 1e-3)")
     print_path(exported.path)
+
+
+def show_probabilities(
+    paths: Sequence[Path], names: Sequence[str], before: Tensor, after: Tensor, out: Path | None
+) -> None:
+    """Print each class's probability for the first images, [N, C] before and after, and the file if any."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("image", "class", title="probability", title_justify="left")
+    for column in ("before", "after", "change"):
+        table.add_column(column, justify="right")
+    for path, *rows in list(zip(paths, before.tolist(), after.tolist(), strict=True))[:SHOWN]:
+        for index, (name, b, a) in enumerate(zip(names, *rows, strict=True)):
+            image = "" if index else escape(path.name)
+            last = index == len(names) - 1
+            table.add_row(image, escape(name), f"{b:.3f}", f"{a:.3f}", f"{a - b:+.3f}", end_section=last)
+    Console().print(table)
+    if len(paths) > SHOWN:
+        typer.echo(f"... and {len(paths) - SHOWN} more images{' in the file' if out else ': give --out'}")
+    if out is not None:
+        print_path(out)
 
 
 def print_path(path: Path) -> None:
