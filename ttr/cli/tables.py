@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ttr.apps.doctor import Check
     from ttr.comparison import ImageComparison
     from ttr.exporting import Exported
     from ttr.neurons import RegisterNeurons
@@ -88,6 +89,29 @@ def show_probabilities(
         typer.echo(f"... and {len(paths) - SHOWN} more images{' in the file' if out else ': give --out'}")
     if out is not None:
         print_path(out)
+
+
+def show_checks(checks: Sequence[Check]) -> None:
+    """Print the findings beside what was expected, what to do where one is not ok, and the verdict."""
+    from itertools import groupby
+
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Column, Table
+
+    table = Table(Column("check", no_wrap=True), "expected", Column("measured", overflow="fold"), "state")
+    for group, members in groupby(checks, key=lambda check: check.group):
+        table.add_section()
+        table.add_row(group, style="bold")
+        for check in members:
+            cells = (f"  {check.name}", check.expected, check.measured, check.state)
+            table.add_row(*map(escape, cells), style="bold red" if check.state == "off" else None)
+    Console().print(table)
+    for check in checks:
+        if check.state != "ok":
+            typer.echo(f"{check.state}: {check.group}, {check.name}: {check.measured}; {check.advice}")
+    off = sum(check.state == "off" for check in checks)
+    typer.echo(f"{off} of {len(checks)} checks are off" if off else f"nothing is off in {len(checks)} checks")
 
 
 def print_path(path: Path) -> None:
