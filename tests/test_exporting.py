@@ -74,7 +74,7 @@ def test_onnx_equals_eager_for_any_batch(family, registers, tmp_path):
     hooks = hook_count(backbone.model)
     file = tmp_path / "new" / "model.onnx"
     made = ttr.export(backbone, neurons_for(backbone), file, num_registers=registers)
-    assert made.max_difference < 1e-4
+    assert made.max_difference < 1e-4 < 0.01 < made.moved
     assert [p.name for p in file.parent.iterdir()] == ["model.onnx"]
     assert hook_count(backbone.model) == hooks
     check_file(file, backbone, registers)
@@ -86,6 +86,7 @@ def test_pt2_equals_eager_for_any_batch(family, registers, tmp_path):
     file = tmp_path / "model.pt2"
     made = ttr.export(backbone, neurons_for(backbone), file, format="pt2", num_registers=registers)
     assert made.shapes["patches"][0] == backbone.layout.patches
+    assert made.moved > 0.01
     check_file(file, backbone, registers)
 
 
@@ -196,6 +197,19 @@ def test_a_file_that_differs_from_the_model_is_refused_and_not_left_behind(forma
     assert [p.name for p in tmp_path.iterdir()] == [file.name]
     assert file.read_text() == "an earlier result"
     assert hook_count(backbone.model) == 0
+
+
+def test_a_file_without_the_wrap_is_refused(tmp_path, monkeypatch):
+    """The images of the check make the register neurons fire, with no register to show it too."""
+    backbone = ttr.load("phantom", image_size=64)
+    bare = exporting._trace(backbone)
+    monkeypatch.setattr(exporting, "_trace", lambda backbone: bare)
+    for registers in (0, 1):
+        with pytest.raises(ModelError, match="differs from the model"):
+            ttr.export(
+                backbone, neurons_for(backbone), tmp_path / "m.pt2", format="pt2", num_registers=registers
+            )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nan_and_another_shape_count_as_a_difference():

@@ -65,6 +65,7 @@ def show_export(exported: Exported) -> None:
         table.add_row(name, " x ".join(map(str, ("B", *shape))))
     Console().print(table)
     typer.echo(f"largest absolute difference to the model: {exported.max_difference:.2g} (allowed 1e-3)")
+    typer.echo(f"for comparison, wrapped to bare: {exported.moved:.2g}")
     print_path(exported.path)
 
 
