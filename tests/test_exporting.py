@@ -212,6 +212,19 @@ def test_a_file_without_the_wrap_is_refused(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_model_without_an_onnx_form_is_refused(vit, tmp_path, monkeypatch):
+    def fail(*arguments, **options):
+        raise torch.onnx.OnnxExporterError("no decomposition for aten.strange")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(
+        ModelError, match=r"no ONNX form \(no decomposition for aten.strange\); choose format pt2"
+    ):
+        ttr.export(vit, neurons_for(vit), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+    assert hook_count(vit.model) == 0
+
+
 def test_nan_and_another_shape_count_as_a_difference():
     one, nan = torch.zeros(1), torch.full((1,), torch.nan)
     assert exporting._largest_difference([[one]], [[one + 0.5]]) == 0.5

@@ -17,6 +17,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ttr.errors import ModelError
+
 Format = Literal["onnx", "pt2"]
 Outputs = Sequence[Tensor]
 Write = Callable[[Any, Path, str], None]
@@ -35,14 +37,18 @@ def missing_packages(format: str) -> list[str]:
 
 
 def _write_onnx(program: Any, file: Path, metadata: str) -> None:
-    made = torch.onnx.export(
-        program,
-        dynamo=True,
-        input_names=[INPUT],
-        output_names=list(OUTPUTS),
-        dynamic_shapes={INPUT: {0: "batch"}},
-        verbose=False,
-    )
+    try:
+        made = torch.onnx.export(
+            program,
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+            dynamic_shapes={INPUT: {0: "batch"}},
+            verbose=False,
+        )
+    except torch.onnx.OnnxExporterError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"the model has no ONNX form ({reason}); choose format pt2") from error
     assert made is not None
     made.model.metadata_props[METADATA] = metadata
     made.save(file, external_data=False)
