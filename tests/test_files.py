@@ -1,9 +1,10 @@
+import errno
 import json
 
 import pytest
 
 from ttr.errors import OutputError
-from ttr.files import MANIFEST, whole_folder, write_json
+from ttr.files import MANIFEST, whole_file, whole_folder, write_json
 
 
 def test_a_folder_appears_only_when_it_is_complete(tmp_path):
@@ -67,3 +68,22 @@ def test_a_users_file_in_a_result_and_a_relative_place_are_safe(tmp_path, monkey
     with pytest.raises(OutputError, match="not a result of ttr"), whole_folder(target):
         pass
     assert (target / "notes.txt").read_text() == "mine"
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path):
+    target = tmp_path / "new" / "model.bin"
+    with whole_file(target) as temporary:
+        temporary.write_bytes(b"one")
+        assert temporary.suffix == ".bin"
+        assert not target.exists()
+    assert target.read_bytes() == b"one"
+    assert target.stat().st_mode & 0o777 == 0o644
+    with pytest.raises(RuntimeError, match="on purpose"), whole_file(target) as temporary:
+        temporary.write_bytes(b"half")
+        raise RuntimeError("on purpose")
+    with pytest.raises(OutputError, match="No space left"), whole_file(target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert target.read_bytes() == b"one"
+    assert [path.name for path in target.parent.iterdir()] == ["model.bin"]
+    with pytest.raises(OutputError, match="Is a directory"), whole_file(target.parent):
+        pass

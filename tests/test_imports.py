@@ -15,12 +15,15 @@ import ttr
 PACKAGE = Path(ttr.__file__).parent
 #: From the ground up; a module may import from its own line and the lines above it.
 ORDER = [
-    {"errors", "version", "files", "progress", "catalog", "torchvision_operators", "wording"},
+    {
+        *("errors", "version", "files", "progress", "catalog", "torchvision_operators", "wording"),
+        "export_files",
+    },
     {"tokens", "hooks", "norms"},
     {"datasets"},
     {"backbones"},
     {"batches", "attention"},
-    {"capture"},
+    {"capture", "prompts"},
     {"neurons", "neurons_file"},
     {"evidence", "intermediates"},
     {"detection", "registers", "heads"},
@@ -28,7 +31,7 @@ ORDER = [
     {"feature_cache"},
     {"features", "evaluate"},
     {"comparison"},
-    {"plots"},
+    {"plots", "exporting"},
     {"report"},
     {"apps"},
     {"cli", "__main__"},

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from ttr.backbones import Backbone, adapt, load, plant
     from ttr.comparison import compare
     from ttr.detection import detect
+    from ttr.exporting import export
     from ttr.neurons import RegisterNeurons
+    from ttr.prompts import zero_shot
     from ttr.registers import TestTimeRegisters
 
 _HOME = {
@@ -33,9 +35,11 @@ _HOME = {
     "load": "ttr.backbones",
     "compare": "ttr.comparison",
     "detect": "ttr.detection",
+    "export": "ttr.exporting",
     "RegisterNeurons": "ttr.neurons",
     "plant": "ttr.backbones",
     "TestTimeRegisters": "ttr.registers",
+    "zero_shot": "ttr.prompts",
 }
 
 __all__ = [
@@ -47,8 +51,10 @@ __all__ = [
     "adapt",
     "compare",
     "detect",
+    "export",
     "load",
     "plant",
+    "zero_shot",
 ]
 
 

@@ -148,15 +148,9 @@ def _name(names: Sequence[str] | None, index: int) -> str:
 def _pixels(backbone: Backbone, batch: Tensor) -> np.ndarray:
     """Return what the model was given as uint8 [B, H, W, 3], its normalisation undone where it is known."""
     images = batch.float().cpu()
-    if backbone.preprocess_image is not None:
-        from PIL import Image
-
-        size = backbone.image_size[::-1]
-        black, white = (
-            backbone.preprocess(Image.new("RGB", size, (grey,) * 3)).float().mean(dim=(1, 2))
-            for grey in (0, 255)
-        )
-        images = (images - black[:, None, None]) / (white - black)[:, None, None]
+    if backbone.normalisation is not None:
+        mean, deviation = backbone.normalisation
+        images = images * deviation[:, None, None] + mean[:, None, None]
     else:
         low, high = images.amin(dim=(1, 2, 3), keepdim=True), images.amax(dim=(1, 2, 3), keepdim=True)
         images = (images - low) / (high - low).clamp(min=1e-12)

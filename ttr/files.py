@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -27,13 +28,28 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OutputError: the folder cannot be made or written.
     """
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a hidden file beside ``path``, of its suffix, to fill; on success it becomes ``path``.
+
+    On an exception nothing new remains, and an earlier file at ``path`` is as it was.
+
+    Raises:
+        OutputError: the folder cannot be made or written, or ``path`` is a folder.
+    """
     try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+        os.close(handle)
         temporary = Path(name)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
+            yield temporary
             temporary.chmod(0o644)
             temporary.replace(path)
         except BaseException:

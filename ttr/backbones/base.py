@@ -125,6 +125,22 @@ class Backbone:
 
         return self.preprocess_image(to_rgb(image))
 
+    @cached_property
+    def normalisation(self) -> tuple[Tensor, Tensor] | None:
+        """Mean and SD of the preprocessing, (pixel - mean) / SD of 0..1 pixels, [3] each; None when unknown.
+
+        They are measured: whatever the transform is made of, a black and a white image tell both.
+        """
+        if self.preprocess_image is None:
+            return None
+        from PIL import Image
+
+        size = self.image_size[::-1]
+        black, white = (
+            self.preprocess(Image.new("RGB", size, (grey,) * 3)).float().mean(dim=(1, 2)) for grey in (0, 255)
+        )
+        return -black / (white - black), 1 / (white - black)
+
     @property
     def device(self) -> torch.device:
         """Device of the model's parameters."""

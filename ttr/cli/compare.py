@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ttr.cli import options
-from ttr.cli.loading import load_backbone
+from ttr.cli.loading import check_neurons, load_backbone, load_neurons
 from ttr.cli.tables import show_comparison
 
 
@@ -18,16 +18,11 @@ def compare(
     ],
     backbone: options.BackboneName,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; an earlier result is replaced.")],
-    neurons: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Register neurons, made by ttr detect; default: a published preset."
-        ),
-    ] = None,
+    neurons: options.NeuronsFile = None,
     weights: options.WeightsFile = None,
     pretrained: options.Pretrained = False,
     image_size: options.ImageSize = None,
-    num_registers: Annotated[int, typer.Option(min=0, help="Test-time registers to append.")] = 1,
+    num_registers: options.NumRegisters = 1,
     threshold: options.Threshold = None,
     outlier_layer: options.OutlierLayer = None,
     batch_size: options.BatchSize = 8,
@@ -46,17 +41,11 @@ def compare(
     """
     from ttr.apps.compare import write_comparison
     from ttr.datasets.registry import OpenedImages, list_images
-    from ttr.neurons import RegisterNeurons
 
     paths = [path for given in images for path in (list_images(given) if given.is_dir() else [given])]
-    neurons = neurons or _preset(backbone)
-    found = RegisterNeurons.load(neurons)
+    found = load_neurons(neurons, backbone)
     model = load_backbone(backbone, weights, pretrained, image_size, device)
-    found.check(model)
-    if found.provenance.weights_hash not in (None, model.weights_hash):
-        typer.echo(
-            f"warning: {neurons} was found on other weights than these; detect again to be sure", err=True
-        )
+    check_neurons(found, model)
     comparisons = write_comparison(
         model,
         found,
@@ -70,17 +59,3 @@ def compare(
         progress=not quiet,
     )
     show_comparison(comparisons, out / "index.html")
-
-
-def _preset(backbone: str) -> Path:
-    """Return the published preset for a backbone and say that it is one, or refuse."""
-    from ttr.catalog import preset_for
-    from ttr.errors import NeuronsError
-
-    preset = preset_for(backbone)
-    if preset is None:
-        raise NeuronsError(
-            f"no --neurons were given and there is no preset for {backbone}; find them with: ttr detect"
-        )
-    typer.echo(f"no --neurons given: using the published preset {preset.name}; your own are better")
-    return preset

@@ -1,4 +1,4 @@
-"""Load a backbone for a command, and say which weights it has."""
+"""Load a backbone and its register neurons for a command, and say where they come from."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from ttr.backbones.base import Backbone
+    from ttr.neurons import RegisterNeurons
 
 
 def load_backbone(
@@ -27,3 +28,32 @@ def load_backbone(
     if backbone.warning:
         typer.echo(backbone.warning)
     return backbone
+
+
+def load_neurons(file: Path | None, backbone: str) -> RegisterNeurons:
+    """Read the register neurons from ``file``; without one, the published preset, and say so.
+
+    Raises:
+        NeuronsError: no such file, or none was named and there is no preset for the backbone of that name.
+    """
+    from ttr.catalog import preset_for
+    from ttr.errors import NeuronsError
+    from ttr.neurons import RegisterNeurons
+
+    if file is None:
+        file = preset_for(backbone)
+        if file is None:
+            raise NeuronsError(
+                f"no --neurons were given and there is no preset for {backbone}; find them with: ttr detect"
+            )
+        typer.echo(f"no --neurons given: using the published preset {file.name}; your own are better")
+    return RegisterNeurons.load(file)
+
+
+def check_neurons(neurons: RegisterNeurons, backbone: Backbone) -> None:
+    """Refuse neurons of another backbone, and warn of those that were found on other weights of this one."""
+    neurons.check(backbone)
+    if neurons.provenance.weights_hash not in (None, backbone.weights_hash):
+        typer.echo(
+            "warning: the neurons were found on other weights than these; detect again to be sure", err=True
+        )

@@ -17,6 +17,9 @@ from ttr.cli.backbones import backbones
 from ttr.cli.compare import compare
 from ttr.cli.demo import demo
 from ttr.cli.detect import detect
+from ttr.cli.doctor import doctor
+from ttr.cli.export import export
+from ttr.cli.zero_shot import zero_shot
 from ttr.errors import TTRError
 from ttr.version import __version__
 
@@ -29,7 +32,10 @@ activity onto tokens appended at test time, and look at what changed.
   ttr demo                                   everything at once, on a phantom, offline
   ttr detect --backbone NAME --images DIR --out neurons.json
   ttr compare --backbone NAME --neurons neurons.json --out DIR IMAGE...
+  ttr export --backbone NAME --neurons neurons.json --out model.onnx
+  ttr zero-shot --backbone NAME --classes A,B --neurons neurons.json IMAGE...
   ttr backbones                              what has a short name, and what is cached
+  ttr doctor                                 is this installation sound? a self-test with known answers
 
 \b
 Exit status: 0 done; 2 refused (one line says what was given, what was needed, and what to do next);
@@ -48,7 +54,10 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(detect)
 app.command()(compare)
+app.command()(export)
+app.command()(zero_shot)
 app.command()(backbones)
+app.command()(doctor)
 
 
 def _version(show: bool) -> None:

@@ -24,6 +24,15 @@ WeightsFile = Annotated[
         help="Weights of that architecture: .safetensors, .pt or .pth (transformers: the directory).",
     ),
 ]
+NeuronsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--neurons",
+        metavar="FILE",
+        help="Register neurons, made by ttr detect; default: a published preset.",
+    ),
+]
+NumRegisters = Annotated[int, typer.Option("--num-registers", min=0, help="Test-time registers to append.")]
 Pretrained = Annotated[
     bool, typer.Option("--pretrained", help="Use the library's published weights (fetched or cached).")
 ]

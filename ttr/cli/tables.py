@@ -6,8 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ttr.apps.doctor import Check
     from ttr.comparison import ImageComparison
+    from ttr.exporting import Exported
     from ttr.neurons import RegisterNeurons
 
 SHOWN = 10
@@ -49,8 +55,67 @@ def show_comparison(comparisons: Sequence[ImageComparison], page: Path) -> None:
     print_path(page)
 
 
+def show_export(exported: Exported) -> None:
+    """Print the outputs and how far they are from the model's, and the file."""
+    from rich.console import Console
+    from rich.table import Table
+
+    megabytes = exported.path.stat().st_size / 1e6
+    table = Table("output", "shape", title=f"{exported.path.name}, {megabytes:.1f} MB", title_justify="left")
+    for name, shape in exported.shapes.items():
+        table.add_row(name, " x ".join(map(str, ("B", *shape))))
+    Console().print(table)
+    typer.echo(f"largest absolute difference to the model: {exported.max_difference:.2g} (allowed 1e-3)")
+    typer.echo(f"for comparison, wrapped to bare: {exported.moved:.2g}")
+    print_path(exported.path)
+
+
+def show_probabilities(
+    paths: Sequence[Path], names: Sequence[str], before: Tensor, after: Tensor, out: Path | None
+) -> None:
+    """Print each class's probability for the first images, [N, C] before and after, and the file if any."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("image", "class", title="probability", title_justify="left")
+    for column in ("before", "after", "change"):
+        table.add_column(column, justify="right")
+    for path, *rows in list(zip(paths, before.tolist(), after.tolist(), strict=True))[:SHOWN]:
+        for index, (name, b, a) in enumerate(zip(names, *rows, strict=True)):
+            image = "" if index else escape(path.name)
+            last = index == len(names) - 1
+            table.add_row(image, escape(name), f"{b:.3f}", f"{a:.3f}", f"{a - b:+.3f}", end_section=last)
+    Console().print(table)
+    if len(paths) > SHOWN:
+        typer.echo(f"... and {len(paths) - SHOWN} more images{' in the file' if out else ': give --out'}")
+    if out is not None:
+        print_path(out)
+
+
+def show_checks(checks: Sequence[Check]) -> None:
+    """Print the findings beside what was expected, what to do where one is not ok, and the verdict."""
+    from itertools import groupby
+
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Column, Table
+
+    table = Table(Column("check", no_wrap=True), "expected", Column("measured", overflow="fold"), "state")
+    for group, members in groupby(checks, key=lambda check: check.group):
+        table.add_section()
+        table.add_row(group, style="bold")
+        for check in members:
+            cells = (f"  {check.name}", check.expected, check.measured, check.state)
+            table.add_row(*map(escape, cells), style="bold red" if check.state == "off" else None)
+    Console().print(table)
+    for check in checks:
+        if check.state != "ok":
+            typer.echo(f"{check.state}: {check.group}, {check.name}: {check.measured}; {check.advice}")
+    off = sum(check.state == "off" for check in checks)
+    typer.echo(f"{off} of {len(checks)} checks are off" if off else f"nothing is off in {len(checks)} checks")
+
+
 def print_path(path: Path) -> None:
     """Print a path on a line of its own, never wrapped, so that it can be copied."""
-    import typer
-
     typer.echo(f"open: {path.resolve()}")

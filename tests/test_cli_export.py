@@ -1,0 +1,50 @@
+"""``ttr export`` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+import ttr
+
+
+@pytest.fixture
+def neurons_file(tmp_path):
+    path = tmp_path / "neurons.json"
+    ttr.RegisterNeurons.from_pairs(ttr.load("phantom").planted).save(path)
+    return path
+
+
+def test_the_file_is_written_and_its_difference_is_said(run, neurons_file, tmp_path):
+    out = tmp_path / "new" / "model.pt2"
+    call = ("export", "--backbone", "phantom", "--neurons", neurons_file, "--format", "pt2", "--out", out)
+    status, told, err = run(*call, "--num-registers", 2, "--image-size", 64)
+    assert status == 0
+    assert "exporting" in err
+    assert "B x 16 x 192" in told
+    assert "largest absolute difference to the model: " in told
+    assert told.rstrip().endswith(f"open: {out}")
+    extra = {"ttr.json": ""}
+    embedding, _ = torch.export.load(out, extra_files=extra).module()(torch.zeros(3, 3, 64, 64))
+    assert embedding.shape == (3, 192)
+    assert json.loads(extra["ttr.json"])["settings"]["num_registers"] == 2
+
+
+def test_refusals_are_one_line_with_status_2(run, neurons_file, tmp_path):
+    for arguments, message in (
+        (("--out", tmp_path / "model.onnx"), "no preset for phantom; find them with: ttr detect"),
+        (("--out", tmp_path / "model.pt", "--neurons", neurons_file), "needs a name ending in .onnx"),
+        (("--out", neurons_file / "model.onnx", "--neurons", neurons_file), "cannot be written"),
+    ):
+        status, _, err = run("export", "--backbone", "phantom", *arguments)
+        assert status == 2
+        assert message in err
+        assert err.count("\n") == 1
+    status, _, err = run(
+        "export", "--backbone", "phantom", "--format", "tflite", "--out", tmp_path / "m.tflite"
+    )
+    assert status == 2
+    assert "'tflite' is not one of 'onnx', 'pt2'" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["neurons.json"]

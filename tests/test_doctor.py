@@ -1,0 +1,140 @@
+"""The examination says yes on a sound installation, and names what is off on a broken one."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from huggingface_hub import constants
+
+import ttr
+from ttr.apps import doctor
+from ttr.backbones import phantom
+from ttr.registers import MoveNeurons
+
+
+def states(checks) -> dict[str, str]:
+    return {check.name: check.state for check in checks}
+
+
+def test_a_sound_installation_passes():
+    done = subprocess.run(
+        [sys.executable, "-m", "ttr", "doctor"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nothing is off in" in done.stdout
+    for told in (
+        "recall of the planted neurons",
+        "max patch norm, wrapped / bare",
+        "0.05 .. 0.2",
+        "free disk",
+    ):
+        assert told in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_json_holds_every_check_with_its_range(run):
+    status, out, err = run("doctor", "--json")
+    assert (status, err) == (0, "")
+    result = json.loads(out)
+    assert result["ok"]
+    assert result["ttr"] == ttr.__version__
+    checks = {check["name"]: check for check in result["checks"]}
+    assert len(checks) == len(result["checks"]) > 20
+    assert checks["torch"]["measured"] == torch.__version__
+    assert checks["attention to the register"]["expected"] == "0.7 .. 0.95"
+    assert 0.7 <= float(checks["attention to the register"]["measured"]) <= 0.95
+    assert {check["group"] for check in checks.values()} == {"libraries", "devices", "hub cache", "phantom"}
+
+
+def test_registers_that_take_nothing_over_are_named_with_status_1(run, monkeypatch):
+    monkeypatch.setattr(MoveNeurons, "moved", lambda self, active: active)
+    status, out, _ = run("doctor", "--quiet")
+    assert status == 1
+    for name in ("outlier patches, wrapped", "max patch norm, wrapped / bare", "attention to the register"):
+        assert f"off: phantom, {name}: " in out
+    assert "off: phantom, recall" not in out
+    assert "off: libraries" not in out
+    assert "checks are off" in out
+    assert "trust no result of this installation" in out
+
+
+def test_a_phantom_that_is_not_what_it_says_is_found_out(monkeypatch):
+    from dataclasses import replace
+
+    honest = phantom.load
+    monkeypatch.setattr(
+        "ttr.backbones.loading.phantom.load",
+        lambda name, image_size=None: replace(
+            honest(name, image_size=image_size), planted=((0, 0), (2, 687))
+        ),
+    )
+    found = states(doctor.examine())
+    assert found["recall of the planted neurons"] == "off"
+    assert found["precision"] == "off"
+    assert found["outlier patches, bare"] == "ok"
+
+
+def test_a_batch_that_depends_on_its_neighbours_is_found_out(monkeypatch):
+    faithful = MoveNeurons.moved
+    monkeypatch.setattr(
+        MoveNeurons, "moved", lambda self, active: faithful(self, active) * (1 + 0.1 * (len(active) > 1))
+    )
+    found = states(doctor.examine())
+    assert found["batch against single images"] == "off"
+    assert found["empty wrap against bare"] == "ok"
+
+
+def test_a_library_that_does_not_import_is_a_finding_and_the_rest_goes_on(run, monkeypatch):
+    real = importlib.import_module
+
+    def broken(name, *arguments):
+        if name == "torchvision":
+            raise RuntimeError("operator torchvision::nms does not exist")
+        return real(name, *arguments)
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    monkeypatch.setattr(doctor, "OPTIONAL", {"extra none": (("no_such_module",), "nothing", "none")})
+    status, out, _ = run("doctor", "--quiet")
+    assert status == 1
+    assert (
+        "off: libraries, torchvision: RuntimeError: operator torchvision::nms does not exist; install" in out
+    )
+    assert "note: libraries, extra none: missing: no_such_module; needed for nothing alone" in out
+    assert "off: phantom" not in out
+    assert "1 of" in out
+
+
+def test_a_device_that_computes_wrongly_is_off(monkeypatch):
+    real = doctor._wrapped_features
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(doctor, "_wrapped_features", lambda device: real("cpu") + (device == "cuda"))
+    cuda = next(check for check in doctor._devices() if check.name == "cuda")
+    assert (cuda.state, cuda.measured) == ("off", "differs by 1.0e+00")
+    monkeypatch.setattr(doctor, "_wrapped_features", lambda device: real(device) + 0)
+    if not torch.cuda.device_count():
+        cuda = next(check for check in doctor._devices() if check.name == "cuda")
+        assert cuda.state == "off"
+        assert "Error" in cuda.measured
+
+
+def test_a_cache_out_of_reach_and_a_full_disk_are_notes(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "weights").write_bytes(bytes(2 * 10**8))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
+    monkeypatch.setattr(doctor, "ROOM", 10**18)
+    assert states(doctor._hub_cache()) == {"folder": "note", "free disk": "note"}
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    folder = next(iter(doctor._hub_cache()))
+    assert folder.state == "ok"
+    assert folder.measured == f"{tmp_path / 'cache'}, 0.2 GB"
+
+
+@pytest.mark.parametrize(("value", "state"), [(0.2, "ok"), (0.21, "off"), (float("nan"), "off")])
+def test_ranges_include_their_ends_and_no_nan(value, state):
+    assert doctor._within("a", value, 0.1, 0.2).state == state

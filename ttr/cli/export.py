@@ -1,0 +1,58 @@
+"""``ttr export``: the wrapped backbone as one file that runs without ttr."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ttr.cli import options
+from ttr.cli.loading import check_neurons, load_backbone, load_neurons
+
+
+class Format(str, Enum):
+    """Kinds of file."""
+
+    onnx = "onnx"
+    pt2 = "pt2"
+
+
+def export(
+    backbone: options.BackboneName,
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="File to write, ending in .onnx or .pt2 like the format.")
+    ],
+    format: Annotated[
+        Format, typer.Option(help="onnx for ONNX Runtime, pt2 for torch.export.load.")
+    ] = Format.onnx,
+    neurons: options.NeuronsFile = None,
+    weights: options.WeightsFile = None,
+    pretrained: options.Pretrained = False,
+    image_size: options.ImageSize = None,
+    num_registers: options.NumRegisters = 1,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write the backbone with its registers moved to one file that runs without ttr.
+
+    The file takes images [B, 3, H, W], float32 and normalised, for any B at one image size, and gives the
+    global feature ("embedding", [B, D]) and the patch tokens behind the final norm ("patches", [B, P, D]).
+    It is read again and compared with the model at batch sizes 1 and 3; above a difference of 1e-3 nothing
+    is written. Neurons, weights, preprocessing and versions travel in the file. ONNX needs the extra
+    test-time-registers[onnx] and holds models up to 1.5 GiB; pt2 has no limit.
+
+    \b
+    Example:
+      ttr export --backbone dinov2-vit-l-14 --pretrained --image-size 224 --neurons neurons.json \\
+          --format onnx --out dinov2-l-registers.onnx
+    """
+    from ttr.cli.tables import show_export
+    from ttr.exporting import export as write
+
+    found = load_neurons(neurons, backbone)
+    model = load_backbone(backbone, weights, pretrained, image_size, "cpu")
+    check_neurons(found, model)
+    show_export(
+        write(model, found, out, format=format.value, num_registers=num_registers, progress=not quiet)
+    )

@@ -1,0 +1,99 @@
+"""``ttr zero-shot``: class names against images, before and after."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ttr.cli import options
+from ttr.cli.loading import check_neurons, load_backbone, load_neurons
+from ttr.cli.tables import show_probabilities
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def zero_shot(
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")
+    ],
+    backbone: options.BackboneName,
+    classes: Annotated[str, typer.Option(metavar="A,B,...", help="Class names, separated by commas.")],
+    template: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Prompt with {} where the name goes; repeat it for an ensemble; default: a photo of a {}.",
+        ),
+    ] = None,
+    neurons: options.NeuronsFile = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the probabilities, as .json or .csv.")
+    ] = None,
+    weights: options.WeightsFile = None,
+    pretrained: options.Pretrained = False,
+    image_size: options.ImageSize = None,
+    num_registers: options.NumRegisters = 1,
+    batch_size: options.BatchSize = 16,
+    device: options.Device = "cpu",
+    quiet: options.Quiet = False,
+) -> None:
+    """Score images against class names with a CLIP model, bare and with its registers moved.
+
+    Each name is written into the templates and embedded by the text tower, which stays as it is; the
+    probabilities are the softmax over the names (a sigmoid each for SigLIP). What changed is in the image
+    tower alone. A probability among the names given is no diagnosis.
+
+    \b
+    Example:
+      ttr zero-shot --backbone clip-vit-b-16 --pretrained \\
+          --classes "normal chest radiograph,pneumonia" --template "a radiograph of {}." chest-1.png
+    """
+    from ttr.datasets.registry import OpenedImages, list_images
+    from ttr.errors import OptionError
+    from ttr.files import write_json, write_text
+    from ttr.prompts import TEMPLATES
+    from ttr.prompts import zero_shot as score
+    from ttr.provenance import provenance
+    from ttr.registers import TestTimeRegisters
+
+    if out is not None and out.suffix not in (".json", ".csv"):
+        raise OptionError(f"--out {out}; needed a name ending in .json or .csv")
+    paths = [path for given in images for path in (list_images(given) if given.is_dir() else [given])]
+    names = [name.strip() for name in classes.split(",")]
+    found = load_neurons(neurons, backbone)
+    model = load_backbone(backbone, weights, pretrained, image_size, device)
+    check_neurons(found, model)
+    if model.weights.origin == "random":
+        typer.echo("the weights are random: these probabilities mean nothing")
+    settings: dict[str, Any] = {"templates": template or list(TEMPLATES), "batch_size": batch_size}
+    before = score(model, OpenedImages(paths), names, progress=not quiet, **settings)
+    with TestTimeRegisters(model, found, num_registers=num_registers):
+        after = score(model, OpenedImages(paths), names, progress=not quiet, **settings)
+    if out is not None and out.suffix == ".csv":
+        write_text(out, _csv(paths, names, before, after))
+    elif out is not None:
+        rows = zip(map(str, paths), before.tolist(), after.tolist(), strict=True)
+        result = {
+            "schema": "ttr.zero-shot/1",
+            "classes": names,
+            "images": [{"image": image, "before": b, "after": a} for image, b, a in rows],
+            "neurons": found.pairs,
+            "provenance": provenance(model, num_registers=num_registers, **settings),
+        }
+        write_json(out, result)
+    show_probabilities(paths, names, before, after, out)
+
+
+def _csv(paths: list[Path], names: list[str], before: Tensor, after: Tensor) -> str:
+    """Return one line an image and class."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "class", "before", "after"])
+    for path, *rows in zip(paths, before.tolist(), after.tolist(), strict=True):
+        writer.writerows([path, *row] for row in zip(names, *rows, strict=True))
+    return text.getvalue()
