@@ -1,0 +1,239 @@
+"""How sure a number is, and whether two arms differ on the same images.
+
+Intervals are percentile bootstraps over images, or over whole groups (patients) where there are some: images
+of one patient are no independent evidence. Arms are compared image by image: McNemar's exact test on who is
+right where, and a paired permutation test that swaps the two arms' predictions of an image (of a group),
+
+    p = (1 + #{|d*| >= |d|}) / (1 + permutations),
+
+which needs no assumption beyond exchangeability under the null (Phipson and Smyth 2010 on the 1s). A family
+of tests is corrected by Holm (1979). A difference is called one only if its interval leaves zero out and its
+corrected p is below 0.05; everything else is *not distinguishable*, which is a result, not a failure. What
+the test set could have shown at all is said by the smallest detectable difference (Connor 1987).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ttr.errors import OptionError
+
+RESAMPLES = 1000
+PERMUTATIONS = 10_000
+CONFIDENCE = 0.95
+TOO_MANY_UNDEFINED = 0.05
+Verdict = Literal["higher", "lower", "not distinguishable"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A percentile interval.
+
+    Attributes:
+        low: its lower end, NaN where there is none.
+        high: its upper end.
+        reason: why there is none, else empty.
+    """
+
+    low: float
+    high: float
+    reason: str = ""
+
+
+def resample_weights(
+    count: int, *, groups: Sequence[str] | None = None, resamples: int = RESAMPLES, seed: int = 42
+) -> np.ndarray:
+    """Draw bootstrap resamples of ``count`` images, as how often each was drawn, int64 [resamples, count].
+
+    With ``groups``, as many groups as there are, whole, with replacement. The same arguments give the same
+    draws, so two arms can be given the same resamples.
+
+    Raises:
+        OptionError: nothing to draw from, or ``groups`` of another length.
+    """
+    if count < 1 or resamples < 1:
+        raise OptionError(f"count={count}, resamples={resamples}; needed at least 1 of each")
+    if groups is not None and len(groups) != count:
+        raise OptionError(f"{len(groups)} groups were given for {count} images; give one an image")
+    random = np.random.default_rng(seed)
+    member = np.arange(count) if groups is None else np.unique(groups, return_inverse=True)[1]
+    units = int(member.max()) + 1
+    drawn = random.multinomial(units, np.full(units, 1 / units), size=resamples)
+    return drawn[:, member]
+
+
+def percentile_interval(values: np.ndarray, *, confidence: float = CONFIDENCE) -> Interval:
+    """Return the percentile interval of a number's values on the resamples, float [R].
+
+    NaN marks resamples on which it is not defined; with more than 5 % of them there is no interval.
+    """
+    defined = values[np.isfinite(values)]
+    missing = 1 - len(defined) / len(values)
+    if missing > TOO_MANY_UNDEFINED:
+        return Interval(float("nan"), float("nan"), f"not defined on {missing:.0%} of the resamples")
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(defined, [tail, 100 - tail])
+    return Interval(float(low), float(high))
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """McNemar's exact test.
+
+    Attributes:
+        only_a: images that a alone got right.
+        only_b: images that b alone got right.
+        p: two-sided, 0..1.
+    """
+
+    only_a: int
+    only_b: int
+    p: float
+
+
+def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> McNemar:
+    """Test whether two arms are right equally often (McNemar 1947), by the exact binomial of the discordant.
+
+    Args:
+        correct_a: bool [N].
+        correct_b: bool [N], the same images.
+
+    Raises:
+        OptionError: the two have different lengths.
+    """
+    from scipy.stats import binomtest
+
+    _same_length(correct_a, correct_b)
+    only_a = int((correct_a & ~correct_b).sum())
+    only_b = int((correct_b & ~correct_a).sum())
+    p = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
+    return McNemar(only_a, only_b, float(p))
+
+
+def paired_permutation(
+    a: np.ndarray,
+    b: np.ndarray,
+    *,
+    groups: Sequence[str] | None = None,
+    permutations: int = PERMUTATIONS,
+    seed: int = 42,
+) -> float:
+    """Return the two-sided p of mean(a) = mean(b), swapping a and b within images (groups swap whole).
+
+    Args:
+        a: a number an image, float64 [N].
+        b: the same of the other arm.
+        groups: what swaps together.
+        permutations: random swaps; all 2^units are enumerated where that is fewer.
+        seed: of the swaps.
+
+    Raises:
+        OptionError: lengths differ, or there are no images.
+    """
+    _same_length(a, b)
+    differences = np.asarray(a, np.float64) - np.asarray(b, np.float64)
+    if groups is not None:
+        _same_length(np.asarray(groups), differences)
+        differences = np.bincount(np.unique(groups, return_inverse=True)[1], differences).astype(np.float64)
+    differences = differences[differences != 0]
+    observed = abs(differences.sum())
+    units = len(differences)
+    # Sums of equal numbers in another order differ in the last bits; those are ties, not smaller values.
+    bound = observed - 1e-9 * max(1.0, np.abs(differences).sum())
+    if units < 63 and 2**units <= permutations:
+        codes = np.arange(2**units)[:, None] >> np.arange(units) & 1
+        return float((np.abs((1 - 2 * codes) @ differences) >= bound).mean())
+    random = np.random.default_rng(seed)
+    reached = 0
+    for start in range(0, permutations, 1000):
+        signs = random.integers(0, 2, (min(1000, permutations - start), units)) * 2 - 1
+        reached += int((np.abs(signs @ differences) >= bound).sum())
+    return (1 + reached) / (1 + permutations)
+
+
+def swap_permutation(
+    difference: Callable[[np.ndarray], float],
+    count: int,
+    *,
+    groups: Sequence[str] | None = None,
+    permutations: int = 1000,
+    seed: int = 42,
+) -> float:
+    """Return the two-sided p of a difference that is no mean over images, such as that of an AUC.
+
+    Args:
+        difference: which images to swap between the arms, bool [N] -> the arms' difference then; NaN where
+            it is not defined, which counts as reached (the cautious side).
+        count: N.
+        groups: what swaps together.
+        permutations: random swaps.
+        seed: of the swaps.
+    """
+    member = np.arange(count) if groups is None else np.unique(groups, return_inverse=True)[1]
+    random = np.random.default_rng(seed)
+    observed = abs(difference(np.zeros(count, dtype=bool)))
+    reached = 0
+    for _ in range(permutations):
+        swapped = random.integers(0, 2, int(member.max()) + 1).astype(bool)[member]
+        reached += not abs(difference(swapped)) < observed - 1e-12
+    return (1 + reached) / (1 + permutations)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return Holm's (1979) adjusted p-values, in the given order; NaN stays NaN and is no test.
+
+    adjusted_(i) = max over j <= i of min(1, (m - j + 1) p_(j)), p sorted ascending.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    adjusted = np.full(len(p), np.nan)
+    tests = np.flatnonzero(~np.isnan(p))
+    order = tests[np.argsort(p[tests], kind="stable")]
+    factors = len(order) - np.arange(len(order))
+    adjusted[order] = np.maximum.accumulate(np.minimum(1.0, factors * p[order]))
+    return adjusted.tolist()
+
+
+def smallest_detectable_difference(
+    count: int, discordant: float, *, alpha: float = 0.05, power: float = 0.8
+) -> float:
+    """Return the smallest difference of two paired proportions that ``count`` images would show, 0..1.
+
+    Connor's (1987) sample size for McNemar's test, n = (z_a sqrt(f) + z_b sqrt(f - d^2))^2 / d^2, solved for
+    the difference d, where f is the share of discordant images. NaN if not even d = f would be shown.
+
+    Args:
+        count: test images, n.
+        discordant: f, 0..1; without any discordant image nothing can be said.
+        alpha: two-sided level.
+        power: chance to show the difference.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    if count < 1 or not 0 <= discordant <= 1:
+        raise OptionError(f"count={count}, discordant={discordant}; needed count >= 1 and 0..1")
+    level, reach = norm.ppf(1 - alpha / 2), norm.ppf(power)
+
+    def excess(d: float) -> float:
+        spread = level * discordant**0.5 + reach * max(discordant - d**2, 0) ** 0.5
+        return count * d**2 - spread**2
+
+    if discordant == 0 or excess(discordant) < 0:
+        return float("nan")
+    return float(brentq(excess, 0, discordant))
+
+
+def verdict(interval: Interval, adjusted_p: float, *, alpha: float = 0.05) -> Verdict:
+    """Return whether the first arm is ``higher`` or ``lower`` than the second, or not distinguishable."""
+    if not adjusted_p < alpha or not (interval.low > 0 or interval.high < 0):
+        return "not distinguishable"
+    return "higher" if interval.low > 0 else "lower"
+
+
+def _same_length(a: np.ndarray, b: np.ndarray) -> None:
+    if a.shape != b.shape or a.ndim != 1 or not len(a):
+        raise OptionError(f"got values of shapes {a.shape} and {b.shape}; needed one a image, N >= 1, both")
