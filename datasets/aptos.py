@@ -37,10 +37,9 @@ def aptos(root: Path, *, seed: int = 42) -> Dataset:
     """
     if (root / "train_1.csv").exists():
         items = [item for split in REPACKED for item in _items(root, *REPACKED[split], split)]
-        return make_dataset("aptos", items, CARD)
-    return make_dataset(
-        "aptos", complete(list(_items(root, "train.csv", "train_images", "train")), seed=seed), CARD
-    )
+    else:
+        items = complete(list(_items(root, "train.csv", "train_images", "train")), seed=seed)
+    return make_dataset("aptos", items, CARD, ordinal=True)
 
 
 def _items(root: Path, table_name: str, folder: str, split: Split) -> Iterator[Item]:

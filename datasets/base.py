@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ttr.datasets.folder import open_image
 from ttr.errors import DataError, ImageError
@@ -101,6 +101,7 @@ class Dataset:
         card: what must be known of it.
         read: item -> the bytes that decide its pixels (its file).
         decode: item, those bytes -> RGB image.
+        ordinal: whether the classes are grades, in their order.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Dataset:
     card: Card = field(repr=False)
     read: Callable[[Item], bytes] = field(default=read_file, repr=False)
     decode: Callable[[Item, bytes], Image] = field(default=decode_file, repr=False)
+    ordinal: bool = False
 
     def select(self, split: Split) -> tuple[Item, ...]:
         """Return the items of one split."""
@@ -131,8 +133,10 @@ class Dataset:
         return hashlib.sha256(self.read(item)).hexdigest()
 
 
-def make_dataset(name: str, items: Iterable[Item], card: Card, **reading: Callable) -> Dataset:
+def make_dataset(name: str, items: Iterable[Item], card: Card, **options: Any) -> Dataset:
     """Sort the items, take the classes from the training split, and check the others against them.
+
+    ``options`` are further fields of :class:`Dataset`.
 
     Raises:
         DataError: no training items, a name that stands twice, or a label that training never saw.
@@ -155,7 +159,7 @@ def make_dataset(name: str, items: Iterable[Item], card: Card, **reading: Callab
             f"training ({len({item.label for item in strange})} such labels, {len(strange)} images); "
             "correct the labels, or leave those images out"
         )
-    return Dataset(name, classes, ordered, card, **reading)
+    return Dataset(name, classes, ordered, card, **options)
 
 
 def in_order(labels: Iterable[str]) -> tuple[str, ...]:

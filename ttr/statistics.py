@@ -156,18 +156,18 @@ def paired_permutation(
 
 
 def swap_permutation(
-    difference: Callable[[np.ndarray], float],
+    differences: Callable[[np.ndarray], np.ndarray],
     count: int,
     *,
     groups: Sequence[str] | None = None,
-    permutations: int = 1000,
+    permutations: int = PERMUTATIONS,
     seed: int = 42,
 ) -> float:
-    """Return the two-sided p of a difference that is no mean over images, such as that of an AUC.
+    """Return the two-sided p of a difference that is no mean over images, such as that of a kappa.
 
     Args:
-        difference: which images to swap between the arms, bool [N] -> the arms' difference then; NaN where
-            it is not defined, which counts as reached (the cautious side).
+        differences: which images to swap between the arms, bool [R, N] -> the arms' difference then, [R]; NaN
+            where it is not defined, which counts as reached (the cautious side).
         count: N.
         groups: what swaps together.
         permutations: random swaps.
@@ -175,11 +175,14 @@ def swap_permutation(
     """
     member = np.arange(count) if groups is None else np.unique(groups, return_inverse=True)[1]
     random = np.random.default_rng(seed)
-    observed = abs(difference(np.zeros(count, dtype=bool)))
+    observed = abs(float(differences(np.zeros((1, count), dtype=bool))[0]))
+    if np.isnan(observed):
+        return float("nan")
     reached = 0
-    for _ in range(permutations):
-        swapped = random.integers(0, 2, int(member.max()) + 1).astype(bool)[member]
-        reached += not abs(difference(swapped)) < observed - 1e-12
+    for start in range(0, permutations, 500):
+        units = (min(500, permutations - start), int(member.max()) + 1)
+        found = differences(random.integers(0, 2, units).astype(bool)[:, member])
+        reached += int((~(np.abs(found) < observed - 1e-9)).sum())
     return (1 + reached) / (1 + permutations)
 
 
