@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ttr.cli import options
-from ttr.cli.loading import load_backbone
+from ttr.cli.loading import load_backbone, warn_of_other_weights
 from ttr.cli.tables import show_comparison
 
 
@@ -53,10 +53,7 @@ def compare(
     found = RegisterNeurons.load(neurons)
     model = load_backbone(backbone, weights, pretrained, image_size, device)
     found.check(model)
-    if found.provenance.weights_hash not in (None, model.weights_hash):
-        typer.echo(
-            f"warning: {neurons} was found on other weights than these; detect again to be sure", err=True
-        )
+    warn_of_other_weights(neurons, found, model)
     comparisons = write_comparison(
         model,
         found,

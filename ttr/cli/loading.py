@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from ttr.backbones.base import Backbone
+    from ttr.neurons import RegisterNeurons
 
 
 def load_backbone(
@@ -37,3 +38,11 @@ def load_backbone(
     if backbone.warning:
         typer.echo(backbone.warning)
     return backbone
+
+
+def warn_of_other_weights(path: Path, neurons: RegisterNeurons, backbone: Backbone) -> None:
+    """Say on standard error when the neurons of a file were found on other weights than these."""
+    if neurons.provenance.weights_hash not in (None, backbone.weights_hash):
+        typer.echo(
+            f"warning: {path} was found on other weights than these; detect again to be sure", err=True
+        )

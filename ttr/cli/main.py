@@ -16,6 +16,7 @@ from ttr.cli.backbones import backbones
 from ttr.cli.compare import compare
 from ttr.cli.demo import demo
 from ttr.cli.detect import detect
+from ttr.cli.tune import tune
 from ttr.errors import TTRError
 from ttr.version import __version__
 
@@ -27,6 +28,7 @@ activity onto tokens appended at test time, and look at what changed.
 \b
   ttr demo                                   everything at once, on a phantom, offline
   ttr detect --backbone NAME --images DIR --out neurons.json
+  ttr tune --backbone NAME --images DIR --out DIR
   ttr compare --backbone NAME --neurons neurons.json --out DIR IMAGE...
   ttr backbones                              what has a short name, and what is cached
 
@@ -46,6 +48,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(detect)
+app.command()(tune)
 app.command()(compare)
 app.command()(backbones)
 
