@@ -24,6 +24,7 @@ ORDER = [
     {"neurons", "neurons_file"},
     {"evidence", "intermediates"},
     {"detection", "registers", "heads"},
+    {"attention_bias"},
     {"comparison", "provenance", "sweep"},
     {"tuning"},
     {"plots"},

@@ -22,7 +22,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` through a temporary file beside it and an atomic rename.
+    """Write ``text`` as UTF-8 to ``path`` through a temporary file and an atomic rename."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` through a temporary file beside it and an atomic rename.
 
     Raises:
         OutputError: the folder cannot be made or written.
@@ -32,8 +37,8 @@ def write_text(path: Path, text: str) -> None:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         temporary = Path(name)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
             temporary.chmod(0o644)
             temporary.replace(path)
         except BaseException:
