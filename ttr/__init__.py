@@ -21,6 +21,7 @@ from ttr.torchvision_operators import declare_before_torchvision
 from ttr.version import __version__
 
 if TYPE_CHECKING:
+    from ttr.attention_bias import AttentionBias, BiasCalibration, calibrate_bias
     from ttr.backbones import Backbone, adapt, load, plant
     from ttr.comparison import compare
     from ttr.detection import detect
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from ttr.registers import TestTimeRegisters
 
 _HOME = {
+    "AttentionBias": "ttr.attention_bias",
+    "BiasCalibration": "ttr.attention_bias",
+    "calibrate_bias": "ttr.attention_bias",
     "Backbone": "ttr.backbones",
     "adapt": "ttr.backbones",
     "load": "ttr.backbones",
@@ -43,12 +47,15 @@ _HOME = {
 }
 
 __all__ = [
+    "AttentionBias",
     "Backbone",
+    "BiasCalibration",
     "RegisterNeurons",
     "TTRError",
     "TestTimeRegisters",
     "__version__",
     "adapt",
+    "calibrate_bias",
     "compare",
     "detect",
     "export",

@@ -6,7 +6,9 @@ attention module was given:
 
     A = softmax(q k^T * d^-1/2),   q, k after the module's own norms and rotary embedding.
 
-Memory is O(heads x rows x N) a block, never N x N. The softmax runs in fp32.
+Memory is O(heads x rows x N) a block, never N x N. The softmax runs in fp32. Where an attention bias stands
+(:mod:`ttr.attention_bias`), its key takes part in the softmax and its column is left out: the rows are what
+the tokens hold.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ttr.backbones.base import Backbone
+from ttr.backbones.extra_key import extra_key
 
 
 def attention_rows(
@@ -32,8 +36,11 @@ def attention_rows(
         rows: query tokens along the token axis.
 
     Returns:
-        Float32 probabilities [B, heads, rows, N]; each row sums to 1.
+        Float32 probabilities [B, heads, rows, N]; each row sums to 1, less what an attention bias holds.
     """
     q, k, scale = backbone.query_key(module, x, kwargs)
+    bias = extra_key(module)
+    if bias is not None:
+        k = torch.cat([k, bias.to(k)[None, :, None].expand(k.shape[0], -1, -1, -1)], dim=2)
     logits = (q[:, :, rows] * scale) @ k.transpose(-2, -1)
-    return logits.float().softmax(dim=-1)
+    return logits.float().softmax(dim=-1)[..., : x.shape[1]]

@@ -2,10 +2,10 @@
 
     images x arms -> features -> a head an arm, trained on that arm's own features -> the test set
 
-Two questions, two kinds of head. ``linear`` and ``logistic`` are trained anew on each arm's own features: what
-do the features hold? ``linear:plain`` and ``logistic:plain`` were trained on the bare model's and meet the arm's
-features only in the test: what happens to a deployed head when the model below it is wrapped? All arms are
-tested on the same images.
+Two questions, two kinds of head. ``linear`` and ``logistic`` are trained anew on each arm's own features:
+what do the features hold? ``linear:plain`` and ``logistic:plain`` were trained on the bare model's and meet
+the arm's features only in the test: what happens to a deployed head when the model below it is wrapped?
+All arms are tested on the same images.
 """
 
 from __future__ import annotations

@@ -91,9 +91,9 @@ def comparisons(
     """Return the differences between arms on the same images, for top1 and the set's second metric.
 
     Columns: dataset, backbone, head, feature, num_registers, metric, first, second, difference (first -
-    second), ci_low, ci_high, p (paired permutation), p_holm (over all rows of that metric), verdict, n; for top1 alone
-    only_first, only_second, p_mcnemar and smallest_detectable (with 80 % power). The second metric is ``qwk``
-    for ordinal classes, else ``balanced_accuracy``.
+    second), ci_low, ci_high, p (paired permutation), p_holm (over all rows of that metric), verdict, n; for
+    top1 alone only_first, only_second, p_mcnemar and smallest_detectable (with 80 % power). The second metric
+    is ``qwk`` for ordinal classes, else ``balanced_accuracy``.
     """
     weights = resample_weights(len(bench.test), groups=bench.groups, resamples=resamples, seed=seed)
     rows = []

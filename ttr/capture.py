@@ -1,10 +1,10 @@
 """One batched pass of the model, and what was asked for on the way: norms, attention, neurons.
 
 ``record`` is the single way by which ttr looks inside a model. It runs the caller's own forward once and
-keeps only what was asked for: the norms of every token at every block (fp32) and the CLS rows of every
-attention. MLP activations are four times as wide as tokens and are not kept: an observer sees them as they
-pass, and ``activations_of`` computes them again for the few tokens that turn out to matter. All of it belongs
-to one batch, so memory does not grow with the number of images.
+keeps its result and what was asked for: the norms of every token at every block (fp32) and the CLS rows of
+every attention. MLP activations are four times as wide as tokens and are not kept: an observer sees them as
+they pass, and ``activations_of`` computes them again for the few tokens that turn out to matter. All of it
+belongs to one batch, so memory does not grow with the number of images.
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ class Record:
         layout: the tokens of this pass, test-time registers included.
         norms: L2 norm of every token at each block's output, float32 [L, B, N].
         cls_attention: attention of the CLS query over all tokens, float32 [L, B, heads, N].
+        embedding: global feature of each image, [B, D], as ``Backbone.embed`` returns it.
         mlp_inputs: what each block's MLP was given, one [B, N, D] a block, in the model's type.
     """
 
     layout: TokenLayout
     norms: Tensor
     cls_attention: Tensor
+    embedding: Tensor
     mlp_inputs: list[Tensor] = field(default_factory=list)
 
 
@@ -89,7 +91,7 @@ def record(
         if neurons is not None:
             stack.enter_context(capture(backbone.sites.mlps, see_mlp))
             stack.enter_context(capture(backbone.sites.neurons, see_neurons))
-        backbone.features(images)
+        embedding = backbone.features(images)
     stacked = torch.stack(norms)
     if not stacked.isfinite().all():
         block = int((~stacked.isfinite()).flatten(1).any(dim=1).nonzero()[0])
@@ -101,6 +103,7 @@ def record(
         layout=backbone.layout_for(images).for_length(stacked.shape[2]),
         norms=stacked,
         cls_attention=torch.stack(rows) if rows else stacked.new_empty(0),
+        embedding=embedding,
         mlp_inputs=kept,
     )
 

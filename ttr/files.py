@@ -23,13 +23,18 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` through a temporary file beside it and an atomic rename.
+    """Write ``text`` as UTF-8 to ``path`` through a temporary file and an atomic rename."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` through a temporary file beside it and an atomic rename.
 
     Raises:
         OutputError: the folder cannot be made or written.
     """
     with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ttr.backbones.base import Backbone
+from ttr.backbones.extra_key import extra_key
 from ttr.backbones.families import as_backbone
 from ttr.errors import ModelError, NeuronsError, OptionError
 from ttr.hooks import Edit, Site, attach, detach, edits_at
@@ -246,6 +247,8 @@ class TestTimeRegisters:
                 f"{self.backbone.name} is wrapped with test-time registers already; "
                 "remove() that wrap (or leave its with block) first"
             )
+        if any(extra_key(site.module) is not None for site in sites.attention):
+            raise ModelError(f"{self.backbone.name} carries an attention bias already; remove() it first")
         if any(getattr(m, "_compiled_call_impl", None) is not None for m in self.backbone.model.modules()):
             raise ModelError(
                 f"{self.backbone.name} is compiled already, so new hooks would be ignored; "

@@ -81,16 +81,12 @@ def render(
         truth: the planted neurons, on a phantom.
         left_out: images that are in the numbers' file but not on the page.
     """
-    from jinja2 import Environment, PackageLoader
-
     provenance = dict(comparisons[0].provenance)
     views = [view for c in comparisons for view in (c.before, c.after)]
     norm_scale = max(float(view.maps.norms.max()) for view in views)
     attention_scale = max(float(view.maps.attention.max()) for view in views)
-    environment = Environment(
-        loader=PackageLoader("ttr"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("report.html").render(
+    return fill(
+        "report.html",
         title=title,
         provenance=provenance,
         intervention=intervention(len(neurons), provenance["settings"]["num_registers"]),
@@ -108,6 +104,16 @@ def render(
         images=len(comparisons),
         left_out=left_out,
     )
+
+
+def fill(template: str, **values: Any) -> str:
+    """Return a page of ``ttr/templates`` with its values, which are escaped."""
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(
+        loader=PackageLoader("ttr"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template(template).render(**values)
 
 
 def _card(comparison: ImageComparison, norm_scale: float, attention_scale: float) -> dict[str, Any]:

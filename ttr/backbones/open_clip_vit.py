@@ -18,12 +18,24 @@ from ttr.tokens import TokenLayout
 
 def query_key(attention: Any, x: Tensor, kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, float]:
     """Project [B, N, D] to queries and keys [B, heads, N, d] as nn.MultiheadAttention does."""
-    batch, length, dim = x.shape
-    heads = attention.num_heads
+    q, k = (_project(attention, x, part) for part in (0, 1))
+    return q, k, q.shape[-1] ** -0.5
+
+
+def query_key_value(
+    attention: Any, x: Tensor, kwargs: Mapping[str, Any]
+) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Project [B, N, D] to queries, keys and values [B, heads, N, d] as nn.MultiheadAttention does."""
+    q, k, v = (_project(attention, x, part) for part in (0, 1, 2))
+    return q, k, v, q.shape[-1] ** -0.5
+
+
+def _project(attention: Any, x: Tensor, part: int) -> Tensor:
+    dim = x.shape[2]
+    rows = slice(part * dim, (part + 1) * dim)
     bias = attention.in_proj_bias
-    qk = F.linear(x, attention.in_proj_weight[: 2 * dim], None if bias is None else bias[: 2 * dim])
-    q, k = qk.reshape(batch, length, 2, heads, dim // heads).permute(2, 0, 3, 1, 4).unbind(0)
-    return q, k, (dim // heads) ** -0.5
+    projected = F.linear(x, attention.in_proj_weight[rows], None if bias is None else bias[rows])
+    return projected.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
 
 
 def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | None) -> Backbone:

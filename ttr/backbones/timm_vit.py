@@ -17,6 +17,14 @@ from ttr.tokens import TokenLayout
 
 def query_key(attention: Any, x: Tensor, kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, float]:
     """Project [B, N, D] to queries and keys [B, heads, N, d] as the module itself does, RoPE included."""
+    q, k, _, scale = query_key_value(attention, x, kwargs)
+    return q, k, scale
+
+
+def query_key_value(
+    attention: Any, x: Tensor, kwargs: Mapping[str, Any]
+) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Project [B, N, D] to queries, keys and values [B, heads, N, d] as the module itself does."""
     batch, length, _ = x.shape
     heads = attention.num_heads
     if getattr(attention, "qkv", None) is not None:
@@ -26,17 +34,20 @@ def query_key(attention: Any, x: Tensor, kwargs: Mapping[str, Any]) -> tuple[Ten
         else:
             bias = torch.cat((attention.q_bias, attention.k_bias, attention.v_bias))
             qkv = F.linear(x, attention.qkv.weight, bias)
-        q, k, _ = qkv.reshape(batch, length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = qkv.reshape(batch, length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
     else:
         key_heads = getattr(attention, "num_kv_heads", heads)
         q = attention.q_proj(x).reshape(batch, length, heads, -1).transpose(1, 2)
-        k = attention.k_proj(x).reshape(batch, length, key_heads, -1).transpose(1, 2)
+        k, v = (
+            project(x).reshape(batch, length, key_heads, -1).transpose(1, 2)
+            for project in (attention.k_proj, attention.v_proj)
+        )
     q, k = attention.q_norm(q), attention.k_norm(k)
     if kwargs.get("rope") is not None:
         q, k = _rotate(attention, q, kwargs["rope"]), _rotate(attention, k, kwargs["rope"])
     if k.shape[1] != heads:
-        k = k.repeat_interleave(heads // k.shape[1], dim=1)
-    return q, k, float(attention.scale)
+        k, v = (part.repeat_interleave(heads // part.shape[1], dim=1) for part in (k, v))
+    return q, k, v, float(attention.scale)
 
 
 def _rotate(attention: Any, x: Tensor, rope: Tensor) -> Tensor:

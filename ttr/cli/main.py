@@ -19,6 +19,7 @@ from ttr.cli.demo import demo
 from ttr.cli.detect import detect
 from ttr.cli.doctor import doctor
 from ttr.cli.export import export
+from ttr.cli.tune import tune
 from ttr.cli.zero_shot import zero_shot
 from ttr.errors import TTRError
 from ttr.version import __version__
@@ -31,6 +32,7 @@ activity onto tokens appended at test time, and look at what changed.
 \b
   ttr demo                                   everything at once, on a phantom, offline
   ttr detect --backbone NAME --images DIR --out neurons.json
+  ttr tune --backbone NAME --images DIR --out DIR
   ttr compare --backbone NAME --neurons neurons.json --out DIR IMAGE...
   ttr export --backbone NAME --neurons neurons.json --out model.onnx
   ttr zero-shot --backbone NAME --classes A,B --neurons neurons.json IMAGE...
@@ -53,6 +55,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(detect)
+app.command()(tune)
 app.command()(compare)
 app.command()(export)
 app.command()(zero_shot)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ttr.comparison import ImageComparison
     from ttr.exporting import Exported
     from ttr.neurons import RegisterNeurons
+    from ttr.tuning import Recommendation, Row
 
 SHOWN = 10
 
@@ -114,6 +115,31 @@ def show_checks(checks: Sequence[Check]) -> None:
             typer.echo(f"{check.state}: {check.group}, {check.name}: {check.measured}; {check.advice}")
     off = sum(check.state == "off" for check in checks)
     typer.echo(f"{off} of {len(checks)} checks are off" if off else f"nothing is off in {len(checks)} checks")
+
+
+def show_tuning(advice: Recommendation, rows: Sequence[Row], page: Path) -> None:
+    """Print the bare model, the recommended setting and the sweep over registers, and the page to open."""
+    from rich.console import Console
+    from rich.table import Table
+
+    title = "share of outlier patches, largest patch norm, CLS attention of registers, cosine with R = 1"
+    table = Table("setting", title=title, title_justify="left")
+    for column in ("outliers", "norm", "attention", "cosine"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        if row.sweep == "neurons" and row != advice.row:
+            continue
+        name: str = row.sweep
+        if row.sweep == "neurons":
+            name = f"top_k {row.top_k}, blocks 0..{row.top_layer}"
+        elif row.sweep == "registers":
+            name = f"R = {row.num_registers}"
+        shares = ("–" if x is None else f"{x:.3f}" for x in (row.register_attention, row.cosine))
+        table.add_row(name, f"{row.outlier_share:.4f}", f"{row.max_patch_norm:.1f}", *shares)
+    console = Console()
+    console.print(table)
+    console.print(f"{advice.status}: {advice.neurons.message}", highlight=False)
+    print_path(page)
 
 
 def print_path(path: Path) -> None:

@@ -1,0 +1,319 @@
+"""Sizing the intervention: the sweeps against plain Python, and the advice against the planted truth."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import ttr
+from tests.conftest import scramble, tiny_vit
+from ttr.apps.tune import write_tuning
+from ttr.capture import record
+from ttr.cli import main
+from ttr.cli.tune import parse_numbers
+from ttr.datasets.registry import phantom_images
+from ttr.errors import ImageError, ModelError, NeuronsError, OptionError, OutputError
+from ttr.norms import outlier_threshold
+from ttr.sweep import NORM, SHARE, sweep
+from ttr.tuning import (
+    Row,
+    default_top_k,
+    default_top_layers,
+    recommend,
+    split,
+    sweep_neurons,
+    sweep_registers,
+)
+
+TRUTH = 10
+
+
+@pytest.fixture(scope="module")
+def ranking(phantom, phantom_batch):
+    return ttr.detect(phantom, phantom_batch[:4])
+
+
+@pytest.fixture(scope="module")
+def swept(phantom, phantom_batch, ranking):
+    return sweep_neurons(phantom, ranking, phantom_batch[4:], top_k=[1, 8, 9, 10, 12], top_layers=[1, 2])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    for p in phantom_images(6):
+        p.image.save(folder / f"{p.name}.png")
+    return folder
+
+
+def row_of(rows, **wanted):
+    (found,) = [row for row in rows if all(getattr(row, key) == value for key, value in wanted.items())]
+    return found
+
+
+def test_rows_hold_what_one_image_at_a_time_gives(phantom, phantom_batch, ranking, swept):
+    neurons = ttr.RegisterNeurons.from_pairs(ranking.pairs[:8])
+    shares, bare_shares, norms = [], [], []
+    for image in phantom_batch[4:]:
+        bare = record(phantom, image[None]).norms[-2][0, 1:]
+        limit = float(outlier_threshold(bare))
+        with ttr.TestTimeRegisters(phantom, neurons):
+            wrapped = record(phantom, image[None]).norms[-2][0, 2:]
+        bare_shares.append(sum(float(n) > limit for n in bare) / 196)
+        shares.append(sum(float(n) > limit for n in wrapped) / 196)
+        norms.append(float(wrapped.max()))
+    row = row_of(swept, top_layer=2, top_k=8)
+    assert row.outlier_share == pytest.approx(np.mean(shares))
+    assert row.remaining == pytest.approx(np.mean(shares) / np.mean(bare_shares))
+    assert row.max_patch_norm == pytest.approx(np.mean(norms), rel=1e-4)
+    assert swept[0].sweep == "bare"
+    assert swept[0].outlier_share == pytest.approx(np.mean(bare_shares))
+    assert swept[0].remaining == 1
+
+
+def test_the_planted_neurons_are_recommended_and_no_fewer_suffice_than_do(phantom, swept, ranking):
+    """Each of the ten carries 1.2 median norms: two left behind make an outlier (2 medians), one does not."""
+    assert row_of(swept, top_layer=2, top_k=8).remaining > 0.5
+    assert row_of(swept, top_layer=2, top_k=10).remaining == 0
+    assert row_of(swept, top_layer=1, top_k=12).remaining == pytest.approx(1)
+    coarse = [row for row in swept if row.top_k != 9]
+    advice = recommend(coarse, ranking)
+    assert advice.status == "vanished"
+    assert advice.neurons.pairs == list(phantom.planted) or set(advice.neurons.pairs) == set(phantom.planted)
+    assert (advice.row.top_k, advice.row.top_layer) == (10, 2)
+    assert advice.neurons.provenance.top_layer == 2
+    fine = recommend(swept, ranking)
+    nine = row_of(swept, top_layer=2, top_k=9)
+    assert fine.row.top_k == (9 if nine.remaining_high <= 0.05 else 10)
+    assert set(fine.neurons.pairs) <= set(phantom.planted)
+
+
+def test_the_advice_takes_the_upper_end_the_fewest_and_the_lowest(ranking):
+    bare = Row("bare", None, None, 0, 0, 0.04, 0.03, 0.05, 1.0, 1.0, 1.0, 100.0)
+
+    def row(layer, k, remaining, high):
+        share = 0.04 * remaining
+        return Row("neurons", layer, k, k, 1, share, share, share, remaining, remaining, high, 10.0)
+
+    lucky, second, wide, best = (
+        row(2, 5, 0.01, 0.2),
+        row(4, 8, 0.02, 0.04),
+        row(2, 9, 0, 0),
+        row(3, 8, 0, 0.05),
+    )
+    assert recommend([bare, wide, second, best, lucky], ranking).row == best
+    found = recommend([bare, lucky, row(2, 3, 0.3, 0.4), row(4, 5, 0.01, 0.2)], ranking)
+    assert found.status == "remain"
+    assert found.row == lucky
+    assert len(found.neurons) == 5
+    assert "no setting makes the outliers vanish" in found.neurons.message
+    assert recommend([bare, lucky], ranking, tolerance=0.2).status == "vanished"
+
+
+def test_registers_change_the_embedding_by_what_they_do(phantom, phantom_batch):
+    neurons = ttr.RegisterNeurons.from_pairs(phantom.planted)
+    images = phantom_batch[:3]
+    rows = sweep_registers(phantom, neurons, images, num_registers=[5, 0, 1, 1])
+    assert [row.num_registers for row in rows] == [0, 1, 5]
+    one = row_of(rows, num_registers=1)
+    assert (one.cosine, one.cosine_low, one.cosine_high) == pytest.approx((1, 1, 1), abs=1e-12)
+    embeddings = {}
+    for count in (1, 5):
+        with ttr.TestTimeRegisters(phantom, neurons, num_registers=count):
+            embeddings[count] = phantom.embed(images).double().numpy()
+            attention = record(phantom, images, attention=True).cls_attention[-1][:, :, 1 : 1 + count]
+    a, b = embeddings[1], embeddings[5]
+    cosines = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    five = row_of(rows, num_registers=5)
+    assert five.cosine == pytest.approx(cosines.mean(), abs=1e-9)
+    assert cosines.min() <= five.cosine_low <= five.cosine <= five.cosine_high <= cosines.max()
+    assert five.register_attention == pytest.approx(float(attention.sum(2).mean()), rel=1e-5)
+    assert row_of(rows, num_registers=0).register_attention == 0
+    alone = sweep_registers(phantom, neurons, images, num_registers=[5])
+    assert alone == [five]
+
+
+def test_intervals_resample_images_and_follow_the_seed(phantom, phantom_batch):
+    """The bootstrap's standard error of a mean is the closed form s / sqrt(n)."""
+    samples = sweep(phantom, [], phantom_batch, seed=3)
+    norms = samples.values[0, :, NORM]
+    drawn = samples.resampled[:, 0, NORM]
+    assert drawn.std() == pytest.approx(norms.std() / len(norms) ** 0.5, rel=0.1)
+    measured = samples.measure(0, NORM)
+    assert (measured.low, measured.high) == pytest.approx(tuple(np.percentile(drawn, (2.5, 97.5))))
+    assert norms.min() < measured.low < measured.mean < measured.high < norms.max()
+    again = sweep(phantom, [], phantom_batch, seed=3, batch_size=3)
+    np.testing.assert_allclose(again.resampled[..., SHARE], samples.resampled[..., SHARE])
+    other = sweep(phantom, [], phantom_batch, seed=4).resampled[..., NORM]
+    assert not np.allclose(other, samples.resampled[..., NORM])
+
+
+def test_equal_sets_are_run_once(phantom, phantom_batch, ranking, monkeypatch):
+    passes = []
+    real = record
+    monkeypatch.setattr("ttr.sweep.record", lambda *a, **k: passes.append(1) or real(*a, **k))
+    rows = sweep_neurons(phantom, ranking, phantom_batch[:1], top_k=[1, 10], top_layers=[2, 4, -1])
+    assert len(rows) == 1 + 6
+    assert len(passes) == 1 + 2
+
+
+def test_a_model_without_cls_has_no_attention_to_show(images):
+    backbone = ttr.adapt(scramble(tiny_vit(class_token=False, global_pool="avg")))
+    neurons = ttr.RegisterNeurons.from_pairs([(0, 3), (1, 5)])
+    rows = sweep_registers(backbone, neurons, images, num_registers=[0, 1], threshold=0.1)
+    assert [row.register_attention for row in rows] == [None, None]
+    assert all(row.remaining is not None for row in rows)
+
+
+def test_halves_are_apart_seeded_and_whole():
+    found_on, measured_on = split(9, seed=1)
+    assert (len(found_on), len(measured_on)) == (4, 5)
+    assert sorted(found_on + measured_on) == list(range(9))
+    assert split(9, seed=1) == (found_on, measured_on)
+    assert split(20, seed=1) != split(20, seed=2)
+    assert split(3, seed=1) == ([0, 1, 2], [0, 1, 2])
+
+
+def test_defaults_surround_what_detection_found(ranking):
+    assert default_top_k(ranking) == [1, 2, 5, 8, 10, 12, 20, 50, 100]
+    assert default_top_k(ranking, limit=9) == [1, 2, 5, 8, 10, 12]
+    assert default_top_layers(ranking, 4) == [0, 2, 4]
+    few = ttr.RegisterNeurons.from_pairs([(1, 5), (3, 2), (0, 1)])
+    assert default_top_k(few) == [1, 2, 3]
+    assert default_top_layers(few, 4) == [1, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"top_k": []}, "list of top_k is empty"),
+        ({"top_k": [0, 3]}, "top_k=0; needed 1 or more"),
+        ({"top_k": [5000]}, "top_k=5000, but the ranking holds 4608"),
+        ({"top_layers": []}, "list of top_layers is empty"),
+        ({"num_registers": -1}, "num_registers=-1"),
+        ({"treshold": 3}, "treshold"),
+    ],
+)
+def test_sweeps_refuse_what_they_cannot_do(phantom, phantom_batch, ranking, options, complaint):
+    with pytest.raises((OptionError, TypeError), match=complaint):
+        sweep_neurons(phantom, ranking, phantom_batch, **{"top_k": [1], "top_layers": [2], **options})
+    with pytest.raises(OptionError, match="list of num_registers is empty"):
+        sweep_registers(phantom, ranking, phantom_batch, num_registers=[])
+    with pytest.raises(ModelError, match="top_layer=6"):
+        sweep_neurons(phantom, ranking, phantom_batch, top_k=[1], top_layers=[6])
+    with pytest.raises(ImageError, match="no images"):
+        sweep_registers(phantom, ranking, [], num_registers=[1])
+    with pytest.raises(OptionError, match="tolerance=1"):
+        recommend([], ranking, tolerance=1)
+
+
+def test_lists_and_ranges_are_read_or_refused():
+    assert parse_numbers("--top-k", "1, 5,10") == [1, 5, 10]
+    assert parse_numbers("--num-registers", "0..3,10,-2..-1") == [0, 1, 2, 3, 10, -2, -1]
+    for text in ("", "1,", "a", "3..1", "1..", "1-5", "1.5", "0..99999999"):
+        with pytest.raises(OptionError, match="needed numbers such as 1,5,10, or a range 0..5"):
+            parse_numbers("--top-k", text)
+
+
+def test_the_command_writes_a_whole_folder_that_agrees_with_itself(folder, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    arguments = ["tune", "--backbone", "phantom", "--images", folder, "--out", out, "--top-k", "5,10"]
+    arguments += ["--top-layer", "1..2", "--num-registers", "0,1,3", "--quiet"]
+    monkeypatch.setattr(sys, "argv", ["ttr", *map(str, arguments)])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    said = capsys.readouterr()
+    assert "Neurons were found on 3 images and measured on 3 others." in said.out
+    assert said.out.rstrip().endswith(f"open: {out / 'index.html'}")
+    assert said.err == ""
+    result = json.loads((out / "tune.json").read_text())
+    assert result["status"] == "vanished"
+    assert (result["recommended"]["top_k"], result["recommended"]["top_layer"]) == (10, 2)
+    assert not set(result["found_on"]) & set(result["measured_on"])
+    assert set(ttr.RegisterNeurons.load(out / "neurons.json").pairs) == set(ttr.load("phantom").planted)
+    with (out / "tune.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == len(result["rows"]) == 1 + 4 + 3
+    for line, row in zip(table, result["rows"], strict=True):
+        assert line == {key: "" if value is None else str(value) for key, value in row.items()}
+    page = (out / "index.html").read_text()
+    assert "not the biology" in page
+    assert page.count("<img") == 2
+    assert "://" not in page
+    assert page.count("<td>yes</td>") == 1
+    made = json.loads((out / "manifest.json").read_text())
+    assert sorted(p.name for p in out.iterdir()) == sorted([*made["files"], "manifest.json"])
+    assert made["provenance"]["settings"]["seed"] == 42
+
+
+def test_no_outliers_is_an_answer(folder, tmp_path):
+    backbone = ttr.load("phantom-reg4")
+    tuning = write_tuning(backbone, sorted(folder.iterdir()), tmp_path / "out")
+    assert tuning.advice.status == "no outliers"
+    assert tuning.advice.row is None
+    assert len(ttr.RegisterNeurons.load(tmp_path / "out" / "neurons.json")) == 0
+    assert "no outlier patches in the bare model" in (tmp_path / "out" / "index.html").read_text()
+    assert json.loads((tmp_path / "out" / "tune.json").read_text())["recommended"] is None
+
+
+def test_given_neurons_are_measured_on_all_images_by_their_own_rule(phantom, ranking, folder, tmp_path):
+    paths = sorted(folder.iterdir())
+    given = replace(ranking, provenance=replace(ranking.provenance, threshold=100.0, outlier_layer=3))
+    tuning = write_tuning(phantom, paths[:2], tmp_path / "out", neurons=given, top_k=[10], top_layers=[2])
+    assert "The ranking was given" in tuning.notes[0]
+    assert "Fewer than 20 images" in tuning.notes[1]
+    settings = json.loads((tmp_path / "out" / "manifest.json").read_text())["provenance"]["settings"]
+    assert (settings["threshold"], settings["outlier_layer"]) == (100, 3)
+    with pytest.raises(NeuronsError, match="found for backbone phantom"):
+        write_tuning(ttr.load("phantom-clip"), paths, tmp_path / "no", neurons=given)
+    assert not (tmp_path / "no").exists()
+
+
+def test_too_few_images_to_part_and_rare_outliers_are_said(phantom, folder, tmp_path, monkeypatch):
+    paths = sorted(folder.iterdir())
+    tuning = write_tuning(phantom, paths[:2], tmp_path / "out", top_k=[10], num_registers=[1])
+    assert "found and measured on the same" in tuning.notes[0]
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    from PIL import Image
+
+    _, measured_on = split(4, seed=42)
+    for index in range(4):
+        image = Image.open(paths[index]) if index in measured_on else Image.new("RGB", (224, 224), (200,) * 3)
+        image.save(plain / f"{index}.png")
+    with pytest.raises(ImageError, match="none of the 2 images to find neurons on has one"):
+        write_tuning(phantom, sorted(plain.iterdir()), tmp_path / "rare")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    with pytest.raises(OutputError, match="not a result of ttr"):
+        write_tuning(phantom, paths, tmp_path / "mine")
+
+
+def test_memory_does_not_hold_images_or_tokens(phantom, ranking):
+    """A generator is drawn from batch by batch: no more than one batch is asked for ahead."""
+    alive, most = 0, 0
+
+    class Counted:
+        def __init__(self, image):
+            nonlocal alive, most
+            self.image, alive = image, alive + 1
+            most = max(most, alive)
+
+        def convert(self, mode):
+            return self.image.convert(mode)
+
+        def __del__(self):
+            nonlocal alive
+            alive -= 1
+
+        def __getattr__(self, name):
+            return getattr(self.image, name)
+
+    images = (Counted(p.image) for p in phantom_images(6))
+    sweep_neurons(phantom, ranking, images, top_k=[10], top_layers=[2], batch_size=2)
+    assert most <= 2
