@@ -7,9 +7,11 @@ library's); it is imported as ``ttr.datasets``, and this module gathers what the
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ttr.datasets import aptos, image_folder, orthonet, pacemaker, phantom_set, table
 from ttr.datasets.base import SPLITS, Card, Dataset, Item, Split
@@ -17,6 +19,9 @@ from ttr.datasets.bundled import sample_paths
 from ttr.datasets.folder import OpenedImages, list_images, open_image
 from ttr.datasets.phantom import PhantomImage, phantom_image, phantom_images
 from ttr.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 __all__ = [
     "LOADERS",
@@ -26,6 +31,7 @@ __all__ = [
     "Item",
     "OpenedImages",
     "PhantomImage",
+    "SampledImages",
     "Split",
     "list_images",
     "open_dataset",
@@ -33,7 +39,31 @@ __all__ = [
     "phantom_image",
     "phantom_images",
     "sample_paths",
+    "sampled_images",
 ]
+
+
+class SampledImages:
+    """A sized iterable over some items of a set, read one at a time."""
+
+    def __init__(self, dataset: Dataset, items: Sequence[Item]) -> None:
+        self.dataset, self.items = dataset, items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Image]:
+        return map(self.dataset.open, self.items)
+
+
+def sampled_images(dataset: Dataset, count: int, *, seed: int = 42) -> SampledImages:
+    """Return a seeded sample of ``count`` training images (all, if there are fewer), in order of name.
+
+    Only training images: what is found on them can be measured on the test set.
+    """
+    training = dataset.select("train")
+    chosen = random.Random(seed).sample(range(len(training)), min(count, len(training)))
+    return SampledImages(dataset, [training[index] for index in sorted(chosen)])
 
 
 @dataclass(frozen=True)

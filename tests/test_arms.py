@@ -15,10 +15,17 @@ def backbone():
 
 
 def test_each_arm_does_what_its_name_says(backbone, images):
-    made = {arm.name: arm for arm in arms(NAMES, backbone, SOME, num_registers=2, draws=2)}
+    bias = ttr.calibrate_bias(backbone, SOME, images)
+    made = {arm.name: arm for arm in arms(NAMES, backbone, SOME, num_registers=2, draws=2, bias=bias)}
     assert list(made) == [
-        *("plain", "token", "neurons", "ttr", "random:0", "random:1", "random-neurons:0", "random-neurons:1")
+        *("plain", "token", "neurons", "ttr", "random:0", "random:1", "random-neurons:0", "random-neurons:1"),
+        "attention-bias",
     ]
+    with ttr.AttentionBias(backbone, SOME, bias):
+        biased = backbone.embed(images)
+    with made["attention-bias"].applied(backbone):
+        assert torch.equal(backbone.embed(images), biased)
+    assert len({arm.fingerprint for arm in made.values()}) == len(made)
     bare = backbone.embed(images)
     with made["plain"].applied(backbone):
         assert torch.equal(backbone.embed(images), bare)
@@ -63,6 +70,7 @@ def test_equal_treatments_have_equal_fingerprints(backbone):
         ((), {}, "arms none"),
         (("ttr",), {"num_registers": 0}, "num_registers=0"),
         (("random",), {"draws": 0}, "draws=0"),
+        (("attention-bias",), {}, "needs bias=; make it with ttr.calibrate_bias"),
     ],
 )
 def test_other_arms_are_refused(backbone, names, options, complaint):

@@ -6,6 +6,7 @@
     ttr             both: the register neurons moved onto R test-time registers
     random          as ttr, but with as many random neurons of the same blocks (several draws)
     random-neurons  as neurons, but with as many random neurons of the same blocks (several draws)
+    attention-bias  the neurons zeroed, and the register's mean key and value in every head: no token
 
 The difference ttr - plain is what a user gets. ttr - token is the neurons' share of it, token - plain what a
 blank token does alone; an experiment that only compares ttr with token mixes nothing, but leaves out the
@@ -23,12 +24,13 @@ from typing import Any
 
 import numpy as np
 
+from ttr.attention_bias import AttentionBias, BiasCalibration
 from ttr.backbones.base import Backbone
 from ttr.errors import OptionError
 from ttr.neurons import RegisterNeurons
 from ttr.registers import TestTimeRegisters
 
-NAMES = ("plain", "token", "neurons", "ttr", "random", "random-neurons")
+NAMES = ("plain", "token", "neurons", "ttr", "random", "random-neurons", "attention-bias")
 DEFAULT = ("plain", "token", "neurons", "ttr", "random")
 
 
@@ -40,11 +42,13 @@ class Arm:
         name: as in the results; a random arm's draw stands behind a colon, ``random:0``.
         neurons: the neurons that are edited; an empty set edits none.
         num_registers: R >= 0 appended tokens.
+        bias: the calibrated attention bias, of that arm alone.
     """
 
     name: str
     neurons: RegisterNeurons = field(repr=False)
     num_registers: int
+    bias: BiasCalibration | None = field(default=None, repr=False)
 
     @property
     def kind(self) -> str:
@@ -53,6 +57,8 @@ class Arm:
 
     def applied(self, backbone: Backbone) -> AbstractContextManager:
         """Return the context in which ``backbone`` is treated so."""
+        if self.bias is not None:
+            return AttentionBias(backbone, self.neurons, self.bias)
         if not len(self.neurons) and not self.num_registers:
             return nullcontext()
         return TestTimeRegisters(backbone, self.neurons, num_registers=self.num_registers)
@@ -60,12 +66,20 @@ class Arm:
     @property
     def fingerprint(self) -> str:
         """The treatment as 16 hex digits, whatever its name: equal treatments are equal."""
-        treatment = {"pairs": sorted(self.neurons.pairs), "num_registers": self.num_registers}
+        treatment: dict[str, Any] = {"pairs": sorted(self.neurons.pairs), "num_registers": self.num_registers}
+        if self.bias is not None:
+            treatment["bias"] = [part.flatten().tolist() for part in (self.bias.keys, self.bias.values)]
         return hashlib.sha256(json.dumps(treatment).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
         """Return what is recorded of it in a result."""
-        return {"name": self.name, "num_registers": self.num_registers, "neurons": self.neurons.pairs}
+        calibrated = None if self.bias is None else self.bias.provenance.images
+        return {
+            "name": self.name,
+            "num_registers": self.num_registers,
+            "neurons": self.neurons.pairs,
+            "bias_calibrated_on": calibrated,
+        }
 
 
 def arms(
@@ -76,6 +90,7 @@ def arms(
     num_registers: int = 1,
     draws: int = 3,
     seed: int = 42,
+    bias: BiasCalibration | None = None,
 ) -> list[Arm]:
     """Return the named arms for a backbone and its register neurons.
 
@@ -86,6 +101,7 @@ def arms(
         num_registers: R >= 1 for the arms with tokens.
         draws: how many times the random arms are drawn.
         seed: of the draws.
+        bias: for the arm ``attention-bias``, from :func:`ttr.attention_bias.calibrate_bias`.
 
     Raises:
         OptionError: an unknown arm, one named twice, or a value outside its range.
@@ -112,6 +128,10 @@ def arms(
             made.append(Arm(name, neurons, 0))
         elif name == "ttr":
             made.append(Arm(name, neurons, num_registers))
+        elif name == "attention-bias":
+            if bias is None:
+                raise OptionError("the arm 'attention-bias' needs bias=; make it with ttr.calibrate_bias")
+            made.append(Arm(name, neurons, 0, bias))
         else:
             registers = num_registers if name == "random" else 0
             made += [

@@ -80,7 +80,7 @@ def layer_curves(comparisons: Sequence[ImageComparison]) -> str:
             axis.plot(blocks, lines.mean(axis=0), color=colour, marker=marker, linewidth=2, label=run)
         axis.set(xlabel="block", ylabel=label, ylim=(0, None), xticks=_ticks(lines.shape[1]))
         axis.legend(frameon=False)
-    return _finish(figure)
+    return finish(figure)
 
 
 def distributions(comparisons: Sequence[ImageComparison]) -> str:
@@ -115,7 +115,7 @@ def distributions(comparisons: Sequence[ImageComparison]) -> str:
         axis.yaxis.set_major_formatter("{x:g}")
         # Within a decade or two the powers of ten alone would leave the axis without a number.
         axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
-    return _finish(figure)
+    return finish(figure)
 
 
 def neuron_curves(rows: Sequence[Row]) -> str:
@@ -144,7 +144,7 @@ def neuron_curves(rows: Sequence[Row]) -> str:
     axes[0].set_ylabel("share of outlier patches")
     axes[1].set_ylabel("largest patch norm")
     axes[1].legend(frameon=False)
-    return _finish(figure)
+    return finish(figure)
 
 
 def register_curves(rows: Sequence[Row]) -> str:
@@ -168,7 +168,7 @@ def register_curves(rows: Sequence[Row]) -> str:
         axes[1].set(ylabel="share, 0 to 1")
     axes[1].set_ylim(0, None)
     axes[1].legend(frameon=False)
-    return _finish(figure)
+    return finish(figure)
 
 
 def _figure(columns: int) -> tuple[Any, Any]:
@@ -185,7 +185,8 @@ def _ticks(blocks: int) -> np.ndarray:
     return np.arange(0, blocks, max(1, blocks // 8))
 
 
-def _finish(figure: Any) -> str:
+def finish(figure: Any) -> str:
+    """Return a figure as a data URI of a PNG on white."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=150, facecolor="white")
     return _uri(stream)

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from ttr.cli.backbones import backbones
+from ttr.cli.bench import bench
 from ttr.cli.compare import compare
 from ttr.cli.demo import demo
 from ttr.cli.detect import detect
@@ -34,6 +35,7 @@ activity onto tokens appended at test time, and look at what changed.
   ttr detect --backbone NAME --images DIR --out neurons.json
   ttr tune --backbone NAME --images DIR --out DIR
   ttr compare --backbone NAME --neurons neurons.json --out DIR IMAGE...
+  ttr bench --dataset NAME --root DIR --backbone NAME --out DIR
   ttr export --backbone NAME --neurons neurons.json --out model.onnx
   ttr zero-shot --backbone NAME --classes A,B --neurons neurons.json IMAGE...
   ttr backbones                              what has a short name, and what is cached
@@ -56,6 +58,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(detect)
 app.command()(tune)
+app.command()(bench)
 app.command()(compare)
 app.command()(export)
 app.command()(zero_shot)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -52,6 +53,14 @@ OutlierLayer = Annotated[
     int | None,
     typer.Option("--outlier-layer", help="Block at whose output outliers are read; negative: from the last."),
 ]
+DatasetName = Annotated[
+    str,
+    typer.Option("--dataset", metavar="NAME", help="A labelled set; ttr data info lists them."),
+]
+Root = Annotated[
+    Path | None,
+    typer.Option("--root", metavar="PATH", help="Where it lies: its folder, or the table of a csv set."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 
 
@@ -61,3 +70,28 @@ def parse_threshold(value: str) -> float | str:
         return float(value)
     except ValueError:
         return value
+
+
+def parse_numbers(option: str, text: str) -> list[int]:
+    """Turn ``1,5,10`` or ``0..5,10`` (both ends belong to a range) into the numbers.
+
+    Raises:
+        OptionError: a part is neither, a range runs backwards, or there is nothing.
+    """
+    from ttr.errors import OptionError
+
+    numbers: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(-?\d{1,9})(?:\.\.(-?\d{1,9}))?\s*", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not first <= last <= first + 10_000:
+            raise OptionError(
+                f"{option} {text!r}: cannot read {part!r}; needed numbers such as 1,5,10, or a range 0..5"
+            )
+        numbers += range(first, last + 1)
+    return numbers
+
+
+def parse_list(text: str) -> list[str]:
+    """Turn ``a,b`` into its parts."""
+    return [part.strip() for part in text.split(",") if part.strip()]

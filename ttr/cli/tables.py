@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from torch import Tensor
 
     from ttr.apps.doctor import Check
@@ -139,6 +140,29 @@ def show_tuning(advice: Recommendation, rows: Sequence[Row], page: Path) -> None
     console = Console()
     console.print(table)
     console.print(f"{advice.status}: {advice.neurons.message}", highlight=False)
+    print_path(page)
+
+
+def show_bench(comparisons: DataFrame, skipped: Mapping[str, str], page: Path) -> None:
+    """Print the top1 differences with intervals and verdicts, what was left out, and the page to open."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    title = "top1, first - second, in points (–: not distinguishable)"
+    table = Table(Column("difference", no_wrap=True), "head", title=title, title_justify="left")
+    for column in ("points", "95 % interval", "p (Holm)", "verdict"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in comparisons.itertuples() if len(comparisons) else ():
+        if row.metric != "top1":
+            continue
+        name = f"{row.first} - {row.second}" + (f", R = {row.num_registers}" if row.num_registers > 1 else "")
+        interval = f"{100 * row.ci_low:+.1f} .. {100 * row.ci_high:+.1f}"
+        found = "–" if row.verdict == "not distinguishable" else row.verdict
+        cells = (f"{100 * row.difference:+.1f}", interval, f"{row.p_holm:.4f}", found)
+        table.add_row(name, row.head, *cells)
+    Console().print(table)
+    if skipped:
+        typer.echo(f"{len(skipped)} images could not be read and were left out; manifest.json names them")
     print_path(page)
 
 

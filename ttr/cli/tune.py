@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -87,9 +86,9 @@ def tune(
     from ttr.datasets.registry import list_images
     from ttr.neurons import RegisterNeurons
 
-    registers = parse_numbers("--num-registers", num_registers)
-    ks = None if top_k is None else parse_numbers("--top-k", top_k)
-    blocks = None if top_layer is None else parse_numbers("--top-layer", top_layer)
+    registers = options.parse_numbers("--num-registers", num_registers)
+    ks = None if top_k is None else options.parse_numbers("--top-k", top_k)
+    blocks = None if top_layer is None else options.parse_numbers("--top-layer", top_layer)
     paths = list_images(images, limit=limit, seed=seed)
     found = None if neurons is None else RegisterNeurons.load(neurons)
     model = load_backbone(backbone, weights, pretrained, image_size, device)
@@ -113,23 +112,3 @@ def tune(
     for note in tuning.notes:
         typer.echo(note)
     show_tuning(tuning.advice, tuning.rows, out / "index.html")
-
-
-def parse_numbers(option: str, text: str) -> list[int]:
-    """Turn ``1,5,10`` or ``0..5,10`` (both ends belong to a range) into the numbers.
-
-    Raises:
-        OptionError: a part is neither, a range runs backwards, or there is nothing.
-    """
-    from ttr.errors import OptionError
-
-    numbers: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(-?\d{1,9})(?:\.\.(-?\d{1,9}))?\s*", part)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if not first <= last <= first + 10_000:
-            raise OptionError(
-                f"{option} {text!r}: cannot read {part!r}; needed numbers such as 1,5,10, or a range 0..5"
-            )
-        numbers += range(first, last + 1)
-    return numbers
