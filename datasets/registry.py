@@ -14,7 +14,7 @@ from pathlib import Path
 from ttr.datasets import aptos, image_folder, orthonet, pacemaker, phantom_set, table
 from ttr.datasets.base import SPLITS, Card, Dataset, Item, Split
 from ttr.datasets.bundled import sample_paths
-from ttr.datasets.folder import OpenedImages, list_images, open_image
+from ttr.datasets.folder import OpenedImages, draw_sample, list_images, open_image
 from ttr.datasets.phantom import PhantomImage, phantom_image, phantom_images
 from ttr.errors import DataError
 
@@ -27,7 +27,9 @@ __all__ = [
     "OpenedImages",
     "PhantomImage",
     "Split",
+    "draw_sample",
     "list_images",
+    "loader",
     "open_dataset",
     "open_image",
     "phantom_image",
@@ -56,6 +58,19 @@ LOADERS: dict[str, Loader] = {
 }
 
 
+def loader(name: str) -> Loader:
+    """Return the kind of set that has a name.
+
+    Raises:
+        DataError: there is none.
+    """
+    if name not in LOADERS:
+        close = difflib.get_close_matches(name, LOADERS, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise DataError(f"dataset {name!r} is not known{hint}; needed one of: {', '.join(LOADERS)}")
+    return LOADERS[name]
+
+
 def open_dataset(name: str, root: str | Path | None = None, *, seed: int | None = None) -> Dataset:
     """Open a labelled set by name.
 
@@ -69,20 +84,16 @@ def open_dataset(name: str, root: str | Path | None = None, *, seed: int | None 
         DataError: an unknown name, a root that is missing or not laid out as the set's card says, or labels
             that training never saw.
     """
-    if name not in LOADERS:
-        close = difflib.get_close_matches(name, LOADERS, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise DataError(f"dataset {name!r} is not known{hint}; needed one of: {', '.join(LOADERS)}")
-    loader = LOADERS[name]
+    kind = loader(name)
     options = {} if seed is None else {"seed": seed}
-    if loader.root is None:
+    if kind.root is None:
         if root is not None:
             raise DataError(f"dataset {name} draws its images and has no root; leave {root} out")
-        return loader.open(**options)
+        return kind.open(**options)
     if root is None:
-        raise DataError(f"dataset {name} needs its root, a {loader.root} with {loader.card.layout}")
+        raise DataError(f"dataset {name} needs its root, a {kind.root} with {kind.card.layout}")
     root = Path(root)
-    if not (root.is_file() if loader.root == "CSV file" else root.is_dir()):
-        kind = "does not exist" if not root.exists() else f"is not a {loader.root}"
-        raise DataError(f"root {root} of dataset {name} {kind}; {loader.card.how_to_get}")
-    return loader.open(root, **options)
+    if not (root.is_file() if kind.root == "CSV file" else root.is_dir()):
+        fault = "does not exist" if not root.exists() else f"is not a {kind.root}"
+        raise DataError(f"root {root} of dataset {name} {fault}; {kind.card.how_to_get}")
+    return kind.open(root, **options)

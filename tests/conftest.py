@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -111,3 +112,21 @@ def phantom_batch(phantom) -> Tensor:
     from ttr.datasets.phantom import phantom_images
 
     return torch.stack([phantom.preprocess(p.image) for p in phantom_images(8)])
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Call the command line in this process; return its status and what it said."""
+    from ttr.cli import main
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ttr", *map(str, arguments)])
+        try:
+            main()
+            status = 0
+        except SystemExit as stop:
+            status = stop.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call

@@ -11,23 +11,7 @@ import pytest
 from PIL import Image
 
 import ttr
-from ttr.cli import main
 from ttr.datasets.registry import phantom_images
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ttr", *map(str, arguments)])
-        try:
-            main()
-            status = 0
-        except SystemExit as stop:
-            status = stop.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +267,9 @@ def test_without_neurons_a_preset_is_used_and_said_or_the_command_refuses(run, f
     assert "no preset for phantom; find them with: ttr detect" in err
 
 
-@pytest.mark.parametrize("command", [[], ["detect"], ["compare"], ["demo"], ["backbones"]])
+@pytest.mark.parametrize(
+    "command", [[], ["detect"], ["compare"], ["demo"], ["backbones"], ["data", "info"], ["data", "check"]]
+)
 def test_help_reads_like_a_manual_page_with_an_example(run, command):
     status, out, _ = run(*command, "--help")
     assert status == 0

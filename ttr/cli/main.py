@@ -15,6 +15,7 @@ import typer
 
 from ttr.cli.backbones import backbones
 from ttr.cli.compare import compare
+from ttr.cli.data import data
 from ttr.cli.demo import demo
 from ttr.cli.detect import detect
 from ttr.errors import TTRError
@@ -30,10 +31,13 @@ activity onto tokens appended at test time, and look at what changed.
   ttr detect --backbone NAME --images DIR --out neurons.json
   ttr compare --backbone NAME --neurons neurons.json --out DIR IMAGE...
   ttr backbones                              what has a short name, and what is cached
+  ttr data info [NAME]                       the labelled sets, and what to know of them
+  ttr data check --dataset NAME --root DIR   would it mislead a benchmark?
 
 \b
 Exit status: 0 done; 2 refused (one line says what was given, what was needed, and what to do next);
-1 an error that should be reported. --debug, anywhere on the line, shows the traceback.
+1 a check found what it looks for, or an error that should be reported. --debug, anywhere on the line, shows
+the traceback.
 """
 
 app = typer.Typer(
@@ -49,6 +53,7 @@ app.command()(demo)
 app.command()(detect)
 app.command()(compare)
 app.command()(backbones)
+app.add_typer(data, name="data")
 
 
 def _version(show: bool) -> None:

@@ -41,6 +41,12 @@ OutlierLayer = Annotated[
     int | None,
     typer.Option("--outlier-layer", help="Block at whose output outliers are read; negative: from the last."),
 ]
+DatasetRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--root", metavar="PATH", help="Where that set lies: its folder, or the table of a csv set."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 
 
