@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import random
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ttr.datasets.dicom import is_dicom, open_dicom
 from ttr.errors import ImageError
@@ -15,6 +15,7 @@ from ttr.errors import ImageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+T = TypeVar("T")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 
 
@@ -31,9 +32,14 @@ def list_images(folder: Path, *, limit: int | None = None, seed: int = 42) -> li
     paths = sorted(path for path in folder.rglob("*") if is_image(path))
     if not paths:
         raise ImageError(f"no images found in {folder}; needed {_kinds()} files, in it or below it")
-    if limit is not None and limit < len(paths):
-        paths = sorted(random.Random(seed).sample(paths, limit))
-    return paths
+    return draw_sample(paths, limit, seed)
+
+
+def draw_sample(ordered: Sequence[T], limit: int | None, seed: int) -> list[T]:
+    """Return a seeded sample of ``limit`` things in the order given, or all where there are no more."""
+    if limit is None or limit >= len(ordered):
+        return list(ordered)
+    return [ordered[place] for place in sorted(random.Random(seed).sample(range(len(ordered)), limit))]
 
 
 def is_image(path: Path) -> bool:
@@ -77,16 +83,17 @@ def open_image(path: str | Path, content: bytes | None = None) -> Image:
 
 
 class OpenedImages:
-    """A sized iterable that opens one image at a time, so that a folder never stands in memory."""
+    """A sized iterable that opens one image at a time, so that a set of them never stands in memory."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = paths
+    def __init__(self, closed: Sequence[Any], opener: Callable[[Any], Image] = open_image) -> None:
+        self.closed = closed
+        self.opener = opener
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.closed)
 
     def __iter__(self) -> Iterator[Image]:
-        return map(open_image, self.paths)
+        return map(self.opener, self.closed)
 
 
 def to_rgb(image: Image) -> Image:

@@ -7,21 +7,16 @@ library's); it is imported as ``ttr.datasets``, and this module gathers what the
 from __future__ import annotations
 
 import difflib
-import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ttr.datasets import aptos, image_folder, orthonet, pacemaker, phantom_set, table
 from ttr.datasets.base import SPLITS, Card, Dataset, Item, Split
 from ttr.datasets.bundled import sample_paths
-from ttr.datasets.folder import OpenedImages, list_images, open_image
+from ttr.datasets.folder import OpenedImages, draw_sample, list_images, open_image
 from ttr.datasets.phantom import PhantomImage, phantom_image, phantom_images
 from ttr.errors import DataError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 __all__ = [
     "LOADERS",
@@ -31,9 +26,10 @@ __all__ = [
     "Item",
     "OpenedImages",
     "PhantomImage",
-    "SampledImages",
     "Split",
+    "draw_sample",
     "list_images",
+    "loader",
     "open_dataset",
     "open_image",
     "phantom_image",
@@ -43,27 +39,12 @@ __all__ = [
 ]
 
 
-class SampledImages:
-    """A sized iterable over some items of a set, read one at a time."""
-
-    def __init__(self, dataset: Dataset, items: Sequence[Item]) -> None:
-        self.dataset, self.items = dataset, items
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __iter__(self) -> Iterator[Image]:
-        return map(self.dataset.open, self.items)
-
-
-def sampled_images(dataset: Dataset, count: int, *, seed: int = 42) -> SampledImages:
-    """Return a seeded sample of ``count`` training images (all, if there are fewer), in order of name.
+def sampled_images(dataset: Dataset, count: int | None, *, seed: int = 42) -> OpenedImages:
+    """Return a seeded sample of ``count`` training images (None, or too few: all), in order of name.
 
     Only training images: what is found on them can be measured on the test set.
     """
-    training = dataset.select("train")
-    chosen = random.Random(seed).sample(range(len(training)), min(count, len(training)))
-    return SampledImages(dataset, [training[index] for index in sorted(chosen)])
+    return OpenedImages(draw_sample(dataset.select("train"), count, seed), dataset.open)
 
 
 @dataclass(frozen=True)
@@ -86,6 +67,19 @@ LOADERS: dict[str, Loader] = {
 }
 
 
+def loader(name: str) -> Loader:
+    """Return the kind of set that has a name.
+
+    Raises:
+        DataError: there is none.
+    """
+    if name not in LOADERS:
+        close = difflib.get_close_matches(name, LOADERS, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise DataError(f"dataset {name!r} is not known{hint}; needed one of: {', '.join(LOADERS)}")
+    return LOADERS[name]
+
+
 def open_dataset(name: str, root: str | Path | None = None, *, seed: int | None = None) -> Dataset:
     """Open a labelled set by name.
 
@@ -99,20 +93,16 @@ def open_dataset(name: str, root: str | Path | None = None, *, seed: int | None 
         DataError: an unknown name, a root that is missing or not laid out as the set's card says, or labels
             that training never saw.
     """
-    if name not in LOADERS:
-        close = difflib.get_close_matches(name, LOADERS, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
-        raise DataError(f"dataset {name!r} is not known{hint}; needed one of: {', '.join(LOADERS)}")
-    loader = LOADERS[name]
+    kind = loader(name)
     options = {} if seed is None else {"seed": seed}
-    if loader.root is None:
+    if kind.root is None:
         if root is not None:
             raise DataError(f"dataset {name} draws its images and has no root; leave {root} out")
-        return loader.open(**options)
+        return kind.open(**options)
     if root is None:
-        raise DataError(f"dataset {name} needs its root, a {loader.root} with {loader.card.layout}")
+        raise DataError(f"dataset {name} needs its root, a {kind.root} with {kind.card.layout}")
     root = Path(root)
-    if not (root.is_file() if loader.root == "CSV file" else root.is_dir()):
-        kind = "does not exist" if not root.exists() else f"is not a {loader.root}"
-        raise DataError(f"root {root} of dataset {name} {kind}; {loader.card.how_to_get}")
-    return loader.open(root, **options)
+    if not (root.is_file() if kind.root == "CSV file" else root.is_dir()):
+        fault = "does not exist" if not root.exists() else f"is not a {kind.root}"
+        raise DataError(f"root {root} of dataset {name} {fault}; {kind.card.how_to_get}")
+    return kind.open(root, **options)

@@ -267,7 +267,13 @@ def test_without_neurons_a_preset_is_used_and_said_or_the_command_refuses(run, f
     assert "no preset for phantom; find them with: ttr detect" in err
 
 
-@pytest.mark.parametrize("command", [[], ["detect"], ["tune"], ["compare"], ["demo"], ["backbones"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *([], ["detect"], ["tune"], ["bench"], ["compare"], ["demo"], ["backbones"]),
+        *(["data", "info"], ["data", "check"]),
+    ],
+)
 def test_help_reads_like_a_manual_page_with_an_example(run, command):
     status, out, _ = run(*command, "--help")
     assert status == 0

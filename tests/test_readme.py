@@ -50,10 +50,13 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_commands_and_their_options_exist(words):
+    import typer.core
     import typer.main
 
     group = typer.main.get_command(app)
     command = group.commands[words[1]]
+    if isinstance(command, typer.core.TyperGroup):
+        command = command.commands[words[2]]
     known = {name for parameter in command.params for name in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= known
 

@@ -15,7 +15,7 @@ from tests.conftest import scramble, tiny_vit
 from ttr.apps.tune import write_tuning
 from ttr.capture import record
 from ttr.cli import main
-from ttr.cli.tune import parse_numbers
+from ttr.cli.options import parse_numbers
 from ttr.datasets.registry import phantom_images
 from ttr.errors import ImageError, ModelError, NeuronsError, OptionError, OutputError
 from ttr.norms import outlier_threshold

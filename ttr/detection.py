@@ -44,6 +44,7 @@ def detect(
     sparsity: bool = True,
     include_cls: bool = False,
     batch_size: int = 16,
+    image_set: str | None = None,
     progress: bool = False,
 ) -> RegisterNeurons:
     """Rank all MLP neurons by their activity at outlier patches and keep the register neurons.
@@ -66,6 +67,7 @@ def detect(
         sparsity: apply the sparsity filter.
         include_cls: let CLS count as an outlier, as the predecessor's code does.
         batch_size: images a pass. Memory holds one batch's MLP inputs, [B, N, D] a block.
+        image_set: what the images are, in words, for the provenance.
         progress: show a progress bar with an estimate.
 
     Returns:
@@ -107,6 +109,7 @@ def detect(
         num_layers=backbone.num_layers,
         num_neurons=backbone.num_neurons,
         image_size=sizes.pop() if len(sizes) == 1 else None,
+        image_set=image_set,
         images=evidence.images,
         images_with_outliers=evidence.with_outliers,
         threshold=threshold,

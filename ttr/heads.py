@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ttr.errors import ModelError
+from ttr.files import write_bytes
 
 SCHEMA = "ttr.linear-head/1"
 
@@ -59,12 +60,12 @@ class LinearHead:
 
     def save(self, path: str | Path) -> None:
         """Write the head as safetensors, class names in the header."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         # One entry: safetensors writes several in no fixed order, and equal heads must be equal bytes.
         metadata = {"head": json.dumps({"schema": SCHEMA, "classes": self.classes})}
         tensors = {"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}
-        save_file(tensors, Path(path), metadata=metadata)
+        write_bytes(Path(path), save(tensors, metadata=metadata))
 
     @classmethod
     def load(cls, path: str | Path, classes: Sequence[str] | None = None) -> LinearHead:

@@ -44,6 +44,7 @@ class Provenance:
         num_layers: its blocks.
         num_neurons: MLP width of each block.
         image_size: (height, width) in pixels.
+        image_set: which labelled set and split they are of, and how many were drawn, in words.
         images: images looked at.
         images_with_outliers: those that had at least one outlier, which alone are scored.
         threshold: the rule or norm for outliers.
@@ -60,6 +61,7 @@ class Provenance:
     num_layers: int | None = None
     num_neurons: int | None = None
     image_size: tuple[int, int] | None = None
+    image_set: str | None = None
     images: int | None = None
     images_with_outliers: int | None = None
     threshold: float | str | None = None

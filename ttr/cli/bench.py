@@ -22,7 +22,7 @@ def bench(
     backbone: options.BackboneName,
     dataset: options.DatasetName,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; an earlier result is replaced.")],
-    root: options.Root = None,
+    root: options.DatasetRoot = None,
     neurons: Annotated[
         Path | None,
         typer.Option(

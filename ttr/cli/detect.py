@@ -1,9 +1,9 @@
-"""``ttr detect``: find the register neurons of a backbone over a folder of images."""
+"""``ttr detect``: find the register neurons of a backbone over a folder of images, or a labelled set."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,11 +11,21 @@ from ttr.cli import options
 from ttr.cli.loading import load_backbone
 from ttr.cli.tables import show_neurons
 
+if TYPE_CHECKING:
+    from ttr.datasets.registry import OpenedImages
+
 
 def detect(
     backbone: options.BackboneName,
-    images: Annotated[Path, typer.Option(metavar="DIR", help="Folder of images, searched below it too.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the register neurons (JSON).")],
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of images, searched below it too.")
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Or a set listed by ttr data info: its training images."),
+    ] = None,
+    root: options.DatasetRoot = None,
     weights: options.WeightsFile = None,
     pretrained: options.Pretrained = False,
     image_size: options.ImageSize = None,
@@ -29,8 +39,11 @@ def detect(
     ] = None,
     sparsity: Annotated[bool, typer.Option(help="Only neurons quiet on half of the tokens.")] = True,
     include_cls: Annotated[bool, typer.Option(help="Let CLS count as an outlier.")] = False,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Look at a random sample of so many images.")
+    num_images: Annotated[
+        int | None,
+        typer.Option(
+            "--num-images", "--limit", min=1, help="Look at a random sample of so many images; default: all."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of that sample.")] = 42,
     batch_size: options.BatchSize = 16,
@@ -43,19 +56,22 @@ def detect(
     by its mean absolute activation there. The file holds the kept neurons, the whole ranking, and what it was
     made with. No outliers is an answer: the file is then empty and says so.
 
+    Give either --images or --dataset. Of a labelled set only the training images are looked at: neurons
+    chosen on test images would leak them into every number measured there.
+
     \b
     Example:
       ttr detect --backbone timm:vit_large_patch14_dinov2 --weights dinov2_l.safetensors \\
           --image-size 224 --threshold 150 --top-layer 17 --top-k 45 --images radiographs/ --out neurons.json
+      ttr detect --backbone phantom --dataset phantom --num-images 64 --seed 42 --out neurons.json
     """
-    from ttr.datasets.registry import OpenedImages, list_images
     from ttr.detection import detect as detect_neurons
 
-    paths = list_images(images, limit=limit, seed=seed)
+    chosen, image_set = _choose(images, dataset, root, num_images, seed)
     model = load_backbone(backbone, weights, pretrained, image_size, device)
     neurons = detect_neurons(
         model,
-        OpenedImages(paths),
+        chosen,
         threshold=options.parse_threshold("auto" if threshold is None else threshold),  # type: ignore[arg-type]
         outlier_layer=-2 if outlier_layer is None else outlier_layer,
         top_layer=top_layer,
@@ -63,7 +79,38 @@ def detect(
         sparsity=sparsity,
         include_cls=include_cls,
         batch_size=batch_size,
+        image_set=image_set,
         progress=not quiet,
     )
     neurons.save(out)
     show_neurons(neurons, out)
+
+
+def _choose(
+    images: Path | None, dataset: str | None, root: Path | None, num_images: int | None, seed: int
+) -> tuple[OpenedImages, str | None]:
+    """Return the images to look at, and of a labelled set what they are.
+
+    Raises:
+        OptionError: not exactly one of ``images`` and ``dataset``, or a root without a set.
+        TTRError: the folder or the set cannot be used.
+    """
+    from ttr.datasets.registry import OpenedImages, list_images, open_dataset, sampled_images
+    from ttr.errors import OptionError
+    from ttr.wording import counted
+
+    if (images is None) == (dataset is None):
+        given = "neither --images nor" if images is None else "--images and"
+        raise OptionError(f"got {given} --dataset; needed one of them: --images DIR, or --dataset NAME")
+    if images is not None:
+        if root is not None:
+            raise OptionError("got --root with --images; it belongs to --dataset, leave it out")
+        return OpenedImages(list_images(images, limit=num_images, seed=seed)), None
+    assert dataset is not None
+    labelled = open_dataset(dataset, root)
+    training = labelled.select("train")
+    sample = sampled_images(labelled, num_images, seed=seed)
+    sampled = f"{len(sample)} of " if len(sample) < len(training) else ""
+    drawn_with = f", seed {seed}" if sampled else ""
+    image_set = f"{dataset}, training split, {sampled}{counted(len(training), 'image')}{drawn_with}"
+    return sample, image_set

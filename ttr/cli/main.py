@@ -16,6 +16,7 @@ import typer
 from ttr.cli.backbones import backbones
 from ttr.cli.bench import bench
 from ttr.cli.compare import compare
+from ttr.cli.data import data
 from ttr.cli.demo import demo
 from ttr.cli.detect import detect
 from ttr.cli.doctor import doctor
@@ -39,11 +40,14 @@ activity onto tokens appended at test time, and look at what changed.
   ttr export --backbone NAME --neurons neurons.json --out model.onnx
   ttr zero-shot --backbone NAME --classes A,B --neurons neurons.json IMAGE...
   ttr backbones                              what has a short name, and what is cached
+  ttr data info [NAME]                       the labelled sets, and what to know of them
+  ttr data check --dataset NAME --root DIR   would it mislead a benchmark?
   ttr doctor                                 is this installation sound? a self-test with known answers
 
 \b
 Exit status: 0 done; 2 refused (one line says what was given, what was needed, and what to do next);
-1 an error that should be reported. --debug, anywhere on the line, shows the traceback.
+1 a check found what it looks for, or an error that should be reported. --debug, anywhere on the line, shows
+the traceback.
 """
 
 app = typer.Typer(
@@ -64,6 +68,7 @@ app.command()(export)
 app.command()(zero_shot)
 app.command()(backbones)
 app.command()(doctor)
+app.add_typer(data, name="data")
 
 
 def _version(show: bool) -> None:

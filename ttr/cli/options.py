@@ -57,9 +57,11 @@ DatasetName = Annotated[
     str,
     typer.Option("--dataset", metavar="NAME", help="A labelled set; ttr data info lists them."),
 ]
-Root = Annotated[
+DatasetRoot = Annotated[
     Path | None,
-    typer.Option("--root", metavar="PATH", help="Where it lies: its folder, or the table of a csv set."),
+    typer.Option(
+        "--root", metavar="PATH", help="Where that set lies: its folder, or the table of a csv set."
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 
