@@ -34,8 +34,8 @@ from ttr.version import __version__
 
 SCHEMA = "ttr.audit/1"
 FEWEST = 2
-#: From so many images on, starting more processes takes less time than it saves.
-WORTH_PROCESSES = 256
+#: Starting more processes takes as long as one needs for about so many small images.
+WORTH_PROCESSES = 1000
 
 #: Every kind of finding, in the order of the report: whether it misleads a benchmark, and what it is.
 KINDS: dict[str, tuple[bool, str]] = {
