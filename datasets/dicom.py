@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ TAGS = [
     *("BitsAllocated", "BitsStored", "HighBit", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
     *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
 ]
+_reading = threading.Lock()
 SUFFIXES = frozenset({".dcm", ".dicom"})
 
 
@@ -127,13 +129,17 @@ def _scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the reader's own messages off every log: they repeat values of tags."""
+    """Keep the reader's own messages off every log: they repeat values of tags.
+
+    One thread at a time, since log levels and warning filters belong to the whole process.
+    """
     logger = logging.getLogger("pydicom")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+    with _reading:
+        level = logger.level
+        logger.setLevel(logging.CRITICAL)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            logger.setLevel(level)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 T = TypeVar("T")
+_reading = threading.Lock()
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 
 
@@ -68,11 +70,13 @@ def open_image(path: str | Path, content: bytes | None = None) -> Image:
     if is_dicom(path):
         return open_dicom(path, content)
     try:
-        with warnings.catch_warnings():
+        # Warning filters belong to the whole process, and several threads may be reading.
+        with _reading, warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path if content is None else io.BytesIO(content)) as opened:
-                opened.load()
-                upright = ImageOps.exif_transpose(opened)
+            opened = Image.open(path if content is None else io.BytesIO(content))
+        with opened:
+            opened.load()
+            upright = ImageOps.exif_transpose(opened)
         return to_rgb(upright)
     except UnidentifiedImageError as error:
         raise ImageError(f"{path} is not an image that can be read; needed {_kinds()}") from error

@@ -1,3 +1,7 @@
+import logging
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -80,3 +84,15 @@ def test_a_file_in_place_of_a_folder_is_called_a_file(tmp_path):
 def test_a_path_may_be_a_string(tmp_path):
     Image.new("RGB", (3, 2)).save(tmp_path / "one.png")
     assert open_image(str(tmp_path / "one.png")).size == (3, 2)
+
+
+def test_threads_leave_the_processs_warnings_and_logs_as_they_were(tmp_path):
+    """Filters and log levels belong to all threads: two that restore each other's would leave them changed."""
+    for number in range(8):
+        Image.new("RGB", (30, 30)).save(tmp_path / f"{number}.png")
+    paths = list_images(tmp_path) * 20
+    filters, level = list(warnings.filters), logging.getLogger("pydicom").level
+    with ThreadPoolExecutor(8) as pool:
+        assert len(list(pool.map(open_image, paths))) == len(paths)
+    assert warnings.filters == filters
+    assert logging.getLogger("pydicom").level == level
