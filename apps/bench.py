@@ -8,28 +8,34 @@ byte for byte.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from ttr import benchmark_plots
-from ttr.arms import DEFAULT, Arm, arms
-from ttr.attention_bias import calibrate_bias
+from ttr.arms import DEFAULT, Arm, arms, check_names
+from ttr.attention_bias import BiasCalibration, calibrate_bias
 from ttr.backbones.base import Backbone
-from ttr.benchmark import SEEDS, Benchmark, run_benchmark
+from ttr.benchmark import SEEDS, Benchmark, check_settings, run_benchmark
 from ttr.benchmark_tables import comparisons, predictions, results
-from ttr.datasets.registry import Dataset, sampled_images
+from ttr.datasets.registry import Dataset, Item, sampled_images
 from ttr.detection import detect
-from ttr.errors import OptionError
+from ttr.errors import ImageError, OptionError
 from ttr.evaluate.probe import HEADS
+from ttr.features import check_on_error
 from ttr.files import MANIFEST, whole_folder, write_json, write_text
 from ttr.neurons import RegisterNeurons
 from ttr.preprocessing import Preprocessing
 from ttr.provenance import provenance
 from ttr.report import fill
+from ttr.wording import counted
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SCHEMA = "ttr.bench/1"
 DETECTION_IMAGES = 200
@@ -90,14 +96,21 @@ def write_bench(
     Raises:
         TTRError: as the parts do, or ``out`` cannot be written.
     """
-    if not seeds:
-        raise OptionError("no seeds were given; needed one or more")
+    check_names(arm_names)
+    check_settings(heads, features, seeds)
+    check_on_error(on_error)
+    if not num_registers:
+        raise OptionError("no numbers of registers were given; needed one or more")
+    preprocessing = Preprocessing(backbone, tuple(steps))
     with whole_folder(out) as folder:
         if neurons is None:
-            sample = sampled_images(dataset, DETECTION_IMAGES, seed=seeds[0])
+            sample = _sample(dataset, DETECTION_IMAGES, seeds[0], on_error)
             neurons = detect(backbone, sample, progress=progress)
-        treatments = _arms(backbone, dataset, neurons, arm_names, num_registers, draws, seeds[0], progress)
-        preprocessing = Preprocessing(backbone, tuple(steps))
+        bias = None
+        if "attention-bias" in arm_names:
+            sample = _sample(dataset, CALIBRATION_IMAGES, seeds[0], on_error)
+            bias = calibrate_bias(backbone, neurons, sample, progress=progress)
+        treatments = _arms(backbone, neurons, arm_names, num_registers, draws, seeds[0], bias)
         found = run_benchmark(
             backbone,
             dataset,
@@ -136,23 +149,28 @@ def write_bench(
     return bench
 
 
+def _sample(dataset: Dataset, count: int, seed: int, on_error: str) -> Iterable[Image]:
+    """Return a sample of the training images, without the unreadable ones if these are to be skipped."""
+    sample = sampled_images(dataset, count, seed=seed)
+    return sample if on_error == "raise" else _readable(dataset, sample.closed)
+
+
+def _readable(dataset: Dataset, items: Iterable[Item]) -> Iterator[Image]:
+    for item in items:
+        with suppress(ImageError):
+            yield dataset.open(item)
+
+
 def _arms(
     backbone: Backbone,
-    dataset: Dataset,
     neurons: RegisterNeurons,
     names: Sequence[str],
     counts: Sequence[int],
     draws: int,
     seed: int,
-    progress: bool,
+    bias: BiasCalibration | None,
 ) -> list[Arm]:
     """Return the arms for every number of registers, those without registers once."""
-    if not counts:
-        raise OptionError("no numbers of registers were given; needed one or more")
-    bias = None
-    if "attention-bias" in names:
-        sample = sampled_images(dataset, CALIBRATION_IMAGES, seed=seed)
-        bias = calibrate_bias(backbone, neurons, sample, progress=progress)
     made: dict[tuple[str, int], Arm] = {}
     for count in counts:
         for arm in arms(names, backbone, neurons, num_registers=count, draws=draws, seed=seed, bias=bias):
@@ -208,6 +226,7 @@ def _page(bench: Bench, made_with: dict[str, Any]) -> str:
         dataset=bench.benchmark.dataset,
         counts=bench.benchmark.counts,
         skipped=bench.benchmark.skipped,
+        counted=counted,
         neurons=bench.neurons,
         rows=rows,
         shown=shown,

@@ -87,7 +87,7 @@ def test_a_path_may_be_a_string(tmp_path):
 
 
 def test_threads_leave_the_processs_warnings_and_logs_as_they_were(tmp_path):
-    """Filters and log levels belong to all threads: two that restore each other's would leave them changed."""
+    """Filters and log levels belong to all threads; two that restored each other's would change them."""
     for number in range(8):
         Image.new("RGB", (30, 30)).save(tmp_path / f"{number}.png")
     paths = list_images(tmp_path) * 20

@@ -107,11 +107,8 @@ def arms(
         OptionError: an unknown arm, one named twice, or a value outside its range.
         NeuronsError: the neurons belong to another backbone.
     """
+    check_names(names)
     neurons.check(backbone)
-    unknown = [name for name in names if name not in NAMES]
-    if unknown or not names or len(set(names)) != len(names):
-        given = ", ".join(map(repr, names)) or "none"
-        raise OptionError(f"arms {given}; needed one or more of {', '.join(NAMES)}, each once")
     if num_registers < 1 or draws < 1:
         raise OptionError(
             f"num_registers={num_registers}, draws={draws}; needed at least 1 of each "
@@ -139,6 +136,13 @@ def arms(
                 for draw in range(draws)
             ]
     return made
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise OptionError unless these are names of arms, at least one, each once."""
+    if not names or set(names) - set(NAMES) or len(set(names)) != len(names):
+        given = ", ".join(map(repr, names)) or "none"
+        raise OptionError(f"arms {given}; needed one or more of {', '.join(NAMES)}, each once")
 
 
 def random_neurons(neurons: RegisterNeurons, backbone: Backbone, *, seed: int) -> RegisterNeurons:

@@ -10,8 +10,11 @@ All arms are tested on the same images.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ import numpy as np
 from ttr.arms import Arm
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset, Split
-from ttr.errors import DataError, OptionError
+from ttr.errors import DataError, ModelError, OptionError
 from ttr.evaluate.metrics import Predictions
 from ttr.evaluate.probe import HEADS, Labelled, probabilities
 from ttr.features import Features, extract
@@ -29,6 +32,7 @@ from ttr.preprocessing import Preprocessing
 from ttr.progress import progress_bar
 
 SEEDS = (42, 43, 44)
+VERSIONS = tuple(metadata.version(name) for name in ("torch", "scikit-learn", "numpy"))
 FEATURES = ("embedding", "cls", "patches", "registers", "test_time")
 
 
@@ -113,7 +117,7 @@ def run_benchmark(
         OptionError: an unknown head or feature, or no seeds.
         ImageError: as :func:`ttr.features.extract`.
     """
-    _check(heads, features, seeds)
+    check_settings(heads, features, seeds)
     found = extract(
         backbone,
         dataset,
@@ -144,7 +148,7 @@ def run_benchmark(
     with progress_bar("heads", len(plan), show=progress) as advance:
         for each, feature, head, seed in plan:
             train, val = (labelled(dataset, each, feature, split) for split in ("train", "val"))
-            model = HEADS[head](train, val, dataset.classes, seed=seed)
+            model = trained(cache, head, train, val, dataset.classes, seed)
             own.append(_tested(dataset, each, feature, head, seed, model))
             advance(1)
     deployed = [
@@ -166,7 +170,8 @@ def run_benchmark(
     )
 
 
-def _check(heads: Sequence[str], features: Sequence[str], seeds: Sequence[int]) -> None:
+def check_settings(heads: Sequence[str], features: Sequence[str], seeds: Sequence[int]) -> None:
+    """Raise OptionError for an unknown head or feature, or no seeds."""
     unknown = [head for head in heads if head not in HEADS]
     if unknown or not heads:
         raise OptionError(f"heads {', '.join(heads) or 'none'}; needed one or more of {', '.join(HEADS)}")
@@ -185,6 +190,26 @@ def _tested(
     test = labelled(dataset, found, feature, "test")
     predictions = Predictions(test.y, probabilities(model, test.x), dataset.ordinal)
     return Outcome(found.arm, feature, head, seed, model, predictions)
+
+
+def trained(
+    cache: Path, head: str, train: Labelled, val: Labelled, classes: tuple[str, ...], seed: int
+) -> LinearHead:
+    """Return a head, from the cache if it was trained on these very features before.
+
+    Raises:
+        OutputError: the cache cannot be written.
+    """
+    digest = hashlib.sha256(json.dumps([head, seed, classes, *VERSIONS]).encode())
+    for part in (train.x, train.y, val.x, val.y):
+        digest.update(str(part.shape).encode() + np.ascontiguousarray(part).tobytes())
+    path = cache / "heads" / f"{digest.hexdigest()[:24]}.safetensors"
+    try:
+        return LinearHead.load(path)
+    except ModelError:
+        model = HEADS[head](train, val, classes, seed=seed)
+        model.save(path)
+        return model
 
 
 def labelled(dataset: Dataset, found: Features, feature: str, split: Split) -> Labelled:

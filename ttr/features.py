@@ -103,8 +103,7 @@ def extract(
         OutputError: the cache cannot be written.
     """
     check_batch_size(batch_size)
-    if on_error not in ("raise", "skip"):
-        raise OptionError(f"on_error={on_error!r}; needed 'raise' or 'skip'")
+    check_on_error(on_error)
     if workers < 1:
         raise OptionError(f"workers={workers}; needed at least 1")
     items = tuple(dataset.items if items is None else items)
@@ -126,6 +125,12 @@ def extract(
                 parts.append(part)
             advance(len(run.items))
     return [_joined(arm, items, parts, key) for arm, parts, key in zip(arms, found, keys, strict=True)]
+
+
+def check_on_error(on_error: str) -> None:
+    """Raise OptionError unless ``on_error`` is ``"raise"`` or ``"skip"``."""
+    if on_error not in ("raise", "skip"):
+        raise OptionError(f"on_error={on_error!r}; needed 'raise' or 'skip'")
 
 
 def _read_ahead(

@@ -179,8 +179,8 @@ def swap_permutation(
     if np.isnan(observed):
         return float("nan")
     reached = 0
-    for start in range(0, permutations, 500):
-        units = (min(500, permutations - start), int(member.max()) + 1)
+    for start in range(0, permutations, 2000):
+        units = (min(2000, permutations - start), int(member.max()) + 1)
         found = differences(random.integers(0, 2, units).astype(bool)[:, member])
         reached += int((~(np.abs(found) < observed - 1e-9)).sum())
     return (1 + reached) / (1 + permutations)

@@ -148,6 +148,8 @@ def show_bench(comparisons: DataFrame, skipped: Mapping[str, str], page: Path) -
     from rich.console import Console
     from rich.table import Column, Table
 
+    from ttr.wording import counted
+
     title = "top1, first - second, in points (–: not distinguishable)"
     table = Table(Column("difference", no_wrap=True), "head", title=title, title_justify="left")
     for column in ("points", "95 % interval", "p (Holm)", "verdict"):
@@ -162,7 +164,7 @@ def show_bench(comparisons: DataFrame, skipped: Mapping[str, str], page: Path) -
         table.add_row(name, row.head, *cells)
     Console().print(table)
     if skipped:
-        typer.echo(f"{len(skipped)} images could not be read and were left out; manifest.json names them")
+        typer.echo(f"left out as unreadable: {counted(len(skipped), 'image')}; manifest.json names them")
     print_path(page)
 
 

@@ -69,14 +69,46 @@ def train_linear(
         weight_decay: of AdamW.
         clip: largest norm of a step's gradient.
     """
-    generator = torch.Generator().manual_seed(seed)
+    threads = torch.get_num_threads()
+    # One thread: steps this small gain nothing from more, and the result then depends on no machine's cores.
+    torch.set_num_threads(1)
+    try:
+        weight, bias = _descend(
+            train,
+            val,
+            len(classes),
+            torch.Generator().manual_seed(seed),
+            epochs=epochs,
+            batch_size=batch_size,
+            rates=(learning_rate, final_rate),
+            weight_decay=weight_decay,
+            clip=clip,
+        )
+    finally:
+        torch.set_num_threads(threads)
+    return LinearHead(weight, bias, classes)
+
+
+def _descend(
+    train: Labelled,
+    val: Labelled,
+    classes: int,
+    generator: torch.Generator,
+    *,
+    epochs: int,
+    batch_size: int,
+    rates: tuple[float, float],
+    weight_decay: float,
+    clip: float,
+) -> tuple[Tensor, Tensor]:
+    """Return the weight and bias of the epoch with the lowest validation loss."""
     x, y = torch.from_numpy(train.x), torch.from_numpy(train.y)
     val_x, val_y = torch.from_numpy(val.x), torch.from_numpy(val.y)
     bound = x.shape[1] ** -0.5
-    weight = nn.Parameter((2 * torch.rand(len(classes), x.shape[1], generator=generator) - 1) * bound)
-    bias = nn.Parameter((2 * torch.rand(len(classes), generator=generator) - 1) * bound)
-    optimiser = torch.optim.AdamW([weight, bias], lr=learning_rate, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs, final_rate)
+    weight = nn.Parameter((2 * torch.rand(classes, x.shape[1], generator=generator) - 1) * bound)
+    bias = nn.Parameter((2 * torch.rand(classes, generator=generator) - 1) * bound)
+    optimiser = torch.optim.AdamW([weight, bias], lr=rates[0], weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs, rates[1])
     best, kept = float("inf"), (weight.detach().clone(), bias.detach().clone())
     for _ in range(epochs):
         for chosen in torch.randperm(len(x), generator=generator).split(batch_size):
@@ -90,7 +122,7 @@ def train_linear(
             found = float(nn.functional.cross_entropy(val_x @ weight.T + bias, val_y))
         if found < best:
             best, kept = found, (weight.detach().clone(), bias.detach().clone())
-    return LinearHead(*kept, classes)
+    return kept
 
 
 def train_logistic(train: Labelled, val: Labelled, classes: tuple[str, ...], *, seed: int = 42) -> LinearHead:

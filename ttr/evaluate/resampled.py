@@ -12,7 +12,7 @@ import numpy as np
 from ttr.evaluate import metrics
 from ttr.evaluate.metrics import BINS, Predictions, Undefined
 
-CHUNK = 100
+CHUNK = 1000
 
 
 def resampled(name: str, found: Predictions, weights: np.ndarray) -> np.ndarray:

@@ -1,0 +1,224 @@
+"""The benchmark end to end on the labelled phantom, whose truth is known; its tables against their parts."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+
+import ttr
+from ttr.apps.bench import write_bench
+from ttr.arms import arms
+from ttr.benchmark import run_benchmark
+from ttr.benchmark_tables import comparisons
+from ttr.datasets.base import Item, make_dataset
+from ttr.datasets.phantom_set import CARD, phantom_set
+from ttr.errors import DataError, OptionError
+from ttr.evaluate.probe import HEADS
+from ttr.heads import LinearHead
+
+ARMS = ("plain", "neurons", "ttr", "random")
+TABLES = ("results.csv", "comparisons.csv", "predictions.parquet")
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return phantom_set(counts={"train": 60, "val": 18, "test": 60})
+
+
+@pytest.fixture(scope="module")
+def neurons(phantom):
+    return ttr.RegisterNeurons.from_pairs(phantom.planted)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def bench(phantom, dataset, neurons, cache, tmp_path_factory):
+    out = tmp_path_factory.mktemp("bench") / "out"
+    start = time.perf_counter()
+    result = write_bench(phantom, dataset, neurons, out, cache, arm_names=ARMS, draws=1, seeds=(1, 2))
+    return result, out, time.perf_counter() - start
+
+
+def top1(table, **wanted):
+    for name, value in {"metric": "top1", **wanted}.items():
+        table = table[table[name] == value]
+    return table
+
+
+def test_zeroing_breaks_a_deployed_head_and_random_neurons_do_not(bench):
+    table = bench[0].comparisons
+    zeroed = top1(table, first="neurons", second="plain", head="logistic:plain").iloc[0]
+    assert zeroed.verdict == "lower"
+    assert zeroed.difference < -0.15
+    assert top1(table, first="random", second="plain").verdict.unique() == ["not distinguishable"]
+
+
+@pytest.mark.slow
+def test_the_whole_phantom_set_shows_what_is_known_of_it(phantom, neurons, cache, tmp_path):
+    """Own heads: moving keeps what is there. A deployed head: zeroing without a register breaks it."""
+    table = write_bench(phantom, phantom_set(), neurons, tmp_path / "out", cache).comparisons
+    for head in ("linear", "logistic"):
+        own = top1(table, first="ttr", second="plain", head=head).iloc[0]
+        assert abs(own.difference) <= 0.01
+        assert own.verdict == "not distinguishable"
+        deployed = f"{head}:plain"
+        zeroed = top1(table, first="neurons", second="plain", head=deployed).iloc[0]
+        assert zeroed.verdict == "lower"
+        assert zeroed.difference < -0.2
+        assert zeroed.p_holm < 0.01
+        harmless = top1(table, first="random", second="plain", head=deployed).iloc[0]
+        assert abs(harmless.difference) < 0.015
+        assert harmless.verdict == "not distinguishable"
+
+
+def test_the_results_are_the_predictions(bench):
+    result, out, _ = bench
+    results, found = pd.read_csv(out / "results.csv"), pd.read_parquet(out / "predictions.parquet")
+    assert list(results.columns[:10]) == [
+        *("dataset", "backbone", "arm", "head", "seed", "metric", "value", "ci_low", "ci_high", "n")
+    ]
+    assert len(results) == len(result.benchmark.outcomes) * 10
+    for place, part in found.groupby(["arm", "head", "seed"]):
+        rows = results.groupby(["arm", "head", "seed"]).get_group(place).set_index("metric")
+        assert rows.value["top1"] == pytest.approx(accuracy_score(part.label, part.predicted))
+        balanced = balanced_accuracy_score(part.label, part.predicted)
+        assert rows.value["balanced_accuracy"] == pytest.approx(balanced)
+        assert rows.ci_low["top1"] <= rows.value["top1"] <= rows.ci_high["top1"]
+        assert np.isnan(rows.value["qwk"])
+        assert rows.reason["qwk"] == "the classes are not ordinal"
+        chances = np.stack(part.probabilities)
+        np.testing.assert_allclose(chances.sum(axis=1), 1)
+        assert [result.benchmark.dataset.classes[i] for i in chances.argmax(axis=1)] == list(part.predicted)
+    assert set(found.image) == {item.name for item in result.benchmark.dataset.select("test")}
+
+
+def test_comparisons_average_seeds_and_draws_image_by_image(bench):
+    result, out, _ = bench
+    found = pd.read_parquet(out / "predictions.parquet")
+    found["right"] = found.label == found.predicted
+    found["kind"] = found.arm.str.partition(":")[0]
+    linear = found[found["head"] == "linear"]
+    right = linear.groupby(["kind", "image"]).right.mean().unstack("kind")
+    row = top1(result.comparisons, first="ttr", second="random", head="linear").iloc[0]
+    assert row.difference == pytest.approx((right.ttr - right["random"]).mean())
+    first = linear[(linear.seed == 1) & linear.arm.isin(["ttr", "random:0"])].pivot(
+        index="image", columns="arm", values="right"
+    )
+    assert row.only_first == (first.ttr & ~first["random:0"]).sum()
+    pairs = set(zip(result.comparisons["first"], result.comparisons.second, strict=True))
+    assert pairs == {
+        *(("ttr", "plain"), ("neurons", "plain"), ("ttr", "random"), ("random", "plain")),
+    }
+    assert (result.comparisons.p_holm >= result.comparisons.p).all()
+
+
+def test_a_repeated_run_is_byte_identical_and_computes_nothing_again(
+    bench, phantom, dataset, neurons, cache, tmp_path, monkeypatch
+):
+    _, out, took = bench
+    monkeypatch.setattr("ttr.features.vectors", None)
+    monkeypatch.setattr("ttr.benchmark.HEADS", dict.fromkeys(HEADS))
+    again = tmp_path / "again"
+    start = time.perf_counter()
+    write_bench(phantom, dataset, neurons, again, cache, arm_names=ARMS, draws=1, seeds=(1, 2))
+    assert time.perf_counter() - start < took / 2
+    names = json.loads((out / "manifest.json").read_text())["files"]
+    assert set(TABLES) < set(names)
+    for name in names:
+        if name != "index.html":
+            assert (again / name).read_bytes() == (out / name).read_bytes(), name
+
+
+def test_the_manifest_says_what_is_needed_to_repeat_it_and_heads_load(bench):
+    result, out, _ = bench
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["dataset"]["images"] == {"train": 60, "val": 18, "test": 60}
+    assert manifest["dataset"]["classes"] == list(result.benchmark.dataset.classes)
+    assert [arm["name"] for arm in manifest["arms"]] == [*("plain", "neurons", "ttr", "random:0")]
+    assert manifest["arms"][2]["neurons"] == [list(pair) for pair in result.neurons.pairs]
+    settings = manifest["provenance"]["settings"]
+    assert settings["seeds"] == [1, 2]
+    assert settings["preprocessing"]["fingerprint"]
+    assert sorted(path.name for path in out.iterdir()) == sorted([*manifest["files"], "manifest.json"])
+    head = LinearHead.load(out / "head-ttr-1-embedding-linear-1.safetensors")
+    assert head.classes == result.benchmark.dataset.classes
+    page = (out / "index.html").read_text()
+    assert "earlier work called this its baseline" in page
+    assert "It proves the instrument, not the biology" in page
+    assert "not distinguishable" in page
+
+
+def test_features_of_registers_and_several_counts(phantom, dataset, neurons, cache, tmp_path):
+    result = write_bench(
+        phantom,
+        dataset,
+        neurons,
+        tmp_path / "out",
+        cache,
+        arm_names=("plain", "ttr"),
+        num_registers=(1, 2),
+        heads=("logistic",),
+        features=("cls", "test_time", "cls+test_time", "patches"),
+        seeds=(1,),
+    )
+    found = {(o.arm.name, o.arm.num_registers, o.feature) for o in result.benchmark.outcomes}
+    assert ("plain", 0, "test_time") not in found
+    assert {("ttr", count, "cls+test_time") for count in (1, 2)} < found
+    model = next(o.model for o in result.benchmark.outcomes if o.feature == "cls+test_time")
+    assert model.weight.shape == (6, 2 * 192)
+    assert set(result.comparisons.num_registers) == {1, 2}
+    assert set(result.comparisons.feature) == {"cls", "patches"}
+
+
+def test_ordinal_classes_are_compared_by_kappa_and_groups_stay_together(phantom, neurons, cache):
+    plain = phantom_set(counts={"train": 24, "val": 12, "test": 36})
+    grades = {label: str(place) for place, label in enumerate(plain.classes)}
+    items = [
+        Item(i.name, grades[i.label], i.split, group=f"patient {n // 3}") for n, i in enumerate(plain.items)
+    ]
+    graded = make_dataset("graded", items, CARD, ordinal=True, read=plain.read, decode=plain.decode)
+    found = run_benchmark(
+        phantom, graded, arms(("plain", "neurons"), phantom, neurons), cache, heads=("logistic",), seeds=(1,)
+    )
+    assert len(set(found.groups)) == 12
+    table = comparisons(found, "phantom", resamples=200, permutations=500)
+    assert set(table.metric) == {"top1", "qwk"}
+    assert table.p.between(0, 1).all()
+
+
+def test_a_split_without_images_and_wrong_settings_are_refused(phantom, neurons, cache, dataset, tmp_path):
+    plain = arms(("plain",), phantom, neurons)
+    items = [
+        item for item in phantom_set(counts={"train": 6, "val": 6, "test": 6}).items if item.split != "val"
+    ]
+    without = make_dataset("set", items, CARD, read=dataset.read, decode=dataset.decode)
+    with pytest.raises(DataError, match="set has no readable image in its val split; see: ttr data check"):
+        run_benchmark(phantom, without, plain, cache)
+    for options, complaint in (
+        ({"heads": ("svm",)}, "heads svm; needed one or more of linear, logistic"),
+        ({"features": ("cls+pixels",)}, r"features cls\+pixels; needed embedding, cls"),
+        ({"seeds": ()}, "seeds none"),
+        ({"seeds": (1, 1)}, "seeds 1, 1; needed one or more, each once"),
+    ):
+        with pytest.raises(OptionError, match=complaint):
+            run_benchmark(phantom, dataset, plain, cache, **options)
+    with pytest.raises(OptionError, match="no arm has the features test_time"):
+        run_benchmark(
+            phantom,
+            phantom_set(counts={"train": 6, "val": 6, "test": 6}),
+            plain,
+            cache,
+            features=("test_time",),
+        )
+    with pytest.raises(OptionError, match="no numbers of registers"):
+        write_bench(phantom, dataset, neurons, tmp_path / "out", cache, num_registers=())
+    assert not (tmp_path / "out").exists()
