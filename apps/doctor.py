@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
     from ttr.backbones.base import Backbone
 
 State = Literal["ok", "note", "off"]
@@ -30,7 +32,13 @@ State = Literal["ok", "note", "off"]
 REINSTALL = "install the tested set again: pip install -c constraints.txt ."
 DISTRUST = "trust no result of this installation; report this table, and try the tested set (constraints.txt)"
 IMPORTED = {"torch": "torch", "torchvision": "torchvision", "timm": "timm", "open_clip": "open_clip_torch"}
-PRESENT = ("numpy", "PIL", "safetensors", "pydantic", "rich", "matplotlib", "jinja2", "huggingface_hub")
+#: Distributions whose module has another name.
+MODULES = {
+    "pillow": "PIL",
+    "open_clip_torch": "open_clip",
+    "scikit-learn": "sklearn",
+    "huggingface-hub": "huggingface_hub",
+}
 #: What of it is needed for which purpose, and how to install it.
 OPTIONAL = {
     "extra onnx": (
@@ -38,8 +46,12 @@ OPTIONAL = {
         "ttr export --format onnx",
         "'test-time-registers[onnx]'",
     ),
-    "extra samples": (("skimage", "pydicom"), "making the samples anew", "'test-time-registers[samples]'"),
-    "transformers": (("transformers",), "text towers that are not CLIP's own", "transformers"),
+    "extra samples": (("skimage",), "making the samples anew", "'test-time-registers[samples]'"),
+    "extra transformers": (
+        ("transformers",),
+        "its vision models, rad-dino and biomedclip",
+        "'test-time-registers[transformers]'",
+    ),
 }
 IMAGES = 6
 ROOM = 5 * 10**9
@@ -94,16 +106,36 @@ def _libraries() -> Iterator[Check]:
         except Exception as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
             yield found(module, "imports", reason, "off", REINSTALL)
-    missing = [name for name in PRESENT if importlib.util.find_spec(name) is None]
-    state: State = "off" if missing else "ok"
-    yield found(
-        "the others", "installed", f"missing: {', '.join(missing)}" if missing else "yes", state, REINSTALL
-    )
+    others = [each for each in _requirements() if each.name not in IMPORTED.values()]
+    faults = [fault for requirement in others if (fault := _fault(requirement))]
+    state: State = "off" if faults else "ok"
+    yield found("the others", "installed", "; ".join(faults) or "yes", state, REINSTALL)
     for name, (modules, use, package) in OPTIONAL.items():
         missing = [module for module in modules if importlib.util.find_spec(module) is None]
         advice = f"needed for {use} alone: pip install {package}"
         measured = f"missing: {', '.join(missing)}" if missing else "installed"
         yield found(name, "optional", measured, "note" if missing else "ok", advice)
+
+
+def _requirements() -> list[Requirement]:
+    """Return what ttr itself requires, extras left out, as its installation says it."""
+    from packaging.requirements import Requirement
+
+    declared = metadata.requires("test-time-registers") or []
+    found = [Requirement(line) for line in declared]
+    return [each for each in found if each.marker is None or each.marker.evaluate({"extra": ""})]
+
+
+def _fault(requirement: Requirement) -> str:
+    """Return what is wrong with a required library, or nothing."""
+    module = MODULES.get(requirement.name, requirement.name)
+    try:
+        version = metadata.version(requirement.name)
+        importlib.import_module(module)
+    except Exception as error:
+        return f"{requirement.name}: {type(error).__name__}"
+    fits = requirement.specifier.contains(version, prereleases=True)
+    return "" if fits else f"{requirement.name} {version}, needed {requirement.specifier}"
 
 
 def _devices() -> Iterator[Check]:

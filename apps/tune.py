@@ -36,6 +36,7 @@ from ttr.tuning import (
     sweep_neurons,
     sweep_registers,
 )
+from ttr.wording import counted
 
 SCHEMA = "ttr.tune/1"
 FEW = 20
@@ -148,7 +149,9 @@ def _notes(found_on: Sequence[int], measured_on: Sequence[int]) -> list[str]:
     if not found_on:
         notes = ["The ranking was given. If it was found on these same images, the numbers flatter it."]
     elif found_on == measured_on:
-        notes = [f"Only {count} images: neurons were found and measured on the same, which flatters them."]
+        notes = [
+            f"Only {counted(count, 'image')}: neurons were found and measured on the same, which flatters them."
+        ]
     else:
         notes = [f"Neurons were found on {len(found_on)} images and measured on {count} others."]
     if count < FEW:

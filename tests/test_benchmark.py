@@ -93,6 +93,8 @@ def test_the_results_are_the_predictions(bench):
         balanced = balanced_accuracy_score(part.label, part.predicted)
         assert rows.value["balanced_accuracy"] == pytest.approx(balanced)
         assert rows.ci_low["top1"] <= rows.value["top1"] <= rows.ci_high["top1"]
+        assert np.isnan(rows.ci_low["ece"])
+        assert "would mislead" in rows.reason["ece"]
         assert np.isnan(rows.value["qwk"])
         assert rows.reason["qwk"] == "the classes are not ordinal"
         chances = np.stack(part.probabilities)

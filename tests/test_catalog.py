@@ -22,6 +22,11 @@ def test_the_catalog_agrees_with_timm():
         config = timm.get_pretrained_cfg(name)
         assert config.hf_hub_id == entry.hub
         assert config.input_size[1] == entry.image_size
+        assert (list(config.mean), list(config.std)) == (
+            entry.preprocessing["mean"],
+            entry.preprocessing["std"],
+        )
+        assert (config.interpolation, config.crop_pct) == (entry.preprocessing["interpolation"], 1.0)
         assert config.license.casefold() == entry.licence.casefold().replace(" ", "-")
         with torch.device("meta"):
             model = timm.create_model(name)
@@ -42,7 +47,11 @@ def test_the_catalog_agrees_with_open_clip():
             assert identifier == entry.hub
             continue
         name, tag = name.split("/")
-        assert open_clip.get_pretrained_cfg(name, tag)["hf_hub"].rstrip("/") == entry.hub
+        weights = open_clip.get_pretrained_cfg(name, tag)
+        assert weights["hf_hub"].rstrip("/") == entry.hub
+        assert list(weights["mean"]) == pytest.approx(entry.preprocessing["mean"])
+        assert list(weights["std"]) == pytest.approx(entry.preprocessing["std"])
+        assert weights.get("interpolation", "bicubic") == entry.preprocessing["interpolation"]
         config = open_clip.get_model_config(name)
         assert config["embed_dim"] == entry.embedding
         assert config["vision_cfg"]["image_size"] == entry.image_size

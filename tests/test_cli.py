@@ -145,7 +145,7 @@ def damaged(tmp_path, folder, neurons_file, kind):
     elif kind == "unknown family":
         backbone, says = "timm:resnet18", "model family timm.models.resnet.ResNet is not known"
     elif kind == "unknown name":
-        backbone, says = "dino", "backbone 'dino' is not known; needed one of"
+        backbone, says = "dino", "'dino' is not known (did you mean rad-dino?); needed one of"
     elif kind == "other weights":
         backbone, says = "timm:vit_tiny_patch16_224", "does not hold weights of timm:vit_tiny_patch16_224"
         from safetensors.torch import save_file
@@ -267,6 +267,42 @@ def test_without_neurons_a_preset_is_used_and_said_or_the_command_refuses(run, f
     assert "no preset for phantom; find them with: ttr detect" in err
 
 
+def test_published_detection_settings_are_taken_and_said(run, folder, tmp_path, monkeypatch):
+    given = {}
+    monkeypatch.setattr("ttr.detection.detect", lambda *a, **settings: given.update(settings) or 1 / 0)
+    options = ("--published", "--images", folder, "--out", tmp_path / "n.json")
+    status, out, _ = run("detect", "--backbone", "clip-vit-b-16", *options)
+    assert status == 1, "the stand-in fails on purpose"
+    assert "settings of Jiang et al. 2025, arXiv 2506.08010: threshold 75, outlier layer -1" in out
+    assert [given[name] for name in ("threshold", "outlier_layer", "top_layer", "top_k")] == [75, -1, 5, 10]
+    status, _, err = run("detect", "--backbone", "phantom", *options)
+    assert status == 2
+    assert "no detection settings were published for phantom; they were for clip-vit-b-16" in err
+
+
+def test_one_backbone_is_shown_whole(run):
+    status, out, _ = run("backbones", "dinov2-vit-l-14")
+    assert status == 0
+    assert "threshold 150" in out
+    assert "bicubic" in out
+    assert "needed one of: clip-vit-b-16" in run("backbones", "dino")[2]
+
+
+def test_without_an_image_size_the_neurons_decide_it(run, folder, tmp_path):
+    """A preset of 224 px for a model whose own size is another one needs no option."""
+    neurons = tmp_path / "n.json"
+    options = ("--image-size", 96, "--images", folder, "--out", neurons)
+    assert run("detect", "--backbone", "phantom", *options)[0] == 0
+    image = sorted(folder.iterdir())[0]
+    fixed = ("compare", "--backbone", "phantom", "--neurons", neurons, "--out", tmp_path / "out")
+    status, out, _ = run(*fixed, image)
+    assert status == 0
+    assert "backbone phantom, 96x96 px" in out
+    status, _, err = run(*fixed, "--image-size", 112, image)
+    assert status == 2
+    assert "load it with image_size=96 (--image-size 96)" in err
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -283,8 +319,17 @@ def test_help_reads_like_a_manual_page_with_an_example(run, command):
 
 
 def test_usage_errors_have_status_2_and_the_version_is_said(run):
-    assert run("detect")[0] == 2
-    assert run("nonsense")[0] == 2
+    for given, says in (
+        (("detect",), "Missing option '--backbone'; see: "),
+        (("nonsense",), "No such command 'nonsense'; see: "),
+        (("data", "check"), "Missing option '--dataset'; see: "),
+        (("compare", "--batch-size", "0"), "--batch-size"),
+    ):
+        status, out, err = run(*given)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith("ttr: ")
+        assert says in err
+        assert err.endswith(" --help\n")
     assert run("--version") == (0, f"ttr {ttr.__version__}\n", "")
 
 

@@ -136,6 +136,7 @@ def test_provenance_says_how_it_was_measured(phantom, phantom_batch):
         ({"top_layer": -7}, ModelError, "top_layer=-7"),
         ({"top_k": 0}, OptionError, "top_k=0"),
         ({"top_k": 2.5}, OptionError, "top_k=2.5; needed an integer"),
+        ({"top_k": True}, OptionError, "top_k=True"),
         ({"batch_size": "8"}, OptionError, "batch_size='8'"),
         ({"batch_size": 0}, OptionError, "batch_size=0"),
         ({"threshold": -3}, OptionError, "threshold=-3"),

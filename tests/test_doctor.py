@@ -138,3 +138,28 @@ def test_a_cache_out_of_reach_and_a_full_disk_are_notes(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("value", "state"), [(0.2, "ok"), (0.21, "off"), (float("nan"), "off")])
 def test_ranges_include_their_ends_and_no_nan(value, state):
     assert doctor._within("a", value, 0.1, 0.2).state == state
+
+
+def test_a_required_library_that_is_missing_broken_or_too_old_is_a_fault(monkeypatch):
+    from packaging.requirements import Requirement
+
+    from ttr.apps import doctor
+
+    wanted = [Requirement(line) for line in ("numpy>=1", "numpy>=99", "no-such-thing", "scikit-learn")]
+    monkeypatch.setattr(doctor, "_requirements", lambda: wanted)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    found = next(check for check in doctor._libraries() if check.name == "the others")
+    assert found.state == "off"
+    faults = found.measured.split("; ")
+    assert len(faults) == 3
+    assert faults[0].startswith("numpy ")
+    assert faults[0].endswith("needed >=99")
+    assert faults[1:] == ["no-such-thing: PackageNotFoundError", "scikit-learn: ModuleNotFoundError"]
+
+
+def test_what_is_required_is_what_the_installation_declares():
+    from ttr.apps.doctor import _requirements
+
+    names = {each.name for each in _requirements()}
+    assert {"torch", "timm", "typer"} <= names
+    assert not {"pytest", "onnx"} & names

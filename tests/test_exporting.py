@@ -278,3 +278,9 @@ def test_a_model_that_cannot_be_traced_is_refused_by_name(tmp_path):
     with pytest.raises(ModelError, match="VisionTransformer cannot be traced"):
         ttr.export(backbone, neurons_for(backbone), tmp_path / "model.pt2", format="pt2")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_is_as_good_as_its_backbone(vit, tmp_path):
+    neurons = ttr.RegisterNeurons.from_pairs([(0, 1)])
+    exported = ttr.export(vit.model, neurons, tmp_path / "model.pt2", format="pt2")
+    assert exported.max_difference <= 1e-5

@@ -147,3 +147,13 @@ def test_top_counts_negative_layers_from_the_last_and_refuses_what_does_not_exis
     for k in (2.5, -1, True, "3"):
         with pytest.raises(OptionError, match="needed an integer"):
             neurons.top(k)
+
+
+def test_what_is_no_list_no_path_and_no_block_is_refused():
+    with pytest.raises(NeuronsError, match="got 5; needed pairs"):
+        RegisterNeurons.from_pairs(5)
+    with pytest.raises(NeuronsError, match="got NoneType; needed the path"):
+        RegisterNeurons.load(None)
+    for layer in ("a", 1.5, True):
+        with pytest.raises(OptionError, match="needed an integer, a block"):
+            RegisterNeurons.from_pairs([(0, 1)]).top(1, max_layer=layer)

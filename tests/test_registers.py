@@ -184,6 +184,7 @@ def test_two_threads_agree_with_one(images):
         ({"num_registers": 2, "scale": [1.0]}, "needed one finite number, or 2 of them"),
         ({"scale": "a"}, "scale='a'; needed one number"),
         ({"scale": None}, "scale=None"),
+        ({"scale": True}, "scale=True"),
         ({"scale": float("nan")}, "scale=nan"),
     ],
 )
@@ -235,3 +236,37 @@ def test_a_callers_own_intermediates_come_back(images):
     assert shape == (5, 24, 4, 4)
     assert calls == ["NLC"]
     assert model.forward_intermediates is own
+
+
+@pytest.mark.parametrize("part", ["whole", "block"])
+def test_what_torch_compile_returned_is_noticed_too(images, part):
+    """torch.compile(model) leaves no mark on the model, and would ignore a wrap that comes later."""
+    model = scramble(tiny_vit())
+    if part == "whole":
+        compiled = torch.compile(model, backend="eager")
+        compiled(images)
+    else:
+        model.blocks[1] = torch.compile(model.blocks[1], backend="eager")
+    with pytest.raises(ModelError, match="is compiled already, and the compiled form would ignore the wrap"):
+        ttr.TestTimeRegisters(model, SOME).install()
+    if part == "whole":
+        del compiled
+        with ttr.TestTimeRegisters(model, SOME) as wrap:
+            assert wrap.installed
+            again = torch.compile(model, backend="eager")
+            torch.testing.assert_close(again(images), model(images))
+
+
+def test_a_copied_backbone_runs_its_own_model(model, images):
+    backbone = ttr.adapt(model)
+    expected = backbone.embed(images)
+    for copied in (copy.deepcopy(backbone), pickle.loads(pickle.dumps(backbone))):
+        assert torch.equal(copied.embed(images), expected)
+        with torch.no_grad():
+            for parameter in copied.model.parameters():
+                parameter.zero_()
+        assert not torch.equal(copied.embed(images), expected)
+        assert copied.tokens(images).patches.shape == backbone.tokens(images).patches.shape
+        with ttr.TestTimeRegisters(copied, SOME, num_registers=2):
+            assert copied.tokens(images).test_time.shape[1] == 2
+    assert torch.equal(backbone.embed(images), expected)

@@ -21,10 +21,10 @@ from ttr.statistics import (
     PERMUTATIONS,
     RESAMPLES,
     Interval,
+    bootstrap_interval,
     holm,
     mcnemar,
     paired_permutation,
-    percentile_interval,
     resample_weights,
     smallest_detectable_difference,
     swap_permutation,
@@ -45,6 +45,9 @@ PAIRS = (
     ("random-neurons", "plain"),
 )
 
+#: A calibrated head's ece is lower than that of any of its resamples, so that no bootstrap covers it.
+NO_INTERVAL = {"ece": "resampling only adds to a calibration error, so a bootstrap interval would mislead"}
+
 
 def results(bench: Benchmark, backbone: str, *, resamples: int = RESAMPLES, seed: int = 42) -> pd.DataFrame:
     """Return every metric of every outcome, with its 95 % interval over the test images (groups).
@@ -57,9 +60,9 @@ def results(bench: Benchmark, backbone: str, *, resamples: int = RESAMPLES, seed
     for outcome in bench.outcomes:
         for name in METRICS:
             found = metric(name, outcome.predictions)
-            interval = Interval(float("nan"), float("nan"), found.reason)
-            if not found.reason:
-                interval = percentile_interval(resampled(name, outcome.predictions, weights))
+            interval = Interval(float("nan"), float("nan"), found.reason or NO_INTERVAL.get(name, ""))
+            if not interval.reason:
+                interval = bootstrap_interval(found.value, resampled(name, outcome.predictions, weights))
             rows.append(
                 {
                     "dataset": bench.dataset.name,
@@ -166,7 +169,7 @@ def _difference(
 ) -> dict[str, Any]:
     values = [np.mean([metric(name, each).value for each in arm]) for arm in (first, second)]
     resamples = [np.mean([resampled(name, each, weights) for each in arm], axis=0) for arm in (first, second)]
-    interval = percentile_interval(resamples[0] - resamples[1])
+    interval = bootstrap_interval(float(values[0] - values[1]), resamples[0] - resamples[1])
     row: dict[str, Any] = {
         "difference": values[0] - values[1],
         "ci_low": interval.low,

@@ -38,6 +38,8 @@ class Entry:
         registers: trained registers.
         licence: of the weights.
         source: who trained it, on what.
+        preprocessing: how its library prepares an image: what is resized to ``image_size``, interpolation,
+            crop, mean and SD of each channel (0..1). For information; loading brings the library's own.
         detection: published detection settings with their source, or None.
         preset: file in ``checkpoints/``, or None.
     """
@@ -52,6 +54,7 @@ class Entry:
     registers: int
     licence: str
     source: str
+    preprocessing: dict[str, Any]
     detection: dict[str, Any] | None
     preset: str | None
 

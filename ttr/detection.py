@@ -84,7 +84,7 @@ def detect(
     at = backbone.layer(outlier_layer, "outlier_layer")
     if top_layer is not None:
         top_layer = backbone.layer(top_layer, "top_layer")
-    if top_k is not None and (not isinstance(top_k, Integral) or top_k < 1):
+    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, Integral) or top_k < 1):
         raise OptionError(f"top_k={top_k!r}; needed an integer, at least 1, or None for the data-driven cut")
     if any(edits_at(site) for site in (backbone.sites.entry, *backbone.sites.neurons)):
         raise ModelError(f"{backbone.name} is wrapped; remove the wrap and detect on the bare backbone")

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from ttr.backbones.base import Backbone
+from ttr.backbones.families import as_backbone
 from ttr.errors import ModelError, OptionError
 from ttr.export_files import FORMATS, INPUT, ONNX_BYTES, OUTPUTS, Format, Outputs, missing_packages, quiet
 from ttr.files import whole_file
@@ -89,6 +90,7 @@ def export(
         >>> ttr.export(backbone, neurons, "model.onnx").max_difference
     """
     out = Path(out)
+    backbone = as_backbone(backbone)
     _refuse_unfit(backbone, out, format)
     wrap = TestTimeRegisters(backbone, neurons, num_registers=num_registers)
     write, read = FORMATS[format]

@@ -108,6 +108,8 @@ class RegisterNeurons:
         Raises:
             NeuronsError: a pair is not two non-negative integers, or stands there twice.
         """
+        if not isinstance(pairs, Iterable):
+            raise NeuronsError(f"got {pairs!r}; needed pairs (block, neuron), such as [(5, 599), (4, 2028)]")
         kept = tuple(_pair(pair) for pair in pairs)
         if len(set(kept)) != len(kept):
             twice = next(pair for pair in kept if kept.count(pair) > 1)
@@ -136,6 +138,8 @@ class RegisterNeurons:
 
     def _block(self, index: int | None) -> int | None:
         blocks = self.provenance.num_layers
+        if index is not None and (isinstance(index, bool) or not isinstance(index, Integral)):
+            raise OptionError(f"max_layer={index!r}; needed an integer, a block")
         if index is None or (index >= 0 and blocks is None):
             return index
         if blocks is None or not -blocks <= index < blocks:
@@ -176,10 +180,12 @@ class RegisterNeurons:
         ):
             if made_for is not None and made_for != given:
                 found = "this is" if what == "backbone" else f"{backbone.name} has"
+                side = made_for[0] if isinstance(made_for, tuple) else made_for
+                remedy = f"load it with image_size={side} (--image-size {side}), or " * (what == "resolution")
                 raise NeuronsError(
                     f"these register neurons were found for {what} {_show(made_for)}, but {found} "
-                    f"{_show(given)}; detect them again for this backbone, or drop their provenance with "
-                    "RegisterNeurons.from_pairs(neurons.pairs) to use them all the same"
+                    f"{_show(given)}; {remedy}detect them again for this backbone; to use them all the same, "
+                    "drop their provenance with RegisterNeurons.from_pairs(neurons.pairs)"
                 )
 
     def save(self, path: str | Path) -> None:
@@ -206,6 +212,8 @@ class RegisterNeurons:
         """
         from ttr.neurons_file import read
 
+        if not isinstance(path, str | Path):
+            raise NeuronsError(f"got {type(path).__name__}; needed the path of a register-neurons file")
         return read(Path(path))
 
 

@@ -29,6 +29,7 @@ from torch.utils.hooks import RemovableHandle
 from ttr.backbones.base import Backbone
 from ttr.backbones.extra_key import extra_key
 from ttr.backbones.families import as_backbone
+from ttr.compiled import forget_compiled_code, is_compiled
 from ttr.errors import ModelError, NeuronsError, OptionError
 from ttr.hooks import Edit, Site, attach, detach, edits_at
 from ttr.intermediates import CollectedWithoutRegisters, give_back, keep_shapes
@@ -206,6 +207,7 @@ class TestTimeRegisters:
     def install(self) -> TestTimeRegisters:
         """Put the wrap into the model until :meth:`remove`; install before ``torch.compile`` or export."""
         self._refuse_unfit()
+        forget_compiled_code()
         for module in self.backbone.sites.rotary if self.num_registers else ():
             self._raised.append((module, module.num_prefix_tokens))
             module.num_prefix_tokens += self.num_registers
@@ -244,15 +246,15 @@ class TestTimeRegisters:
         standing = [e for site in (sites.entry, *sites.neurons) for e in edits_at(site)]
         if self.installed or any(isinstance(e, InsertRegisters | MoveNeurons) for e in standing):
             raise ModelError(
-                f"{self.backbone.name} is wrapped with test-time registers already; "
+                f"{self.backbone.name} is wrapped already (with test-time registers or an attention bias); "
                 "remove() that wrap (or leave its with block) first"
             )
         if any(extra_key(site.module) is not None for site in sites.attention):
             raise ModelError(f"{self.backbone.name} carries an attention bias already; remove() it first")
-        if any(getattr(m, "_compiled_call_impl", None) is not None for m in self.backbone.model.modules()):
+        if is_compiled(self.backbone.model) or is_compiled(sites.tower):
             raise ModelError(
-                f"{self.backbone.name} is compiled already, so new hooks would be ignored; "
-                "install the wrap first, then compile"
+                f"{self.backbone.name} is compiled already, and the compiled form would ignore the wrap; "
+                "install the wrap first, then compile (or delete what torch.compile returned)"
             )
 
 
@@ -263,6 +265,8 @@ def _check(name: str, value: Any, allowed: Any) -> None:
 
 def _scales(scale: Any, registers: int) -> tuple[float, ...]:
     try:
+        if isinstance(scale, bool):
+            raise TypeError
         given = torch.as_tensor(scale, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise OptionError(f"scale={scale!r}; needed one number, or one a register") from error

@@ -1,8 +1,9 @@
 """How sure a number is, and whether two arms differ on the same images.
 
-Intervals are percentile bootstraps over images, or over whole groups (patients) where there are some: images
-of one patient are no independent evidence. Arms are compared image by image: McNemar's exact test on who is
-right where, and a paired permutation test that swaps the two arms' predictions of an image (of a group),
+Intervals are bias-corrected percentile bootstraps over images, or over whole groups (patients) where there
+are some: images of one patient are no independent evidence. Arms are compared image by image: McNemar's exact
+test on who is right where, and a paired permutation test that swaps the two arms' predictions of an image (of
+a group),
 
     p = (1 + #{|d*| >= |d|}) / (1 + permutations),
 
@@ -66,17 +67,30 @@ def resample_weights(
     return drawn[:, member]
 
 
-def percentile_interval(values: np.ndarray, *, confidence: float = CONFIDENCE) -> Interval:
-    """Return the percentile interval of a number's values on the resamples, float [R].
+def bootstrap_interval(value: float, values: np.ndarray, *, confidence: float = CONFIDENCE) -> Interval:
+    """Return the bias-corrected percentile interval (Efron 1981) of a number.
 
-    NaN marks resamples on which it is not defined; with more than 5 % of them there is no interval.
+    With z0 the normal quantile of the share of resamples below the number itself, its ends are the
+    percentiles Phi(2 z0 -/+ z). A macro average over classes with few images each is lower on resamples than
+    on the sample; plain percentiles (z0 = 0) then miss the truth far too often.
+
+    Args:
+        value: the number on the sample.
+        values: on the resamples, float [R]; NaN where it is not defined. With more than 5 % of them there is
+            no interval.
+        confidence: 0..1.
     """
+    from scipy.stats import norm
+
     defined = values[np.isfinite(values)]
     missing = 1 - len(defined) / len(values)
     if missing > TOO_MANY_UNDEFINED:
         return Interval(float("nan"), float("nan"), f"not defined on {missing:.0%} of the resamples")
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(defined, [tail, 100 - tail])
+    # Half of the ties count as below; a number at the very end of its resamples is left uncorrected.
+    below = (np.mean(defined < value) + np.mean(defined <= value)) / 2
+    shift = norm.ppf(below) if 0 < below < 1 else 0.0
+    ends = norm.cdf(2 * shift + norm.ppf([(1 - confidence) / 2, (1 + confidence) / 2]))
+    low, high = np.percentile(defined, 100 * ends)
     return Interval(float(low), float(high))
 
 

@@ -25,6 +25,7 @@ from ttr.backbones.published import fetch_open_clip, fetch_timm, from_cache
 from ttr.catalog import catalog
 from ttr.errors import ModelError, OptionError
 
+LIBRARIES = ("timm", "open_clip", "transformers")
 NAMES_HELP = (
     f"{', '.join(phantom.NAMES)}, a name listed by: ttr backbones, "
     "timm:ARCHITECTURE[.TAG] (timm:vit_large_patch14_dinov2), "
@@ -64,6 +65,7 @@ def load(
         OptionError: an argument of another type or range, or a device that this machine lacks.
     """
     _check_arguments(weights, image_size, device, dtype)
+    check_name(name)
     if weights is not None and pretrained:
         raise ModelError("weights= and pretrained=True were both given; choose one source of weights")
     if name in phantom.NAMES:
@@ -73,8 +75,6 @@ def load(
     else:
         name = catalog()[name].loads if name in catalog() else name
         library, _, rest = name.partition(":")
-        if library not in ("timm", "open_clip", "transformers") or not rest:
-            raise ModelError(f"backbone {name!r} is not known; needed one of: {NAMES_HELP}")
         if library == "transformers":
             backbone = transformers_files.load(
                 name, weights=weights, pretrained=pretrained, image_size=image_size
@@ -90,6 +90,21 @@ def load(
             raise ModelError(f"image_size={image_size} holds no patch of {name}; needed {side} px or more")
     backbone.model.eval().to(device=device, dtype=dtype)
     return backbone
+
+
+def check_name(name: str) -> None:
+    """Raise ModelError unless ``name`` is a phantom's, the catalog's, or has a library's prefix."""
+    if not isinstance(name, str):
+        raise ModelError(
+            f"got {type(name).__name__} as a name; needed one of: {NAMES_HELP}; "
+            "a model in memory goes to ttr.adapt"
+        )
+    library, _, rest = name.partition(":")
+    if name in phantom.NAMES or name in catalog() or (library in LIBRARIES and rest):
+        return
+    close = difflib.get_close_matches(name, [*phantom.NAMES, *catalog()], n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    raise ModelError(f"backbone {name!r} is not known{hint}; needed one of: {NAMES_HELP}")
 
 
 def _check_arguments(weights: Any, image_size: Any, device: Any, dtype: Any) -> None:

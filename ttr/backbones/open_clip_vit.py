@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch.nn.functional as F
@@ -48,7 +48,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
     preprocess = preprocess or _own_preprocess(tower)
     if hasattr(tower, "trunk") and hasattr(tower.trunk, "blocks"):
         trunk = timm_vit.locate(tower.trunk, name=name, weights=weights, preprocess=preprocess)
-        return replace(trunk, model=model, features=_features(tower))
+        return replace(trunk, model=model, features=TowerOutput(tower))
     if not hasattr(tower, "transformer"):
         kind = type(getattr(tower, "trunk", tower)).__name__
         raise ModelError(
@@ -78,18 +78,22 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
             tower=tower,
         ),
         query_key=query_key,
-        features=_features(tower),
+        features=TowerOutput(tower),
         preprocess_image=preprocess,
         weights=weights,
     )
 
 
-def _features(tower: Any) -> Callable[[Tensor], Tensor]:
-    def features(images: Tensor) -> Tensor:
-        output = tower(images)
-        return output[0] if isinstance(output, tuple) else output
+@dataclass(frozen=True)
+class TowerOutput:
+    """The global feature of an open_clip image tower: its output, or the first of it."""
 
-    return features
+    tower: Any
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return [B, D] of images [B, 3, H, W]."""
+        output = self.tower(images)
+        return output[0] if isinstance(output, tuple) else output
 
 
 def _exit(tower: Any) -> Site:

@@ -10,7 +10,6 @@ version of timm or open_clip builds the same phantom.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -69,20 +68,25 @@ def load(name: str, *, image_size: int | None = None) -> Backbone:
     recipe = RECIPES[name]
     _draw_weights(model, recipe)
     weights = Weights("phantom", f"seed {recipe.seed}")
-    bare = locate(model, name=name, weights=weights, preprocess=preprocess(size))
+    bare = locate(model, name=name, weights=weights, preprocess=Preprocess(size))
     planted = plant(
         bare, layer=recipe.layer, carrier=recipe.carrier, strength=recipe.strength, seed=recipe.seed
     )
     return replace(planted, weights=weights)
 
 
-def preprocess(size: int) -> Callable[[Image], Tensor]:
-    """Return the phantoms' preprocessing: shorter side to ``size``, centre crop, scaled to -1..1."""
+@dataclass(frozen=True)
+class Preprocess:
+    """The phantoms' preprocessing: shorter side to ``size``, centre crop, scaled to -1..1."""
 
-    def apply(image: Image) -> Tensor:
+    size: int
+
+    def __call__(self, image: Image) -> Tensor:
+        """Return [3, size, size] of an RGB image."""
         import numpy as np
         import PIL.Image
 
+        size = self.size
         scale = size / min(image.size)
         resized = image.resize(
             [max(size, round(scale * side)) for side in image.size], PIL.Image.Resampling.BICUBIC
@@ -90,8 +94,6 @@ def preprocess(size: int) -> Callable[[Image], Tensor]:
         left, top = (resized.width - size) // 2, (resized.height - size) // 2
         pixels = np.asarray(resized.crop((left, top, left + size, top + size)), dtype=np.float32)
         return torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1).contiguous()
-
-    return apply
 
 
 def _vit(size: int, registers: int) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -59,6 +60,19 @@ def _rotate(attention: Any, x: Tensor, rope: Tensor) -> Tensor:
     return torch.cat([x[:, :, :skipped], turned], dim=2).to(x.dtype)
 
 
+@dataclass(frozen=True)
+class ClsOrPooled:
+    """The global feature of a timm model: CLS behind the final norm, or its own pooling where it has none."""
+
+    model: Any
+    cls: bool
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return [B, D] of images [B, 3, H, W]."""
+        tokens = self.model.forward_features(images)
+        return tokens[:, 0] if self.cls else self.model.forward_head(tokens, pre_logits=True)
+
+
 def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | None) -> Backbone:
     """Build the Backbone of a timm VisionTransformer or Eva.
 
@@ -71,10 +85,6 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
     cls = int(model.cls_token is not None)
     layout = TokenLayout(cls, model.num_prefix_tokens - cls, 0, _pair(model.patch_embed.grid_size))
     attention = [block.attn for block in blocks]
-
-    def features(images: Tensor) -> Tensor:
-        tokens = model.forward_features(images)
-        return tokens[:, 0] if cls else model.forward_head(tokens, pre_logits=True)
 
     return Backbone(
         model=model,
@@ -97,7 +107,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
             rotary=tuple(module for module in attention if hasattr(module, "num_prefix_tokens")),
         ),
         query_key=query_key,
-        features=features,
+        features=ClsOrPooled(model, bool(cls)),
         preprocess_image=preprocess or _own_preprocess(model),
         weights=weights,
         any_size=bool(getattr(model, "dynamic_img_size", False)),

@@ -129,7 +129,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
         num_heads=config.num_attention_heads,
         sites=sites,
         query_key=query_key,
-        features=_features(model, tower, parts),
+        features=PooledFeature(model, tower, parts.any_size),
         preprocess_image=preprocess,
         weights=weights,
         any_size=parts.any_size,
@@ -153,17 +153,22 @@ def _sites(tower: Any, parts: Parts) -> Sites:
     )
 
 
-def _features(model: Any, tower: Any, parts: Parts) -> Callable[[Tensor], Tensor]:
-    native = _pair(tower.config.image_size)
-    projection = getattr(model, "visual_projection", None)
+@dataclass(frozen=True)
+class PooledFeature:
+    """The global feature of a transformers model: its pooled output, projected where it has a projection."""
 
-    def features(images: Tensor) -> Tensor:
-        flag = not parts.any_size and tuple(images.shape[-2:]) != native
+    model: Any
+    tower: Any
+    any_size: bool
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return [B, D] of images [B, 3, H, W]."""
+        native = _pair(self.tower.config.image_size)
+        flag = not self.any_size and tuple(images.shape[-2:]) != native
         sized = {"interpolate_pos_encoding": True} if flag else {}
-        pooled = tower(images, return_dict=True, **sized).pooler_output
+        pooled = self.tower(images, return_dict=True, **sized).pooler_output
+        projection = getattr(self.model, "visual_projection", None)
         return pooled if projection is None else projection(pooled)
-
-    return features
 
 
 def _down_projection(mlp: Any) -> Any:

@@ -10,9 +10,14 @@ import typer
 
 
 def backbones(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Show all that is known of this one.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """List the published backbones that have a short name, and which are cached on this machine.
+
+    With NAME, show one whole: what it loads, licence, source, preprocessing, published detection settings.
 
     Every other timm or open_clip architecture loads behind its prefix, timm:NAME or open_clip:NAME/TAG.
     Nothing is fetched: weights come when a command is given --pretrained, or from a file with --weights.
@@ -20,19 +25,31 @@ def backbones(
     \b
     Example:
       ttr backbones
+      ttr backbones dinov2-vit-l-14
       ttr detect --backbone dinov2-vit-l-14 --pretrained --image-size 224 --images chests/ --out neurons.json
     """
     from ttr.catalog import catalog
+    from ttr.errors import ModelError
 
-    entries = [{**asdict(entry), "cached": entry.is_cached()} for entry in catalog().values()]
+    if name is not None and name not in catalog():
+        raise ModelError(f"{name!r} has no short name; needed one of: {', '.join(catalog())}")
+    chosen = catalog().values() if name is None else [catalog()[name]]
+    entries = [{**asdict(entry), "cached": entry.is_cached()} for entry in chosen]
     if as_json:
         typer.echo(json.dumps(entries, indent=2))
         return
     from rich.console import Console
     from rich.table import Column, Table
 
-    name = Column("name", no_wrap=True, min_width=max(len(entry["name"]) for entry in entries))
-    table = Table(name, "px", "reg", "dim", "licence", "cached", "preset")
+    if name is not None:
+        one = Table("field", "value", title=name, title_justify="left")
+        for field, value in entries[0].items():
+            text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+            one.add_row(field, text)
+        Console().print(one)
+        return
+    names = Column("name", no_wrap=True, min_width=max(len(entry["name"]) for entry in entries))
+    table = Table(names, "px", "reg", "dim", "licence", "cached", "preset")
     for entry in entries:
         table.add_row(
             entry["name"],

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ttr.cli import options
-from ttr.cli.loading import check_neurons, load_backbone, load_neurons
+from ttr.cli.loading import load_backbone, load_with_neurons
 from ttr.cli.tables import show_bench
 
 CacheFolder = Annotated[
@@ -86,13 +86,11 @@ def bench(
         "--num-registers", num_registers.replace("classes", str(len(data.classes)))
     )
     numbers = options.parse_numbers("--seeds", seeds)
-    wanted = neurons is not None or preset_for(backbone) is not None
-    found = load_neurons(neurons, backbone) if wanted else None
-    model = load_backbone(backbone, weights, pretrained, image_size, device)
-    if found is None:
-        typer.echo("no --neurons given and no preset: finding them on training images")
+    if neurons is not None or preset_for(backbone) is not None:
+        found, model = load_with_neurons(neurons, backbone, weights, pretrained, image_size, device)
     else:
-        check_neurons(found, model)
+        found, model = None, load_backbone(backbone, weights, pretrained, image_size, device)
+        typer.echo("no --neurons given and no preset: finding them on training images")
     result = write_bench(
         model,
         data,

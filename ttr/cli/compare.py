@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ttr.cli import options
-from ttr.cli.loading import check_neurons, load_backbone, load_neurons
+from ttr.cli.loading import load_with_neurons
 from ttr.cli.tables import show_comparison
 
 
@@ -43,9 +43,7 @@ def compare(
     from ttr.datasets.registry import OpenedImages, list_images
 
     paths = [path for given in images for path in (list_images(given) if given.is_dir() else [given])]
-    found = load_neurons(neurons, backbone)
-    model = load_backbone(backbone, weights, pretrained, image_size, device)
-    check_neurons(found, model)
+    found, model = load_with_neurons(neurons, backbone, weights, pretrained, image_size, device)
     comparisons = write_comparison(
         model,
         found,

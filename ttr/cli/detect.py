@@ -37,6 +37,10 @@ def detect(
     top_k: Annotated[
         int | None, typer.Option(help="How many neurons to keep; default: a data-driven cut.")
     ] = None,
+    published: Annotated[
+        bool,
+        typer.Option("--published", help="Take threshold, layers and top_k that were published for it."),
+    ] = False,
     sparsity: Annotated[bool, typer.Option(help="Only neurons quiet on half of the tokens.")] = True,
     include_cls: Annotated[bool, typer.Option(help="Let CLS count as an outlier.")] = False,
     num_images: Annotated[
@@ -67,6 +71,8 @@ def detect(
     """
     from ttr.detection import detect as detect_neurons
 
+    if published:
+        threshold, outlier_layer, top_layer, top_k = _published(backbone)
     chosen, image_set = _choose(images, dataset, root, num_images, seed)
     model = load_backbone(backbone, weights, pretrained, image_size, device)
     neurons = detect_neurons(
@@ -84,6 +90,29 @@ def detect(
     )
     neurons.save(out)
     show_neurons(neurons, out)
+
+
+def _published(backbone: str) -> tuple[str, int, int, int]:
+    """Return threshold, outlier layer, top layer and top_k of the catalog, and say whose they are.
+
+    Raises:
+        OptionError: nothing was published for this backbone.
+    """
+    from ttr.catalog import catalog
+    from ttr.errors import OptionError
+
+    entry = catalog().get(backbone)
+    if entry is None or entry.detection is None:
+        known = ", ".join(name for name, each in catalog().items() if each.detection)
+        raise OptionError(
+            f"--published: no detection settings were published for {backbone}; they were for {known}"
+        )
+    found = entry.detection
+    typer.echo(
+        f"settings of {found['source']}: threshold {found['threshold']}, outlier layer "
+        f"{found['outlier_layer']}, top layer {found['top_layer']}, top_k {found['top_k']}"
+    )
+    return str(found["threshold"]), found["outlier_layer"], found["top_layer"], found["top_k"]
 
 
 def _choose(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ttr.cli import options
-from ttr.cli.loading import check_neurons, load_backbone, load_neurons
+from ttr.cli.loading import load_with_neurons
 
 
 class Format(str, Enum):
@@ -50,9 +50,7 @@ def export(
     from ttr.cli.tables import show_export
     from ttr.exporting import export as write
 
-    found = load_neurons(neurons, backbone)
-    model = load_backbone(backbone, weights, pretrained, image_size, "cpu")
-    check_neurons(found, model)
+    found, model = load_with_neurons(neurons, backbone, weights, pretrained, image_size)
     show_export(
         write(model, found, out, format=format.value, num_registers=num_registers, progress=not quiet)
     )

@@ -30,16 +30,43 @@ def load_backbone(
     return backbone
 
 
+def load_with_neurons(
+    file: Path | None,
+    name: str,
+    weights: Path | None,
+    pretrained: bool,
+    image_size: int | None,
+    device: str = "cpu",
+) -> tuple[RegisterNeurons, Backbone]:
+    """Load neurons and backbone for each other; without an image size, at the one the neurons were found at.
+
+    Raises:
+        TTRError: as :func:`load_neurons`, :func:`load_backbone` and :func:`check_neurons` do.
+    """
+    from ttr.catalog import architecture
+
+    neurons = load_neurons(file, name)
+    source = neurons.provenance
+    height, width = source.image_size or (None, None)
+    if image_size is None and height == width and architecture(source.backbone or "") == architecture(name):
+        image_size = height
+    backbone = load_backbone(name, weights, pretrained, image_size, device)
+    check_neurons(neurons, backbone)
+    return neurons, backbone
+
+
 def load_neurons(file: Path | None, backbone: str) -> RegisterNeurons:
     """Read the register neurons from ``file``; without one, the published preset, and say so.
 
     Raises:
         NeuronsError: no such file, or none was named and there is no preset for the backbone of that name.
     """
+    from ttr.backbones.loading import check_name
     from ttr.catalog import preset_for
     from ttr.errors import NeuronsError
     from ttr.neurons import RegisterNeurons
 
+    check_name(backbone)
     if file is None:
         file = preset_for(backbone)
         if file is None:

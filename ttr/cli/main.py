@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,6 +25,9 @@ from ttr.cli.tune import tune
 from ttr.cli.zero_shot import zero_shot
 from ttr.errors import TTRError
 from ttr.version import __version__
+
+#: The parser's own, wherever this version of typer keeps it.
+UsageError: Any = typer.BadParameter.__base__
 
 HELP = """Test-time registers for medical imaging.
 
@@ -94,7 +97,16 @@ def main() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
-        app(args=[argument for argument in arguments if argument != "--debug"], standalone_mode=True)
+        given = [argument for argument in arguments if argument != "--debug"]
+        sys.exit(app(args=given, standalone_mode=False) or 0)
+    except UsageError as error:
+        if not arguments or type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+            sys.exit(2)
+        where = error.ctx.command_path if error.ctx else "ttr"
+        _fail(f"{error.format_message().rstrip('.')}; see: {where} --help", 2)
+    except typer.Abort:
+        sys.exit(130)
     except TTRError as error:
         if debug:
             traceback.print_exc()

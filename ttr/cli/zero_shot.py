@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ttr.cli import options
-from ttr.cli.loading import check_neurons, load_backbone, load_neurons
+from ttr.cli.loading import load_with_neurons
 from ttr.cli.tables import show_probabilities
 
 if TYPE_CHECKING:
@@ -65,9 +65,7 @@ def zero_shot(
         raise OptionError(f"--out {out}; needed a name ending in .json or .csv")
     paths = [path for given in images for path in (list_images(given) if given.is_dir() else [given])]
     names = [name.strip() for name in classes.split(",")]
-    found = load_neurons(neurons, backbone)
-    model = load_backbone(backbone, weights, pretrained, image_size, device)
-    check_neurons(found, model)
+    found, model = load_with_neurons(neurons, backbone, weights, pretrained, image_size, device)
     if model.weights.origin == "random":
         typer.echo("the weights are random: these probabilities mean nothing")
     settings: dict[str, Any] = {"templates": template or list(TEMPLATES), "batch_size": batch_size}
