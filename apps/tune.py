@@ -149,9 +149,7 @@ def _notes(found_on: Sequence[int], measured_on: Sequence[int]) -> list[str]:
     if not found_on:
         notes = ["The ranking was given. If it was found on these same images, the numbers flatter it."]
     elif found_on == measured_on:
-        notes = [
-            f"Only {counted(count, 'image')}: neurons were found and measured on the same, which flatters them."
-        ]
+        notes = [f"Only {counted(count, 'image')}: found and measured on the same, which flatters them."]
     else:
         notes = [f"Neurons were found on {len(found_on)} images and measured on {count} others."]
     if count < FEW:
