@@ -151,16 +151,17 @@ def show_bench(comparisons: DataFrame, skipped: Mapping[str, str], page: Path) -
     from ttr.wording import counted
 
     title = "top1, first - second, in points (–: not distinguishable)"
-    table = Table(Column("difference", no_wrap=True), "head", title=title, title_justify="left")
-    for column in ("points", "95 % interval", "p (Holm)", "verdict"):
+    columns = [Column(name, no_wrap=True) for name in ("difference", "head")]
+    table = Table(*columns, title=title, title_justify="left")
+    for column in ("points", "95 % interval", "p Holm", "verdict"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in comparisons.itertuples() if len(comparisons) else ():
         if row.metric != "top1":
             continue
         name = f"{row.first} - {row.second}" + (f", R = {row.num_registers}" if row.num_registers > 1 else "")
-        interval = f"{100 * row.ci_low:+.1f} .. {100 * row.ci_high:+.1f}"
+        interval = f"{100 * row.ci_low:+.1f}..{100 * row.ci_high:+.1f}"
         found = "–" if row.verdict == "not distinguishable" else row.verdict
-        cells = (f"{100 * row.difference:+.1f}", interval, f"{row.p_holm:.4f}", found)
+        cells = (f"{100 * row.difference:+.1f}", interval, f"{row.p_holm:.3f}", found)
         table.add_row(name, row.head, *cells)
     Console().print(table)
     if skipped:
