@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=4.0, help="for all latencies, about")
     parser.add_argument("--batches", type=_numbers, default=[1, 8, 32])
-    parser.add_argument("--memory-batches", type=_numbers, default=[8], help="on a CPU")
+    parser.add_argument("--memory-batches", type=_numbers, default=[1, 8, 32], help="on a CPU")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
