@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ttr.backbones.base import Backbone, Weights
 from ttr.backbones.families import locate
+from ttr.backbones.guard import plant_guard, reserve_guard
 from ttr.backbones.planting import plant
 from ttr.errors import ModelError
 
@@ -41,11 +42,12 @@ class Recipe:
     layer: int
     carrier: Literal["patches", "registers"]
     strength: float
+    guarded: bool = False
 
 
 RECIPES = {
     "phantom": Recipe(7, 0.8, 2, "patches", 12.0),
-    "phantom-reg4": Recipe(7, 1.0, 1, "registers", 6.0),
+    "phantom-reg4": Recipe(7, 1.0, 1, "registers", 6.0, guarded=True),
     "phantom-clip": Recipe(3, 1.0, 2, "patches", 12.0),
 }
 NAMES = tuple(RECIPES)
@@ -69,9 +71,13 @@ def load(name: str, *, image_size: int | None = None) -> Backbone:
     _draw_weights(model, recipe)
     weights = Weights("phantom", f"seed {recipe.seed}")
     bare = locate(model, name=name, weights=weights, preprocess=Preprocess(size))
+    if recipe.guarded:
+        reserve_guard(bare)
     planted = plant(
         bare, layer=recipe.layer, carrier=recipe.carrier, strength=recipe.strength, seed=recipe.seed
     )
+    if recipe.guarded:
+        plant_guard(planted, block=recipe.layer + 1, seed=recipe.seed)
     return replace(planted, weights=weights)
 
 
