@@ -26,7 +26,7 @@ from ttr.datasets.registry import Dataset, Item, sampled_images
 from ttr.detection import detect
 from ttr.errors import ImageError, OptionError
 from ttr.evaluate.probe import HEADS
-from ttr.features import check_on_error
+from ttr.image_runs import check_on_error
 from ttr.files import MANIFEST, whole_folder, write_json, write_text
 from ttr.neurons import RegisterNeurons
 from ttr.preprocessing import Preprocessing

@@ -30,6 +30,7 @@ ORDER = [
     {"provenance", "views", "preprocessing", "attention_bias"},
     {"arms"},
     {"feature_cache"},
+    {"image_runs"},
     {"features", "evaluate", "statistics"},
     {"analysis"},
     {"benchmark"},

@@ -167,7 +167,7 @@ def _plant_neurons(
         reads = {reserved.dark: slope / dark, reserved.site: slope / site}
         offset = -slope * FIRES_AT
     gains = torch.linspace(20, 8, len(neurons))
-    ordinary = see(backbone, backbone.sites.blocks[layer], _grey_noise(backbone))
+    ordinary = see(backbone, backbone.sites.blocks[layer], grey_noise(backbone))
     massive = strength * backbone.layout.select(token_norms(ordinary), "patches").median()
     for neuron, gain in zip(neurons, gains.tolist(), strict=True):
         block.up.weight[neuron] = 0
@@ -226,6 +226,6 @@ def _flat_image(backbone: Backbone, grey: int) -> Tensor:
     return torch.full((1, 3, height, width), (grey / 255 - 0.45) / 0.27)
 
 
-def _grey_noise(backbone: Backbone) -> Tensor:
+def grey_noise(backbone: Backbone) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     return 0.5 * torch.randn(2, 3, *backbone.image_size, generator=generator)
