@@ -39,10 +39,10 @@ def mask_as_seen(backbone: Backbone, mask: np.ndarray) -> np.ndarray:
     return np.where(white - black > (white - black).max() / 2, winner, IGNORE).astype(np.int64)
 
 
-def seen_grey(backbone: Backbone, bright: np.ndarray) -> np.ndarray:
-    """Return what the model's input holds for a black image, white where ``bright`` [H, W] is: [h, w]."""
+def seen_grey(backbone: Backbone, brightness: np.ndarray) -> np.ndarray:
+    """Return what the model's input holds for a grey image of brightness 0..1, [H, W] -> float [h, w]."""
     import PIL.Image
 
-    image = PIL.Image.fromarray((255 * bright).astype(np.uint8))
+    image = PIL.Image.fromarray((255 * brightness).round().astype(np.uint8))
     shown: Tensor = backbone.preprocess(image)
     return shown.float().mean(dim=0).numpy()
