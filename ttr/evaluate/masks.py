@@ -20,7 +20,8 @@ def mask_as_seen(backbone: Backbone, mask: np.ndarray) -> np.ndarray:
 
     Args:
         backbone: whose preprocessing it goes through.
-        mask: int64 [H, W], class numbers 0..254, or 255 for what does not count.
+        mask: int64 [H, W], class numbers 0..254, or 255 for what does not count; of its image's shape, since
+            what a preprocessing does depends on it.
 
     Returns:
         int64 [h, w] at the size of the model's input; of classes with equal shares the lowest, and 255 where
