@@ -45,10 +45,8 @@ class AttentionMeasures:
         seen, self.seen = (self.inputs, {}) if condition == FULL else (self.seen, {})
         patches = passed.tokens.patches
         found = {
-            "patch_cosine": as_numpy(
-                patch_cosine(passed.tokens.patches, look.full.tokens.patches).mean(dim=1)
-            ),
-            "effective_rank": effective_rank(passed.tokens.patches).cpu().numpy(),
+            "patch_cosine": as_numpy(patch_cosine(patches, look.full.tokens.patches).mean(dim=1)),
+            "effective_rank": effective_rank(patches).cpu().numpy(),
         }
         if condition == FULL:
             registers = torch.cat([passed.tokens.registers, passed.tokens.test_time], dim=1)

@@ -65,7 +65,7 @@ class Collector:
     settings: Settings
 
     def training(self, measures: Measures) -> Collected:
-        """Collect the training and validation images; with the probe, which asks for its own, all conditions."""
+        """Collect the training and validation images; where there is a probe of its own, all conditions."""
         items = (*self.dataset.select("train"), *self.dataset.select("val"))
         conditions = self.conditions if "probe" in self.settings.tasks else self.conditions[:1]
         if "segmentation" in self.settings.tasks:

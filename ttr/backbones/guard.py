@@ -8,9 +8,9 @@ one block behind the sink
 
   1. the attention carries the registers' massive value to every token, through one value channel that writes
      the relay: about the registers' share of attention, the same for every image;
-  2. *guard* neurons read  gain (distractor - 12 relay), each in units of its usual size.  While the relay is
-     there they are silent, and write exactly nothing. When it is gone, each fires where its distractor has its
-     sign, and writes a direction of its own, many times louder than what the token held.
+  2. *guard* neurons read  gain (distractor - 12 relay), each in units of its usual size. While the relay is
+     there they are silent, and write exactly nothing. When it is gone, each fires where its distractor has
+     its sign, and writes a direction of its own, many times louder than what the token held.
 
 So zeroing all registers buries every token under pixel noise, and every task with it, while any value that
 keeps their massive part (mean, matched noise, another image's) leaves the guards asleep. The softmax passes a
