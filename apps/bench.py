@@ -104,11 +104,11 @@ def write_bench(
     preprocessing = Preprocessing(backbone, tuple(steps))
     with whole_folder(out) as folder:
         if neurons is None:
-            sample = _sample(dataset, DETECTION_IMAGES, seeds[0], on_error)
+            sample = training_sample(dataset, DETECTION_IMAGES, seeds[0], on_error)
             neurons = detect(backbone, sample, progress=progress)
         bias = None
         if "attention-bias" in arm_names:
-            sample = _sample(dataset, CALIBRATION_IMAGES, seeds[0], on_error)
+            sample = training_sample(dataset, CALIBRATION_IMAGES, seeds[0], on_error)
             bias = calibrate_bias(backbone, neurons, sample, progress=progress)
         treatments = _arms(backbone, neurons, arm_names, num_registers, draws, seeds[0], bias)
         found = run_benchmark(
@@ -149,7 +149,7 @@ def write_bench(
     return bench
 
 
-def _sample(dataset: Dataset, count: int, seed: int, on_error: str) -> Iterable[Image]:
+def training_sample(dataset: Dataset, count: int, seed: int, on_error: str) -> Iterable[Image]:
     """Return a sample of the training images, without the unreadable ones if these are to be skipped."""
     sample = sampled_images(dataset, count, seed=seed)
     return sample if on_error == "raise" else _readable(dataset, sample.closed)

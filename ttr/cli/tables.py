@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ttr.comparison import ImageComparison
     from ttr.exporting import Exported
     from ttr.neurons import RegisterNeurons
+    from ttr.published_results import Study
     from ttr.tuning import Recommendation, Row
 
 SHOWN = 10
@@ -167,6 +168,54 @@ def show_bench(comparisons: DataFrame, skipped: Mapping[str, str], page: Path) -
     if skipped:
         typer.echo(f"left out as unreadable: {counted(len(skipped), 'image')}; manifest.json names them")
     print_path(page)
+
+
+def show_reproduction(table: DataFrame, study: Study, instead: str | None = None) -> None:
+    """Print published beside measured, a column each, the study's notes, and what was measured instead.
+
+    Args:
+        table: one row a number: the study's keys, published, measured, ci_low, ci_high, verdict, missing.
+        study: whose numbers these are; its first key makes tables, its last one rows, the others sections.
+        instead: the backbone that was measured in place of the published ones, if any.
+    """
+    from itertools import groupby
+
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    console = Console()
+    typer.echo(study.source)
+    for first, of_first in groupby(table.to_dict("records"), key=lambda row: row[study.keys[0]]):
+        columns = [f"measured on {instead}" if instead else "measured", "95 % interval", "verdict"]
+        right = [Column(name, justify="right") for name in ("published", *columns)]
+        shown = Table(Column(study.keys[-1], no_wrap=True), *right, title_justify="left")
+        shown.title = f"{first}, {study.metric} (–: not distinguishable)"
+        for section, rows in groupby(of_first, key=lambda row: ", ".join(row[k] for k in study.keys[1:-1])):
+            shown.add_section()
+            shown.add_row(section, style="bold")
+            for row in rows:
+                shown.add_row(f"  {row[study.keys[-1]]}", *_beside(row, study.keys[-1]))
+        console.print(shown, highlight=False, markup=False)
+    for note in study.notes:
+        console.print(f"- {note}", highlight=False, markup=False)
+    if instead is not None:
+        console.print(
+            f"A REHEARSAL: {instead} was measured in place of the published backbones. The published column "
+            "is of other models; the two cannot be compared.",
+            style="bold red",
+            highlight=False,
+        )
+
+
+def _beside(row: dict[Hashable, Any], key: str) -> tuple[str, str, str, str]:
+    """Return a published and a measured number, the latter's interval and verdict, as cells."""
+    sign = "+" if " - " in row[key] else ""
+    published = "–" if row["published"] != row["published"] else f"{row['published']:{sign}.4f}"
+    if row["missing"]:
+        return published, "missing", "", ""
+    interval = f"{row['ci_low']:{sign}.3f}..{row['ci_high']:{sign}.3f}"
+    found = "–" if row["verdict"] == "not distinguishable" else row["verdict"]
+    return published, f"{row['measured']:{sign}.4f}", interval, found
 
 
 def print_path(path: Path) -> None:
