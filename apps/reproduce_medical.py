@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from ttr.apps.bench import Bench, training_sample, write_bench
+from ttr.apps.bench import Bench, write_bench
+from ttr.apps.preparation import found_neurons
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset, loader, open_dataset
-from ttr.detection import detect
 from ttr.errors import DataError, ImageError, ModelError, OptionError
 from ttr.features import check_on_error
 from ttr.files import MANIFEST, whole_folder, write_json
@@ -104,11 +104,20 @@ def reproduce_medical(
 
     def measure(dataset: Dataset, name: str, backbone: Backbone, folder: Path) -> Bench:
         chosen = study.settings["detection"][name] if published_detection else {}
-        sample = training_sample(dataset, study.settings["detection_images"], seed, on_error)
+        neurons = found_neurons(
+            backbone,
+            dataset,
+            cache,
+            images=study.settings["detection_images"],
+            seed=seed,
+            on_error=on_error,
+            progress=options.get("progress", False),
+            **chosen,
+        )
         return write_bench(
             backbone,
             dataset,
-            detect(backbone, sample, progress=options.get("progress", False), **chosen),
+            neurons,
             folder,
             cache,
             arm_names=ARMS,

@@ -94,7 +94,7 @@ def test_the_published_detection_settings_are_those_of_each_backbone(roots, cach
         seen.append((len(images), settings))
         return ttr.RegisterNeurons.from_pairs([(0, 1)])
 
-    monkeypatch.setattr("ttr.apps.reproduce_medical.detect", detect)
+    monkeypatch.setattr("ttr.apps.preparation.detect", detect)
     reproduce_medical({"orthonet": roots["orthonet"]}, load, tmp_path / "out", cache)
     # Of 16 training images a fifth validates; the neurons are never chosen on test images.
     assert seen == [

@@ -154,13 +154,14 @@ def _read_ahead(
 def _read(
     index: int, items: tuple[Item, ...], dataset: Dataset, shelves: list[Shelf], steps: Preprocessing
 ) -> _Run:
-    digest = digest_of([_content_hash(dataset, item) for item in items])
+    digest = digest_of([content_hash(dataset, item) for item in items])
     needed = any(shelf.read(shelf.path(index, digest)) is None for shelf in shelves)
     inputs = [_input(dataset, item, steps) for item in items] if needed else []
     return _Run(index, items, digest, needed, inputs)
 
 
-def _content_hash(dataset: Dataset, item: Item) -> str:
+def content_hash(dataset: Dataset, item: Item) -> str:
+    """Return the hash of an item's bytes, or, where they cannot be read, a text that no bytes have."""
     try:
         return dataset.content_hash(item)
     except ImageError:

@@ -152,18 +152,19 @@ def show_bench(comparisons: DataFrame, skipped: Mapping[str, str], page: Path) -
     from ttr.wording import counted
 
     title = "top1, first - second, in points (–: not distinguishable)"
-    columns = [Column(name, no_wrap=True) for name in ("difference", "head")]
-    table = Table(*columns, title=title, title_justify="left")
+    table = Table(Column("difference", no_wrap=True), title=title, title_justify="left")
     for column in ("points", "95 % interval", "p Holm", "verdict"):
         table.add_column(column, justify="right", no_wrap=True)
-    for row in comparisons.itertuples() if len(comparisons) else ():
-        if row.metric != "top1":
-            continue
-        name = f"{row.first} - {row.second}" + (f", R = {row.num_registers}" if row.num_registers > 1 else "")
-        interval = f"{100 * row.ci_low:+.1f}..{100 * row.ci_high:+.1f}"
-        found = "–" if row.verdict == "not distinguishable" else row.verdict
-        cells = (f"{100 * row.difference:+.1f}", interval, f"{row.p_holm:.3f}", found)
-        table.add_row(name, row.head, *cells)
+    rows = comparisons[comparisons.metric == "top1"] if len(comparisons) else comparisons
+    for (head, feature), part in rows.groupby(["head", "feature"], sort=False) if len(rows) else ():
+        table.add_section()
+        table.add_row(head if feature == "embedding" else f"{head}, {feature}", style="bold")
+        for row in part.itertuples():
+            several = f", R = {row.num_registers}" if row.num_registers > 1 else ""
+            interval = f"{100 * row.ci_low:+.1f}..{100 * row.ci_high:+.1f}"
+            found = "–" if row.verdict == "not distinguishable" else row.verdict
+            cells = (f"{100 * row.difference:+.1f}", interval, f"{row.p_holm:.3f}", found)
+            table.add_row(f"  {row.first} - {row.second}{several}", *cells)
     Console().print(table)
     if skipped:
         typer.echo(f"left out as unreadable: {counted(len(skipped), 'image')}; manifest.json names them")
