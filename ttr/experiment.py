@@ -148,7 +148,12 @@ def _calibration(
         return None
     items = draw_sample(dataset.select("train"), settings.calibration_images, settings.seed)
     key = cache_key(backbone, arm, Preprocessing(backbone))
-    decides = (key, settings.seed, settings.batch_size, [dataset.content_hash(item) for item in items])
+    decides = (
+        key,
+        settings.seed,
+        settings.batch_size,
+        [content_hash(dataset.content_hash, item) for item in items],
+    )
     name = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:24]
     path = cache / "calibrations" / f"{name}.safetensors"
     try:

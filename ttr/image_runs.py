@@ -153,14 +153,15 @@ def _read_ahead(
 
 
 def _read(index: int, items: tuple[Any, ...], source: Source, shelves: Sequence[Shelf]) -> Run:
-    digest = digest_of([_content_hash(source, item) for item in items])
+    digest = digest_of([content_hash(source.content_hash, item) for item in items])
     needed = any(shelf.read(shelf.path(index, digest)) is None for shelf in shelves)
     return Run(index, items, digest, tuple(_input(source, item) for item in items) if needed else ())
 
 
-def _content_hash(source: Source, item: Named) -> str:
+def content_hash(hashed: Callable[[Any], str], item: Named) -> str:
+    """Return the hash of an item's content, or, where it cannot be read, a text that no content has."""
     try:
-        return source.content_hash(item)
+        return hashed(item)
     except ImageError:
         return f"unreadable {item.name}"
 
