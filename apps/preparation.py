@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ttr.arms import Arm
 from ttr.attention_bias import BiasCalibration, calibrate_bias
 from ttr.backbones.base import Backbone
+from ttr.calibration import Calibration, calibrate
 from ttr.datasets.registry import Dataset, Item, OpenedImages, draw_sample
 from ttr.detection import detect
 from ttr.errors import ImageError, ModelError, NeuronsError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 DETECTION_IMAGES = 200
 CALIBRATION_IMAGES = 1000
+TOKEN_IMAGES = 5000
 
 
 def found_neurons(
@@ -88,6 +90,36 @@ def calibrated(
     bias = calibrate_bias(backbone, neurons, _opened(dataset, items, on_error), progress=progress)
     bias.save(path)
     return bias
+
+
+def token_calibration(
+    backbone: Backbone,
+    arm: Arm,
+    dataset: Dataset,
+    cache: Path,
+    *,
+    images: int = TOKEN_IMAGES,
+    seed: int = 42,
+    batch_size: int = 32,
+    on_error: str = "raise",
+    progress: bool = False,
+) -> Calibration:
+    """Return what tokens are like at each block, over such a sample, of the model under an arm."""
+    items = _sample(dataset, images, seed)
+    decides = {"seed": seed, "batch_size": batch_size}
+    path = cache / "calibrations" / f"{_digest(backbone, arm, dataset, items, decides)}.safetensors"
+    with suppress(ModelError):
+        return Calibration.load(path)
+    with arm.applied(backbone):
+        found = calibrate(
+            backbone,
+            _opened(dataset, items, on_error),
+            seed=seed,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    found.save(path)
+    return found
 
 
 def _sample(dataset: Dataset, count: int, seed: int) -> list[Item]:

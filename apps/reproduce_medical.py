@@ -20,8 +20,8 @@ from ttr.apps.preparation import found_neurons
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset, loader, open_dataset
 from ttr.errors import DataError, ImageError, ModelError, OptionError
-from ttr.features import check_on_error
 from ttr.files import MANIFEST, whole_folder, write_json
+from ttr.image_runs import check_on_error
 from ttr.provenance import provenance
 from ttr.published_results import Study, studies
 from ttr.statistics import Interval, holm, verdict

@@ -120,7 +120,7 @@ def compare(
                 with wrap:
                     wrapped = record(backbone, batch, attention=True)
                 limits = outlier_threshold(bare.layout.select(bare.norms[layer], "patches"), rule)
-                pictures = _pixels(backbone, batch)
+                pictures = pixels_of(backbone, batch)
                 for item, limit in enumerate(limits.tolist()):
                     yield ImageComparison(
                         image=_name(names, done),
@@ -145,7 +145,7 @@ def _name(names: Sequence[str] | None, index: int) -> str:
     return names[index]
 
 
-def _pixels(backbone: Backbone, batch: Tensor) -> np.ndarray:
+def pixels_of(backbone: Backbone, batch: Tensor) -> np.ndarray:
     """Return what the model was given as uint8 [B, H, W, 3], its normalisation undone where it is known."""
     images = batch.float().cpu()
     if backbone.normalisation is not None:

@@ -179,6 +179,7 @@ class Passed:
         layout: its tokens.
         embedding: global feature, [B, D'].
         tokens: after the final norm.
+        last: the last block's output as it is, [B, N, D].
         outputs: the blocks' outputs that were kept, {block: [B, N, D]}.
         replaced: which patches were replaced at random, bool [B, P], or None.
     """
@@ -186,6 +187,7 @@ class Passed:
     layout: TokenLayout
     embedding: Tensor
     tokens: Tokens
+    last: Tensor
     outputs: dict[int, Tensor] = field(default_factory=dict)
     replaced: Tensor | None = None
 
@@ -200,4 +202,4 @@ def _passed(
     backbone: Backbone, images: Tensor, embedding: Tensor, last: Tensor, kept: dict[int, Tensor]
 ) -> Passed:
     layout = backbone.layout_for(images).for_length(last.shape[1])
-    return Passed(layout, embedding, normed(backbone, last, layout), kept)
+    return Passed(layout, embedding, normed(backbone, last, layout), last, kept)

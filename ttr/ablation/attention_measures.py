@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ttr.ablation import Look, Passed, Subject
+from ttr.ablation.subject import Look, Passed, Subject
 from ttr.analysis.geometry import effective_rank, patch_cosine
 from ttr.analysis.routing import attention_statistics
 from ttr.analysis.specialisation import register_cosines
@@ -69,12 +69,10 @@ class AttentionMeasures:
         for block, part in parts:
             if part.shares.shape[2] != arrays["shares"].shape[3]:
                 arrays["shares"] = np.full((*arrays["shares"].shape[:3], part.shares.shape[2]), np.nan)
-            for name, value in (
-                ("flows", part.flows),
-                ("shares", part.shares),
-                ("divergence", part.divergence),
-            ):
-                arrays[name][:, block] = as_numpy(value)
+            assert part.divergence is not None
+            arrays["flows"][:, block] = as_numpy(part.flows)
+            arrays["shares"][:, block] = as_numpy(part.shares)
+            arrays["divergence"][:, block] = as_numpy(part.divergence)
         return found | arrays
 
 

@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ttr.attention_measures import Arrays
+from ttr.ablation.attention_measures import Arrays
+from ttr.ablation.measures import Measures
+from ttr.ablation.settings import PATCHES, PATCHES_AN_IMAGE, Settings
 from ttr.conditions import FULL, Condition
 from ttr.datasets.registry import Dataset, Item, draw_sample
 from ttr.errors import ImageError
-from ttr.experiment_settings import PATCHES, PATCHES_AN_IMAGE, Settings
 from ttr.feature_cache import Part, Shelf, cache_key
 from ttr.image_runs import Run, Source, collect
-from ttr.measures import Measures
 from ttr.preprocessing import Preprocessing
 
 SCHEMA = "ttr.ablation/1"

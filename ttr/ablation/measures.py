@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ttr.ablation import Look, Passed, Subject, normed
-from ttr.attention_measures import Arrays, AttentionMeasures, as_numpy
+from ttr.ablation.attention_measures import Arrays, AttentionMeasures, as_numpy
+from ttr.ablation.subject import Look, Passed, Subject, normed
 from ttr.conditions import FULL, Condition
 from ttr.datasets.registry import IGNORE, Item, Masks
 from ttr.evaluate.correspondence import matches, patch_at

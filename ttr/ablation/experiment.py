@@ -12,30 +12,26 @@ through the cache in parts, so a run that was interrupted goes on where it stopp
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from ttr.ablation import Subject
+from ttr.ablation.collected import Collected, Collector
+from ttr.ablation.measures import Measures
+from ttr.ablation.settings import Settings
+from ttr.ablation.subject import Subject
 from ttr.analysis.probing import default_layers
 from ttr.arms import Arm
 from ttr.backbones.base import Backbone
-from ttr.calibration import Calibration, calibrate
-from ttr.collected import Collected, Collector
-from ttr.conditions import FULL, Condition, parse_all
-from ttr.datasets.registry import IGNORE, Dataset, Item, OpenedImages, draw_sample
-from ttr.errors import DataError, ModelError
+from ttr.calibration import Calibration
+from ttr.conditions import FULL, Condition
+from ttr.datasets.registry import IGNORE, Dataset, Item
+from ttr.errors import DataError, OptionError
 from ttr.evaluate.probe import Labelled
 from ttr.evaluate.segmentation import train_patch_probe
-from ttr.experiment_settings import Settings
-from ttr.feature_cache import cache_key
 from ttr.heads import LinearHead
-from ttr.measures import Measures
-from ttr.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +43,7 @@ class Measured:
         dataset: the labelled set.
         conditions: ``full`` first.
         settings: how it ran.
-        training: of the training and validation images, see :mod:`ttr.measures`.
+        training: of the training and validation images, see :mod:`ttr.ablation.measures`.
         scored: of the test images.
         analysed: attention, geometry and layers, of a sample of the test images; None without analyses.
         blocks: the blocks that layer-wise arrays look into.
@@ -67,9 +63,11 @@ def run_experiment(
     backbone: Backbone,
     arm: Arm,
     dataset: Dataset,
-    condition_names: Sequence[str],
+    conditions: Sequence[Condition],
     cache: Path,
-    settings: Settings = Settings(),  # noqa: B008
+    settings: Settings,
+    *,
+    calibration: Calibration | None = None,
 ) -> Measured:
     """Run the suite.
 
@@ -77,33 +75,33 @@ def run_experiment(
         backbone: the bare backbone.
         arm: the model under study: plain, or wrapped with test-time registers.
         dataset: the labelled set, with training and test images (validation for the probe).
-        condition_names: see :mod:`ttr.conditions`; ``all`` for all of them. ``full`` always takes part.
+        conditions: from :func:`ttr.conditions.parse_all`, ``full`` first.
         cache: folder of the feature cache.
         settings: the rest.
+        calibration: of this model, for conditions that need one; see :func:`ttr.calibration.calibrate`.
 
     Raises:
-        OptionError: an unknown condition or task.
+        OptionError: a condition needs a calibration, and none is given.
         DataError: a split that is needed is empty, or the set has no masks for segmentation.
         ImageError: a bad image, with ``on_error="raise"``.
     """
-    layout = backbone.layout.with_test_time(arm.num_registers)
-    conditions = tuple(parse_all(list(condition_names), backbone, layout))
-    _require(dataset, settings)
+    require(dataset, settings)
+    if calibration is None and any(condition.calibrated for condition in conditions):
+        raise OptionError("mean, noise and resample need a calibration; make one with calibrate")
     blocks = default_layers(backbone.num_layers, settings.layers)
-    calibration = _calibration(backbone, arm, dataset, conditions, cache, settings)
     measures = Measures(
         Subject(backbone, arm, calibration, settings.seed),
         tasks=frozenset(settings.tasks),
         masks=dataset.masks,
         blocks=blocks if settings.analysis_images else blocks[-1:],
     )
-    collector = Collector(dataset, conditions, cache, settings)
+    collector = Collector(dataset, tuple(conditions), cache, settings)
     training = collector.training(measures)
     measures = replace(measures, heads=_patch_heads(training, measures))
-    scored = collector.test(replace(measures, blocks=blocks[-1:]), collector.dataset.select("test"))
+    scored = collector.test(replace(measures, blocks=blocks[-1:]), dataset.select("test"))
     analysed = collector.analyses(measures)
     return Measured(
-        measures.subject, dataset, conditions, settings, training, scored, analysed, measures.blocks
+        measures.subject, dataset, tuple(conditions), settings, training, scored, analysed, measures.blocks
     )
 
 
@@ -118,7 +116,8 @@ def labelled(dataset: Dataset, items: Sequence[Item], x: np.ndarray, split: str)
     return Labelled(x[chosen], labels(dataset, items)[chosen])
 
 
-def _require(dataset: Dataset, settings: Settings) -> None:
+def require(dataset: Dataset, settings: Settings) -> None:
+    """Raise DataError unless a set has the splits, masks and classes that the tasks need."""
     needed = ["train", "test"] + (["val"] if "probe" in settings.tasks else [])
     for split in needed:
         if not dataset.select(split):  # type: ignore[arg-type]
@@ -133,42 +132,6 @@ def _require(dataset: Dataset, settings: Settings) -> None:
         raise DataError(
             f"{dataset.name} has a single class; choose tasks of correspondence and segmentation alone"
         )
-
-
-def _calibration(
-    backbone: Backbone,
-    arm: Arm,
-    dataset: Dataset,
-    conditions: Sequence[Condition],
-    cache: Path,
-    settings: Settings,
-) -> Calibration | None:
-    """Return the calibration, from the cache if it was made on these very images before."""
-    if not any(condition.calibrated for condition in conditions):
-        return None
-    items = draw_sample(dataset.select("train"), settings.calibration_images, settings.seed)
-    key = cache_key(backbone, arm, Preprocessing(backbone))
-    decides = (
-        key,
-        settings.seed,
-        settings.batch_size,
-        [content_hash(dataset.content_hash, item) for item in items],
-    )
-    name = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:24]
-    path = cache / "calibrations" / f"{name}.safetensors"
-    try:
-        return Calibration.load(path)
-    except ModelError:
-        with arm.applied(backbone):
-            found = calibrate(
-                backbone,
-                OpenedImages(items, dataset.open),
-                seed=settings.seed,
-                batch_size=settings.batch_size,
-                progress=settings.progress,
-            )
-        found.save(path)
-        return found
 
 
 def _patch_heads(training: Collected, measures: Measures) -> dict[int, LinearHead]:
