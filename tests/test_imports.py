@@ -31,6 +31,7 @@ ORDER = [
     {"arms"},
     {"feature_cache"},
     {"features", "evaluate", "statistics"},
+    {"analysis"},
     {"benchmark"},
     {"benchmark_tables"},
     {"comparison", "sweep"},

@@ -1,0 +1,1 @@
+"""Analyses: what attention, geometry and registers do, each a pure function."""
