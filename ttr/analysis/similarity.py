@@ -161,7 +161,7 @@ class StreamingCKA:
         for name in ("xy", "xx", "yy"):
             places = ["xy".index(letter) for letter in name]
             sums, squares = ((part[places[0]], part[places[1]]) for part in (self._sums, self._squares))
-            found.append(self._moments[name].hsic(self.images, sums, squares, debiased))  # type: ignore[arg-type]
+            found.append(self._moments[name].hsic(self.images, sums, squares, debiased))
         return _ratio(*found)
 
 

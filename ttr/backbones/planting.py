@@ -94,7 +94,7 @@ def plant(
     width = stream.cls.shape[-1]
     reserved = Reserved(width - 3, width - 2, width - 1)
     black = _flat_image(backbone, 0)
-    _reserve(stream, reserved)
+    reserve(stream, reserved.all())
     _mark(backbone, stream, reserved, black, carrier)
     neurons = _choose(backbone, count, seed)
     _plant_neurons(backbone, stream, reserved, layer, neurons, black, carrier, strength)
@@ -110,9 +110,8 @@ def plant(
     )
 
 
-def _reserve(stream: StreamWeights, reserved: Reserved) -> None:
-    """Let nothing read or write the reserved dimensions."""
-    dims = reserved.all()
+def reserve(stream: StreamWeights, dims: list[int]) -> None:
+    """Let nothing read or write these dimensions of the residual stream."""
     stream.patch_embed.weight[dims] = 0
     if stream.patch_embed.bias is not None:
         stream.patch_embed.bias[dims] = 0
@@ -132,7 +131,7 @@ def _reserve(stream: StreamWeights, reserved: Reserved) -> None:
 
 def _mark(backbone: Backbone, stream: StreamWeights, reserved: Reserved, black: Tensor, carrier: str) -> None:
     """Write darkness and site, each ``STANDING`` times the ordinary size of a coordinate on a black image."""
-    tokens = _see(backbone, backbone.sites.entry, black)
+    tokens = see(backbone, backbone.sites.entry, black)
     patches = backbone.layout.select(tokens, "patches")
     size = STANDING * patches.pow(2).mean().sqrt()
     darkest = -black.mean()
@@ -157,7 +156,7 @@ def _plant_neurons(
 ) -> None:
     """Let neuron i read  g_i (dark + site - 1.6) / 0.4;  both are 1 on a black site, and it fires there."""
     block = stream.blocks[layer]
-    seen = _see(backbone, Site(block.norm_mlp, "output"), black)
+    seen = see(backbone, Site(block.norm_mlp, "output"), black)
     if carrier == "registers":
         reference = backbone.layout.select(seen, "registers")[..., reserved.site].mean()
         reads, offset = {reserved.site: 2 / reference}, -1.0
@@ -168,7 +167,7 @@ def _plant_neurons(
         reads = {reserved.dark: slope / dark, reserved.site: slope / site}
         offset = -slope * FIRES_AT
     gains = torch.linspace(20, 8, len(neurons))
-    ordinary = _see(backbone, backbone.sites.blocks[layer], _grey_noise(backbone))
+    ordinary = see(backbone, backbone.sites.blocks[layer], grey_noise(backbone))
     massive = strength * backbone.layout.select(token_norms(ordinary), "patches").median()
     for neuron, gain in zip(neurons, gains.tolist(), strict=True):
         block.up.weight[neuron] = 0
@@ -205,7 +204,8 @@ def _site_patches(backbone: Backbone) -> list[int]:
     return [(row % rows) * columns + column % columns for row, column in SITES]
 
 
-def _see(backbone: Backbone, site: Site, images: Tensor) -> Tensor:
+def see(backbone: Backbone, site: Site, images: Tensor) -> Tensor:
+    """Return what passes a site, float32 [B, N, ...], while images [B, 3, H, W] run."""
     kept: list[Tensor] = []
 
     def keep(index: int, tensor: Tensor, kwargs: Mapping[str, Any]) -> None:
@@ -226,6 +226,7 @@ def _flat_image(backbone: Backbone, grey: int) -> Tensor:
     return torch.full((1, 3, height, width), (grey / 255 - 0.45) / 0.27)
 
 
-def _grey_noise(backbone: Backbone) -> Tensor:
+def grey_noise(backbone: Backbone) -> Tensor:
+    """Return two images of grey noise, [2, 3, H, W], the same every time."""
     generator = torch.Generator().manual_seed(0)
     return 0.5 * torch.randn(2, 3, *backbone.image_size, generator=generator)
