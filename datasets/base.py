@@ -17,10 +17,13 @@ from ttr.datasets.folder import open_image
 from ttr.errors import DataError, ImageError
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL.Image import Image
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+#: The value of mask pixels that count neither for nor against anything.
+IGNORE = 255
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,27 @@ def decode_file(item: Item, content: bytes) -> Image:
     return open_image(item.path, content)
 
 
+def has_mask_file(item: Item) -> bool:
+    """Return whether an item names the file of its mask."""
+    return item.mask is not None
+
+
+@dataclass(frozen=True)
+class Masks:
+    """What a set says of the pixels of its images.
+
+    Attributes:
+        classes: C names, the background first.
+        open: item -> int64 [H, W] at the size of its image, 0..C-1, or :data:`IGNORE` for what does not
+            count.
+        covers: item -> whether it has a mask at all; ``open`` is for those alone.
+    """
+
+    classes: tuple[str, ...]
+    open: Callable[[Item], np.ndarray] = field(repr=False)
+    covers: Callable[[Item], bool] = field(default=has_mask_file, repr=False)
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A labelled set. Make one with :func:`ttr.datasets.registry.open_dataset`.
@@ -102,6 +126,7 @@ class Dataset:
         read: item -> the bytes that decide its pixels (its file).
         decode: item, those bytes -> RGB image.
         ordinal: whether the classes are grades, in their order.
+        masks: what it says of pixels, or None.
     """
 
     name: str
@@ -111,10 +136,23 @@ class Dataset:
     read: Callable[[Item], bytes] = field(default=read_file, repr=False)
     decode: Callable[[Item, bytes], Image] = field(default=decode_file, repr=False)
     ordinal: bool = False
+    masks: Masks | None = field(default=None, repr=False)
 
     def select(self, split: Split) -> tuple[Item, ...]:
         """Return the items of one split."""
         return tuple(item for item in self.items if item.split == split)
+
+    def masked(self, split: Split) -> tuple[Item, ...]:
+        """Return the items of one split that have a mask.
+
+        Raises:
+            DataError: the set has no masks.
+        """
+        if self.masks is None:
+            raise DataError(
+                f"dataset {self.name} has no masks; choose one with masks, or leave segmentation out"
+            )
+        return tuple(item for item in self.select(split) if self.masks.covers(item))
 
     def target(self, item: Item) -> int:
         """Return the index of an item's class."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ttr.datasets.base import Card, Dataset, Item, Split, inside, make_dataset, require
+from ttr.datasets.base import Card, Dataset, Item, Masks, Split, inside, make_dataset, require
+from ttr.datasets.mask_files import open_foreground
 from ttr.datasets.splits import complete
 from ttr.datasets.table import read_table
 
@@ -28,12 +29,15 @@ IMAGES = ("orthonet data/orthonet data", "orthonet data")
 def orthonet(root: Path, *, seed: int = 42) -> Dataset:
     """Read OrthoNet: the published test set; validation is a stratified fifth of training.
 
+    The images with a valid mask make a segmentation task, implant against background.
+
     Raises:
         DataError: files are missing, or a table is not as described.
     """
     images = require(root, IMAGES, CARD)
     items = [*_items(root, images, "train"), *_items(root, images, "test")]
-    return make_dataset("orthonet", complete(items, seed=seed), CARD)
+    masks = Masks(("background", "implant"), open_foreground)
+    return make_dataset("orthonet", complete(items, seed=seed), CARD, masks=masks)
 
 
 def _items(root: Path, images: Path, split: Split) -> Iterator[Item]:

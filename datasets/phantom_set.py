@@ -1,11 +1,13 @@
-"""The labelled phantom images as a set: nothing to fetch, every truth known."""
+"""The labelled phantom images as a set: nothing to fetch, every truth known, that of each pixel too."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ttr.datasets.base import Card, Dataset, Item, Split, make_dataset
-from ttr.datasets.phantom import CLASSES, phantom_image
+import numpy as np
+
+from ttr.datasets.base import Card, Dataset, Item, Masks, Split, make_dataset
+from ttr.datasets.phantom import CLASSES, PhantomImage, phantom_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,7 +34,8 @@ def phantom_set(*, counts: dict[Split, int] = COUNTS, seed: int = 0) -> Dataset:
         for split, count in counts.items()
         for index in range(count)
     ]
-    return make_dataset("phantom", items, CARD, read=_read, decode=_decode)
+    masks = Masks(("background", *CLASSES), _mask, covers=lambda item: True)
+    return make_dataset("phantom", items, CARD, read=_read, decode=_decode, masks=masks)
 
 
 def _read(item: Item) -> bytes:
@@ -40,5 +43,15 @@ def _read(item: Item) -> bytes:
 
 
 def _decode(item: Item, content: bytes) -> Image:
+    return _draw(item).image
+
+
+def _mask(item: Item) -> np.ndarray:
+    """Return the disc as its texture's class on a background of 0, int64 [224, 224]."""
+    drawn = _draw(item)
+    return np.where(drawn.mask, 1 + CLASSES.index(drawn.label), 0)
+
+
+def _draw(item: Item) -> PhantomImage:
     _, seed, index = item.name.split("-")
-    return phantom_image(int(index), seed=int(seed), classes=len(CLASSES)).image
+    return phantom_image(int(index), seed=int(seed), classes=len(CLASSES))

@@ -11,19 +11,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ttr.datasets import aptos, image_folder, orthonet, pacemaker, phantom_set, table
-from ttr.datasets.base import SPLITS, Card, Dataset, Item, Split
+from ttr.datasets import aptos, image_folder, orthonet, pacemaker, phantom_set, table, voc
+from ttr.datasets.base import IGNORE, SPLITS, Card, Dataset, Item, Masks, Split
 from ttr.datasets.bundled import sample_paths
 from ttr.datasets.folder import OpenedImages, draw_sample, list_images, open_image
 from ttr.datasets.phantom import PhantomImage, phantom_image, phantom_images
 from ttr.errors import DataError
 
 __all__ = [
+    "IGNORE",
     "LOADERS",
     "SPLITS",
     "Card",
     "Dataset",
     "Item",
+    "Masks",
     "OpenedImages",
     "PhantomImage",
     "Split",
@@ -63,6 +65,7 @@ LOADERS: dict[str, Loader] = {
     "pacemaker-manufacturer": Loader(pacemaker.CARD, pacemaker.pacemaker_manufacturer),
     "aptos": Loader(aptos.CARD, aptos.aptos),
     "folder": Loader(image_folder.CARD, image_folder.image_folder),
+    "voc": Loader(voc.CARD, voc.voc),
     "csv": Loader(table.CARD, table.csv_table, "CSV file"),
 }
 
@@ -85,7 +88,8 @@ def open_dataset(name: str, root: str | Path | None = None, *, seed: int | None 
 
     Args:
         name: ``phantom``, ``orthonet``, ``pacemaker``, ``pacemaker-manufacturer``, ``aptos``, ``folder``
-            (classes as folders, DICOM files welcome) or ``csv`` (a table).
+            (classes as folders, DICOM files welcome), ``voc`` (PASCAL VOC's segmentation layout) or ``csv``
+            (a table).
         root: the folder that holds it, or the table's path; nothing for ``phantom``.
         seed: of the splits that are made here (42), or of the phantom images (0); published splits stay.
 

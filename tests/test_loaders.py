@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ttr.datasets.base import Item
+from ttr.datasets.phantom import CLASSES, phantom_image
 from ttr.datasets.phantom_set import phantom_set
 from ttr.datasets.registry import LOADERS, SPLITS, open_dataset
 from ttr.datasets.splits import complete, divide
@@ -55,6 +57,119 @@ def test_orthonet(orthonet):
     assert next(i for i in dataset.items if i.name == "test hip A 1.png").mask is None
     assert open_dataset("orthonet", orthonet).items == dataset.items
     assert open_dataset("orthonet", orthonet, seed=7).items != dataset.items
+
+
+def test_orthonets_valid_masks_are_implant_against_background(orthonet):
+    dataset = open_dataset("orthonet", orthonet)
+    assert dataset.masks.classes == ("background", "implant")
+    assert len(dataset.masked("test")) == 4, "of 6, those that are marked valid"
+    item = dataset.masked("test")[0]
+    expected = np.zeros((6, 8), dtype=np.int64)
+    expected[1:4, 2:7] = 1
+    for bright in (1, 255, 200):
+        Image.fromarray((bright * expected).astype(np.uint8)).save(item.mask)
+        assert np.array_equal(dataset.masks.open(item), expected)
+    Image.fromarray((255 * expected).astype(np.uint8)).save(item.mask, "JPEG", quality=95)
+    assert np.array_equal(dataset.masks.open(item), expected), "a blurred rim does not matter"
+    Image.new("L", (8, 6)).save(item.mask)
+    assert not dataset.masks.open(item).any()
+    item.mask.unlink()
+    with pytest.raises(ImageError, match="does not exist"):
+        dataset.masks.open(item)
+    without = next(item for item in dataset.select("test") if item.mask is None)
+    with pytest.raises(ImageError, match="has no mask; leave it out"):
+        dataset.masks.open(without)
+
+
+def test_the_phantoms_masks_hold_its_disc_with_its_textures_class():
+    dataset = phantom_set(counts={"train": 6, "val": 6, "test": 6})
+    assert dataset.masks.classes == ("background", *CLASSES)
+    assert len(dataset.masked("test")) == 6
+    for index, item in enumerate(dataset.select("test")):
+        truth = phantom_image(index, seed=3, classes=6)
+        mask = dataset.masks.open(item)
+        assert mask.dtype == np.int64
+        assert np.array_equal(mask > 0, truth.mask)
+        assert set(np.unique(mask)) == {0, 1 + CLASSES.index(item.label)}
+        assert dataset.masks.classes[mask.max()] == item.label == truth.label
+
+
+def palette(path, values):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mask = Image.fromarray(np.array(values, dtype=np.uint8), mode="P")
+    mask.putpalette(np.random.default_rng(0).integers(0, 256, 768).tolist())
+    mask.save(path)
+
+
+@pytest.fixture
+def voc(tmp_path):
+    """Ten training and three test images; of each the cat or the dog is the larger, on background."""
+    (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
+    for name, numbers in (("train", range(10)), ("val", range(10, 13))):
+        for n in numbers:
+            larger, smaller = ((8, 12), (12, 8))[n % 2]
+            draw(tmp_path / "JPEGImages" / f"{n}.jpg", n)
+            rows = [[0] * 8, [0] * 8, [255] * 8, [larger] * 8, [larger] * 8, [smaller] * 8]
+            palette(tmp_path / "SegmentationClass" / f"{n}.png", rows)
+        text = "\n".join(map(str, numbers))
+        (tmp_path / "ImageSets/Segmentation" / f"{name}.txt").write_text(text + "\n")
+    return tmp_path
+
+
+def test_voc(voc):
+    dataset = open_dataset("voc", voc)
+    assert dataset.classes == ("cat", "dog")
+    assert {split: len(dataset.select(split)) for split in SPLITS} == {"train": 8, "val": 2, "test": 3}
+    assert dataset.items == open_dataset("voc", voc).items
+    assert len(dataset.masks.classes) == 21
+    item = dataset.select("test")[0]
+    assert (item.name, item.label, dataset.open(item).size) == ("JPEGImages/10.jpg", "cat", (8, 6))
+    mask = dataset.masks.open(item)
+    assert mask.dtype == np.int64
+    assert mask[:, 0].tolist() == [0, 0, 255, 8, 8, 12], "palette places, not colours"
+    assert len(dataset.masked("val")) == 2
+    with pytest.raises(DataError, match="dataset aptos has no masks"):
+        replace(dataset, name="aptos", masks=None).masked("test")
+
+
+def test_a_set_of_ones_own_in_vocs_layout(voc):
+    (voc / "classes.txt").write_text("background\nvessel\n\ndisc\n")
+    with pytest.raises(DataError, match=r"0.png holds the number 8; needed 0..2 or 255"):
+        open_dataset("voc", voc)
+    for n in range(13):
+        palette(voc / "SegmentationClass" / f"{n}.png", [[0, 0, 255], [1 + n % 2] * 3])
+    dataset = open_dataset("voc", voc)
+    assert dataset.masks.classes == ("background", "vessel", "disc")
+    assert dataset.classes == ("disc", "vessel")
+    Image.fromarray(np.array([[0, 1], [2, 255]], dtype=np.uint8)).save(voc / "SegmentationClass/0.png")
+    item = next(i for i in dataset.items if i.name == "JPEGImages/0.jpg")
+    assert dataset.masks.open(item).tolist() == [[0, 1], [2, 255]], "grey masks too"
+    (voc / "classes.txt").write_text("background\nbackground\n")
+    with pytest.raises(DataError, match="needed 2 to 255 different names"):
+        open_dataset("voc", voc)
+
+
+def test_a_voc_folder_that_is_not_whole_is_refused(voc):
+    mask = voc / "SegmentationClass" / "3.png"
+    Image.new("RGB", (8, 6)).save(mask)
+    with pytest.raises(DataError, match=r"3.png has colours \(RGB\); needed one number a pixel"):
+        open_dataset("voc", voc)
+    mask.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"3.png is damaged or no image"):
+        open_dataset("voc", voc)
+    mask.unlink()
+    with pytest.raises(DataError, match=r"mask .*3.png of JPEGImages/3.jpg does not exist"):
+        open_dataset("voc", voc)
+    names = voc / "ImageSets/Segmentation/train.txt"
+    names.write_text("../../outside\n")
+    with pytest.raises(DataError, match=r"train.txt: path '../../outside.jpg' leads out of"):
+        open_dataset("voc", voc)
+    names.write_text("\n")
+    with pytest.raises(DataError, match="is empty; needed one image name a line"):
+        open_dataset("voc", voc)
+    names.unlink()
+    with pytest.raises(DataError, match=r"ImageSets/Segmentation/train.txt is missing"):
+        open_dataset("voc", voc)
 
 
 def test_pacemaker_and_its_manufacturers(tmp_path):

@@ -70,7 +70,7 @@ class Preprocessing:
     def _pipeline(self) -> Any:
         """The optional steps as one transform, one a thread: it keeps state while it runs."""
         if not hasattr(self._of_this_thread, "pipeline"):
-            composed = _albumentations().Compose([STEPS[name]() for name in self.steps])
+            composed = albumentations().Compose([STEPS[name]() for name in self.steps])
             self._of_this_thread.pipeline = composed
         return self._of_this_thread.pipeline
 
@@ -132,19 +132,20 @@ def _pixel_step(function: Callable[[np.ndarray], np.ndarray]) -> Any:
     def on_image(pixels: np.ndarray, **_: Any) -> np.ndarray:
         return function(pixels)
 
-    return _albumentations().Lambda(image=on_image, name=function.__name__, p=1)
+    return albumentations().Lambda(image=on_image, name=function.__name__, p=1)
 
 
-def _albumentations() -> Any:
+def albumentations() -> Any:
+    """Return the library, imported when it is first needed and without its call to the network."""
     # Without it the library asks the network for a newer version of itself on import.
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-    import albumentations
+    import albumentations as library
 
-    return albumentations
+    return library
 
 
 STEPS = {
     "fundus-crop": lambda: _pixel_step(fundus_crop),
     "ben-graham": lambda: _pixel_step(ben_graham),
-    "clahe": lambda: _albumentations().CLAHE(clip_limit=(2.0, 2.0), tile_grid_size=(8, 8), p=1),
+    "clahe": lambda: albumentations().CLAHE(clip_limit=(2.0, 2.0), tile_grid_size=(8, 8), p=1),
 }

@@ -1,1 +1,1 @@
-"""Analyses: what attention, geometry and registers do, each a pure function."""
+"""What an intervention does inside: routing, divergence, geometry, specialisation, and the tests of it."""

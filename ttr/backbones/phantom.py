@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ttr.backbones import integration_phantoms
 from ttr.backbones.base import Backbone, Weights
 from ttr.backbones.families import locate
+from ttr.backbones.guard import plant_guard, reserve_guard
 from ttr.backbones.planting import plant
 from ttr.errors import ModelError
 
@@ -45,11 +46,12 @@ class Recipe:
     layer: int
     carrier: Literal["patches", "registers"]
     strength: float
+    guarded: bool = False
 
 
 RECIPES = {
     "phantom": Recipe(7, 0.8, 2, "patches", 12.0),
-    "phantom-reg4": Recipe(7, 1.0, 1, "registers", 6.0),
+    "phantom-reg4": Recipe(7, 1.0, 1, "registers", 6.0, guarded=True),
     "phantom-clip": Recipe(3, 1.0, 2, "patches", 12.0),
 }
 NAMES = (*RECIPES, *integration_phantoms.NAMES)
@@ -77,9 +79,13 @@ def load(name: str, *, image_size: int | None = None) -> Backbone:
     bare = locate(model, name=name, weights=weights, preprocess=Preprocess(size))
     if recipe is None:
         return integration_phantoms.build(bare, name)
+    if recipe.guarded:
+        reserve_guard(bare)
     planted = plant(
         bare, layer=recipe.layer, carrier=recipe.carrier, strength=recipe.strength, seed=recipe.seed
     )
+    if recipe.guarded:
+        plant_guard(planted, block=recipe.layer + 1, seed=recipe.seed)
     return replace(planted, weights=weights)
 
 

@@ -111,7 +111,7 @@ def plant(
 
 
 def reserve(stream: StreamWeights, dims: list[int]) -> None:
-    """Let nothing read or write these dimensions of the residual stream."""
+    """Let nothing read or write some dimensions of the residual stream."""
     stream.patch_embed.weight[dims] = 0
     if stream.patch_embed.bias is not None:
         stream.patch_embed.bias[dims] = 0
@@ -205,7 +205,7 @@ def _site_patches(backbone: Backbone) -> list[int]:
 
 
 def see(backbone: Backbone, site: Site, images: Tensor) -> Tensor:
-    """Return what passes a site, float32 [B, N, ...], while images [B, 3, H, W] run."""
+    """Return what passes a site when the model looks at images, float32."""
     kept: list[Tensor] = []
 
     def keep(index: int, tensor: Tensor, kwargs: Mapping[str, Any]) -> None:

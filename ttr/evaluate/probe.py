@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +18,10 @@ from torch import Tensor, nn
 
 from ttr.errors import OptionError
 from ttr.heads import LinearHead
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
 
 STRENGTHS = tuple(float(c) for c in 10.0 ** np.arange(-4, 3))
 
@@ -154,8 +159,15 @@ def train_logistic(train: Labelled, val: Labelled, classes: tuple[str, ...], *, 
         if found < best:
             best, kept = found, model
     assert kept is not None
-    coefficients, intercept = kept.coef_, kept.intercept_
-    if len(classes) == 2:
+    return on_raw_features(kept, scaler, classes)
+
+
+def on_raw_features(
+    model: LogisticRegression, scaler: StandardScaler, classes: tuple[str, ...]
+) -> LinearHead:
+    """Return the head that on raw features says what a logistic regression says on standardised ones."""
+    coefficients, intercept = model.coef_, model.intercept_
+    if len(intercept) == 1:
         # scikit-learn keeps one row for two classes: the margin, which is the difference of two logits.
         coefficients = np.vstack([-coefficients, coefficients]) / 2
         intercept = np.concatenate([-intercept, intercept]) / 2

@@ -1,0 +1,52 @@
+"""Segmentation masks in files: class numbers as the pixels say them, or one thing against its background."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ttr.datasets.base import IGNORE, Item
+from ttr.datasets.folder import open_image
+from ttr.errors import ImageError
+
+#: Modes whose pixels are numbers: palette (the number is the colour's place in it), grey, black and white.
+NUMBERED = ("P", "L", "1", "I", "I;16")
+
+
+def open_numbers(item: Item, classes: int) -> np.ndarray:
+    """Return an item's mask as class numbers, int64 [H, W], 0..classes-1 or IGNORE.
+
+    Raises:
+        ImageError: the file is missing or damaged, has colours instead of numbers, or a number is no class.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    path = item.mask
+    if path is None or not path.is_file():
+        raise ImageError(f"mask {path} of {item.name} does not exist; add it, or leave the image out")
+    try:
+        with Image.open(path) as mask:
+            mode, numbers = mask.mode, np.asarray(mask).astype(np.int64)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"mask {path} is damaged or no image ({error}); replace it") from error
+    if mode not in NUMBERED:
+        raise ImageError(
+            f"mask {path} has colours ({mode}); needed one number a pixel, as a palette or a grey PNG"
+        )
+    strange = numbers[(numbers >= classes) & (numbers != IGNORE)]
+    if strange.size:
+        raise ImageError(f"mask {path} holds the number {strange[0]}; needed 0..{classes - 1} or {IGNORE}")
+    return numbers
+
+
+def open_foreground(item: Item) -> np.ndarray:
+    """Return an item's mask as 1 where it is brighter than half of its brightest pixel, else 0, int64 [H, W].
+
+    Masks of 0 and 1, of 0 and 255, and such with the blur of JPEG are all read alike.
+
+    Raises:
+        ImageError: the file is missing or damaged.
+    """
+    if item.mask is None:
+        raise ImageError(f"{item.name} has no mask; leave it out of segmentation")
+    grey = np.asarray(open_image(item.mask).convert("L")).astype(np.int64)
+    return (2 * grey > grey.max()).astype(np.int64)

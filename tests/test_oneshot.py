@@ -1,0 +1,70 @@
+"""One-shot against the exact expectation over every possible draw, and the draws' own laws."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from ttr.errors import OptionError
+from ttr.evaluate.oneshot import oneshot
+from ttr.evaluate.probe import Labelled
+
+
+def blobs(count, seed, classes=3, spread=1.0):
+    random = np.random.default_rng(seed)
+    y = np.arange(count) % classes
+    centres = np.random.default_rng(9).normal(0, 1, (classes, 6))
+    return Labelled((centres[y] + spread * random.normal(0, 1, (count, 6))).astype(np.float32), y)
+
+
+def exact(support, queries):
+    """Return each query's chance to be right, over all choices of one exemplar a class."""
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (support.x, queries.x)]
+    choices = list(product(*(np.flatnonzero(support.y == c) for c in np.unique(support.y))))
+    closest = np.array([(unit[1] @ unit[0][list(chosen)].T).argmax(axis=1) for chosen in choices])
+    return (closest == queries.y).mean(axis=0)
+
+
+def test_many_draws_reach_the_expectation_over_all_of_them():
+    support, queries = blobs(15, 0), blobs(40, 1)
+    found = oneshot(support, queries, draws=4000, seed=0)
+    expected = exact(support, queries)
+    assert 0.2 < expected.mean() < 0.95
+    # Four standard errors of the least favourable share.
+    np.testing.assert_allclose(found, expected, atol=4 * 0.5 / 4000**0.5)
+
+
+def test_with_one_image_a_class_every_draw_is_the_same():
+    support, queries = blobs(3, 0), blobs(30, 1)
+    found = oneshot(support, queries, draws=3, seed=5)
+    assert set(found) == {0.0, 1.0}
+    assert np.array_equal(found, exact(support, queries))
+
+
+def test_two_conditions_meet_the_same_exemplars():
+    """A query's share does not depend on the other queries, and a copy of the support's images is paired."""
+    support, queries = blobs(30, 0), blobs(24, 1)
+    together = oneshot(support, queries, seed=1)
+    part = oneshot(support, Labelled(queries.x[5:9], queries.y[5:9]), seed=1)
+    assert np.array_equal(part, together[5:9])
+    assert np.array_equal(oneshot(support, Labelled(7 * queries.x, queries.y), seed=1), together)
+    assert not np.array_equal(oneshot(support, queries, seed=2), together)
+    assert set((20 * together).round(9)) <= set(range(21))
+
+
+def test_labels_need_not_be_without_gaps_and_ties_go_to_the_lowest_class():
+    support = Labelled(np.ones((2, 2), dtype=np.float32), np.array([7, 3]))
+    queries = Labelled(np.ones((2, 2), dtype=np.float32), np.array([3, 7]))
+    assert oneshot(support, queries, seed=0).tolist() == [1.0, 0.0]
+
+
+def test_what_cannot_be_answered_is_refused():
+    support, queries = blobs(9, 0), blobs(9, 1, classes=4)
+    with pytest.raises(OptionError, match="class 3 of the queries has no support image"):
+        oneshot(support, queries, seed=0)
+    with pytest.raises(OptionError, match="draws=0"):
+        oneshot(support, support, draws=0, seed=0)
+    with pytest.raises(OptionError, match="sizes 6 and 2"):
+        oneshot(support, Labelled(queries.x[:, :2], queries.y), seed=0)
