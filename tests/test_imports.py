@@ -37,8 +37,9 @@ ORDER = [
     {"comparison", "sweep"},
     {"tuning"},
     {"plots", "exporting"},
-    {"benchmark_plots"},
+    {"benchmark_plots", "integration_plots"},
     {"report"},
+    {"integration_report"},
     {"apps"},
     {"cli", "__main__"},
 ]

@@ -153,6 +153,7 @@ def restricted(
     return found
 
 
+@torch.no_grad()
 def full_output(backbone: Backbone, layout: TokenLayout, seen: Mapping[int, SeenBlock]) -> Tensor:
     """Return CLS after the final norm as the pass made it, float32 [B, D]."""
     output = layout.select(seen[backbone.num_layers - 1].output, "cls")

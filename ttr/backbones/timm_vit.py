@@ -54,7 +54,12 @@ def query_key_value(
 
 def value(attention: Any, x: Tensor, kwargs: Mapping[str, Any]) -> Tensor:
     """Project [B, N, D] to values [B, heads, N, d] as the module itself does."""
-    return query_key_value(attention, x, {})[2]
+    if getattr(attention, "qkv", None) is None or not isinstance(attention.qkv, nn.Linear):
+        return query_key_value(attention, x, {})[2]
+    bias = attention.qkv.bias if getattr(attention, "q_bias", None) is None else attention.v_bias
+    weight = attention.qkv.weight.chunk(3)[2]
+    v = F.linear(x, weight, None if bias is None else bias[-len(weight) :])
+    return v.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
 
 
 def heads_output(attention: Any) -> HeadsOutput:
