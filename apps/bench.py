@@ -8,25 +8,24 @@ byte for byte.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from ttr import benchmark_plots
+from ttr.apps.preparation import calibrated, found_neurons
 from ttr.arms import DEFAULT, Arm, arms, check_names
-from ttr.attention_bias import BiasCalibration, calibrate_bias
+from ttr.attention_bias import BiasCalibration
 from ttr.backbones.base import Backbone
 from ttr.benchmark import SEEDS, Benchmark, check_settings, run_benchmark
 from ttr.benchmark_tables import comparisons, predictions, results
-from ttr.datasets.registry import Dataset, Item, sampled_images
-from ttr.detection import detect
-from ttr.errors import ImageError, OptionError
+from ttr.datasets.registry import Dataset
+from ttr.errors import OptionError
 from ttr.evaluate.probe import HEADS
-from ttr.features import check_on_error
+from ttr.image_runs import check_on_error
 from ttr.files import MANIFEST, whole_folder, write_json, write_text
 from ttr.neurons import RegisterNeurons
 from ttr.preprocessing import Preprocessing
@@ -34,12 +33,7 @@ from ttr.provenance import provenance
 from ttr.report import fill
 from ttr.wording import counted
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 SCHEMA = "ttr.bench/1"
-DETECTION_IMAGES = 200
-CALIBRATION_IMAGES = 1000
 #: Metrics of the page's table; all of them are in results.csv.
 SHOWN = ("top1", "top3", "f1_macro", "auc_ovr", "balanced_accuracy", "qwk", "ece")
 
@@ -103,13 +97,12 @@ def write_bench(
         raise OptionError("no numbers of registers were given; needed one or more")
     preprocessing = Preprocessing(backbone, tuple(steps))
     with whole_folder(out) as folder:
+        search: dict[str, Any] = {"seed": seeds[0], "on_error": on_error, "progress": progress}
         if neurons is None:
-            sample = _sample(dataset, DETECTION_IMAGES, seeds[0], on_error)
-            neurons = detect(backbone, sample, progress=progress)
+            neurons = found_neurons(backbone, dataset, cache, **search)
         bias = None
         if "attention-bias" in arm_names:
-            sample = _sample(dataset, CALIBRATION_IMAGES, seeds[0], on_error)
-            bias = calibrate_bias(backbone, neurons, sample, progress=progress)
+            bias = calibrated(backbone, neurons, dataset, cache, **search)
         treatments = _arms(backbone, neurons, arm_names, num_registers, draws, seeds[0], bias)
         found = run_benchmark(
             backbone,
@@ -147,18 +140,6 @@ def write_bench(
         write_text(folder / "index.html", _page(bench, made_with))
         write_json(folder / MANIFEST, _manifest(bench, treatments, names, made_with))
     return bench
-
-
-def _sample(dataset: Dataset, count: int, seed: int, on_error: str) -> Iterable[Image]:
-    """Return a sample of the training images, without the unreadable ones if these are to be skipped."""
-    sample = sampled_images(dataset, count, seed=seed)
-    return sample if on_error == "raise" else _readable(dataset, sample.closed)
-
-
-def _readable(dataset: Dataset, items: Iterable[Item]) -> Iterator[Image]:
-    for item in items:
-        with suppress(ImageError):
-            yield dataset.open(item)
 
 
 def _arms(

@@ -94,6 +94,8 @@ def write_tuning(
     rule: Any = threshold if threshold is not None else source.threshold or "auto"
     wanted = outlier_layer if outlier_layer is not None else source.outlier_layer
     layer = backbone.layer(-2 if wanted is None else wanted, "outlier_layer")
+    for block in top_layers or ():
+        backbone.layer(block, "top_layer")
     found_on, measured_on = split(len(paths), seed=seed) if neurons is None else ([], range(len(paths)))
     notes = _notes(found_on, measured_on)
     settings = {"threshold": rule, "outlier_layer": layer, "batch_size": batch_size, "progress": progress}

@@ -34,7 +34,7 @@ def phantom_set(*, counts: dict[Split, int] = COUNTS, seed: int = 0) -> Dataset:
         for split, count in counts.items()
         for index in range(count)
     ]
-    masks = Masks(("background", *CLASSES), _mask, covers=lambda item: True)
+    masks = Masks(("background", *CLASSES), _mask, covers=_covers)
     return make_dataset("phantom", items, CARD, read=_read, decode=_decode, masks=masks)
 
 
@@ -44,6 +44,10 @@ def _read(item: Item) -> bytes:
 
 def _decode(item: Item, content: bytes) -> Image:
     return _draw(item).image
+
+
+def _covers(item: Item) -> bool:
+    return True
 
 
 def _mask(item: Item) -> np.ndarray:

@@ -20,6 +20,7 @@ from ttr.datasets.phantom_set import CARD, phantom_set
 from ttr.errors import DataError, OptionError
 from ttr.evaluate.probe import HEADS
 from ttr.heads import LinearHead
+from ttr.statistics import holm, smallest_detectable_difference
 
 ARMS = ("plain", "neurons", "ttr", "random")
 TABLES = ("results.csv", "comparisons.csv", "predictions.parquet")
@@ -121,6 +122,8 @@ def test_comparisons_average_seeds_and_draws_image_by_image(bench):
         *(("ttr", "plain"), ("neurons", "plain"), ("ttr", "random"), ("random", "plain")),
     }
     assert (result.comparisons.p_holm >= result.comparisons.p).all()
+    of_top1 = result.comparisons[result.comparisons.metric == "top1"]
+    assert of_top1.p_mcnemar_holm.tolist() == holm(of_top1.p_mcnemar.tolist())
 
 
 def test_a_repeated_run_is_byte_identical_and_computes_nothing_again(
@@ -195,6 +198,11 @@ def test_ordinal_classes_are_compared_by_kappa_and_groups_stay_together(phantom,
     table = comparisons(found, "phantom", resamples=200, permutations=500)
     assert set(table.metric) == {"top1", "qwk"}
     assert table.p.between(0, 1).all()
+    row = table[table.metric == "top1"].iloc[0]
+    assert np.isnan(row.p_mcnemar), "images of one patient are no independent evidence"
+    discordant = (row.only_first + row.only_second) / 36
+    alone = smallest_detectable_difference(12, discordant)
+    assert row.smallest_detectable == pytest.approx(alone, nan_ok=True)
 
 
 def test_a_split_without_images_and_wrong_settings_are_refused(phantom, neurons, cache, dataset, tmp_path):

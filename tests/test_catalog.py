@@ -103,6 +103,14 @@ def test_short_names_load_and_names_are_compared_without_their_weights():
     assert preset_for("dinov2-vit-l-14-reg4") is None
 
 
+@pytest.mark.parametrize(
+    "name", ["open_clip:ViT-B-16/openai", "open_clip:ViT-B-16/datacomp_xl_s13b_b90k", "clip-vit-b-16-openai"]
+)
+def test_a_preset_is_not_given_to_other_weights_of_the_architecture(name):
+    assert preset_for("clip-vit-b-16") == preset_for("open_clip:ViT-B-16") is not None
+    assert preset_for(name) is None
+
+
 def test_presets_are_what_was_published_and_say_so():
     sizes = {"clip-vit-b-16.json": 7, "dinov2-vit-l-14.json": 35, "dinov2-vit-l-14-natural.json": 45}
     assert sorted(path.name for path in PRESETS.glob("*.json")) == sorted(sizes)

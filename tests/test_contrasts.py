@@ -84,6 +84,19 @@ def test_the_test_of_a_ratio_rejects_as_often_as_it_says():
     assert 4 <= rejected <= 26
 
 
+@pytest.mark.parametrize("resampled", [False, True])
+def test_images_of_one_group_are_one_piece_of_evidence(resampled):
+    """Three like images a group: the p is that of the groups, far above that of as many images."""
+    each = numbers(8) + 0.7
+    values = np.repeat(each, 3)
+    groups = [str(i // 3) for i in range(24)]
+    measured = mean_of(values) if resampled else values
+    count = 24 if resampled else None
+    by_group = contrast([(1, measured)], count=count, groups=groups)
+    assert by_group.p == pytest.approx(contrast([(1, each)]).p, abs=1e-9)
+    assert by_group.p > 5 * contrast([(1, measured)], count=count).p
+
+
 def test_images_without_a_number_are_left_out_of_every_condition():
     a, b = numbers(20), numbers(20, 1)
     groups = [str(i // 2) for i in range(20)]

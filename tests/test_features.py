@@ -33,7 +33,7 @@ PART = 16
 
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch):
-    monkeypatch.setattr("ttr.features.PART", PART)
+    monkeypatch.setattr("ttr.image_runs.PART", PART)
 
 
 def to_tensor(image):
@@ -194,8 +194,8 @@ import ttr, torch
 torch.set_num_threads(1)
 from tests.test_features import SOME, to_tensor, write_set, all_arms
 from tests.conftest import scramble, tiny_vit
-from ttr import features
-features.PART = 16
+from ttr import features, image_runs
+image_runs.PART = 16
 torch.manual_seed(0)
 backbone = ttr.adapt(scramble(tiny_vit(reg_tokens=2)), preprocess=to_tensor)
 slow = {slow!r}

@@ -17,7 +17,7 @@ PACKAGE = Path(ttr.__file__).parent
 ORDER = [
     {
         *("errors", "version", "files", "progress", "catalog", "torchvision_operators", "wording"),
-        *("export_files", "compiled"),
+        *("export_files", "compiled", "published_results"),
     },
     {"tokens", "hooks", "norms"},
     {"datasets"},
@@ -30,6 +30,7 @@ ORDER = [
     {"provenance", "views", "preprocessing", "attention_bias"},
     {"arms"},
     {"feature_cache"},
+    {"image_runs"},
     {"features", "evaluate", "statistics"},
     {"analysis"},
     {"benchmark"},

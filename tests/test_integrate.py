@@ -51,7 +51,7 @@ def planted(name):
 
 
 def read(folder, name):
-    return pd.read_csv(folder / f"{name}.csv", dtype={"dimensions": str})
+    return pd.read_csv(folder / f"{name}.csv", dtype={"named": str})
 
 
 def test_the_table_has_the_promised_columns_and_every_part(folder):
@@ -131,7 +131,7 @@ def test_registers_are_compared_before_and_after_the_norm(folder):
     # The bare phantom has no register; its test-time register carries the planted massive dimension, 191.
     assert not ((table.backbone == "phantom") & (table.num_registers == 0)).any()
     massive = table[(table.backbone == "phantom") & (table.when == "before")]
-    assert (massive.dimensions.str.split().str[0] == "191").all()
+    assert (massive.named.str.split().str[0] == "191").all()
     assert (massive.outlier_share > 0.9).all()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections import Counter
 from dataclasses import replace
 
@@ -85,6 +86,7 @@ def test_the_phantoms_masks_hold_its_disc_with_its_textures_class():
     dataset = phantom_set(counts={"train": 6, "val": 6, "test": 6})
     assert dataset.masks.classes == ("background", *CLASSES)
     assert len(dataset.masked("test")) == 6
+    assert pickle.loads(pickle.dumps(dataset)).masked("test") == dataset.masked("test"), "for other processes"
     for index, item in enumerate(dataset.select("test")):
         truth = phantom_image(index, seed=3, classes=6)
         mask = dataset.masks.open(item)

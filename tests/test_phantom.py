@@ -16,6 +16,7 @@ from ttr.capture import record
 from ttr.datasets.phantom import CLASSES, phantom_image, phantom_images
 from ttr.errors import ModelError, OptionError
 from ttr.hooks import capture, edit
+from ttr.norms import outlier_threshold
 
 
 @pytest.mark.parametrize("name", ["phantom", "phantom-clip"])
@@ -30,6 +31,33 @@ def test_one_register_takes_the_norm_and_the_attention(name):
         assert after.max_patch_attention <= 0.05 * before.max_patch_attention
         assert after.register_norm == pytest.approx(before.max_patch_norm, rel=0.1)
         assert 0.6 <= after.register_attention <= 0.95
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["phantom", "phantom-clip"])
+def test_outlier_counts_in_half_precision_are_those_of_float32(name, dtype, autocast):
+    exact, half = ttr.load(name), ttr.load(name, dtype=torch.float32 if autocast else dtype)
+    neurons = ttr.RegisterNeurons.from_pairs(exact.planted)
+    batch = torch.stack([exact.preprocess(p.image) for p in phantom_images(2)])
+
+    def counts(backbone, wrapped):
+        bare = record(backbone, batch)
+        patch_norms = bare.layout.select(bare.norms, "patches", dim=2)[-2]
+        assert patch_norms.dtype == torch.float32
+        limit = outlier_threshold(patch_norms)
+        assert limit.dtype == torch.float32
+        if wrapped:
+            with ttr.TestTimeRegisters(backbone, neurons):
+                moved = record(backbone, batch)
+            patch_norms = moved.layout.select(moved.norms, "patches", dim=2)[-2]
+        return (patch_norms > limit[:, None]).sum(dim=1).tolist()
+
+    with torch.autocast("cpu", dtype=dtype, enabled=autocast):
+        found = [counts(half, wrapped) for wrapped in (False, True)]
+    assert found == [counts(exact, wrapped) for wrapped in (False, True)]
+    assert min(found[0]) >= 4
+    assert max(found[1]) == 0
 
 
 def test_a_batch_equals_its_items_with_one_register(phantom, phantom_batch):

@@ -17,6 +17,9 @@ import ttr
 from tests.conftest import FAMILIES, scramble, tiny_eva, tiny_vit
 from tests.test_contract import neurons_of, prefix_counts
 from ttr.analysis.routing import GROUPS, attention_statistics
+from ttr.attention import Projected, attention_rows
+from ttr.backbones.extra_key import insert_extra_key
+from ttr.datasets.phantom import phantom_images
 from ttr.errors import ModelError, OptionError
 from ttr.hooks import capture, edit
 
@@ -196,6 +199,62 @@ def test_the_phantoms_register_takes_the_attention_that_was_planted(phantom, pha
     assert (found.divergence[:, [cls, patches]] > 0.1).all()
     assert (found.divergence[:, [cls, patches]] < math.log(2)).all()
     assert (first.divergence[:, cls] < found.divergence[:, cls]).all()
+
+
+def test_zeroed_registers_send_attention_far_away_and_their_means_do_not():
+    """The published pattern, planted: nothing before the first replacement, then two orders of magnitude."""
+    backbone = ttr.load("phantom-reg4")
+    images = torch.stack([backbone.preprocess(p.image) for p in phantom_images(4)])
+    full = attention_inputs(backbone, images)
+    registers = backbone.layout.where("registers")
+    means = {}
+    with capture(
+        backbone.sites.blocks, lambda i, x, kwargs: means.__setitem__(i, x[:, registers].mean(dim=0))
+    ):
+        backbone.embed(images)
+
+    def divergence(values):
+        def put(value):
+            return lambda x: torch.cat(
+                [x[:, :1], value.expand(len(x), -1, -1), x[:, registers.stop :]], dim=1
+            )
+
+        with edit([(site, put(value)) for site, value in zip(backbone.sites.blocks, values, strict=True)]):
+            ablated = attention_inputs(backbone, images)
+        runs = enumerate(zip(ablated, full, strict=True))
+        return torch.stack(
+            [attention_statistics(backbone, i, *a, reference=b).divergence for i, (a, b) in runs]
+        )
+
+    zero = divergence([0 * mean for mean in means.values()])
+    mean = divergence(list(means.values()))
+    assert not zero[0].any()
+    assert not mean[0].any()
+    assert (zero[2:] > 0.1).all()
+    assert (mean[2:] < 0.005).all()
+
+
+def test_no_more_than_a_chunk_of_rows_is_ever_made(images, monkeypatch):
+    backbone = ttr.adapt(scramble(tiny_vit(reg_tokens=4)))
+    run = attention_inputs(backbone, images)[0]
+    made, rows = [], Projected.rows
+    monkeypatch.setattr(Projected, "rows", lambda self, part: made.append(rows(self, part)) or made[-1])
+    attention_statistics(backbone, 0, *run, reference=run, chunk=5)
+    assert max(each.shape[2] for each in made) == 5
+    assert sum(each.shape[2] for each in made) == 2 * run[2].length
+
+
+def test_flows_sum_to_what_an_attention_bias_leaves(images):
+    backbone = ttr.adapt(scramble(tiny_vit()))
+    module = backbone.sites.attention[0].module
+    run = attention_inputs(backbone, images)[0]
+    key, value = 3 * torch.randn(2, 2, 12, generator=torch.Generator().manual_seed(0))
+    insert_extra_key(module, key, value)
+    found = attention_statistics(backbone, 0, *run, reference=run)
+    left = attention_rows(backbone, module, *run[:2], slice(0, 1)).sum(dim=-1).mean(dim=(1, 2))
+    torch.testing.assert_close(found.flows[:, 0].nansum(dim=1), left)
+    assert (left < 0.999).all()
+    assert not found.divergence[:, [0, 2]].any()
 
 
 def test_bad_input_is_refused(images):

@@ -317,3 +317,10 @@ def test_memory_does_not_hold_images_or_tokens(phantom, ranking):
     images = (Counted(p.image) for p in phantom_images(6))
     sweep_neurons(phantom, ranking, images, top_k=[10], top_layers=[2], batch_size=2)
     assert most <= 2
+
+
+def test_a_block_that_does_not_exist_is_refused_before_detection(phantom, tmp_path, monkeypatch):
+    monkeypatch.setattr("ttr.apps.tune.detect", lambda *_, **__: pytest.fail("the long work has begun"))
+    with pytest.raises(ModelError, match=r"top_layer=99, but phantom has 6 blocks"):
+        write_tuning(phantom, [tmp_path / f"{i}.png" for i in range(8)], tmp_path / "out", top_layers=[2, 99])
+    assert not (tmp_path / "out").exists()

@@ -2,7 +2,8 @@
 
 ``results``: one row an arm, feature, head, seed and metric. ``comparisons``: one row a pair of arms; numbers
 of several seeds (and draws of random neurons) are averaged image by image before they are compared, so that
-a lucky seed is no evidence. McNemar's test needs one answer an image and takes the first seed and draw.
+a lucky seed is no evidence. McNemar's test needs one answer an image and takes the first seed and draw; it
+takes images for independent evidence, so it is left out where several images are of one group.
 ``predictions``: what each head said of each test image.
 """
 
@@ -95,8 +96,9 @@ def comparisons(
 
     Columns: dataset, backbone, head, feature, num_registers, metric, first, second, difference (first -
     second), ci_low, ci_high, p (paired permutation), p_holm (over all rows of that metric), verdict, n; for
-    top1 alone only_first, only_second, p_mcnemar and smallest_detectable (with 80 % power). The second metric
-    is ``qwk`` for ordinal classes, else ``balanced_accuracy``.
+    top1 alone only_first, only_second, p_mcnemar, p_mcnemar_holm and smallest_detectable (with 80 % power, as
+    if each group were one image). The second metric is ``qwk`` for ordinal classes, else
+    ``balanced_accuracy``.
     """
     weights = resample_weights(len(bench.test), groups=bench.groups, resamples=resamples, seed=seed)
     rows = []
@@ -107,7 +109,8 @@ def comparisons(
             rows.append({**row, "n": len(bench.test)})
     table = pd.DataFrame(rows)
     if len(table):
-        table["p_holm"] = table.groupby("metric")["p"].transform(lambda p: holm(p.tolist()))
+        for name in ("p", "p_mcnemar"):
+            table[f"{name}_holm"] = table.groupby("metric")[name].transform(lambda p: holm(p.tolist()))
         table["verdict"] = [
             verdict(Interval(row.ci_low, row.ci_high), row.p_holm) for row in table.itertuples()
         ]
@@ -180,8 +183,10 @@ def _difference(
         row["p"] = paired_permutation(*right, groups=groups, permutations=permutations, seed=seed)
         test = mcnemar(first[0].correct, second[0].correct)
         discordant = (test.only_a + test.only_b) / len(right[0])
-        row |= {"only_first": test.only_a, "only_second": test.only_b, "p_mcnemar": test.p}
-        row["smallest_detectable"] = smallest_detectable_difference(len(right[0]), discordant)
+        units = len(right[0] if groups is None else set(groups))
+        p_mcnemar = test.p if units == len(right[0]) else float("nan")
+        row |= {"only_first": test.only_a, "only_second": test.only_b, "p_mcnemar": p_mcnemar}
+        row["smallest_detectable"] = smallest_detectable_difference(units, discordant)
     else:
         row["p"] = swap_permutation(
             lambda swapped: _swapped_differences(name, first, second, swapped),

@@ -12,9 +12,11 @@ the images (reservoir sampling), and of each one patch.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,14 @@ class Calibration:
     def slots(self, where: Tensor) -> Tensor:
         """Return the slots of token positions, int64 of the same shape."""
         return where.clamp(max=self.mean.shape[1] - 1)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the tensors, the first 16 hex digits."""
+        digest = hashlib.sha256()
+        for tensor in (self.mean, self.variance, self.bank):
+            digest.update(str(tuple(tensor.shape)).encode() + tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def save(self, path: str | Path) -> None:
         """Write safetensors, whole or not at all."""

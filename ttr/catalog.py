@@ -84,7 +84,12 @@ def architecture(name: str) -> str:
 
 
 def preset_for(name: str) -> Path | None:
-    """Return the preset for a backbone of this name (with or without its weights' tag), or None."""
-    wanted = architecture(name)
-    found = (e.preset for e in catalog().values() if e.preset and architecture(e.loads) == wanted)
-    return next((PRESETS / preset for preset in found), None)
+    """Return the preset for a backbone of this name, or None; another tag's weights have other neurons.
+
+    A name without a tag gets its architecture's preset: its weights may come from a file.
+    """
+    own = catalog()[name].loads if name in catalog() else name
+    for entry in catalog().values():
+        if entry.preset and own in (entry.loads, architecture(entry.loads)):
+            return PRESETS / entry.preset
+    return None

@@ -1,6 +1,7 @@
 """The conditions of an ablation, as data: which tokens are replaced, by what, and at which blocks' outputs.
 
-A condition is written ``<tokens>:<substitute>[@blocks]``; ``full`` replaces nothing.
+A condition is written ``<tokens>:<substitute>[@blocks]``; ``full`` replaces nothing, and where the model is
+wrapped with test-time registers, ``bare`` is the model without them.
 
     tokens      cls                the CLS token
                 registers          all trained registers
@@ -48,10 +49,10 @@ class Condition:
 
     Attributes:
         name: as written.
-        substitute: of :data:`SUBSTITUTES`; empty for ``full``.
+        substitute: of :data:`SUBSTITUTES`; empty for ``full`` and ``bare``.
         where: positions of the tokens; for random patches those of all patches.
         random: how many of them, drawn anew for each image; 0: all.
-        blocks: at whose outputs they are replaced, ascending; empty for ``full``.
+        blocks: at whose outputs they are replaced, ascending; empty for those two.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Condition:
 
 
 FULL = Condition("full")
+BARE = Condition("bare")
 
 
 def parse(name: str, backbone: Backbone, layout: TokenLayout) -> Condition:
@@ -80,8 +82,8 @@ def parse(name: str, backbone: Backbone, layout: TokenLayout) -> Condition:
     Raises:
         OptionError: the name is not of that form, or asks for tokens or blocks that the model has not.
     """
-    if name == FULL.name:
-        return FULL
+    if name == FULL.name or (name == BARE.name and layout.test_time):
+        return FULL if name == FULL.name else BARE
     found = _FORM.fullmatch(name)
     if found is None or found["substitute"] not in SUBSTITUTES:
         raise OptionError(f"condition {name!r} is not known; needed {NEEDED} ({', '.join(SUBSTITUTES)})")

@@ -1,7 +1,7 @@
 """Images x arms -> features: each image is read and decoded once, and every arm looks at it.
 
-Reading and decoding run ahead in threads while the model works; the parts go to the cache
-(:mod:`ttr.feature_cache`) as they are done. What is kept of an image are vectors for linear heads:
+Images come in runs that are read ahead, and parts go to the cache as they are done (:mod:`ttr.image_runs`).
+What is kept of an image are vectors for linear heads:
 
     embedding       Backbone.embed: CLIP's projected embedding, else CLS after the final norm
     cls             CLS after the final norm
@@ -15,9 +15,7 @@ their mean is any one of them.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,12 +28,10 @@ from ttr.arms import Arm
 from ttr.backbones.base import Backbone
 from ttr.batches import check_batch_size
 from ttr.datasets.registry import Dataset, Item
-from ttr.errors import ImageError, OptionError
-from ttr.feature_cache import Part, Shelf, cache_key, digest_of
+from ttr.errors import ImageError
+from ttr.feature_cache import Part, Shelf, cache_key
+from ttr.image_runs import Run, Source, collect
 from ttr.preprocessing import Preprocessing
-from ttr.progress import progress_bar
-
-PART = 64
 
 
 @dataclass(frozen=True)
@@ -55,17 +51,6 @@ class Features:
     arrays: dict[str, np.ndarray] = field(repr=False)
     skipped: dict[str, str]
     key: dict[str, Any] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class _Run:
-    """A run of images as it comes out of a reading thread; ``inputs`` only of what some arm still needs."""
-
-    index: int
-    items: tuple[Item, ...]
-    digest: str
-    needed: bool
-    inputs: list[Tensor | ImageError]
 
 
 def extract(
@@ -103,89 +88,35 @@ def extract(
         OutputError: the cache cannot be written.
     """
     check_batch_size(batch_size)
-    check_on_error(on_error)
-    if workers < 1:
-        raise OptionError(f"workers={workers}; needed at least 1")
     items = tuple(dataset.items if items is None else items)
     steps = preprocessing or Preprocessing(backbone)
     keys = [cache_key(backbone, arm, steps) for arm in arms]
-    shelves = [Shelf.of(cache, key) for key in keys]
-    found: list[list[Part]] = [[] for _ in arms]
-    with progress_bar("features", len(items), show=progress) as advance:
-        for run in _read_ahead(dataset, items, shelves, steps, workers):
-            for arm, shelf, parts in zip(arms, shelves, found, strict=True):
-                path = shelf.path(run.index, run.digest)
-                part = shelf.read(path)
-                if part is None:
-                    part = _compute(backbone, arm, run, batch_size)
-                    shelf.write(path, part)
-                if part.skipped and on_error == "raise":
-                    name, reason = next(iter(part.skipped.items()))
-                    raise ImageError(f"{reason} ({name}); leave bad images out with --on-error skip")
-                parts.append(part)
-            advance(len(run.items))
+
+    def compute(run: Run, missing: list[int]) -> list[Part]:
+        return [_compute(backbone, arms[index], run, batch_size) for index in missing]
+
+    found = collect(
+        items,
+        Source(dataset.content_hash, lambda item: steps(dataset.open(item))),
+        [Shelf.of(cache, key) for key in keys],
+        compute,
+        label="features",
+        on_error=on_error,
+        workers=workers,
+        progress=progress,
+    )
     return [_joined(arm, items, parts, key) for arm, parts, key in zip(arms, found, keys, strict=True)]
 
 
-def check_on_error(on_error: str) -> None:
-    """Raise OptionError unless ``on_error`` is ``"raise"`` or ``"skip"``."""
-    if on_error not in ("raise", "skip"):
-        raise OptionError(f"on_error={on_error!r}; needed 'raise' or 'skip'")
-
-
-def _read_ahead(
-    dataset: Dataset, items: tuple[Item, ...], shelves: list[Shelf], steps: Preprocessing, workers: int
-) -> Iterator[_Run]:
-    runs = enumerate(items[start : start + PART] for start in range(0, len(items), PART))
-    pending: deque[Future[_Run]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for index, run in runs:
-                pending.append(pool.submit(_read, index, run, dataset, shelves, steps))
-                if len(pending) > workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
-
-
-def _read(
-    index: int, items: tuple[Item, ...], dataset: Dataset, shelves: list[Shelf], steps: Preprocessing
-) -> _Run:
-    digest = digest_of([_content_hash(dataset, item) for item in items])
-    needed = any(shelf.read(shelf.path(index, digest)) is None for shelf in shelves)
-    inputs = [_input(dataset, item, steps) for item in items] if needed else []
-    return _Run(index, items, digest, needed, inputs)
-
-
-def _content_hash(dataset: Dataset, item: Item) -> str:
-    try:
-        return dataset.content_hash(item)
-    except ImageError:
-        return f"unreadable {item.name}"
-
-
-def _input(dataset: Dataset, item: Item, steps: Preprocessing) -> Tensor | ImageError:
-    try:
-        return steps(dataset.open(item))
-    except ImageError as error:
-        return error
-
-
-def _compute(backbone: Backbone, arm: Arm, run: _Run, batch_size: int) -> Part:
-    readable = [(item, x) for item, x in zip(run.items, run.inputs, strict=True) if isinstance(x, Tensor)]
-    skipped = {
-        item.name: str(x) for item, x in zip(run.items, run.inputs, strict=True) if isinstance(x, ImageError)
-    }
+def _compute(backbone: Backbone, arm: Arm, run: Run, batch_size: int) -> Part:
+    inputs = [x for _, x in run.readable]
     rows: list[dict[str, Tensor]] = []
     with arm.applied(backbone):
-        for start in range(0, len(readable), batch_size):
-            batch = torch.stack([x for _, x in readable[start : start + batch_size]])
-            rows.append(vectors(backbone, batch))
-    arrays = {name: torch.cat([row[name] for row in rows]).numpy() for name in (rows[0] if rows else ())}
-    return Part(arrays, tuple(item.name for item, _ in readable), skipped)
+        for start in range(0, len(inputs), batch_size):
+            rows.append(vectors(backbone, torch.stack(inputs[start : start + batch_size])))
+    return run.part(
+        {name: torch.cat([row[name] for row in rows]).numpy() for name in (rows[0] if rows else ())}
+    )
 
 
 def vectors(backbone: Backbone, images: Tensor) -> dict[str, Tensor]:

@@ -146,7 +146,7 @@ def _observe(site: Site, index: int, observe: Observer) -> RemovableHandle:
 
 @contextmanager
 def bypass(modules: Iterable[nn.Module], tensor: Tensor) -> Iterator[None]:
-    """Let modules pass ``tensor`` on, whatever they are given, without running, for the duration of the block.
+    """Let modules return ``tensor`` without running, whatever they are given, while the block lasts.
 
     For blocks that hand a tensor to the next one and whose work is known already. Hooks inside them do not
     run, those on the modules themselves do.

@@ -1,6 +1,6 @@
 """What stands in for a token: five pure functions from a block's output to the replaced tokens.
 
-    zero      0                                  out of distribution: what it breaks need not depend on content
+    zero      0                                  nothing that the network ever met
     mean      mu_l                               the block's mean over a calibration set: no image in it
     noise     mu_l + sigma_l * eps               Gaussian, mean and variance of each block and dimension
     shuffle   the token of another image         of the batch, by a derangement drawn anew at each block
@@ -79,7 +79,7 @@ def derangement(count: int, generator: torch.Generator) -> Tensor:
     """
     if count < 2:
         raise OptionError(
-            f"got a batch of {count}; shuffling across images needs at least 2, so that no image keeps its own"
+            f"got a batch of {count}; shuffling needs at least 2 images, so that none keeps its own token"
         )
     still = torch.arange(count)
     while True:

@@ -140,7 +140,7 @@ def registers_table(
     """Return how alike the strongest register is across images, at the input of each block.
 
     Columns: backbone, block, num_registers, when (before or after the norm), cosine, ci_low, ci_high,
-    outlier_dimensions (how many), dimensions (up to ten, strongest first), outlier_share (of the squared
+    outlier_dimensions (how many), named (up to ten, strongest first), outlier_share (of the squared
     length). Empty for a model without registers.
     """
     weights = resample_weights(found.images, groups=groups, seed=seed)
@@ -158,7 +158,7 @@ def registers_table(
             interval = (same.interval.low, same.interval.high)
             rows.append((*place, same.cosine, *interval, outliers.count, named, share))
     columns = ["backbone", "block", "num_registers", "when", "cosine", "ci_low", "ci_high"]
-    return pd.DataFrame(rows, columns=[*columns, "outlier_dimensions", "dimensions", "outlier_share"])
+    return pd.DataFrame(rows, columns=[*columns, "outlier_dimensions", "named", "outlier_share"])
 
 
 def accuracy_table(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ttr.cli import options
+from ttr.cli.integration_table import show_integration
 from ttr.cli.loading import load_backbone, load_with_neurons
-from ttr.cli.tables import show_integration
 
 if TYPE_CHECKING:
     from ttr.backbones.base import Backbone

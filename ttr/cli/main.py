@@ -22,6 +22,7 @@ from ttr.cli.detect import detect
 from ttr.cli.doctor import doctor
 from ttr.cli.export import export
 from ttr.cli.integrate import integrate
+from ttr.cli.reproduce import reproduce
 from ttr.cli.tune import tune
 from ttr.cli.zero_shot import zero_shot
 from ttr.errors import TTRError
@@ -42,6 +43,7 @@ activity onto tokens appended at test time, and look at what changed.
   ttr compare --backbone NAME --neurons neurons.json --out DIR IMAGE...
   ttr bench --dataset NAME --root DIR --backbone NAME --out DIR
   ttr integrate --backbone NAME --dataset NAME --out DIR   is the map faithful?
+  ttr reproduce medical --roots NAME=DIR,... published numbers beside yours
   ttr export --backbone NAME --neurons neurons.json --out model.onnx
   ttr zero-shot --backbone NAME --classes A,B --neurons neurons.json IMAGE...
   ttr backbones                              what has a short name, and what is cached
@@ -75,6 +77,7 @@ app.command()(zero_shot)
 app.command()(backbones)
 app.command()(doctor)
 app.add_typer(data, name="data")
+app.add_typer(reproduce, name="reproduce")
 
 
 def _version(show: bool) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ttr.comparison import ImageComparison
     from ttr.exporting import Exported
     from ttr.neurons import RegisterNeurons
+    from ttr.published_results import Study
     from ttr.tuning import Recommendation, Row
 
 SHOWN = 10
@@ -151,50 +152,71 @@ def show_bench(comparisons: DataFrame, skipped: Mapping[str, str], page: Path) -
     from ttr.wording import counted
 
     title = "top1, first - second, in points (–: not distinguishable)"
-    columns = [Column(name, no_wrap=True) for name in ("difference", "head")]
-    table = Table(*columns, title=title, title_justify="left")
+    table = Table(Column("difference", no_wrap=True), title=title, title_justify="left")
     for column in ("points", "95 % interval", "p Holm", "verdict"):
         table.add_column(column, justify="right", no_wrap=True)
-    for row in comparisons.itertuples() if len(comparisons) else ():
-        if row.metric != "top1":
-            continue
-        name = f"{row.first} - {row.second}" + (f", R = {row.num_registers}" if row.num_registers > 1 else "")
-        interval = f"{100 * row.ci_low:+.1f}..{100 * row.ci_high:+.1f}"
-        found = "–" if row.verdict == "not distinguishable" else row.verdict
-        cells = (f"{100 * row.difference:+.1f}", interval, f"{row.p_holm:.3f}", found)
-        table.add_row(name, row.head, *cells)
+    rows = comparisons[comparisons.metric == "top1"] if len(comparisons) else comparisons
+    for (head, feature), part in rows.groupby(["head", "feature"], sort=False) if len(rows) else ():
+        table.add_section()
+        table.add_row(head if feature == "embedding" else f"{head}, {feature}", style="bold")
+        for row in part.itertuples():
+            several = f", R = {row.num_registers}" if row.num_registers > 1 else ""
+            interval = f"{100 * row.ci_low:+.1f}..{100 * row.ci_high:+.1f}"
+            found = "–" if row.verdict == "not distinguishable" else row.verdict
+            cells = (f"{100 * row.difference:+.1f}", interval, f"{row.p_holm:.3f}", found)
+            table.add_row(f"  {row.first} - {row.second}{several}", *cells)
     Console().print(table)
     if skipped:
         typer.echo(f"left out as unreadable: {counted(len(skipped), 'image')}; manifest.json names them")
     print_path(page)
 
 
-def show_integration(table: DataFrame, changes: DataFrame, page: Path) -> None:
-    """Print the map's faithfulness at the last block, what registers change of it, and the page to open."""
+def show_reproduction(table: DataFrame, study: Study, instead: str | None = None) -> None:
+    """Print published beside measured, a column each, the study's notes, and what was measured instead.
+
+    Args:
+        table: one row a number: the study's keys, published, measured, ci_low, ci_high, verdict, missing.
+        study: whose numbers these are; its first key makes tables, its last one rows, the others sections.
+        instead: the backbone that was measured in place of the published ones, if any.
+    """
+    from itertools import groupby
+
     from rich.console import Console
     from rich.table import Column, Table
 
-    from ttr.analysis.faithfulness import grade
-
-    title = "the map of the last block: faithfulness, and CKA of the patches with the whole"
-    shown = Table(Column("model", overflow="fold"), "R", title=title, title_justify="left")
-    for column in ("faithfulness", "95 % interval", "grade", "CKA"):
-        shown.add_column(column, justify="right", no_wrap=True)
-    for (name, registers), rows in table.groupby(["backbone", "num_registers"], sort=False):
-        part = rows[rows.block == rows.block.max()].set_index("part").loc["patches"]
-        interval = f"{part.cosine_low:.3f}..{part.cosine_high:.3f}"
-        cells = (f"{part.cosine:.3f}", interval, grade(part.cosine), f"{part.cka:.3f}")
-        shown.add_row(name, str(registers), *cells)
     console = Console()
-    console.print(shown)
-    for row in changes.itertuples():
+    typer.echo(study.source)
+    for first, of_first in groupby(table.to_dict("records"), key=lambda row: row[study.keys[0]]):
+        columns = [f"measured on {instead}" if instead else "measured", "95 % interval", "verdict"]
+        right = [Column(name, justify="right") for name in ("published", *columns)]
+        shown = Table(Column(study.keys[-1], no_wrap=True), *right, title_justify="left")
+        shown.title = f"{first}, {study.metric} (–: not distinguishable)"
+        for section, rows in groupby(of_first, key=lambda row: ", ".join(row[k] for k in study.keys[1:-1])):
+            shown.add_section()
+            shown.add_row(section, style="bold")
+            for row in rows:
+                shown.add_row(f"  {row[study.keys[-1]]}", *_beside(row, study.keys[-1]))
+        console.print(shown, highlight=False, markup=False)
+    for note in study.notes:
+        console.print(f"- {note}", highlight=False, markup=False)
+    if instead is not None:
         console.print(
-            f"{row.backbone}, block {row.block}, R = {row.num_registers} against the bare model: "
-            f"{row.difference:+.4f} ({row.ci_low:+.4f}..{row.ci_high:+.4f}), {row.verdict}",
+            f"A REHEARSAL: {instead} was measured in place of the published backbones. The published column "
+            "is of other models; the two cannot be compared.",
+            style="bold red",
             highlight=False,
-            soft_wrap=True,
         )
-    print_path(page)
+
+
+def _beside(row: dict[Hashable, Any], key: str) -> tuple[str, str, str, str]:
+    """Return a published and a measured number, the latter's interval and verdict, as cells."""
+    sign = "+" if " - " in row[key] else ""
+    published = "–" if row["published"] != row["published"] else f"{row['published']:{sign}.4f}"
+    if row["missing"]:
+        return published, "missing", "", ""
+    interval = f"{row['ci_low']:{sign}.3f}..{row['ci_high']:{sign}.3f}"
+    found = "–" if row["verdict"] == "not distinguishable" else row["verdict"]
+    return published, f"{row['measured']:{sign}.4f}", interval, found
 
 
 def print_path(path: Path) -> None:

@@ -54,7 +54,7 @@ def matches(
     _check(source_patches, target_patches, source, target, valid, grid, alpha)
     size = np.array(image_size, dtype=np.float64)[::-1] / np.array(grid)[::-1]
     counted = valid & inside(source, image_size) & inside(target, image_size)
-    asked = torch.as_tensor(_patch_at(source, size, grid)).to(source_patches.device)
+    asked = torch.as_tensor(patch_at(source, size, grid)).to(source_patches.device)
     batch = torch.arange(len(source_patches), device=source_patches.device)[:, None]
     queries = normalize(source_patches[batch, asked].float(), dim=-1)
     similarity = queries @ normalize(target_patches.float(), dim=-1).to(queries.device).mT
@@ -63,11 +63,11 @@ def matches(
     centres = np.stack([column + 0.5, row + 0.5], axis=-1) * size - 0.5
     box = np.array([image_size[::-1]]) if extent is None else np.asarray(extent, dtype=np.float64)
     close = np.linalg.norm(centres - target, axis=-1) <= alpha * box.max(axis=1)[:, None]
-    return _share(close, counted), _share(found == _patch_at(target, size, grid), counted)
+    return _share(close, counted), _share(found == patch_at(target, size, grid), counted)
 
 
-def _patch_at(points: np.ndarray, size: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Return which patch holds each point, int64 [...]; points outside are moved to the rim."""
+def patch_at(points: np.ndarray, size: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Return which patch of a size (width, height) holds each point, int64 [...]; outside, the rim's."""
     last = np.array(grid)[::-1] - 1
     place = np.clip(np.floor((points + 0.5) / size), 0, last).astype(np.int64)
     return place[..., 1] * grid[1] + place[..., 0]

@@ -20,7 +20,8 @@ def mask_as_seen(backbone: Backbone, mask: np.ndarray) -> np.ndarray:
 
     Args:
         backbone: whose preprocessing it goes through.
-        mask: int64 [H, W], class numbers 0..254, or 255 for what does not count.
+        mask: int64 [H, W], class numbers 0..254, or 255 for what does not count; of its image's shape, since
+            what a preprocessing does depends on it.
 
     Returns:
         int64 [h, w] at the size of the model's input; of classes with equal shares the lowest, and 255 where
@@ -39,10 +40,10 @@ def mask_as_seen(backbone: Backbone, mask: np.ndarray) -> np.ndarray:
     return np.where(white - black > (white - black).max() / 2, winner, IGNORE).astype(np.int64)
 
 
-def seen_grey(backbone: Backbone, bright: np.ndarray) -> np.ndarray:
-    """Return what the model's input holds for a black image, white where ``bright`` [H, W] is: [h, w]."""
+def seen_grey(backbone: Backbone, brightness: np.ndarray) -> np.ndarray:
+    """Return what the model's input holds for a grey image of brightness 0..1, [H, W] -> float [h, w]."""
     import PIL.Image
 
-    image = PIL.Image.fromarray((255 * bright).astype(np.uint8))
+    image = PIL.Image.fromarray((255 * brightness).round().astype(np.uint8))
     shown: Tensor = backbone.preprocess(image)
     return shown.float().mean(dim=0).numpy()

@@ -1,0 +1,185 @@
+"""The medical study on tiny sets in the exact layouts: six rows of numbers, none of them invented."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pandas as pd
+import pytest
+
+import ttr
+from ttr.apps.reproduce_medical import reproduce_medical
+from ttr.cli.reproduce import parse_places
+from ttr.datasets.registry import phantom_images
+from ttr.errors import DataError, ModelError, OptionError
+from ttr.statistics import holm
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory):
+    """OrthoNet, Pacemaker and APTOS as their authors give them out, two classes of phantom images each."""
+    root = tmp_path_factory.mktemp("sets")
+    images = iter(phantom_images(72, classes=2, size=SIZE))
+
+    def write(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        phantom = next(images)
+        phantom.image.save(path)
+        return phantom.label
+
+    for split, count in (("train", 16), ("test", 8)):
+        rows = ["filenames,labels"]
+        for number in range(count):
+            name = f"{split}{number}.png"
+            rows.append(f"{name},{write(root / 'orthonet/orthonet data/orthonet data' / name)}")
+        (root / "orthonet" / f"{split}.csv").write_text("\n".join(rows))
+        for number in range(count):
+            write(root / f"pacemaker/{split.title()}/BIO - {'AB'[number % 2]}" / f"{number}.png")
+    rows = ["id_code,diagnosis", *(f"{n},{n % 2}" for n in range(24))]
+    for number in range(24):
+        write(root / "aptos/train_images" / f"{number}.png")
+    (root / "aptos" / "train.csv").write_text("\n".join(rows))
+    return {name: root / name for name in ("orthonet", "pacemaker", "aptos")}
+
+
+def load(name):
+    return ttr.load("phantom", image_size=SIZE)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_the_cells_are_the_benchmarks_beside_the_published_numbers(roots, cache, tmp_path):
+    some = {name: roots[name] for name in ("orthonet", "aptos")}
+    table = reproduce_medical(some, load, tmp_path / "out", cache, published_detection=False)
+    assert len(table) == 2 * 3 * 4
+    cell = table[(table.dataset == "orthonet") & (table.backbone == "clip-vit-b-16")].set_index("arm")
+    assert cell.published["token"] == 0.5278
+    assert cell.published["ttr - token"] == pytest.approx(0.0222)
+    assert math.isnan(cell.published["plain"])
+    bench = pd.read_csv(tmp_path / "out" / "orthonet-clip-vit-b-16" / "results.csv")
+    top1 = bench[bench.metric.eq("top1") & bench["head"].eq("linear")].set_index("arm")
+    for arm in ("plain", "token", "ttr"):
+        for column in ("measured", "ci_low", "ci_high", "n"):
+            assert cell[column][arm] == top1["value" if column == "measured" else column][arm]
+    assert cell.measured["ttr - token"] == pytest.approx(cell.measured["ttr"] - cell.measured["token"])
+    assert set(table[table.missing == ""].measured_backbone) == {"phantom"}
+    tested = table[table.p.notna()]
+    assert len(tested) == 4
+    assert tested.p_holm.tolist() == holm(tested.p.tolist()), "one family over all cells"
+    missing = table[table.dataset == "pacemaker"]
+    assert missing.measured.isna().all()
+    assert missing.missing.str.contains("--roots pacemaker=DIR").all()
+    assert missing.published.notna().sum() == 6
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["published"]["source"].startswith("Kukade and Bansal 2025")
+    assert [bool(cell["missing"]) for cell in manifest["cells"]] == [False, True, False] * 2
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
+        [*manifest["files"], "manifest.json"]
+    )
+    settings = json.loads((tmp_path / "out/aptos-clip-vit-b-16/manifest.json").read_text())
+    assert settings["provenance"]["settings"]["num_registers"] == [4]
+    assert settings["provenance"]["settings"]["seeds"] == [42]
+
+
+def test_the_published_detection_settings_are_those_of_each_backbone(roots, cache, tmp_path, monkeypatch):
+    seen = []
+
+    def detect(backbone, images, *, progress, **settings):
+        seen.append((len(images), settings))
+        return ttr.RegisterNeurons.from_pairs([(0, 1)])
+
+    monkeypatch.setattr("ttr.apps.preparation.detect", detect)
+    reproduce_medical({"orthonet": roots["orthonet"]}, load, tmp_path / "out", cache)
+    # Of 16 training images a fifth validates; the neurons are never chosen on test images.
+    assert seen == [
+        (12, {"outlier_layer": -2, "threshold": 100, "top_layer": 19, "top_k": 50}),
+        (12, {"outlier_layer": -1, "threshold": 30, "top_layer": 5, "top_k": 20}),
+    ]
+
+
+def test_weights_that_are_missing_are_named_and_the_other_cells_are_measured(roots, cache, tmp_path):
+    def only_clip(name):
+        if name != "clip-vit-b-16":
+            raise ModelError("the weights are elsewhere")
+        return load(name)
+
+    some = {"orthonet": roots["orthonet"]}
+    table = reproduce_medical(some, only_clip, tmp_path / "out", cache, published_detection=False)
+    cells = table.groupby(["backbone", "dataset"]).missing.first()
+    assert cells["dinov2-vit-l-14", "orthonet"] == "the weights are elsewhere"
+    assert cells["clip-vit-b-16", "orthonet"] == ""
+    assert "--roots aptos=DIR" in cells["clip-vit-b-16", "aptos"]
+
+
+def test_a_set_without_one_cell_writes_nothing_and_leaves_an_earlier_result(roots, cache, tmp_path):
+    def none(name):
+        raise ModelError("no weights")
+
+    with pytest.raises(
+        DataError, match=r"not one cell .* orthonet \(dinov2-vit-l-14, clip-vit-b-16\): no we"
+    ):
+        reproduce_medical({"orthonet": roots["orthonet"]}, none, tmp_path / "out", cache)
+    with pytest.raises(DataError, match=r"--roots orthonet=DIR.*--roots pacemaker=DIR.*--roots aptos=DIR"):
+        reproduce_medical({}, load, tmp_path / "out", cache)
+    with pytest.raises(OptionError, match="roots name 'retina'; the study has orthonet, pacemaker, aptos"):
+        reproduce_medical({"retina": tmp_path}, load, tmp_path / "out", cache)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_says_what_was_measured_and_what_is_missing(run, roots, cache, tmp_path):
+    options = ("--backbone", "phantom", "--cache", cache, "--out", tmp_path / "out", "--quiet")
+    places = f"orthonet={roots['orthonet']},aptos={tmp_path / 'none'}"
+    status, out, err = run("reproduce", "medical", "--roots", places, *options)
+    assert (status, err) == (1, "")
+    said = " ".join(out.split())
+    assert "dinov2-vit-l-14, top1" in said
+    header = next(line for line in out.splitlines() if "published" in line)
+    assert header.index("published") < header.index("phantom"), "two columns"
+    assert "A REHEARSAL: phantom was measured in place of the published backbones" in said
+    assert "missing: pacemaker (dinov2-vit-l-14, clip-vit-b-16): no root was given for it" in said
+    assert f"missing: aptos (dinov2-vit-l-14, clip-vit-b-16): root {tmp_path / 'none'}" in said
+    assert out.splitlines()[-1] == f"open: {tmp_path / 'out' / 'reproduction.csv'}"
+    assert max(map(len, out.split("Kukade")[1].split("└")[0].splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ((), "not one cell could be measured: orthonet"),
+        (("--roots", "orthonet"), "--roots 'orthonet': needed NAME=PATH"),
+        (("--roots", "retina=x"), "'retina'; the study has orthonet, pacemaker, aptos"),
+        (("--roots", "aptos=x", "--roots", "aptos=y"), "names aptos twice: x and y"),
+        (("--weights", "dino=x"), "'dino'; the study has dinov2-vit-l-14, clip-vit-b-16"),
+        (("--backbone", "phantom", "--weights", "clip-vit-b-16=x"), "got --weights with --backbone"),
+        (("--on-error", "ignore"), "on_error='ignore'"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_line(run, tmp_path, options, says):
+    status, out, err = run("reproduce", "medical", "--out", tmp_path / "out", *options)
+    assert status == 2
+    assert says in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in out + err
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_weights_the_message_says_how_to_give_them(run, roots, tmp_path):
+    where = f"orthonet={roots['orthonet']}"
+    status, _, err = run("reproduce", "medical", "--roots", where, "--out", tmp_path / "out")
+    assert status == 2
+    assert "--pretrained, or --weights dinov2-vit-l-14=FILE" in err
+
+
+def test_a_comma_belongs_to_a_path_unless_a_name_follows():
+    found = parse_places("--roots", ["aptos=/a,b/c,orthonet=/d", " pacemaker = /e=f "])
+    assert {name: str(path) for name, path in found.items()} == {
+        "aptos": "/a,b/c",
+        "orthonet": "/d",
+        "pacemaker": "/e=f",
+    }

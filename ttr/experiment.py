@@ -1,0 +1,187 @@
+"""The ablation suite: a labelled set, a model under study, conditions, tasks, and analyses.
+
+    calibration images -> Calibration                               what tokens are like at each block
+    training images    -> vectors, patches -> probes                heads, trained in the full condition
+    test images        -> conditions x tasks -> a number an image   those heads, tested on what is left
+    test images        -> conditions x attention, geometry, layers
+
+Heads are trained on full features and tested on ablated ones: what happens to a head that is deployed? The
+own probe (``top1_own``) is trained anew on the condition's features: what do these still hold? All of it goes
+through the cache in parts, so a run that was interrupted goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ttr.ablation import Subject
+from ttr.analysis.probing import default_layers
+from ttr.arms import Arm
+from ttr.backbones.base import Backbone
+from ttr.calibration import Calibration, calibrate
+from ttr.collected import Collected, Collector
+from ttr.conditions import FULL, Condition, parse_all
+from ttr.datasets.registry import IGNORE, Dataset, Item, OpenedImages, draw_sample
+from ttr.errors import DataError, ModelError
+from ttr.evaluate.probe import Labelled
+from ttr.evaluate.segmentation import train_patch_probe
+from ttr.experiment_settings import Settings
+from ttr.feature_cache import cache_key
+from ttr.heads import LinearHead
+from ttr.measures import Measures
+from ttr.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Everything that was measured, image by image; tables follow from it.
+
+    Attributes:
+        subject: the model under study, with its calibration.
+        dataset: the labelled set.
+        conditions: ``full`` first.
+        settings: how it ran.
+        training: of the training and validation images, see :mod:`ttr.measures`.
+        scored: of the test images.
+        analysed: attention, geometry and layers, of a sample of the test images; None without analyses.
+        blocks: the blocks that layer-wise arrays look into.
+    """
+
+    subject: Subject
+    dataset: Dataset
+    conditions: tuple[Condition, ...]
+    settings: Settings
+    training: Collected = field(repr=False)
+    scored: Collected = field(repr=False)
+    analysed: Collected | None = field(repr=False)
+    blocks: tuple[int, ...]
+
+
+def run_experiment(
+    backbone: Backbone,
+    arm: Arm,
+    dataset: Dataset,
+    condition_names: Sequence[str],
+    cache: Path,
+    settings: Settings = Settings(),  # noqa: B008
+) -> Measured:
+    """Run the suite.
+
+    Args:
+        backbone: the bare backbone.
+        arm: the model under study: plain, or wrapped with test-time registers.
+        dataset: the labelled set, with training and test images (validation for the probe).
+        condition_names: see :mod:`ttr.conditions`; ``all`` for all of them. ``full`` always takes part.
+        cache: folder of the feature cache.
+        settings: the rest.
+
+    Raises:
+        OptionError: an unknown condition or task.
+        DataError: a split that is needed is empty, or the set has no masks for segmentation.
+        ImageError: a bad image, with ``on_error="raise"``.
+    """
+    layout = backbone.layout.with_test_time(arm.num_registers)
+    conditions = tuple(parse_all(list(condition_names), backbone, layout))
+    _require(dataset, settings)
+    blocks = default_layers(backbone.num_layers, settings.layers)
+    calibration = _calibration(backbone, arm, dataset, conditions, cache, settings)
+    measures = Measures(
+        Subject(backbone, arm, calibration, settings.seed),
+        tasks=frozenset(settings.tasks),
+        masks=dataset.masks,
+        blocks=blocks if settings.analysis_images else blocks[-1:],
+    )
+    collector = Collector(dataset, conditions, cache, settings)
+    training = collector.training(measures)
+    measures = replace(measures, heads=_patch_heads(training, measures))
+    scored = collector.test(replace(measures, blocks=blocks[-1:]), collector.dataset.select("test"))
+    analysed = collector.analyses(measures)
+    return Measured(
+        measures.subject, dataset, conditions, settings, training, scored, analysed, measures.blocks
+    )
+
+
+def labels(dataset: Dataset, items: Sequence[Item]) -> np.ndarray:
+    """Return the classes of some items, int64 [N]."""
+    return np.array([dataset.target(item) for item in items], dtype=np.int64)
+
+
+def labelled(dataset: Dataset, items: Sequence[Item], x: np.ndarray, split: str) -> Labelled:
+    """Return the vectors of the items of one split with their classes."""
+    chosen = np.array([item.split == split for item in items])
+    return Labelled(x[chosen], labels(dataset, items)[chosen])
+
+
+def _require(dataset: Dataset, settings: Settings) -> None:
+    needed = ["train", "test"] + (["val"] if "probe" in settings.tasks else [])
+    for split in needed:
+        if not dataset.select(split):  # type: ignore[arg-type]
+            raise DataError(f"{dataset.name} has no {split} images; an ablation needs {', '.join(needed)}")
+    if "segmentation" in settings.tasks:
+        for split in ("train", "test"):
+            if not dataset.masked(split):  # type: ignore[arg-type]
+                raise DataError(
+                    f"{dataset.name} has no {split} image with a mask; leave segmentation out of --tasks"
+                )
+    if len(dataset.classes) < 2 and {"probe", "knn", "oneshot"} & set(settings.tasks):
+        raise DataError(
+            f"{dataset.name} has a single class; choose tasks of correspondence and segmentation alone"
+        )
+
+
+def _calibration(
+    backbone: Backbone,
+    arm: Arm,
+    dataset: Dataset,
+    conditions: Sequence[Condition],
+    cache: Path,
+    settings: Settings,
+) -> Calibration | None:
+    """Return the calibration, from the cache if it was made on these very images before."""
+    if not any(condition.calibrated for condition in conditions):
+        return None
+    items = draw_sample(dataset.select("train"), settings.calibration_images, settings.seed)
+    key = cache_key(backbone, arm, Preprocessing(backbone))
+    decides = (
+        key,
+        settings.seed,
+        settings.batch_size,
+        [content_hash(dataset.content_hash, item) for item in items],
+    )
+    name = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:24]
+    path = cache / "calibrations" / f"{name}.safetensors"
+    try:
+        return Calibration.load(path)
+    except ModelError:
+        with arm.applied(backbone):
+            found = calibrate(
+                backbone,
+                OpenedImages(items, dataset.open),
+                seed=settings.seed,
+                batch_size=settings.batch_size,
+                progress=settings.progress,
+            )
+        found.save(path)
+        return found
+
+
+def _patch_heads(training: Collected, measures: Measures) -> dict[int, LinearHead]:
+    """Return a patch probe of each looked-into block, trained in the full condition."""
+    full = training.arrays[FULL.name]
+    if "patch_x" not in full:
+        return {}
+    assert measures.masks is not None
+    y = full["patch_y"].ravel()
+    known = y != IGNORE
+    x = full["patch_x"].reshape(len(y), *full["patch_x"].shape[2:])[known]
+    classes = measures.masks.classes
+    return {
+        block: train_patch_probe(x[:, index], y[known], classes)
+        for index, block in enumerate(measures.blocks)
+    }
