@@ -42,7 +42,7 @@ QUANTITIES = (
     ("max_patch_attention", "largest CLS attention to a patch", "{:.4f}"),
     ("register_attention", "CLS attention held by registers", "{:.3f}"),
     ("register_norm", "largest register norm", "{:.1f}"),
-    ("faithfulness", "faithfulness of the attention map, -1 to 1", "{:.2f}"),
+    ("faithfulness", "faithfulness of the attention map", "{:.2f}"),
 )
 
 
