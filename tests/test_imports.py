@@ -40,8 +40,9 @@ ORDER = [
     {"ablation"},
     {"tuning"},
     {"plots", "exporting"},
-    {"benchmark_plots"},
+    {"benchmark_plots", "integration_plots"},
     {"report"},
+    {"integration_report"},
     {"apps"},
     {"cli", "__main__"},
 ]

@@ -21,6 +21,7 @@ from ttr.cli.demo import demo
 from ttr.cli.detect import detect
 from ttr.cli.doctor import doctor
 from ttr.cli.export import export
+from ttr.cli.integrate import integrate
 from ttr.cli.reproduce import reproduce
 from ttr.cli.tune import tune
 from ttr.cli.zero_shot import zero_shot
@@ -41,7 +42,9 @@ activity onto tokens appended at test time, and look at what changed.
   ttr tune --backbone NAME --images DIR --out DIR
   ttr compare --backbone NAME --neurons neurons.json --out DIR IMAGE...
   ttr bench --dataset NAME --root DIR --backbone NAME --out DIR
+  ttr integrate --backbone NAME --dataset NAME --out DIR   is the map faithful?
   ttr reproduce medical --roots NAME=DIR,... published numbers beside yours
+  ttr reproduce decoupling --dataset NAME --out DIR
   ttr export --backbone NAME --neurons neurons.json --out model.onnx
   ttr zero-shot --backbone NAME --classes A,B --neurons neurons.json IMAGE...
   ttr backbones                              what has a short name, and what is cached
@@ -69,6 +72,7 @@ app.command()(detect)
 app.command()(tune)
 app.command()(bench)
 app.command()(compare)
+app.command()(integrate)
 app.command()(export)
 app.command()(zero_shot)
 app.command()(backbones)

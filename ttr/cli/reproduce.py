@@ -126,6 +126,85 @@ def medical(
         raise typer.Exit(1)
 
 
+@reproduce.command()
+def decoupling(
+    dataset: options.DatasetName,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; an earlier result is replaced.")],
+    root: options.DatasetRoot = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE,...",
+            help="Weights of the study's models on this machine: dinov2-vit-s-14-reg4=FILE,...",
+        ),
+    ] = None,
+    pretrained: options.Pretrained = False,
+    backbone: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A rehearsal: measure this one in place of the eight; may be given several times.",
+        ),
+    ] = None,
+    num_images: Annotated[int, typer.Option(min=4, help="Test images to measure on.")] = 500,
+    seed: Annotated[int, typer.Option(min=0, help="Of the sample and the intervals.")] = 42,
+    batch_size: options.BatchSize = 8,
+    device: options.Device = "cpu",
+    quiet: options.Quiet = False,
+) -> None:
+    """Lappe and Giese 2025: is CLS made of the patches? DINOv2 from S to g, with and without registers.
+
+    Each model's last block is split into patches, registers, CLS itself and the skip connection; cosine and
+    CKA say how much of the image's feature each makes. Any labelled set will do (the study used COCO and
+    ImageNet). Writes an integration a model (as ttr integrate), reproduction.csv and manifest.json.
+
+    Models whose weights are not there are named. The exit status is 0 if all were measured, 1 if some are
+    missing, 2 if not one could be.
+
+    \b
+    Example:
+      ttr reproduce decoupling --dataset folder --root images/ --pretrained --device cuda --out decoupling/
+    """
+    from ttr.apps.reproduce_decoupling import STUDY, reproduce_decoupling
+    from ttr.apps.reproduce_medical import check_names
+    from ttr.datasets.registry import open_dataset
+    from ttr.errors import ModelError, OptionError
+    from ttr.published_results import studies
+
+    study = studies()[STUDY]
+    files = parse_places("--weights", weights)
+    check_names("--weights", files, study.settings["backbones"])
+    if backbone and files:
+        raise OptionError("got --weights with --backbone; a rehearsal takes random weights or --pretrained")
+    data = open_dataset(dataset, root)
+
+    def load(name: str) -> Backbone:
+        if backbone:
+            return load_backbone(name, None, pretrained, None, device)
+        if name not in files and not pretrained:
+            raise ModelError(f"no weights were given for it: --pretrained, or --weights {name}=FILE")
+        size = study.settings["image_size"]
+        return load_backbone(name, files.get(name), name not in files, size, device)
+
+    table = reproduce_decoupling(
+        load,
+        data,
+        out,
+        backbones=backbone or None,
+        num_images=num_images,
+        seed=seed,
+        batch_size=batch_size,
+        progress=not quiet,
+    )
+    show_reproduction(table, study, ", ".join(backbone) if backbone else None)
+    missing = table[table.missing != ""].drop_duplicates("backbone")
+    for row in missing.itertuples():
+        typer.echo(f"missing: {row.backbone}: {row.missing}")
+    print_path(out / "reproduction.csv")
+    if len(missing):
+        raise typer.Exit(1)
+
+
 def parse_places(option: str, given: list[str] | None) -> dict[str, Path]:
     """Turn ``["a=DIR,b=DIR", "c=DIR"]`` into {name: path}; a comma belongs to a path unless NAME= follows.
 

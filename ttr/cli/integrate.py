@@ -1,0 +1,127 @@
+"""``ttr integrate``: what the image's feature is made of, and whether the map tells the truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ttr.cli import options
+from ttr.cli.integration_table import show_integration
+from ttr.cli.loading import load_backbone, load_with_neurons
+
+if TYPE_CHECKING:
+    from ttr.backbones.base import Backbone
+    from ttr.neurons import RegisterNeurons
+
+
+def integrate(
+    backbone: Annotated[
+        list[str],
+        typer.Option(
+            "--backbone",
+            metavar="NAME",
+            help="As in ttr bench; give it several times to compare models, for instance by size.",
+        ),
+    ],
+    dataset: options.DatasetName,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; an earlier result is replaced.")],
+    root: options.DatasetRoot = None,
+    neurons: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Register neurons of the one backbone; default: a preset, else found."
+        ),
+    ] = None,
+    weights: options.WeightsFile = None,
+    pretrained: options.Pretrained = False,
+    image_size: options.ImageSize = None,
+    blocks: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST", help="Where CLS is restricted: last, or such as 3,11, or 0..11, -2..-1."
+        ),
+    ] = "last",
+    num_registers: Annotated[
+        str, typer.Option(metavar="LIST", help="Test-time registers; 0 is the bare model.")
+    ] = "0..4",
+    renormalise: Annotated[
+        bool, typer.Option("--renormalise", help="Divide the kept attention weights by their sum.")
+    ] = False,
+    keep_skip: Annotated[
+        bool, typer.Option("--keep-skip", help="Leave the skip connection beside every part.")
+    ] = False,
+    num_images: Annotated[
+        int, typer.Option(min=4, help="Test images to measure on, and training images for heads.")
+    ] = 500,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of samples, draws and intervals.")] = 42,
+    batch_size: options.BatchSize = 8,
+    device: options.Device = "cpu",
+    quiet: options.Quiet = False,
+) -> None:
+    """Is the map faithful? Make the image's feature of the patches alone, of registers, of CLS, of the skip.
+
+    Test images of a labelled set run bare and with test-time registers. In each chosen block CLS is made of
+    one part alone (attention weights of everything else set to zero) and sent through the rest of the model;
+    cosine and linear CKA say how much of the image's feature that part makes. At an earlier block the later
+    blocks run again for each part, so --blocks 0..11 takes many times as long as the last block alone.
+
+    Writes integration.csv, changes.csv (registers against the bare model, tested image by image),
+    accuracy.csv (one-shot and probe accuracy of each part), layers.csv (CLS of each block against the
+    last), registers.csv (the strongest register across images, before and after the norm), index.html and
+    manifest.json.
+
+    \b
+    Columns of integration.csv:
+      backbone, block, num_registers, part    patches, registers, cls or skip
+      cka, ci_low, ci_high                    linear CKA with the model's own feature, 95 % interval
+      cosine, cosine_low, cosine_high         mean cosine with it; of the patches: the map's faithfulness
+      attention_share                         attention of CLS to the part (empty for skip)
+      norm                                    length of its contribution to CLS in the block
+      cka_debiased                            CKA without the bias of few images
+      images, dimensions, parameters          how many
+
+    \b
+    Example:
+      ttr integrate --backbone phantom-registers --dataset phantom --num-images 60 --out integration/
+      ttr integrate --backbone dinov2-vit-s-14-reg4 --backbone dinov2-vit-l-14-reg4 --pretrained \\
+          --image-size 224 --dataset aptos --root ~/aptos --out sizes/
+    """
+    from ttr.apps.integrate import write_integration
+    from ttr.catalog import preset_for
+    from ttr.datasets.registry import open_dataset
+    from ttr.errors import OptionError
+
+    chosen = options.parse_numbers("--blocks", blocks.replace("last", "-1"))
+    counts = options.parse_numbers("--num-registers", num_registers)
+    if len(backbone) > 1 and (weights or neurons):
+        raise OptionError(
+            "got --weights or --neurons with several backbones; they belong to one: run each by itself and "
+            "put the integration.csv files one behind another"
+        )
+    data = open_dataset(dataset, root)
+
+    def load(name: str) -> tuple[Backbone, RegisterNeurons | None]:
+        if any(counts) and (neurons is not None or preset_for(name) is not None):
+            found, model = load_with_neurons(neurons, name, weights, pretrained, image_size, device)
+            return model, found
+        return load_backbone(name, weights, pretrained, image_size, device), None
+
+    result = write_integration(
+        backbone,
+        load,
+        data,
+        out,
+        blocks=chosen,
+        num_registers=counts,
+        renormalise=renormalise,
+        keep_skip=keep_skip,
+        num_images=num_images,
+        batch_size=batch_size,
+        seed=seed,
+        progress=not quiet,
+    )
+    for note in result.notes:
+        typer.echo(note)
+    show_integration(result.tables["integration"], result.tables["changes"], out / "index.html")
