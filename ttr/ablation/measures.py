@@ -1,9 +1,10 @@
 """What is measured of a batch under each condition: small arrays, one row an image, and nothing else kept.
 
     tasks       embedding [D], pck, nearest, confusion [C, C]
-    analyses    flows [L, 3, 3], shares [L, 3, S], divergence [L, 3] of the attention; patch_cosine (to the
-                full condition), effective_rank; of the full condition also register_cosines [S, S] and, at
-                some blocks, layer_tokens [L', 1 + S, D], layer_pck, layer_nearest [L'], layer_confusion
+    analyses    in their stead flows [L, 3, 3], shares [L, 3, S], divergence [L, 3] of the attention;
+                patch_cosine (to the full condition), effective_rank; of the full condition also
+                register_cosines [S, S] and, at some blocks, layer_tokens [L', 1 + S, D], layer_pck,
+                layer_nearest [L'], layer_confusion [L', C, C]
     training    embedding; of the full condition also layer_tokens, and a sample of patches with the class of
                 their mask: patch_x [q, L', D], patch_y [q]
 
@@ -64,7 +65,7 @@ class Measures:
         masks: for segmentation.
         heads: patch probe of each looked-into block, {block: head}; the last block's is the task's.
         blocks: what layer-wise measures look into; empty: nothing.
-        statistics: whether attention and geometry are measured.
+        statistics: whether attention, geometry and layers are measured, and not the tasks.
         patches: sampled a training image.
     """
 
@@ -113,16 +114,17 @@ class Measures:
         truth = self._truth(items, images) if segment else None
         for condition in conditions:
             passed = look.under(condition, see)
-            found = {"embedding": as_numpy(passed.embedding)}
-            if other is not None and pairs is not None:
-                counterpart = other.under(condition)
-                found |= self._matches(passed, counterpart, pairs)
-            if truth is not None:
-                found["confusion"] = self._confusion(passed, passed.tokens.patches, truth, -1)
+            found: Arrays = {}
             if attention is not None:
                 found |= attention.arrays(condition, look, passed)
-            if condition == FULL and self.blocks:
-                found |= self._layer_wise(look, other, pairs, truth)
+                if condition == FULL:
+                    found |= self._layer_wise(look, other, pairs, truth)
+            else:
+                found["embedding"] = as_numpy(passed.embedding)
+                if other is not None and pairs is not None:
+                    found |= self._matches(passed, other.under(condition), pairs)
+                if truth is not None:
+                    found["confusion"] = self._confusion(passed, passed.tokens.patches, truth, -1)
             yield found
 
     def _layers(self, passed: Passed) -> list[Tokens]:

@@ -82,7 +82,8 @@ def plant_guard(backbone: Backbone, *, block: int, seed: int) -> None:
     weights.out.weight[relay, channel] = 1
 
     normed = see(backbone, Site(weights.norm_mlp, "output"), ordinary)[:, backbone.layout.prefix :]
-    usual_relay, usual = normed[..., relay].mean(), normed[..., distractors].std()
+    usual_relay = normed[..., relay].mean()
+    usual = normed[..., distractors].std()
     patches = backbone.layout.select(see(backbone, backbone.sites.blocks[block], ordinary), "patches")
     loud = LOUDNESS * patches.norm(dim=2).median()
     taken = {neuron for layer, neuron in backbone.planted if layer == block}

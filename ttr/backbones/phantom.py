@@ -25,6 +25,7 @@ from ttr.backbones.families import locate
 from ttr.backbones.guard import plant_guard, reserve_guard
 from ttr.backbones.planting import plant
 from ttr.errors import ModelError
+from ttr.threads import one_thread
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,7 +52,7 @@ class Recipe:
 
 RECIPES = {
     "phantom": Recipe(7, 0.8, 2, "patches", 12.0),
-    "phantom-reg4": Recipe(7, 1.0, 1, "registers", 9.0, guarded=True),
+    "phantom-reg4": Recipe(7, 1.0, 1, "registers", 20.0, guarded=True),
     "phantom-clip": Recipe(3, 1.0, 2, "patches", 12.0),
 }
 NAMES = (*RECIPES, *integration_phantoms.NAMES)
@@ -77,8 +78,11 @@ def load(name: str, *, image_size: int | None = None) -> Backbone:
     _draw_weights(model, seed, recipe.attention_gain if recipe else 1.0)
     weights = Weights("phantom", f"seed {seed}")
     bare = locate(model, name=name, weights=weights, preprocess=Preprocess(size))
-    if recipe is None:
-        return integration_phantoms.build(bare, name)
+    with one_thread():
+        return integration_phantoms.build(bare, name) if recipe is None else _planted(bare, recipe, weights)
+
+
+def _planted(bare: Backbone, recipe: Recipe, weights: Weights) -> Backbone:
     if recipe.guarded:
         reserve_guard(bare)
     planted = plant(

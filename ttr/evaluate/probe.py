@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ttr.errors import OptionError
 from ttr.heads import LinearHead
+from ttr.threads import one_thread
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -74,10 +75,8 @@ def train_linear(
         weight_decay: of AdamW.
         clip: largest norm of a step's gradient.
     """
-    threads = torch.get_num_threads()
-    # One thread: steps this small gain nothing from more, and the result then depends on no machine's cores.
-    torch.set_num_threads(1)
-    try:
+    # Steps this small gain nothing from more threads, and the result then depends on no machine's cores.
+    with one_thread():
         weight, bias = _descend(
             train,
             val,
@@ -89,8 +88,6 @@ def train_linear(
             weight_decay=weight_decay,
             clip=clip,
         )
-    finally:
-        torch.set_num_threads(threads)
     return LinearHead(weight, bias, classes)
 
 
