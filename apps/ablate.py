@@ -28,6 +28,7 @@ from ttr.arms import Arm
 from ttr.backbones.base import Backbone
 from ttr.conditions import parse_all
 from ttr.datasets.registry import Dataset
+from ttr.datasets.spair import KeypointPair
 from ttr.files import MANIFEST, whole_folder, write_bytes, write_json
 from ttr.provenance import provenance
 
@@ -50,6 +51,12 @@ class Ablation:
     scores: list[Score]
     results: pd.DataFrame
 
+    @property
+    def skipped(self) -> dict[str, str]:
+        """{name: reason} of the images that could not be read."""
+        paired = {} if self.measured.paired is None else self.measured.paired.skipped
+        return {**self.measured.training.skipped, **self.measured.scored.skipped, **paired}
+
 
 def write_ablation(
     backbone: Backbone,
@@ -59,6 +66,8 @@ def write_ablation(
     out: Path,
     cache: Path,
     settings: Settings,
+    *,
+    pairs: Sequence[KeypointPair] = (),
 ) -> Ablation:
     """Run the suite and write the folder ``out``.
 
@@ -70,6 +79,7 @@ def write_ablation(
         out: folder to make; an earlier result is replaced.
         cache: folder of the feature cache.
         settings: the rest.
+        pairs: annotated pairs for correspondence (:func:`ttr.datasets.spair.spair`), instead of warps.
 
     Raises:
         TTRError: as the parts do, or ``out`` cannot be written.
@@ -92,7 +102,7 @@ def write_ablation(
                 progress=settings.progress,
             )
         measured = run_experiment(
-            backbone, arm, dataset, conditions, cache, settings, calibration=calibration
+            backbone, arm, dataset, conditions, cache, settings, calibration=calibration, pairs=pairs
         )
         found = scores(measured, cache)
         files = _write_tables(folder, measured, found)
@@ -100,8 +110,9 @@ def write_ablation(
             files += _write_pictures(folder, measured, pictures(measured))
         table = tables.results(found, backbone.name, dataset.name, seed=settings.seed)
         table.to_csv(folder / "results.csv", index=False)
-        write_json(folder / MANIFEST, _manifest(measured, ["results.csv", *files]))
-    return Ablation(measured, found, table)
+        ablation = Ablation(measured, found, table)
+        write_json(folder / MANIFEST, _manifest(measured, ["results.csv", *files], ablation.skipped))
+    return ablation
 
 
 def _write_tables(folder: Path, measured: Measured, found: list[Score]) -> list[str]:
@@ -135,7 +146,7 @@ def _write_pictures(folder: Path, measured: Measured, found: Pictures) -> list[s
     return ["pictures.safetensors", "pictures.json"]
 
 
-def _manifest(measured: Measured, files: list[str]) -> dict[str, Any]:
+def _manifest(measured: Measured, files: list[str], skipped: dict[str, str]) -> dict[str, Any]:
     dataset, subject = measured.dataset, measured.subject
     calibration = subject.calibration
     return {
@@ -147,7 +158,8 @@ def _manifest(measured: Measured, files: list[str]) -> dict[str, Any]:
             "train": len(measured.training.items),
             "test": len(measured.scored.items),
             "analysed": 0 if measured.analysed is None else len(measured.analysed.items),
-            "skipped": {**measured.training.skipped, **measured.scored.skipped},
+            "pairs": 0 if measured.paired is None else len(measured.paired.items),
+            "skipped": skipped,
             "card": asdict(dataset.card),
         },
         "conditions": [condition.name for condition in measured.conditions],

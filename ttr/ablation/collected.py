@@ -18,11 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ttr.ablation.annotated_pairs import AnnotatedPairs
 from ttr.ablation.attention_measures import Arrays
 from ttr.ablation.measures import Measures
 from ttr.ablation.settings import PATCHES, PATCHES_AN_IMAGE, Settings
 from ttr.conditions import FULL, Condition
 from ttr.datasets.registry import Dataset, Item, draw_sample
+from ttr.datasets.spair import KeypointPair
 from ttr.errors import ImageError
 from ttr.feature_cache import Part, Shelf, cache_key
 from ttr.image_runs import Run, Source, collect
@@ -38,12 +40,12 @@ class Collected:
     """Arrays of some images under some conditions.
 
     Attributes:
-        items: the readable images.
+        items: the readable images (or pairs of them).
         arrays: {condition: {name: array with one row an item}}.
         skipped: {name: reason} of the unreadable ones.
     """
 
-    items: tuple[Item, ...] = field(repr=False)
+    items: tuple[Any, ...] = field(repr=False)
     arrays: dict[str, Arrays] = field(repr=False)
     skipped: dict[str, str]
 
@@ -94,14 +96,28 @@ class Collector:
         }
         return self.collect("analyses", measures, items, self.conditions, measures.test, decided)
 
+    def pairs(self, measures: Measures, pairs: Sequence[KeypointPair]) -> Collected:
+        """Collect correspondence on annotated pairs of images under every condition."""
+        measures = replace(measures, tasks=frozenset({"correspondence"}), blocks=(), heads={})
+        annotated = AnnotatedPairs(measures.subject.backbone)
+
+        def measure(
+            items: Sequence[Any], images: Tensor, conditions: Sequence[Condition]
+        ) -> Iterator[Arrays]:
+            return measures.test(items, images[:, 0], conditions, annotated.batch(items, images))
+
+        source = Source(annotated.content_hash, annotated.read)
+        return self.collect("pairs", measures, pairs, self.conditions, measure, {}, source)
+
     def collect(
         self,
         label: str,
         measures: Measures,
-        items: Sequence[Item],
+        items: Sequence[Any],
         conditions: Sequence[Condition],
         measure: Measure,
         decided: dict[str, Any],
+        source: Source | None = None,
     ) -> Collected:
         """Collect what ``measure`` says of some images under some conditions; ``decided`` is part of the key.
 
@@ -118,7 +134,7 @@ class Collector:
 
         parts = collect(
             items,
-            Source(self.dataset.content_hash, lambda item: steps(self.dataset.open(item))),
+            source or Source(self.dataset.content_hash, lambda item: steps(self.dataset.open(item))),
             [Shelf.of(self.cache, {**base, **_condition_key(each, measures)}) for each in conditions],
             compute,
             label=label,

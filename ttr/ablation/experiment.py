@@ -28,6 +28,7 @@ from ttr.backbones.base import Backbone
 from ttr.calibration import Calibration
 from ttr.conditions import FULL, Condition
 from ttr.datasets.registry import IGNORE, Dataset, Item
+from ttr.datasets.spair import KeypointPair
 from ttr.errors import DataError, OptionError
 from ttr.evaluate.probe import Labelled
 from ttr.evaluate.segmentation import train_patch_probe
@@ -46,6 +47,7 @@ class Measured:
         training: of the training and validation images, see :mod:`ttr.ablation.measures`.
         scored: of the test images.
         analysed: attention, geometry and layers, of a sample of the test images; None without analyses.
+        paired: correspondence on annotated pairs, or None: it was measured on warps of the test images.
         blocks: the blocks that layer-wise arrays look into.
     """
 
@@ -56,6 +58,7 @@ class Measured:
     training: Collected = field(repr=False)
     scored: Collected = field(repr=False)
     analysed: Collected | None = field(repr=False)
+    paired: Collected | None = field(repr=False)
     blocks: tuple[int, ...]
 
 
@@ -68,6 +71,7 @@ def run_experiment(
     settings: Settings,
     *,
     calibration: Calibration | None = None,
+    pairs: Sequence[KeypointPair] = (),
 ) -> Measured:
     """Run the suite.
 
@@ -79,6 +83,7 @@ def run_experiment(
         cache: folder of the feature cache.
         settings: the rest.
         calibration: of this model, for conditions that need one; see :func:`ttr.calibration.calibrate`.
+        pairs: annotated pairs that correspondence is measured on, instead of warps of the test images.
 
     Raises:
         OptionError: a condition needs a calibration, and none is given.
@@ -98,10 +103,20 @@ def run_experiment(
     collector = Collector(dataset, tuple(conditions), cache, settings)
     training = collector.training(measures)
     measures = replace(measures, heads=_patch_heads(training, measures))
-    scored = collector.test(replace(measures, blocks=blocks[-1:]), dataset.select("test"))
+    scored = collector.test(
+        _without_warps(replace(measures, blocks=blocks[-1:]), pairs), dataset.select("test")
+    )
     analysed = collector.analyses(measures)
     return Measured(
-        measures.subject, dataset, tuple(conditions), settings, training, scored, analysed, measures.blocks
+        subject=measures.subject,
+        dataset=dataset,
+        conditions=tuple(conditions),
+        settings=settings,
+        training=training,
+        scored=scored,
+        analysed=analysed,
+        paired=collector.pairs(measures, pairs) if pairs else None,
+        blocks=measures.blocks,
     )
 
 
@@ -132,6 +147,11 @@ def require(dataset: Dataset, settings: Settings) -> None:
         raise DataError(
             f"{dataset.name} has a single class; choose tasks of correspondence and segmentation alone"
         )
+
+
+def _without_warps(measures: Measures, pairs: Sequence[KeypointPair]) -> Measures:
+    """Leave correspondence on warps out where it is measured on annotated pairs."""
+    return replace(measures, tasks=measures.tasks - {"correspondence"}) if pairs else measures
 
 
 def _patch_heads(training: Collected, measures: Measures) -> dict[int, LinearHead]:

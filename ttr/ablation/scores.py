@@ -114,6 +114,12 @@ def _dense_scores(measured: Measured, condition: str) -> Iterator[Score]:
     if "pck" in arrays:
         yield Score(condition, "correspondence", "pck_0.1", arrays["pck"], names, groups)
         yield Score(condition, "correspondence", "nearest_patch", arrays["nearest"], names, groups)
+    if measured.paired is not None:
+        # Few images stand in many pairs of their category: pairs are no independent evidence, categories are.
+        pairs, found = measured.paired.items, measured.paired.arrays[condition]
+        places = tuple(pair.name for pair in pairs), tuple(pair.category for pair in pairs)
+        yield Score(condition, "correspondence", "pck_0.1", found["pck"], *places)
+        yield Score(condition, "correspondence", "nearest_patch", found["nearest"], *places)
     if "confusion" in arrays:
         # A condition may hide what little mask an image has; who takes part is decided in full.
         there = measured.scored.arrays[FULL.name]["confusion"].sum(axis=(1, 2)) > 0

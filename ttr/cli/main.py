@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ttr.cli.ablate import ablate
 from ttr.cli.backbones import backbones
 from ttr.cli.bench import bench
 from ttr.cli.compare import compare
@@ -42,6 +43,7 @@ activity onto tokens appended at test time, and look at what changed.
   ttr tune --backbone NAME --images DIR --out DIR
   ttr compare --backbone NAME --neurons neurons.json --out DIR IMAGE...
   ttr bench --dataset NAME --root DIR --backbone NAME --out DIR
+  ttr ablate --backbone NAME --dataset NAME --out DIR      what do registers and CLS do?
   ttr integrate --backbone NAME --dataset NAME --out DIR   is the map faithful?
   ttr reproduce medical --roots NAME=DIR,... published numbers beside yours
   ttr reproduce decoupling --dataset NAME --out DIR
@@ -72,6 +74,7 @@ app.command()(detect)
 app.command()(tune)
 app.command()(bench)
 app.command()(compare)
+app.command()(ablate)
 app.command()(integrate)
 app.command()(export)
 app.command()(zero_shot)
