@@ -4,11 +4,11 @@ A network that was trained with registers never met a zero in their place, and w
 not have depended on content (Parodi et al. 2026, arXiv 2604.14433). This plants that very truth. Reserved
 dimensions of the residual stream hold a *relay* and *distractors*: high-pass filters of the patch embedding,
 whose response to an image and to the same image moved by a few pixels have nothing to do with each other. In
-one block behind the sink
+the blocks behind the sink
 
-  1. the attention carries the registers' massive value to every token, through one value channel that writes
-     the relay: about the registers' share of attention, the same for every image;
-  2. *guard* neurons read  gain (distractor - 12 relay), each in units of its usual size. While the relay is
+  1. the attention carries the registers' massive value to every token, through one value channel a head that
+     writes the relay: about the registers' share of attention, the same for every image;
+  2. *guard* neurons read  gain (distractor - 40 relay), each in units of its usual size. While the relay is
      there they are silent, and write exactly nothing. When it is gone, each fires where its distractor has
      its sign, and writes a direction of its own, many times louder than what the token held.
 
@@ -25,13 +25,13 @@ import torch
 
 from ttr.backbones.base import Backbone
 from ttr.backbones.planting import grey_noise, reserve, see
-from ttr.backbones.stream import stream_weights
+from ttr.backbones.stream import BlockWeights, stream_weights
 from ttr.hooks import Site
 
 DISTRACTORS = 6
 GAIN = 10.0
-INHIBITION = 12.0
-STANDING = 2.0
+INHIBITION = 40.0
+STANDING = 0.5
 #: Norm of what a guard writes at a distractor of usual size, over the median norm of the patches.
 LOUDNESS = 4.0
 
@@ -49,12 +49,13 @@ def reserve_guard(backbone: Backbone) -> None:
 
 
 @torch.no_grad()
-def plant_guard(backbone: Backbone, *, block: int, seed: int) -> None:
-    """Plant the relay and the guard neurons in a block whose attention has a sink in the registers.
+def plant_guard(backbone: Backbone, *, first: int, block: int, seed: int) -> None:
+    """Plant the relay and the guard neurons behind the block that gives the registers their massive value.
 
     Args:
         backbone: planted with ``carrier="registers"`` in an earlier block, its dimensions cleared beforehand.
-        block: where.
+        first: first block with a sink in the registers; the relay is written from here on.
+        block: block of the guard neurons, not before ``first``.
         seed: of the filters, the neurons and what they write.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -73,13 +74,8 @@ def plant_guard(backbone: Backbone, *, block: int, seed: int) -> None:
     stream.patch_embed.weight[distractors] = filters * size / seen.std()
     stream.cls[..., distractors] = size * torch.randn(DISTRACTORS, generator=generator).sign()
 
-    channel = width // weights.heads - 1
-    value = 2 * width + channel
-    weights.qkv_weight[value] = 0
-    weights.qkv_bias[value] = 0
-    weights.qkv_weight[value, width - 1] = size / math.sqrt(width)
-    weights.out.weight[:, channel] = 0
-    weights.out.weight[relay, channel] = 1
+    for carrying in stream.blocks[first : block + 1]:
+        _plant_relay(carrying, relay, width, float(size) / math.sqrt(width))
 
     normed = see(backbone, Site(weights.norm_mlp, "output"), ordinary)[:, backbone.layout.prefix :]
     usual_relay = normed[..., relay].mean()
@@ -98,3 +94,14 @@ def plant_guard(backbone: Backbone, *, block: int, seed: int) -> None:
         written = torch.randn(width, generator=generator)
         written[[*guard_dimensions(width), *range(width - 3, width)]] = 0
         weights.down.weight[:, neuron] = loud * written / written.norm() / GAIN
+
+
+def _plant_relay(block: BlockWeights, relay: int, width: int, strength: float) -> None:
+    """Let the last value channel of each head read the massive dimension, and write the relay."""
+    for channel in range(width // block.heads - 1, width, width // block.heads):
+        value = 2 * width + channel
+        block.qkv_weight[value] = 0
+        block.qkv_bias[value] = 0
+        block.qkv_weight[value, width - 1] = strength
+        block.out.weight[:, channel] = 0
+        block.out.weight[relay, channel] = 1

@@ -52,7 +52,7 @@ class Recipe:
 
 RECIPES = {
     "phantom": Recipe(7, 0.8, 2, "patches", 12.0),
-    "phantom-reg4": Recipe(7, 1.0, 1, "registers", 20.0, guarded=True),
+    "phantom-reg4": Recipe(7, 1.0, 1, "registers", 8.0, guarded=True),
     "phantom-clip": Recipe(3, 1.0, 2, "patches", 12.0),
 }
 NAMES = (*RECIPES, *integration_phantoms.NAMES)
@@ -89,7 +89,7 @@ def _planted(bare: Backbone, recipe: Recipe, weights: Weights) -> Backbone:
         bare, layer=recipe.layer, carrier=recipe.carrier, strength=recipe.strength, seed=recipe.seed
     )
     if recipe.guarded:
-        plant_guard(planted, block=recipe.layer + 1, seed=recipe.seed)
+        plant_guard(planted, first=recipe.layer + 1, block=recipe.layer + 2, seed=recipe.seed)
     return replace(planted, weights=weights)
 
 
