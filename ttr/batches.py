@@ -29,7 +29,7 @@ def batches(backbone: Backbone, images: Any, batch_size: int) -> Iterator[Tensor
     check_batch_size(batch_size)
     check_images(images)
     if isinstance(images, Tensor):
-        yield from (part for part in images.split(batch_size) if len(part))
+        yield from (part for part in images.split(int(batch_size)) if len(part))
         return
     pending: list[Tensor] = []
     for item in images:
