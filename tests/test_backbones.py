@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pickle
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
 import ttr
 from tests.conftest import scramble, tiny_clip, tiny_eva, tiny_vit
-from ttr.errors import ModelError, OptionError
+from ttr.errors import ImageError, ModelError, OptionError
 
 NAME = "timm:vit_tiny_patch16_224"
 
@@ -233,6 +235,38 @@ def test_batches_that_are_none_are_refused(tiny):
         tiny.embed(torch.zeros(3, 224, 224))
     with pytest.raises(ModelError, match="got images of 32x224 px"):
         tiny.embed(torch.zeros(1, 3, 32, 224))
+
+
+@pytest.mark.parametrize("given", [np.zeros((1, 3, 224, 224)), Image.new("RGB", (9, 9)), [1], None, "a.png"])
+def test_what_is_no_tensor_is_refused_with_the_way_to_make_one(tiny, given):
+    for call in (tiny.embed, tiny.tokens):
+        with pytest.raises(ImageError, match=r"needed a tensor \[B, 3, H, W\]: .*backbone.preprocess"):
+            call(given)
+
+
+@pytest.mark.parametrize("given", [np.zeros((9, 9, 3), np.uint8), torch.zeros(3, 9, 9), None, "a.png"])
+def test_what_is_no_picture_is_not_preprocessed(tiny, given):
+    with pytest.raises(ImageError, match="needed a PIL image"):
+        tiny.preprocess(given)
+
+
+def test_a_preprocessing_that_cannot_be_called_is_refused():
+    with pytest.raises(OptionError, match="preprocess=5; needed a function"):
+        ttr.adapt(tiny_vit(), preprocess=5)
+
+
+def test_a_block_may_be_any_kind_of_integer(tiny):
+    assert tiny.layer(np.int64(-1)) == tiny.num_layers - 1
+    assert type(tiny.layer(np.int64(-1))) is int
+
+
+def test_an_image_beyond_the_memory_is_refused(monkeypatch):
+    def no_memory(size, registers):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("ttr.backbones.phantom._vit", no_memory)
+    with pytest.raises(ModelError, match="phantom could not be built .*memory.*; check the image size"):
+        ttr.load("phantom", image_size=1_000_000)
 
 
 @pytest.mark.parametrize("name", ["timm:vit_tiny_patch16_224", "open_clip:ViT-B-32"])

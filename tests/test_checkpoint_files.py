@@ -365,7 +365,9 @@ def test_a_grid_that_cannot_be_known_is_refused(family):
         load_weights(model, state, "ours")
 
 
-@pytest.mark.parametrize("content", [[1, 2], {}, {"state_dict": {}}, {"step": 3}, {"model": {"a": 1}}])
+@pytest.mark.parametrize(
+    "content", [[1, 2], {}, {"state_dict": {}}, {"step": 3}, {"model": {"a": 1}}, {1: torch.ones(2)}]
+)
 def test_a_file_without_a_state_dict_is_named(content, tmp_path):
     torch.save(content, tmp_path / "odd.pth")
     with pytest.raises(ModelError, match=r"odd.pth holds no state dict of tensors"):

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -102,7 +103,9 @@ def test_zero_registers_and_no_preprocessing(images):
 
 
 def test_a_result_is_frozen_and_says_what_it_was_made_with(phantom, phantom_batch, neurons):
-    first, second = ttr.compare(phantom, neurons, phantom_batch[:2], threshold=80, num_registers=2)
+    counts = {"num_registers": np.int64(2), "batch_size": np.int64(8)}
+    first, second = ttr.compare(phantom, neurons, phantom_batch[:2], threshold=80, **counts)
+    json.dumps(dict(first.provenance))
     assert first.provenance is second.provenance
     assert first.provenance["backbone"]["weights_hash"] == phantom.weights_hash
     settings = {"num_registers": 2, "threshold": 80.0, "outlier_layer": 4, "batch_size": 8}
@@ -119,10 +122,15 @@ def test_a_result_is_frozen_and_says_what_it_was_made_with(phantom, phantom_batc
         ([(99, 0)], {}, "does not exist in phantom"),
         ([], {"threshold": "high"}, "threshold='high'"),
         ([], {"outlier_layer": 6}, "outlier_layer=6"),
+        ([], {"outlier_layer": "2"}, "outlier_layer='2'; needed an integer"),
         ([], {"batch_size": 0}, "batch_size=0"),
         ([], {"num_registers": -1}, "num_registers=-1"),
+        ([], {"names": 5}, "names=5; needed a list"),
+        ([], {"images": 5}, "got int as images"),
+        ([], {"images": torch.zeros(3, 224, 224)}, r"needed \[N, 3, H, W\]"),
     ],
 )
 def test_arguments_are_refused_at_once_and_not_when_read(phantom, phantom_batch, neurons, options, complaint):
+    arguments = {"images": phantom_batch, **options}
     with pytest.raises(TTRError, match=complaint):
-        ttr.compare(phantom, ttr.RegisterNeurons.from_pairs(neurons), phantom_batch, **options)
+        ttr.compare(phantom, ttr.RegisterNeurons.from_pairs(neurons), **arguments)

@@ -134,11 +134,16 @@ def test_provenance_says_how_it_was_measured(phantom, phantom_batch):
     [
         ({"outlier_layer": 6}, ModelError, "outlier_layer=6, but phantom has 6 blocks"),
         ({"top_layer": -7}, ModelError, "top_layer=-7"),
+        ({"outlier_layer": 2.5}, OptionError, "outlier_layer=2.5; needed an integer, a block"),
+        ({"outlier_layer": None}, OptionError, "outlier_layer=None; needed an integer"),
+        ({"top_layer": "5"}, OptionError, "top_layer='5'; needed an integer"),
+        ({"top_layer": True}, OptionError, "top_layer=True"),
         ({"top_k": 0}, OptionError, "top_k=0"),
         ({"top_k": 2.5}, OptionError, "top_k=2.5; needed an integer"),
         ({"top_k": True}, OptionError, "top_k=True"),
         ({"batch_size": "8"}, OptionError, "batch_size='8'"),
         ({"batch_size": 0}, OptionError, "batch_size=0"),
+        ({"batch_size": True}, OptionError, "batch_size=True"),
         ({"threshold": -3}, OptionError, "threshold=-3"),
         ({"threshold": "robust"}, OptionError, "threshold='robust'"),
     ],
@@ -162,6 +167,10 @@ def test_options_outside_their_range_are_refused(phantom, phantom_batch, options
         ("images/", "got str as images"),
         (torch.full((1, 3, 224, 224), float("nan")), "NaN or infinite"),
         (torch.zeros(1, 3, 224, 224, dtype=torch.uint8), "torch.uint8; needed normalised floats"),
+        (
+            [torch.zeros(3, 224, 224), torch.zeros(3, 224, 224, dtype=torch.uint8)],
+            "torch.uint8; needed normalised floats",
+        ),
     ],
 )
 def test_what_is_no_image_is_refused(phantom, images, complaint):

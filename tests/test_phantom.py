@@ -177,6 +177,13 @@ def test_planting_reserves_three_dimensions_and_can_be_refused():
         ttr.plant(scramble(tiny_vit(qkv_bias=False)))
     with pytest.raises(OptionError, match="no trained registers"):
         ttr.plant(scramble(tiny_vit()), carrier="registers")
+    with pytest.raises(OptionError, match="carrier='cls'; needed 'patches' or 'registers'"):
+        ttr.plant(scramble(tiny_vit()), carrier="cls")
+    for strength in ("12", 0, float("nan"), True):
+        with pytest.raises(OptionError, match=f"strength={strength!r}; needed a positive number"):
+            ttr.plant(scramble(tiny_vit()), strength=strength)
+    with pytest.raises(OptionError, match=r"layer=1.5; needed an integer"):
+        ttr.plant(scramble(tiny_vit()), layer=1.5)
     with pytest.raises(OptionError, match="mass=1"):
         ttr.plant(scramble(tiny_vit()), mass=1)
     with pytest.raises(OptionError, match="count=0"):

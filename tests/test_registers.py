@@ -7,6 +7,7 @@ import pickle
 import statistics
 import threading
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -215,6 +216,13 @@ def test_a_scale_may_be_a_tensor(images):
         expected = backbone.embed(images)
     with ttr.TestTimeRegisters(backbone, SOME, num_registers=2, scale=torch.tensor([0.5, 2.0])):
         assert torch.equal(backbone.embed(images), expected)
+
+
+def test_the_number_of_registers_may_be_any_kind_of_integer(images):
+    wrap = ttr.TestTimeRegisters(ttr.adapt(scramble(tiny_vit())), SOME, num_registers=np.int64(2))
+    assert type(wrap.num_registers) is int
+    with wrap:
+        assert wrap.backbone.tokens(images).test_time.shape[1] == 2
 
 
 def test_plain_pairs_are_refused_with_the_way_to_make_neurons():

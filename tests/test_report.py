@@ -174,3 +174,13 @@ def test_a_set_chosen_from_a_ranking_says_so(phantom, phantom_batch, tmp_path):
     neurons = ttr.detect(phantom, phantom_batch).top(3)
     write_comparison(phantom, neurons, [next(phantom_images(1)).image], ["one"], tmp_path / "out")
     assert "3 neurons kept by rank" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_neurons_that_were_not_measured_are_not_ranked_on_the_page(tmp_path):
+    backbone = ttr.load("phantom-reg4")
+    image = next(phantom_images(1)).image
+    neurons = ttr.detect(backbone, [image])
+    write_comparison(backbone, neurons, [image], ["one"], tmp_path / "out")
+    text = (tmp_path / "out" / "index.html").read_text()
+    assert "no outlier patches: 0 of 1 image has outlier patches" in text
+    assert "of the ranking" not in text

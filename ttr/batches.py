@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ttr.backbones.base import Backbone
+from ttr.backbones.base import Backbone, check_floats
 from ttr.errors import ImageError, OptionError
 
 
@@ -27,15 +27,9 @@ def batches(backbone: Backbone, images: Any, batch_size: int) -> Iterator[Tensor
             in a batch.
     """
     check_batch_size(batch_size)
-    if not isinstance(images, Iterable) or isinstance(images, str | bytes):
-        raise ImageError(
-            f"got {type(images).__name__} as images; needed a tensor [N, 3, H, W], or a list of PIL images "
-            "or tensors [3, H, W] (also for a single one)"
-        )
+    check_images(images)
     if isinstance(images, Tensor):
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise ImageError(f"got a tensor of shape {tuple(images.shape)}; needed [N, 3, H, W]")
-        yield from (part for part in images.split(batch_size) if len(part))
+        yield from (part for part in images.split(int(batch_size)) if len(part))
         return
     pending: list[Tensor] = []
     for item in images:
@@ -47,9 +41,20 @@ def batches(backbone: Backbone, images: Any, batch_size: int) -> Iterator[Tensor
         yield _stack(pending)
 
 
+def check_images(images: Any) -> None:
+    """Raise ImageError unless ``images`` is a tensor [N, 3, H, W] or an iterable; no item is looked at."""
+    if not isinstance(images, Iterable) or isinstance(images, str | bytes):
+        raise ImageError(
+            f"got {type(images).__name__} as images; needed a tensor [N, 3, H, W], or a list of PIL images "
+            "or tensors [3, H, W] (also for a single one)"
+        )
+    if isinstance(images, Tensor) and (images.ndim != 4 or images.shape[1] != 3):
+        raise ImageError(f"got a tensor of shape {tuple(images.shape)}; needed [N, 3, H, W]")
+
+
 def check_batch_size(batch_size: int) -> None:
     """Raise OptionError unless ``batch_size`` is an integer >= 1."""
-    if not isinstance(batch_size, Integral) or batch_size < 1:
+    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
         raise OptionError(f"batch_size={batch_size!r}; needed an integer, at least 1")
 
 
@@ -62,6 +67,7 @@ def _as_tensor(backbone: Backbone, item: Any) -> Tensor:
     if isinstance(item, Tensor):
         if item.ndim != 3 or item.shape[0] != 3:
             raise ImageError(f"got a tensor of shape {tuple(item.shape)}; needed [3, H, W] for each image")
+        check_floats(item)  # before a stack beside floats would turn them into some
         return item
     if not hasattr(item, "convert"):
         raise ImageError(f"got {type(item).__name__}; needed a PIL image or a tensor [3, H, W]")

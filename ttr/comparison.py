@@ -22,7 +22,7 @@ from torch import Tensor
 from ttr.analysis.faithfulness import grade, record_with_faithfulness
 from ttr.backbones.base import Backbone
 from ttr.backbones.families import as_backbone
-from ttr.batches import batches, check_batch_size, count
+from ttr.batches import batches, check_batch_size, check_images, count
 from ttr.errors import OptionError
 from ttr.neurons import RegisterNeurons
 from ttr.norms import Threshold, check_threshold, outlier_threshold
@@ -105,6 +105,9 @@ def compare(
     backbone = as_backbone(backbone)
     backbone.require_cls()
     check_batch_size(batch_size)
+    check_images(images)
+    if names is not None and not isinstance(names, Sequence):
+        raise OptionError(f"names={names!r}; needed a list, one name an image")
     wrap = TestTimeRegisters(backbone, neurons, num_registers=num_registers)
     source = neurons.provenance
     rule = check_threshold(threshold if threshold is not None else source.threshold or "auto")  # type: ignore[arg-type]
@@ -112,7 +115,11 @@ def compare(
     layer = backbone.layer(-2 if wanted is None else wanted, "outlier_layer")
     made_with = MappingProxyType(
         provenance(
-            backbone, num_registers=num_registers, threshold=rule, outlier_layer=layer, batch_size=batch_size
+            backbone,
+            num_registers=wrap.num_registers,
+            threshold=rule,
+            outlier_layer=layer,
+            batch_size=int(batch_size),
         )
     )
 

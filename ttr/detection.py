@@ -126,7 +126,7 @@ def _conclude(
     evidence: Evidence, provenance: Provenance, top_layer: int, top_k: int | None
 ) -> RegisterNeurons:
     ranked = evidence.ranking()
-    has = "has" if evidence.with_outliers == 1 else "have"
+    has = "has" if 1 in (evidence.with_outliers, evidence.images) else "have"
     seen = f"{evidence.with_outliers} of {counted(evidence.images, 'image')} {has} outlier patches"
     if not evidence.with_outliers:
         return RegisterNeurons(

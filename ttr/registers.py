@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from types import TracebackType
 from typing import Any, Literal, get_args
 
@@ -167,19 +168,17 @@ class TestTimeRegisters:
                 f"got {type(neurons).__name__} as neurons; needed RegisterNeurons: make them with "
                 "ttr.detect, RegisterNeurons.load(path) or RegisterNeurons.from_pairs(pairs)"
             )
-        if isinstance(num_registers, bool) or not isinstance(num_registers, int) or num_registers < 0:
-            raise OptionError(f"num_registers={num_registers!r}; needed an integer >= 0")
+        self.num_registers = _count(num_registers)
         _check("register_value", register_value, RegisterValue)
         _check("others", others, Others)
         _check("scope", scope, Scope)
         neurons.check(self.backbone)
         self.neurons = neurons
-        self.num_registers = num_registers
         self._settings: dict[str, Any] = {
             "register_value": register_value,
             "others": others,
             "scope": scope,
-            "scale": _scales(scale, num_registers),
+            "scale": _scales(scale, self.num_registers),
         }
         self._handles: list[RemovableHandle] = []
         self._raised: list[tuple[Any, int]] = []
@@ -261,6 +260,12 @@ class TestTimeRegisters:
 def _check(name: str, value: Any, allowed: Any) -> None:
     if value not in get_args(allowed):
         raise OptionError(f"{name}={value!r}; needed one of {', '.join(map(repr, get_args(allowed)))}")
+
+
+def _count(registers: Any) -> int:
+    if isinstance(registers, bool) or not isinstance(registers, Integral) or registers < 0:
+        raise OptionError(f"num_registers={registers!r}; needed an integer >= 0")
+    return int(registers)
 
 
 def _scales(scale: Any, registers: int) -> tuple[float, ...]:

@@ -100,7 +100,8 @@ def render(
         curves=plots.layer_curves(comparisons),
         distributions=plots.distributions(comparisons),
         neurons=neurons,
-        ranking=neurons.ranking[:20],
+        # Without outliers no neuron was measured, and the order of the zeros says nothing.
+        ranking=[neuron for neuron in neurons.ranking[:20] if neuron.score != 0],
         kept=set(neurons.pairs),
         truth=set(truth),
         images=len(comparisons),
@@ -135,7 +136,7 @@ def _card(comparison: ImageComparison, norm_scale: float, attention_scale: float
         ),
         (
             "norms after",
-            "patch norms, with test-time registers",
+            "patch norms, wrapped model",
             plots.colourise(after.norms, norm_scale, plots.NORM_MAP, size),
         ),
         (
@@ -145,7 +146,7 @@ def _card(comparison: ImageComparison, norm_scale: float, attention_scale: float
         ),
         (
             "attention after",
-            "CLS attention, with test-time registers",
+            "CLS attention, wrapped model",
             plots.overlay(pixels, after.attention, attention_scale),
         ),
         (

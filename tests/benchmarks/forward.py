@@ -79,7 +79,7 @@ def main() -> None:
 
     # Two separate races: what detection allocates and frees would speed up or slow down its neighbours.
     times = interleaved(options.rounds, {"bare": bare, "blank token": blank, "wrapped": wrapped})
-    times |= interleaved(options.rounds // 2, {"bare batches": bare_batches, "detection": detect})
+    times |= interleaved(max(options.rounds // 2, 1), {"bare batches": bare_batches, "detection": detect})
     middle = {name: statistics.median(values) for name, values in times.items()}
     print(f"{backbone.name}, batch {options.batch}, {options.rounds} interleaved rounds, medians")
     for name, values in times.items():

@@ -11,13 +11,14 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ttr.backbones.mixing import Mixing
-from ttr.errors import ImageError, ModelError
+from ttr.errors import ImageError, ModelError, OptionError
 from ttr.hooks import Site, capture, evaluation_mode
 from ttr.tokens import TokenLayout, Tokens
 
@@ -117,8 +118,16 @@ class Backbone:
         """Turn a PIL image into the model's input, float [3, H, W].
 
         Raises:
+            ImageError: not a PIL image.
             ModelError: the preprocessing of this in-memory model is unknown.
         """
+        from PIL import Image
+
+        if not isinstance(image, Image.Image):
+            raise ImageError(
+                f"got {type(image).__name__}; needed a PIL image: ttr.datasets.registry.open_image(path) "
+                "opens a file, PIL.Image.fromarray(pixels) makes one of an array"
+            )
         if self.preprocess_image is None:
             raise ModelError(
                 f"{self.name} came without preprocessing; pass adapt(model, preprocess=...) "
@@ -183,8 +192,13 @@ class Backbone:
 
         Raises:
             ModelError: not a batch of RGB images, or of a size that the model does not take.
-            ImageError: integers, or values that are not finite.
+            ImageError: no tensor, integers, or values that are not finite.
         """
+        if not isinstance(images, Tensor):
+            raise ImageError(
+                f"got {type(images).__name__}; needed a tensor [B, 3, H, W]: "
+                "torch.stack([backbone.preprocess(image) for image in images])"
+            )
         if images.ndim != 4 or images.shape[1] != 3:
             raise ModelError(
                 f"got images of shape {tuple(images.shape)}; needed [B, 3, H, W]; "
@@ -203,11 +217,7 @@ class Backbone:
                     f"got images of {size[0]}x{size[1]} px, but {self.name} takes {needed}; "
                     "use its preprocess, or load it with image_size="
                 )
-        if not images.is_floating_point():
-            raise ImageError(
-                f"got images of type {images.dtype}; needed normalised floats: "
-                "give PIL images, or put them through the backbone's preprocess"
-            )
+        check_floats(images)
         if not images.isfinite().all():
             raise ImageError("images hold NaN or infinite values; needed finite pixels")
         return images.to(self.device, self.dtype)
@@ -253,11 +263,23 @@ class Backbone:
         """Resolve a block index; negative ones count from the last block.
 
         Raises:
+            OptionError: not an integer.
             ModelError: there is no such block.
         """
+        if isinstance(index, bool) or not isinstance(index, Integral):
+            raise OptionError(f"{argument}={index!r}; needed an integer, a block counted from 0 or from -1")
         if not -self.num_layers <= index < self.num_layers:
             raise ModelError(
                 f"{argument}={index}, but {self.name} has {self.num_layers} blocks; "
                 f"give {-self.num_layers}..{self.num_layers - 1}"
             )
-        return index % self.num_layers
+        return int(index) % self.num_layers
+
+
+def check_floats(images: Tensor) -> None:
+    """Raise ImageError for raw integer pixels, which no model has seen."""
+    if not images.is_floating_point():
+        raise ImageError(
+            f"got images of type {images.dtype}; needed normalised floats: "
+            "give PIL images, or put them through the backbone's preprocess"
+        )

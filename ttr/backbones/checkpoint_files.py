@@ -79,7 +79,8 @@ def _unwrap(state: Any, source: str) -> dict[str, Tensor]:
     for key in _WRAPPERS:
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
-    if not (isinstance(state, Mapping) and state and all(isinstance(v, Tensor) for v in state.values())):
+    rows = state.items() if isinstance(state, Mapping) else ()
+    if not rows or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in rows):
         raise ModelError(f"{source} holds no state dict of tensors; re-save model.state_dict()")
     state = {re.sub(r"^(module\.|_orig_mod\.)+", "", key): value for key, value in state.items()}
     backbone = {key: value for key, value in state.items() if not _TRAINING_HEADS.match(key)}

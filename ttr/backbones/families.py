@@ -11,7 +11,7 @@ from torch import nn
 
 from ttr.backbones import open_clip_vit, timm_vit, transformers_vit
 from ttr.backbones.base import Backbone, Weights
-from ttr.errors import ModelError
+from ttr.errors import ModelError, OptionError
 
 FAMILIES = (
     "timm VisionTransformer, timm Eva, open_clip CLIP (whole model or its visual tower), "
@@ -29,7 +29,10 @@ def adapt(model: nn.Module, *, preprocess: Callable | None = None) -> Backbone:
 
     Raises:
         ModelError: the model is of none of these families.
+        OptionError: ``preprocess`` is no function.
     """
+    if preprocess is not None and not callable(preprocess):
+        raise OptionError(f"preprocess={preprocess!r}; needed a function, PIL image -> tensor [3, H, W]")
     return locate(model, name=None, weights=Weights("in memory"), preprocess=preprocess)
 
 

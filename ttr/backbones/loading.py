@@ -72,7 +72,10 @@ def load(
     if name in phantom.NAMES:
         if weights is not None or pretrained:
             raise ModelError(f"{name} builds its own weights from a seed; leave out weights and pretrained")
-        backbone = phantom.load(name, image_size=image_size)
+        try:
+            backbone = phantom.load(name, image_size=image_size)
+        except RuntimeError as error:  # an image too large for this machine's memory
+            raise _refusal(name, False, error) from error
     else:
         name = catalog()[name].loads if name in catalog() else name
         library, _, rest = name.partition(":")

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Literal
 
 import torch
@@ -87,6 +88,10 @@ def plant(
     backbone = model if isinstance(model, Backbone) else adapt(model)
     if not 0 < mass < 1:
         raise OptionError(f"mass={mass}; needed a share of attention between 0 and 1")
+    if carrier not in ("patches", "registers"):
+        raise OptionError(f"carrier={carrier!r}; needed 'patches' or 'registers'")
+    if isinstance(strength, bool) or not isinstance(strength, Real) or not 0 < strength < math.inf:
+        raise OptionError(f"strength={strength!r}; needed a positive number, such as 12")
     if carrier == "registers" and not backbone.layout.registers:
         raise OptionError(f"carrier='registers', but {backbone.name} has no trained registers")
     layer = backbone.num_layers // 3 if layer is None else backbone.layer(layer)
