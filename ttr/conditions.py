@@ -97,7 +97,7 @@ def suite(backbone: Backbone, layout: TokenLayout) -> list[str]:
     For trained registers and for test-time registers alike: the five substitutes of all of them, zeroing one
     by one, cumulatively, and at the last block alone; CLS zeroed and replaced by its mean; and the control.
     """
-    names = ["full"]
+    names = [FULL.name, *([BARE.name] if layout.test_time else [])]
     for group, one, count in (
         ("registers", "register", layout.registers),
         ("test-time",) * 2 + (layout.test_time,),

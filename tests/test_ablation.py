@@ -1,0 +1,312 @@
+"""The ablation suite end to end on a tiny model: tables, cache, repeatability, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import permutation_test
+from sklearn.metrics import jaccard_score
+from sklearn.neighbors import KNeighborsClassifier
+
+import ttr
+from tests.conftest import SIZE, scramble, tiny_vit
+from ttr.ablation.scores import scores
+from ttr.ablation.settings import TASKS, Settings
+from ttr.apps.ablate import ANALYSES, write_ablation
+from ttr.arms import Arm
+from ttr.backbones.phantom import Preprocess
+from ttr.datasets.phantom_set import phantom_set
+from ttr.datasets.registry import Dataset
+from ttr.errors import DataError, ImageError, OptionError
+from ttr.neurons import RegisterNeurons
+
+COUNTS = {"train": 36, "val": 12, "test": 25}
+NOTHING = Arm("plain", RegisterNeurons.from_pairs([]), 0)
+CONDITIONS = ["registers:zero", "registers:mean", "registers:shuffle", "register-1:zero", "register-2:zero",
+              "cls:mean", "patches-2:zero", "registers:zero@last"]  # fmt: skip
+SETTINGS = Settings(analysis_images=10, layers=3, batch_size=8, calibration_images=20)
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    model = scramble(tiny_vit(reg_tokens=2, no_embed_class=True))
+    return ttr.adapt(model, preprocess=Preprocess(SIZE))
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return phantom_set(counts=COUNTS)
+
+
+@pytest.fixture(scope="module")
+def ran(backbone, dataset, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ablation")
+    out, cache = folder / "out", folder / "cache"
+    return write_ablation(backbone, NOTHING, dataset, CONDITIONS, out, cache, SETTINGS), out, cache
+
+
+def test_results_have_the_contracts_columns_and_every_condition_and_metric(ran):
+    table = pd.read_csv(ran[1] / "results.csv")
+    needed = [
+        "backbone",
+        "dataset",
+        "condition",
+        "task",
+        "metric",
+        "value",
+        "ci_low",
+        "ci_high",
+        "n",
+        "delta",
+        "p",
+        "p_holm",
+    ]
+    assert set(needed) <= set(table.columns)
+    assert set(table.condition) == {"full", *CONDITIONS}
+    assert set(table.task) == set(TASKS)
+    assert (table.groupby("condition").size() == 8).all()
+    defined = table[np.isfinite(table.ci_low)]
+    assert (defined.ci_low <= defined.value + 1e-9).all()
+    assert (defined.value <= defined.ci_high + 1e-9).all()
+    full = table[table.condition == "full"]
+    assert (full.delta == 0).all()
+    assert full.p.isna().all()
+    assert full.verdict.isna().all()
+
+
+def test_a_difference_is_that_of_the_values_and_its_test_is_scipys(ran):
+    table = pd.read_csv(ran[1] / "results.csv").set_index(["metric", "condition"])
+    for metric in ("top1", "pck_0.1", "miou", "recall_at_1"):
+        change = table.loc[(metric, "registers:zero"), "value"] - table.loc[(metric, "full"), "value"]
+        assert table.loc[(metric, "registers:zero"), "delta"] == pytest.approx(change, abs=1e-9)
+    images = pd.read_parquet(ran[1] / "per_image.parquet")
+    pck = images[images.metric == "pck_0.1"].pivot(index="image", columns="condition", values="value")
+    a, b = pck["cls:mean"].to_numpy(), pck["full"].to_numpy()
+    reference = permutation_test(
+        (a, b), lambda x, y, axis: (x - y).mean(axis=axis), permutation_type="samples", n_resamples=20_000,
+        rng=np.random.default_rng(0), vectorized=True,
+    ).pvalue  # fmt: skip
+    assert table.loc[("pck_0.1", "cls:mean"), "p"] == pytest.approx(reference, abs=0.02)
+
+
+def test_neighbours_of_the_full_condition_are_scikit_learns(ran):
+    measured = ran[0].measured
+    items = measured.training.items
+    train = np.array([item.split == "train" for item in items])
+    x = measured.training.arrays["full"]["embedding"]
+    y = np.array([measured.dataset.target(item) for item in items])
+    model = KNeighborsClassifier(1, metric="cosine", algorithm="brute").fit(x[train], y[train])
+    assert model.n_samples_fit_ == COUNTS["train"]
+    test = measured.scored.arrays["full"]["embedding"]
+    truth = np.array([measured.dataset.target(item) for item in measured.scored.items])
+    nearest = test @ test.T / np.outer(np.linalg.norm(test, axis=1), np.linalg.norm(test, axis=1))
+    np.fill_diagonal(nearest, -2)
+    found = next(s for s in ran[0].scores if (s.metric, s.condition) == ("recall_at_1", "full"))
+    assert found.number.tolist() == (truth[nearest.argmax(axis=1)] == truth).astype(float).tolist()
+
+
+def test_miou_is_scikit_learns_mean_jaccard_over_all_pixels(ran):
+    measured = ran[0].measured
+    matrix = measured.scored.arrays["full"]["confusion"].sum(axis=0)
+    truth = np.repeat(np.arange(len(matrix)), matrix.sum(axis=1))
+    predicted = np.concatenate([np.repeat(np.arange(len(matrix)), row) for row in matrix])
+    reference = jaccard_score(truth, predicted, average="macro")
+    table = ran[0].results
+    value = table[(table.condition == "full") & (table.metric == "miou")].value.iloc[0]
+    assert value == pytest.approx(reference, abs=1e-9)
+
+
+def test_the_last_blocks_registers_are_read_by_no_task(ran):
+    table = ran[0].results
+    last = table[table.condition == "registers:zero@last"]
+    assert (last.delta == 0).all()
+    assert (last.verdict == "not distinguishable").all()
+
+
+def test_analyses_are_whole(ran):
+    tables = {name: pd.read_csv(ran[1] / f"{name}.csv") for name in ANALYSES}
+    flows = tables["attention"]
+    to_groups = flows[flows.target.isin(["cls", "registers", "patches"])]
+    sums = to_groups.groupby(["condition", "block", "source"]).share.sum()
+    np.testing.assert_allclose(sums, 1, atol=1e-5)
+    single = (
+        flows[flows.target.str.startswith("register-")].groupby(["condition", "block", "source"]).share.sum()
+    )
+    whole = flows[flows.target == "registers"].set_index(["condition", "block", "source"]).share
+    np.testing.assert_allclose(single, whole.reindex(single.index), atol=1e-5)
+    js = tables["divergence"].set_index(["condition", "block", "source"]).js
+    assert (js.loc["full"] == 0).all()
+    assert (js.loc["registers:zero"].loc[0] == 0).all(), "the input of block 0 is the same"
+    assert (js.loc["registers:zero"].loc[2] > 1e-4).all()
+    assert (js.loc["registers:zero@last"] == 0).all()
+    geometry = tables["geometry"].set_index(["measure", "condition"])
+    assert geometry.loc[("patch_cosine", "full"), "value"] == pytest.approx(1)
+    assert geometry.loc[("patch_cosine", "registers:zero"), "value"] < 0.999
+    assert set(tables["probing"].token) == {"cls", "register-1", "register-2"}
+    assert set(tables["probing"].block) == {0, 1, 2}
+    assert set(tables["layers"].metric) == {"pck_0.1", "nearest_patch", "miou"}
+    cosines = tables["registers"].set_index(["first", "second"]).cosine
+    assert cosines[("register-1", "register-1")] == pytest.approx(1, abs=1e-6)
+    assert cosines[("register-1", "register-2")] == pytest.approx(cosines[("register-2", "register-1")])
+    sums_of = pd.read_csv(ran[1] / "additivity.csv").set_index(["metric", "term"]).value
+    singles = sums_of[("pck_0.1", "register-1:zero")] + sums_of[("pck_0.1", "register-2:zero")]
+    assert sums_of[("pck_0.1", "sum")] == pytest.approx(singles)
+    assert sums_of[("pck_0.1", "excess")] == pytest.approx(sums_of[("pck_0.1", "collective")] - singles)
+
+
+def test_a_probe_of_the_last_block_reads_what_the_task_reads(ran):
+    tokens = ran[0].measured.training.arrays["full"]["layer_tokens"]
+    np.testing.assert_allclose(
+        tokens[:, -1, 0], ran[0].measured.training.arrays["full"]["embedding"], atol=1e-6
+    )
+    layers = pd.read_csv(ran[1] / "layers.csv")
+    assert len(layers) == 3 * 3
+
+
+def test_pictures_share_one_order(ran):
+    from safetensors.numpy import load_file
+
+    index = json.loads((ran[1] / "pictures.json").read_text())
+    arrays = load_file(ran[1] / "pictures.safetensors")
+    assert index["conditions"] == ["full", *CONDITIONS]
+    assert index["queries"] == ["cls", "register-1", "register-2"]
+    count = len(index["conditions"]), len(index["images"])
+    assert arrays["norms"].shape == (*count, 4, 4)
+    assert arrays["attention"].shape == (*count, 3, 4, 4)
+    assert arrays["colours"].shape == (*count, 4, 4, 3)
+    assert len(index["nearest"]) == 2
+    assert arrays["crops"].shape[:2] == (2, 8)
+    # Under zeroing at the last block, patches are those of the full condition.
+    last = index["conditions"].index("registers:zero@last")
+    assert np.array_equal(arrays["norms"][last], arrays["norms"][0])
+
+
+def test_a_second_run_computes_nothing_and_writes_the_same_bytes(
+    ran, backbone, dataset, tmp_path, monkeypatch
+):
+    def refuse(*arguments, **options):
+        raise AssertionError("everything is in the cache")
+
+    monkeypatch.setattr("ttr.ablation.collected._compute", refuse)
+    monkeypatch.setattr("ttr.apps.preparation.calibrate", refuse)
+    write_ablation(backbone, NOTHING, dataset, CONDITIONS, tmp_path / "again", ran[2], SETTINGS)
+    for path in sorted(ran[1].iterdir()):
+        if path.suffix in {".csv", ".parquet"}:
+            assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_an_interrupted_run_goes_on_and_another_condition_computes_itself_alone(
+    ran, backbone, dataset, tmp_path, monkeypatch
+):
+    import ttr.ablation.collected as collected
+
+    original, asked = collected._compute, []
+
+    def dies(run, conditions, measure, batch_size):
+        asked.append([condition.name for condition in conditions])
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return original(run, conditions, measure, batch_size)
+
+    settings = replace(SETTINGS, analysis_images=0, tasks=("knn",))
+    names = ["registers:zero", "registers:shuffle"]
+    monkeypatch.setattr("ttr.image_runs.PART", 16)
+    monkeypatch.setattr(collected, "_compute", dies)
+    with pytest.raises(KeyboardInterrupt):
+        write_ablation(backbone, NOTHING, dataset, names, tmp_path / "out", tmp_path / "cache", settings)
+    assert not (tmp_path / "out").exists()
+    write_ablation(backbone, NOTHING, dataset, names, tmp_path / "out", tmp_path / "cache", settings)
+    write_ablation(backbone, NOTHING, dataset, names, tmp_path / "whole", tmp_path / "new", settings)
+    results = [(tmp_path / name / "results.csv").read_bytes() for name in ("out", "whole")]
+    assert results[0] == results[1]
+    asked[:] = [[], []]
+    more = [*names, "cls:zero"]
+    write_ablation(backbone, NOTHING, dataset, more, tmp_path / "more", tmp_path / "cache", settings)
+    assert asked[2:], "the test images under the new condition"
+    assert all(names == ["cls:zero"] for names in asked[2:])
+
+
+def test_a_wrapped_model_has_its_bare_self_as_a_condition(backbone, dataset, tmp_path):
+    wrapped = Arm("ttr", RegisterNeurons.from_pairs([(0, 3), (1, 7)]), 1)
+    settings = replace(SETTINGS, tasks=("knn",))
+    names = ["bare", "test-time:zero", "test-time:mean", "registers:zero"]
+    found = write_ablation(backbone, wrapped, dataset, names, tmp_path / "out", tmp_path / "cache", settings)
+    js = pd.read_csv(tmp_path / "out" / "divergence.csv").set_index(["condition", "block", "source"]).js
+    assert (js.loc["bare"].loc[0] > 0).all(), "the appended token holds attention from the first block on"
+    shares = pd.read_csv(tmp_path / "out" / "attention.csv")
+    assert "test-time-1" in set(shares.target)
+    assert "test-time-1" not in set(shares[shares.condition == "bare"].target)
+    bare = found.measured.scored.arrays["bare"]["embedding"]
+    images = torch.stack([backbone.preprocess(dataset.open(item)) for item in dataset.select("test")])
+    np.testing.assert_allclose(bare, backbone.embed(images).numpy(), atol=1e-5)
+
+
+def test_what_a_set_cannot_do_is_refused_before_any_work(backbone, dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr("ttr.apps.ablate.run_experiment", None)
+
+    def refused(data=dataset, names=("cls:zero",), **changed):
+        write_ablation(
+            backbone, NOTHING, data, list(names), tmp_path / "out", tmp_path, replace(SETTINGS, **changed)
+        )
+
+    with pytest.raises(OptionError, match="tasks probe, sorting; needed one or more of probe, knn"):
+        refused(tasks=("probe", "sorting"))
+    with pytest.raises(OptionError, match="batch_size=1; shuffling"):
+        refused(batch_size=1)
+    with pytest.raises(OptionError, match="test-time:zero.*no test-time registers"):
+        refused(names=("test-time:zero",))
+    with pytest.raises(DataError, match="no masks; choose one with masks"):
+        refused(data=replace(dataset, masks=None))
+    no_validation = replace(dataset, items=tuple(i for i in dataset.items if i.split != "val"))
+    with pytest.raises(DataError, match="has no val images"):
+        refused(data=no_validation)
+    with pytest.raises(DataError, match="has a single class"):
+        refused(data=replace(dataset, classes=("one",)), tasks=("knn",))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bad_image_is_named_or_left_out(backbone, dataset, tmp_path):
+    def decode(item, content):
+        if item.name == dataset.select("test")[3].name:
+            raise ImageError(f"{item.name} is damaged")
+        return dataset.decode(item, content)
+
+    broken = replace(dataset, decode=decode)
+    settings = replace(SETTINGS, analysis_images=0, tasks=("knn",))
+    with pytest.raises(ImageError, match="is damaged.*--on-error skip"):
+        write_ablation(backbone, NOTHING, broken, ["cls:zero"], tmp_path / "out", tmp_path / "c", settings)
+    skipping = replace(settings, on_error="skip")
+    found = write_ablation(
+        backbone, NOTHING, broken, ["cls:zero"], tmp_path / "out", tmp_path / "c", skipping
+    )
+    assert list(found.skipped) == [dataset.select("test")[3].name]
+    assert (found.results.n == COUNTS["test"] - 1).all()
+    assert len(scores(found.measured, tmp_path / "c")) == 4
+
+
+def test_the_command_prints_a_table_and_the_path_to_open(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("ttr.datasets.phantom_set.phantom_set.__kwdefaults__", {"counts": COUNTS, "seed": 0})
+    common = ("--backbone", "phantom-reg4", "--dataset", "phantom", "--cache", tmp_path / "cache", "--quiet")
+    out = tmp_path / "out"
+    conditions = "registers:zero,registers:zero@last"
+    status, printed, _ = run(
+        "ablate", *common, "--conditions", conditions, "--tasks", "knn", "--analysis-images", 0, "--out", out
+    )
+    assert status == 0
+    for text in ("change from full", "registers:zero@last", "+0.0", str(out / "index.html")):
+        assert text in " ".join(printed.split())
+    assert (out / "manifest.json").exists()
+    for options, message in (
+        (("--head", "deep"), "--head 'deep'; needed logistic or linear"),
+        (("--neurons", "n.json"), "add --num-registers 1"),
+        (("--conditions", "register-9:zero"), "has 4 trained registers"),
+        (("--layers", "many"), "needed a number from 2 on, or all"),
+    ):
+        status, _, error = run("ablate", *common, "--out", out, *options)
+        assert status == 2
+        assert message in error
