@@ -22,6 +22,7 @@ from ttr.cli.detect import detect
 from ttr.cli.doctor import doctor
 from ttr.cli.export import export
 from ttr.cli.integrate import integrate
+from ttr.cli.report import report
 from ttr.cli.reproduce import reproduce
 from ttr.cli.tune import tune
 from ttr.cli.zero_shot import zero_shot
@@ -43,6 +44,7 @@ activity onto tokens appended at test time, and look at what changed.
   ttr compare --backbone NAME --neurons neurons.json --out DIR IMAGE...
   ttr bench --dataset NAME --root DIR --backbone NAME --out DIR
   ttr integrate --backbone NAME --dataset NAME --out DIR   is the map faithful?
+  ttr report DIR [DIR...]                    an ablation as one page, or several compared
   ttr reproduce medical --roots NAME=DIR,... published numbers beside yours
   ttr reproduce decoupling --dataset NAME --out DIR
   ttr export --backbone NAME --neurons neurons.json --out model.onnx
@@ -73,6 +75,7 @@ app.command()(tune)
 app.command()(bench)
 app.command()(compare)
 app.command()(integrate)
+app.command()(report)
 app.command()(export)
 app.command()(zero_shot)
 app.command()(backbones)
