@@ -54,6 +54,16 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
     return out
 
 
+def default_page(folders: Sequence[Path]) -> Path:
+    """Return ``index.html`` in the first ablation's folder; a folder of ``ttr integrate`` has its own.
+
+    Raises:
+        DataError: a folder has no manifest that can be read.
+    """
+    ablations = [folder for folder in folders if schema_of(folder) != INTEGRATION]
+    return (ablations or folders)[0] / "index.html"
+
+
 def _integration(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path)

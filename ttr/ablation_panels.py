@@ -1,7 +1,9 @@
 """An ablation's pictures for a page: small PNGs at patch resolution, which the browser enlarges in squares.
 
-All conditions, images and queries share one scale a kind, so that equal colours are equal numbers. A map lies
-over the greyscale input in the browser: no picture is stored twice.
+All conditions, images and queries share one scale a kind, so that equal colours are equal numbers. Where a
+condition makes numbers explode, the full model is dark on that scale; so there is a second one, shared as
+well, that ends at what the full condition reaches. A map lies over the greyscale input in the browser: no
+picture is stored twice.
 """
 
 from __future__ import annotations
@@ -18,43 +20,62 @@ from ttr.report import bar
 #: Largest side of an input on the page, px.
 SIDE = 280
 #: Attention above this share of the maps' numbers takes the last colour: a few sinks would darken all else.
-REACH = 0.995
+REACH = {"norms": 1.0, "attention": 0.995}
+MAPS = {"norms": (plots.NORM_MAP, "{:.1f}"), "attention": (plots.ATTENTION_MAP, "{:.4f}")}
+#: Whose numbers a scale spans.
+SCALES = ("all", "full")
 
 
 def panels(shown: Shown) -> dict[str, Any]:
     """Return what a page shows of the pictures.
 
     Returns:
-        ``images``, ``conditions``, ``queries``: names. ``pixels``: [I] data URIs. ``norms`` and ``colours``:
-        [C][I]; ``attention``: [C][I][Q], None where a condition lacks the query. ``norm_bar`` and
-        ``attention_bar``: the scales. ``gallery``: of each register its name and nearest patches.
+        ``images``, ``conditions``, ``queries``: names. ``pixels``: [I] data URIs. ``colours``: [C][I].
+        ``norms``: {scale: [C][I]} and ``attention``: {scale: [C][I][Q]}, None where a condition lacks the
+        query. ``bars``: {kind: {scale: colours and numbers, and the largest value}}. ``gallery``: of each
+        register its name and nearest patches.
     """
     arrays = shown.arrays
-    attention = arrays["attention"].astype(float)
-    norm_scale = float(np.nanmax(arrays["norms"]))
-    known = attention[np.isfinite(attention)]
-    attention_scale = float(np.quantile(known, REACH)) if known.size else 0.0
+    spans = {kind: _spans(shown, kind) for kind in MAPS}
     return {
         "images": shown.images,
         "conditions": shown.conditions,
         "queries": shown.queries,
         "pixels": [plots.png_uri(_reduced(image)) for image in arrays["pixels"]],
-        "norms": [
-            [_map_uri(each, norm_scale, plots.NORM_MAP) for each in images] for images in arrays["norms"]
-        ],
         "colours": [
             [plots.png_uri(np.ascontiguousarray(each)) for each in images] for images in arrays["colours"]
         ],
-        "attention": [
-            [[_map_uri(each, attention_scale, plots.ATTENTION_MAP) for each in queries] for queries in images]
-            for images in attention
-        ],
-        "norm_bar": bar(plots.NORM_MAP, norm_scale, "{:.1f}"),
-        "attention_bar": bar(plots.ATTENTION_MAP, attention_scale, "{:.4f}"),
-        "clipped": bool(known.size and known.max() > attention_scale),
-        "largest": float(known.max()) if known.size else 0.0,
+        **{
+            kind: {scale: _uris(arrays[kind], spans[kind][scale], MAPS[kind][0]) for scale in SCALES}
+            for kind in MAPS
+        },
+        "bars": {
+            kind: {scale: bar(colour_map, spans[kind][scale], pattern) for scale in SCALES}
+            for kind, (colour_map, pattern) in MAPS.items()
+        },
+        "largest": {
+            kind: pattern.format(float(np.nanmax(arrays[kind]))) for kind, (_, pattern) in MAPS.items()
+        },
         "gallery": _gallery(shown),
     }
+
+
+def _spans(shown: Shown, kind: str) -> dict[str, float]:
+    """Return the number of the last colour on each scale."""
+    every = shown.arrays[kind]
+    full = every[shown.conditions.index("full")] if "full" in shown.conditions else every
+    known = {"all": every[np.isfinite(every)], "full": full[np.isfinite(full)]}
+    return {
+        scale: float(np.quantile(values, REACH[kind])) if values.size else 0.0
+        for scale, values in known.items()
+    }
+
+
+def _uris(values: np.ndarray, high: float, colour_map: str) -> Any:
+    """Return maps [..., r, c] as nested lists of data URIs."""
+    if values.ndim == 2:
+        return _map_uri(values.astype(float), high, colour_map)
+    return [_uris(each, high, colour_map) for each in values]
 
 
 def _gallery(shown: Shown) -> list[dict[str, Any]]:

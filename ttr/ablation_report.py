@@ -11,6 +11,7 @@ import gzip
 import itertools
 import json
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -46,7 +47,6 @@ def page(folders: Sequence[Folder], integrations: Sequence[pd.DataFrame] = ()) -
         DataError: what a comparison needs is damaged.
     """
     from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
 
     models = [_model(folder, f"m{index}") for index, folder in enumerate(folders)]
     pairs = [_pair(a, b, f"b{i}") for i, (a, b) in enumerate(itertools.combinations(folders, 2))]
@@ -67,7 +67,7 @@ def page(folders: Sequence[Folder], integrations: Sequence[pd.DataFrame] = ()) -
         warnings=list(
             dict.fromkeys(m["provenance"]["warning"] for m in models if m["provenance"]["warning"])
         ),
-        plotly=_packed(get_plotlyjs()),
+        plotly=_plotly(),
         counted=counted,
         signed=signed,
         p_text=lambda p: "–" if p != p else "< 0.0001" if p < 0.0001 else f"{p:.4f}",
@@ -84,6 +84,13 @@ def page(folders: Sequence[Folder], integrations: Sequence[pd.DataFrame] = ()) -
 def _packed(text: str) -> str:
     """Return a text as the page carries it: gzip in base64, a third of its length."""
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+
+
+@cache
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return _packed(get_plotlyjs())
 
 
 def _model(folder: Folder, key: str) -> dict[str, Any]:

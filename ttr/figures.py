@@ -175,6 +175,8 @@ def effects_between(effects: pd.DataFrame, task: str, metric: str) -> Figure:
                 y=[row["condition"] for row in rows],
                 name=rows[0][f"model_{side}"] if rows else side,
                 mode="markers",
+                orientation="h",
+                offsetgroup=side,
                 marker={"color": colour, "size": 10, "symbol": ("circle", "diamond")[place]},
                 error_x=_errors(rows, f"effect_{side}", f"{side}_ci_low", f"{side}_ci_high", colour),
                 hovertext=[
@@ -188,7 +190,7 @@ def effects_between(effects: pd.DataFrame, task: str, metric: str) -> Figure:
                 hoverinfo="text",
             )
         )
-    shown = figure(traces, height=130 + 28 * len(rows))
+    shown = figure(traces, height=130 + 34 * len(rows), scattermode="group", scattergap=0.4)
     shown.update_xaxes(title_text="change from full, points", zeroline=True, zerolinecolor=GREY)
     shown.update_yaxes(autorange="reversed", ticksuffix=" ")
     return shown

@@ -16,7 +16,8 @@ def report(
         typer.Argument(metavar="DIR...", help="Folders that ttr ablate (and ttr integrate) wrote."),
     ],
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="HTML file; default: index.html in the first folder.")
+        Path | None,
+        typer.Option(metavar="FILE", help="HTML file; default: index.html in the first ablation."),
     ] = None,
 ) -> None:
     """One self-contained page of an ablation: every figure, table and picture, to open from disk, offline.
@@ -33,6 +34,6 @@ def report(
       ttr report ablation/
       ttr report ablation-a/ ablation-b/ integration/ --out models.html
     """
-    from ttr.apps.report_ablation import write_report
+    from ttr.apps.report_ablation import default_page, write_report
 
-    print_path(write_report(folders, out if out is not None else folders[0] / "index.html"))
+    print_path(write_report(folders, out if out is not None else default_page(folders)))

@@ -23,12 +23,12 @@ function draw(plot) {
 
 function paint(widget) {
   const shown = pictures[widget.dataset.model], kind = widget.dataset.kind;
-  const { image, condition, query } = chosen(widget);
+  const { image, condition, query, scale } = chosen(widget);
   for (const map of widget.querySelectorAll(".map")) {
     const which = map.dataset.condition || condition, values = map.querySelector(".values"), photo = map.querySelector(".photo");
     if (photo) { photo.src = shown.pixels[image]; photo.alt = values ? "" : `${shown.images[image]}, the input`; }
     if (!values) continue;
-    let uri = shown[kind][shown.conditions.indexOf(which)][image];
+    let uri = (scale ? shown[kind][scale] : shown[kind])[shown.conditions.indexOf(which)][image];
     if (kind === "attention") uri = uri[query];
     const query_of = shown.queries[query] === "cls" ? "CLS" : shown.queries[query];
     const what = { norms: "patch norms", colours: "patch features in three colours", attention: `attention of ${query_of}` }[kind];
@@ -36,6 +36,7 @@ function paint(widget) {
     if (uri) values.src = uri; else values.removeAttribute("src");
     values.alt = `${what}, ${shown.images[image]}, ${which}`;
   }
+  for (const bar of widget.querySelectorAll("[data-scale]")) bar.hidden = bar.dataset.scale !== scale;
   widget.querySelector("[data-name]").textContent = condition;
   for (const button of widget.querySelectorAll(".strip button")) button.setAttribute("aria-pressed", button.dataset.condition === condition);
 }
