@@ -40,9 +40,12 @@ ORDER = [
     {"ablation"},
     {"tuning"},
     {"plots", "exporting"},
-    {"benchmark_plots", "integration_plots"},
+    {"benchmark_plots", "integration_plots", "figure_style"},
+    {"figures"},
+    {"figures_attention", "figures_layers", "ablation_words"},
     {"report"},
-    {"integration_report"},
+    {"integration_report", "ablation_panels"},
+    {"ablation_report"},
     {"apps"},
     {"cli", "__main__"},
 ]
@@ -87,7 +90,7 @@ def test_imports_point_one_way():
 
 @pytest.mark.parametrize("module", ["ttr", "ttr.cli"])
 def test_importing_loads_nothing_heavy(module):
-    heavy = "torch timm open_clip transformers gradio matplotlib numpy PIL torchvision pydantic jinja2"
+    heavy = "torch timm open_clip transformers gradio matplotlib numpy PIL torchvision pydantic jinja2 plotly"
     code = f"import sys, {module}; print([m for m in {heavy.split()} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

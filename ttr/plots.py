@@ -60,7 +60,7 @@ def png_uri(pixels: np.ndarray) -> str:
 
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG", optimize=True)
-    return _uri(stream)
+    return uri(stream)
 
 
 def layer_curves(comparisons: Sequence[ImageComparison]) -> str:
@@ -189,8 +189,9 @@ def finish(figure: Any) -> str:
     """Return a figure as a data URI of a PNG on white."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=150, facecolor="white")
-    return _uri(stream)
+    return uri(stream)
 
 
-def _uri(stream: io.BytesIO) -> str:
+def uri(stream: io.BytesIO) -> str:
+    """Return a PNG in memory as a data URI."""
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

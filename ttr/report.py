@@ -95,8 +95,8 @@ def render(
         counted=counted,
         summary=rows([c.before for c in comparisons], [c.after for c in comparisons]),
         cards=[_card(c, norm_scale, attention_scale) for c in comparisons],
-        norm_bar=_bar(plots.NORM_MAP, norm_scale, "{:.0f}"),
-        attention_bar=_bar(plots.ATTENTION_MAP, attention_scale, "{:.3f}"),
+        norm_bar=bar(plots.NORM_MAP, norm_scale, "{:.0f}"),
+        attention_bar=bar(plots.ATTENTION_MAP, attention_scale, "{:.3f}"),
         curves=plots.layer_curves(comparisons),
         distributions=plots.distributions(comparisons),
         neurons=neurons,
@@ -119,6 +119,14 @@ def fill(template: str, **values: Any) -> str:
         loader=PackageLoader("ttr"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template(template).render(**values)
+
+
+def bar(colour_map: str, high: float, pattern: str) -> dict[str, Any]:
+    """Return a colour bar of the scale 0..``high`` for a page: its colours, and five numbers along it."""
+    return {
+        "stops": plots.colour_stops(colour_map),
+        "ticks": [pattern.format(share * high) for share in (0, 0.25, 0.5, 0.75, 1)],
+    }
 
 
 def _card(comparison: ImageComparison, norm_scale: float, attention_scale: float) -> dict[str, Any]:
@@ -169,13 +177,6 @@ def _card(comparison: ImageComparison, norm_scale: float, attention_scale: float
         "faithfulness": sentence(comparison.before.faithfulness, comparison.after.faithfulness),
         "threshold": comparison.outlier_threshold,
         "layer": comparison.outlier_layer,
-    }
-
-
-def _bar(colour_map: str, high: float, pattern: str) -> dict[str, Any]:
-    return {
-        "stops": plots.colour_stops(colour_map),
-        "ticks": [pattern.format(share * high) for share in (0, 0.25, 0.5, 0.75, 1)],
     }
 
 

@@ -23,6 +23,7 @@ from ttr.cli.detect import detect
 from ttr.cli.doctor import doctor
 from ttr.cli.export import export
 from ttr.cli.integrate import integrate
+from ttr.cli.report import report
 from ttr.cli.reproduce import reproduce
 from ttr.cli.tune import tune
 from ttr.cli.zero_shot import zero_shot
@@ -45,6 +46,7 @@ activity onto tokens appended at test time, and look at what changed.
   ttr bench --dataset NAME --root DIR --backbone NAME --out DIR
   ttr ablate --backbone NAME --dataset NAME --out DIR      what do registers and CLS do?
   ttr integrate --backbone NAME --dataset NAME --out DIR   is the map faithful?
+  ttr report DIR [DIR...]                    an ablation as one page, or several compared
   ttr reproduce medical --roots NAME=DIR,... published numbers beside yours
   ttr reproduce decoupling --dataset NAME --out DIR
   ttr export --backbone NAME --neurons neurons.json --out model.onnx
@@ -76,6 +78,7 @@ app.command()(bench)
 app.command()(compare)
 app.command()(ablate)
 app.command()(integrate)
+app.command()(report)
 app.command()(export)
 app.command()(zero_shot)
 app.command()(backbones)

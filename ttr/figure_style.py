@@ -1,0 +1,123 @@
+"""What every interactive figure shares: a palette that colour-blind people can tell apart, a quiet layout.
+
+Backgrounds are transparent and ink is left to the page, so that a figure stands on light and on dark alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure, Scatter
+
+#: Okabe and Ito (2008), without the yellow that is lost on white.
+BLUE, ORANGE, GREEN, PINK, SKY, VERMILLION, GREY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+    "#7F7F7F",
+)
+SERIES = (BLUE, VERMILLION, GREEN, PINK, ORANGE, SKY, GREY)
+SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "x", "star")
+#: Of each substitute, in every figure that shows conditions.
+SUBSTITUTE_COLOURS = {
+    "zero": VERMILLION,
+    "mean": BLUE,
+    "noise": GREEN,
+    "shuffle": PINK,
+    "resample": SKY,
+    "": GREY,
+}
+#: Losses are vermillion, gains blue, nothing is white.
+CHANGE_MAP = [[0, "#A63C00"], [0.25, "#E8935A"], [0.5, "#F7F7F7"], [0.75, "#6FA8D6"], [1, "#00497A"]]
+VALUE_MAP = "Cividis"
+
+
+def figure(traces: Sequence[Any], *, height: int = 380, **layout: Any) -> Figure:
+    """Return a figure of some traces on the shared layout."""
+    from plotly.graph_objects import Figure
+
+    shown = Figure(list(traces))
+    shown.update_layout(
+        template="none",
+        height=height,
+        margin={"l": 56, "r": 12, "t": 28, "b": 48},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": "system-ui, sans-serif", "size": 12},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
+        hoverlabel={"align": "left"},
+    )
+    shown.update_layout(**layout)
+    grid = {
+        "gridcolor": "rgba(128,128,128,0.22)",
+        "zeroline": False,
+        "automargin": True,
+        "title": {"standoff": 8},
+    }
+    shown.update_xaxes(**grid)
+    shown.update_yaxes(**grid)
+    return shown
+
+
+def line(x: Sequence[Any], y: Sequence[float], name: str, place: int, **options: Any) -> Scatter:
+    """Return a line with markers whose colour and shape belong to its ``place`` among the lines."""
+    from plotly.graph_objects import Scatter
+
+    colour = options.pop("colour", SERIES[place % len(SERIES)])
+    return Scatter(
+        x=list(x),
+        y=list(y),
+        name=name,
+        mode="lines+markers",
+        line={"color": colour, "width": 2, "dash": options.pop("dash", "solid")},
+        marker={"color": colour, "size": 7, "symbol": SYMBOLS[place % len(SYMBOLS)]},
+        hoverinfo="text",
+        **options,
+    )
+
+
+def band(
+    x: Sequence[Any], low: Sequence[float], high: Sequence[float], colour: str, **options: Any
+) -> Scatter:
+    """Return the shaded interval of a line."""
+    from plotly.graph_objects import Scatter
+
+    return Scatter(
+        x=[*x, *reversed(x)],
+        y=[*high, *reversed(low)],
+        fill="toself",
+        fillcolor=rgba(colour, 0.12),
+        line={"width": 0},
+        mode="lines",
+        hoverinfo="skip",
+        showlegend=False,
+        **options,
+    )
+
+
+def rgba(colour: str, opacity: float) -> str:
+    """Return ``#rrggbb`` with an opacity, as CSS writes it."""
+    red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
+def interval(low: float, high: float, pattern: str = "{:.3f}") -> str:
+    """Return ``[low, high]``, or words where there is no interval."""
+    if low != low or high != high:
+        return "no interval"
+    return f"95 % interval [{pattern.format(low)}, {pattern.format(high)}]"
+
+
+def p_value(p: float) -> str:
+    """Return ``= 0.0123``, or ``< 0.0001`` where the digits would say nothing."""
+    return "< 0.0001" if p < 0.0001 else f"= {p:.4f}"
+
+
+def substitute_of(condition: str) -> str:
+    """Return the substitute of a condition's name, empty for ``full`` and ``bare``."""
+    return condition.partition(":")[2].partition("@")[0]

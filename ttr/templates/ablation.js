@@ -1,0 +1,65 @@
+"use strict";
+let charts, pictures;
+
+// Data and plotly lie in the page as gzip in base64.
+async function unpack(id) {
+  const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+}
+
+const chosen = (widget) => Object.fromEntries([...widget.querySelectorAll("[data-part]")]
+  .filter((control) => control.type !== "radio" || control.checked)
+  .map((control) => [control.dataset.part, control.value]));
+
+function draw(plot) {
+  const choice = chosen(plot.closest(".widget"));
+  const chart = charts[plot.dataset.chart];
+  const variant = chart.variants[(plot.dataset.parts || "").split(" ").map((part) => choice[part] || "").join("|")];
+  const layout = structuredClone(chart.layouts[variant.layout]);
+  layout.font.color = getComputedStyle(document.body).color;
+  if (plot.dataset.mark) layout.shapes = [{ type: "line", yref: "paper", y0: 0, y1: 1, x0: choice[plot.dataset.mark], x1: choice[plot.dataset.mark], line: { color: layout.font.color, width: 1, dash: "dot" } }];
+  return Plotly.react(plot, structuredClone(variant.data), layout, { displayModeBar: false, responsive: true });
+}
+
+function paint(widget) {
+  const shown = pictures[widget.dataset.model], kind = widget.dataset.kind;
+  const { image, condition, query, scale } = chosen(widget);
+  for (const map of widget.querySelectorAll(".map")) {
+    const which = map.dataset.condition || condition, values = map.querySelector(".values"), photo = map.querySelector(".photo");
+    if (photo) { photo.src = shown.pixels[image]; photo.alt = values ? "" : `${shown.images[image]}, the input`; }
+    if (!values) continue;
+    let uri = (scale ? shown[kind][scale] : shown[kind])[shown.conditions.indexOf(which)][image];
+    if (kind === "attention") uri = uri[query];
+    const query_of = shown.queries[query] === "cls" ? "CLS" : shown.queries[query];
+    const what = { norms: "patch norms", colours: "patch features in three colours", attention: `attention of ${query_of}` }[kind];
+    values.hidden = !uri;
+    if (uri) values.src = uri; else values.removeAttribute("src");
+    values.alt = `${what}, ${shown.images[image]}, ${which}`;
+  }
+  for (const bar of widget.querySelectorAll("[data-scale]")) bar.hidden = bar.dataset.scale !== scale;
+  widget.querySelector("[data-name]").textContent = condition;
+  for (const button of widget.querySelectorAll(".strip button")) button.setAttribute("aria-pressed", button.dataset.condition === condition);
+}
+
+function refresh(widget) {
+  for (const output of widget.querySelectorAll("output")) output.value = output.parentElement.querySelector("input").value;
+  if (widget.dataset.kind) paint(widget); else widget.querySelectorAll(".plot").forEach(draw);
+}
+
+async function start() {
+  [charts, pictures] = (await Promise.all(["charts", "pictures"].map(unpack))).map((text) => JSON.parse(text));
+  const plotly = document.createElement("script");
+  plotly.textContent = await unpack("plotly");
+  document.head.append(plotly);
+  for (const widget of document.querySelectorAll(".widget")) {
+    widget.addEventListener("input", () => refresh(widget));
+    for (const button of widget.querySelectorAll(".strip button")) button.addEventListener("click", () => {
+      widget.querySelector("[data-part=condition]").value = button.dataset.condition;
+      refresh(widget);
+    });
+    refresh(widget);
+  }
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.querySelectorAll(".plot").forEach(draw));
+  document.body.dataset.ready = "";
+}
+start();
