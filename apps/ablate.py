@@ -3,7 +3,8 @@
     results.csv      tasks x conditions       per_image.parquet   the same image by image
     attention.csv  divergence.csv  geometry.csv  probing.csv  layers.csv  registers.csv  additivity.csv
     pictures.safetensors  pictures.json       maps of a few images under every condition, and the gallery
-    manifest.json    written last, with everything that is needed to repeat it
+    index.html       the page of all of it, see :mod:`ttr.apps.report_ablation`
+    manifest.json    everything that is needed to repeat it
 
 Analyses are left out, files and all, where none were asked for. A run that was interrupted goes on from the
 cache, and two runs with one seed write the same tables byte for byte.
@@ -24,6 +25,7 @@ from ttr.ablation.pictures import Pictures, pictures
 from ttr.ablation.scores import Score, scores
 from ttr.ablation.settings import Settings
 from ttr.apps.preparation import token_calibration
+from ttr.apps.report_ablation import write_report
 from ttr.arms import Arm
 from ttr.backbones.base import Backbone
 from ttr.conditions import parse_all
@@ -111,7 +113,9 @@ def write_ablation(
         table = tables.results(found, backbone.name, dataset.name, seed=settings.seed)
         table.to_csv(folder / "results.csv", index=False)
         ablation = Ablation(measured, found, table)
+        # The page reads the manifest; nobody sees either before the whole folder gets its name.
         write_json(folder / MANIFEST, _manifest(measured, ["results.csv", *files], ablation.skipped))
+        write_report([folder], folder / "index.html")
     return ablation
 
 
