@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ttr.ablation import analysis_tables, tables
@@ -135,7 +136,9 @@ def _write_pictures(folder: Path, measured: Measured, found: Pictures) -> list[s
     from safetensors.numpy import save
 
     arrays = {name: getattr(found, name) for name in ("pixels", "norms", "attention", "colours", "crops")}
-    write_bytes(folder / "pictures.safetensors", save({k: v for k, v in arrays.items() if v.size}))
+    # safetensors writes a view's memory as it lies, whatever its strides say.
+    kept = {name: np.ascontiguousarray(array) for name, array in arrays.items() if array.size}
+    write_bytes(folder / "pictures.safetensors", save(kept))
     index = {
         "schema": SCHEMA,
         "conditions": [condition.name for condition in measured.conditions],

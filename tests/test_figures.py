@@ -251,7 +251,7 @@ def test_the_sentences_say_what_the_numbers_say(results):
         "Zeroing the trained registers changes probe from 90.0 % to 30.0 % (−60.0 points"
     )
     assert "[−63.0, −57.0]" in found[0]
-    assert "no metric by more than 1.0 points (registers:mean, probe: [−2.0, +4.0])" in found[1]
+    assert "changes metrics by at most 1.0 points (registers:mean, probe: +1.0, [−2.0, +4.0])" in found[1]
     assert found[1].endswith("none of the 2 differences is distinguishable from zero.")
     assert found[2].startswith("Replacing CLS by its mean over images changes probe from 90.0 % to 40.0 %")
     assert found[2].endswith("mIoU not distinguishable.")
@@ -263,7 +263,9 @@ def test_the_sentences_say_what_the_numbers_say(results):
     assert sentences(results[results.condition == "full"]) == []
 
 
-@pytest.mark.parametrize(("p", "ends"), [(0.001, "beyond the sum."), (0.2, "not distinguishable from zero.")])
+@pytest.mark.parametrize(
+    ("p", "ends"), [(0.001, "over the sum."), (0.2, "over the sum, not distinguishable from zero.")]
+)
 def test_the_excess_is_called_one_only_if_it_is(results, p, ends):
     terms = {"register-1:zero": -0.1, "sum": -0.1, "collective": -0.6, "excess": -0.5}
     rows = [

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 import json
 import re
 import shutil
 from html.parser import HTMLParser
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from PIL import Image
 
 import ttr
 from ttr.ablation.between import effects, read_per_image
@@ -20,6 +24,7 @@ from ttr.ablation.settings import Settings
 from ttr.apps.ablate import write_ablation
 from ttr.apps.report_ablation import write_report
 from ttr.arms import Arm
+from ttr.comparison import pixels_of
 from ttr.datasets.phantom_set import phantom_set
 from ttr.errors import OptionError
 from ttr.evaluate.segmentation import miou_resampled
@@ -123,16 +128,24 @@ def test_pictures_are_there_for_every_image_condition_and_query(made):
     assert np.array(shown["colours"]).shape == (len(CONDITIONS), len(shown["images"]))
 
 
+def test_the_inputs_are_the_images_that_the_model_was_given(made):
+    shown, backbone = read_folder(made).pictures, ttr.load("phantom-reg4", image_size=64)
+    data = phantom_set(counts={"train": 24, "val": 6, "test": 12})
+    items = {item.name: item for item in data.items}
+    batch = torch.stack([backbone.preprocess(data.open(items[name])) for name in shown.images])
+    assert np.array_equal(shown.arrays["pixels"], pixels_of(backbone, batch))
+    (uri, *_) = json.loads(unpacked((made / "index.html").read_text(), "pictures"))["m0"]["pixels"]
+    assert np.array_equal(picture(uri), shown.arrays["pixels"][0])
+
+
+def picture(uri):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB"))
+
+
 def test_a_maps_pixels_are_its_numbers_on_the_shared_scale(made):
-    import io
-
-    import matplotlib
-    from PIL import Image
-
     shown = json.loads(unpacked((made / "index.html").read_text(), "pictures"))["m0"]
     norms = read_folder(made).pictures.arrays["norms"]
-    uri = shown["norms"]["all"][1][2].partition(",")[2]
-    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri))).convert("RGB"))
+    pixels = picture(shown["norms"]["all"][1][2])
     expected = matplotlib.colormaps["viridis"](np.round(255 * norms[1, 2] / norms.max()).astype(int))[..., :3]
     assert np.abs(pixels - 255 * expected).max() <= 1
 

@@ -64,8 +64,8 @@ def _plausible(results: pd.DataFrame, tokens: str, name: str) -> str:
     largest = rows.loc[rows["delta"].abs().idxmax()]
     where = f"{largest['condition']}, {metric_name(largest['task'], largest['metric'])}"
     text = (
-        f"Replacing {name} plausibly instead ({_listed(means)}) moves no metric by more than "
-        f"{abs(100 * largest['delta']):.1f} points ({where}: {_ends(largest)}); "
+        f"Replacing {name} plausibly instead ({_listed(means)}) changes metrics by at most "
+        f"{abs(100 * largest['delta']):.1f} points ({where}: {signed(largest['delta'])}, {_ends(largest)}); "
     )
     if not told:
         return text + f"none of the {len(rows)} differences is distinguishable from zero."
@@ -85,7 +85,7 @@ def _excess(additivity: pd.DataFrame | None, tokens: str) -> str:
     terms = rows[(rows["task"] == task) & (rows["metric"] == metric)].set_index("term")
     total, joint, excess = (terms.loc[term] for term in ("sum", "collective", "excess"))
     sure = excess["p"] < 0.05 and not excess["ci_low"] <= 0 <= excess["ci_high"]
-    more = "beyond the sum" if sure else "a difference that is not distinguishable from zero"
+    more = "over the sum" if sure else "over the sum, not distinguishable from zero"
     return (
         f"Zeroed one at a time they change {metric_name(task, metric)} by {signed(total['value'])} points in "
         f"sum, all at once by {signed(joint['value'])}: {signed(excess['value'])} "
