@@ -22,6 +22,7 @@ import pandas as pd
 
 from ttr.ablation import analysis_tables, tables
 from ttr.ablation.experiment import Measured, require, run_experiment
+from ttr.ablation.folder import SCHEMA
 from ttr.ablation.pictures import Pictures, pictures
 from ttr.ablation.scores import Score, scores
 from ttr.ablation.settings import Settings
@@ -35,7 +36,6 @@ from ttr.datasets.spair import KeypointPair
 from ttr.files import MANIFEST, whole_folder, write_bytes, write_json
 from ttr.provenance import provenance
 
-SCHEMA = "ttr.ablate/1"
 ANALYSES = {
     "attention": analysis_tables.attention,
     "divergence": analysis_tables.divergence,

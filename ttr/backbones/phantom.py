@@ -52,7 +52,7 @@ class Recipe:
 
 RECIPES = {
     "phantom": Recipe(7, 0.8, 2, "patches", 12.0),
-    "phantom-reg4": Recipe(7, 1.0, 1, "registers", 8.0, guarded=True),
+    "phantom-reg4": Recipe(7, 1.0, 1, "registers", 300.0, guarded=True),
     "phantom-clip": Recipe(3, 1.0, 2, "patches", 12.0),
 }
 NAMES = (*RECIPES, *integration_phantoms.NAMES)
