@@ -47,6 +47,7 @@ activity onto tokens appended at test time, and look at what changed.
   ttr integrate --backbone NAME --dataset NAME --out DIR   is the map faithful?
   ttr reproduce medical --roots NAME=DIR,... published numbers beside yours
   ttr reproduce decoupling --dataset NAME --out DIR
+  ttr reproduce zero-ablation --dataset NAME --out DIR
   ttr export --backbone NAME --neurons neurons.json --out model.onnx
   ttr zero-shot --backbone NAME --classes A,B --neurons neurons.json IMAGE...
   ttr backbones                              what has a short name, and what is cached
