@@ -35,6 +35,33 @@ def test_the_medical_study_is_its_two_tables():
     assert set(study.settings["detection"]) == set(study.named("backbone"))
 
 
+def test_the_changes_of_zero_ablation_are_those_that_its_text_states():
+    study = studies()["zero-ablation"]
+
+    def change(backbone, task, condition):
+        there, full = (study.value(backbone=backbone, task=task, condition=c) for c in (condition, "full"))
+        return round(100 * (there - full), 1)
+
+    tasks = ("probe", "correspondence", "segmentation")
+    assert [change("dinov3-vit-s-16", task, "registers:zero") for task in tasks] == [-36.6, -21.1, -30.9]
+    assert change("dinov2-vit-s-14-reg4", "probe", "registers:zero") == -18.9
+    assert change("dinov2-vit-s-14-reg4", "correspondence", "cls:zero") == -0.8
+    assert change("dinov3-vit-s-16", "segmentation", "cls:zero") == 0.0
+    # The table of ViT-B, changes in brackets.
+    for backbone, condition, stated in (
+        ("dinov2-vit-b-14", "cls:zero", [-78.6, -14.0, -25.9, -19.9]),
+        ("dinov2-vit-b-14-reg4", "cls:zero", [-74.4, -0.8, 0.0, 0.1]),
+        ("dinov2-vit-b-14-reg4", "registers:zero", [-19.3, -7.9, -8.2, -12.3]),
+        ("dinov3-vit-b-16", "cls:zero", [-73.2, 2.4, -0.6, -0.1]),
+        ("dinov3-vit-b-16", "registers:zero", [-36.5, -15.8, -23.8, -18.8]),
+    ):
+        assert [change(backbone, task, condition) for task in (*tasks, "spair")] == stated
+    for backbone in ("dinov2-vit-s-14-reg4", "dinov3-vit-s-16"):
+        for substitute in ("mean", "noise", "shuffle"):
+            assert all(abs(change(backbone, task, f"registers:{substitute}")) <= 0.6 for task in tasks)
+    assert set(study.named("backbone")) <= set(catalog())
+
+
 @pytest.mark.parametrize("name", studies())
 def test_every_study_says_where_its_numbers_stand(name):
     study = studies()[name]

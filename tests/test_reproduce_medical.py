@@ -10,7 +10,7 @@ import pytest
 
 import ttr
 from ttr.apps.reproduce_medical import reproduce_medical
-from ttr.cli.reproduce import parse_places
+from ttr.cli.study_weights import parse_places
 from ttr.datasets.registry import phantom_images
 from ttr.errors import DataError, ModelError, OptionError
 from ttr.statistics import holm

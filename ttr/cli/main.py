@@ -49,6 +49,7 @@ activity onto tokens appended at test time, and look at what changed.
   ttr report DIR [DIR...]                    an ablation as one page, or several compared
   ttr reproduce medical --roots NAME=DIR,... published numbers beside yours
   ttr reproduce decoupling --dataset NAME --out DIR
+  ttr reproduce zero-ablation --dataset NAME --out DIR
   ttr export --backbone NAME --neurons neurons.json --out model.onnx
   ttr zero-shot --backbone NAME --classes A,B --neurons neurons.json IMAGE...
   ttr backbones                              what has a short name, and what is cached

@@ -6,19 +6,15 @@ and measured never share a column, and what cannot be measured keeps its row and
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ttr.cli import options
 from ttr.cli.bench import CacheFolder, default_cache
-from ttr.cli.loading import load_backbone
+from ttr.cli.study_weights import parse_places, study_loader
 from ttr.cli.tables import print_path, show_reproduction
-
-if TYPE_CHECKING:
-    from ttr.backbones.base import Backbone
 
 reproduce = typer.Typer(
     help="Published studies again: their numbers beside measured ones.",
@@ -85,28 +81,14 @@ def medical(
       ttr reproduce medical --roots orthonet=~/orthonet,pacemaker=~/pacemaker,aptos=~/aptos2019 \\
           --pretrained --device cuda --out medical/
     """
-    from ttr.apps.reproduce_medical import STUDY, check_names, reasons, reproduce_medical
-    from ttr.errors import ModelError, OptionError
+    from ttr.apps.reproduce_medical import STUDY, reasons, reproduce_medical
     from ttr.published_results import studies
 
     study = studies()[STUDY]
-    known = study.named("backbone")
-    files = parse_places("--weights", weights)
-    check_names("--weights", files, known)
-    if backbone is not None and files:
-        raise OptionError("got --weights with --backbone; a rehearsal takes random weights or --pretrained")
-
-    def load(name: str) -> Backbone:
-        if backbone is not None:
-            return load_backbone(backbone, None, pretrained, None, device)
-        if name not in files and not pretrained:
-            raise ModelError(f"no weights were given for it: --pretrained, or --weights {name}=FILE")
-        size = study.settings["image_size"]
-        return load_backbone(name, files.get(name), name not in files, size, device)
-
+    load = study_loader(study, study.named("backbone"), weights, pretrained, backbone is not None, device)
     table = reproduce_medical(
         parse_places("--roots", roots),
-        load,
+        lambda name: load(backbone or name),
         out,
         cache or default_cache(),
         published_detection=backbone is None,
@@ -118,12 +100,7 @@ def medical(
         progress=not quiet,
     )
     show_reproduction(table, study, backbone)
-    missing = reasons(table)
-    for reason in missing:
-        typer.echo(f"missing: {reason}")
-    print_path(out / "reproduction.csv")
-    if missing:
-        raise typer.Exit(1)
+    _finish(reasons(table), out)
 
 
 @reproduce.command()
@@ -166,26 +143,12 @@ def decoupling(
       ttr reproduce decoupling --dataset folder --root images/ --pretrained --device cuda --out decoupling/
     """
     from ttr.apps.reproduce_decoupling import STUDY, reproduce_decoupling
-    from ttr.apps.reproduce_medical import check_names
     from ttr.datasets.registry import open_dataset
-    from ttr.errors import ModelError, OptionError
     from ttr.published_results import studies
 
     study = studies()[STUDY]
-    files = parse_places("--weights", weights)
-    check_names("--weights", files, study.settings["backbones"])
-    if backbone and files:
-        raise OptionError("got --weights with --backbone; a rehearsal takes random weights or --pretrained")
+    load = study_loader(study, study.settings["backbones"], weights, pretrained, bool(backbone), device)
     data = open_dataset(dataset, root)
-
-    def load(name: str) -> Backbone:
-        if backbone:
-            return load_backbone(name, None, pretrained, None, device)
-        if name not in files and not pretrained:
-            raise ModelError(f"no weights were given for it: --pretrained, or --weights {name}=FILE")
-        size = study.settings["image_size"]
-        return load_backbone(name, files.get(name), name not in files, size, device)
-
     table = reproduce_decoupling(
         load,
         data,
@@ -198,28 +161,101 @@ def decoupling(
     )
     show_reproduction(table, study, ", ".join(backbone) if backbone else None)
     missing = table[table.missing != ""].drop_duplicates("backbone")
-    for row in missing.itertuples():
-        typer.echo(f"missing: {row.backbone}: {row.missing}")
-    print_path(out / "reproduction.csv")
-    if len(missing):
-        raise typer.Exit(1)
+    _finish([f"{row.backbone}: {row.missing}" for row in missing.itertuples()], out)
 
 
-def parse_places(option: str, given: list[str] | None) -> dict[str, Path]:
-    """Turn ``["a=DIR,b=DIR", "c=DIR"]`` into {name: path}; a comma belongs to a path unless NAME= follows.
+@reproduce.command("zero-ablation")
+def zero_ablation(
+    dataset: options.DatasetName,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; an earlier result is replaced.")],
+    root: options.DatasetRoot = None,
+    pairs: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="SPair-71k, for the study's column SPair.")
+    ] = None,
+    num_pairs: Annotated[int | None, typer.Option(min=2, help="So many of them; default: all.")] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE,...",
+            help="Weights of the study's models on this machine: dinov3-vit-s-16=FILE,...",
+        ),
+    ] = None,
+    pretrained: options.Pretrained = False,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A rehearsal: measure this one in place of the six, such as phantom-reg4. The published "
+            "numbers are then of other models.",
+        ),
+    ] = None,
+    calibration_images: Annotated[
+        int, typer.Option(min=1, help="Training images that mean and noise are taken from.")
+    ] = 5000,
+    analysis_images: Annotated[
+        int, typer.Option(min=1, help="Test images for attention and geometry.")
+    ] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Of every draw.")] = 42,
+    on_error: Annotated[
+        str, typer.Option(metavar="raise|skip", help="Whether a bad image ends its model, or is recorded.")
+    ] = "raise",
+    cache: CacheFolder = None,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that read and decode ahead.")] = 2,
+    batch_size: Annotated[int, typer.Option(min=2, help="Images a pass; shuffling draws within it.")] = 32,
+    device: options.Device = "cpu",
+    quiet: options.Quiet = False,
+) -> None:
+    """Parodi et al. 2026: registers zeroed, and replaced by plausible values, in DINOv2 and DINOv3, S and B.
 
-    Raises:
-        OptionError: a part is no NAME=PATH, or a name stands twice.
+    Zeroing breaks every task, plausible values of other images none: what counts is that registers are there.
+    Any labelled set will do; segmentation needs masks (the study used ImageNet, VOC-like masks and SPair).
+    Writes an ablation a model (as ttr ablate), reproduction.csv and manifest.json.
+
+    Weights, tasks and tokens that are not there are named. The exit status is 0 if all published numbers have
+    a measured one beside them, 1 if some are missing, 2 if nothing could be measured.
+
+    \b
+    Example:
+      ttr reproduce zero-ablation --dataset voc --root VOC2012/ --pairs SPair-71k/ --pretrained \\
+          --device cuda --out zero/
+      ttr reproduce zero-ablation --backbone phantom-reg4 --dataset phantom --out rehearsal/
     """
-    from ttr.errors import OptionError
+    from ttr.ablation.settings import Settings
+    from ttr.apps.reproduce_zero_ablation import STUDY, reasons, reproduce_zero_ablation
+    from ttr.datasets.registry import open_dataset
+    from ttr.datasets.spair import spair
+    from ttr.image_runs import check_on_error
+    from ttr.published_results import studies
 
-    places: dict[str, Path] = {}
-    for part in (part for text in given or () for part in re.split(r",(?=[\w-]+=)", text)):
-        name, _, path = part.partition("=")
-        name = name.strip()
-        if not name or not path.strip():
-            raise OptionError(f"{option} {part!r}: needed NAME=PATH, several with commas or the option again")
-        if name in places:
-            raise OptionError(f"{option} names {name} twice: {places[name]} and {path.strip()}")
-        places[name] = Path(path.strip()).expanduser()
-    return places
+    study = studies()[STUDY]
+    check_on_error(on_error)
+    load = study_loader(study, study.named("backbone"), weights, pretrained, backbone is not None, device)
+    settings = Settings(
+        calibration_images=calibration_images,
+        analysis_images=analysis_images,
+        seed=seed,
+        batch_size=batch_size,
+        on_error=on_error,
+        workers=workers,
+        progress=not quiet,
+    )
+    table = reproduce_zero_ablation(
+        load,
+        open_dataset(dataset, root),
+        out,
+        cache or default_cache(),
+        settings,
+        instead=backbone,
+        pairs=() if pairs is None else spair(pairs, limit=num_pairs, seed=seed),
+    )
+    show_reproduction(table, study, backbone)
+    _finish(reasons(table), out)
+
+
+def _finish(missing: list[str], out: Path) -> None:
+    """Name what is missing and the table to open; the exit status is 1 if anything is."""
+    for reason in missing:
+        typer.echo(f"missing: {reason}")
+    print_path(out / "reproduction.csv")
+    if missing:
+        raise typer.Exit(1)

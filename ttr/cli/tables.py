@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ttr.tuning import Recommendation, Row
 
 SHOWN = 10
+#: Width of an interval of differences, ``-0.667..-0.292``: never cut.
+INTERVAL = 14
 
 
 def show_neurons(neurons: RegisterNeurons, out: Path) -> None:
@@ -189,13 +191,14 @@ def show_reproduction(table: DataFrame, study: Study, instead: str | None = None
     for first, of_first in groupby(table.to_dict("records"), key=lambda row: row[study.keys[0]]):
         columns = [f"measured on {instead}" if instead else "measured", "95 % interval", "verdict"]
         right = [Column(name, justify="right") for name in ("published", *columns)]
-        shown = Table(Column(study.keys[-1], no_wrap=True), *right, title_justify="left")
+        right[2].no_wrap, right[2].min_width = True, INTERVAL
+        shown = Table(Column(study.keys[-1], no_wrap=True), *right, title_justify="left", pad_edge=False)
         shown.title = f"{first}, {study.metric} (–: not distinguishable)"
         for section, rows in groupby(of_first, key=lambda row: ", ".join(row[k] for k in study.keys[1:-1])):
             shown.add_section()
             shown.add_row(section, style="bold")
             for row in rows:
-                shown.add_row(f"  {row[study.keys[-1]]}", *_beside(row, study.keys[-1]))
+                shown.add_row(str(row[study.keys[-1]]), *_beside(row, study.keys[-1]))
         console.print(shown, highlight=False, markup=False)
     for note in study.notes:
         console.print(f"- {note}", highlight=False, markup=False)

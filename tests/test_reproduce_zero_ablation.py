@@ -1,0 +1,250 @@
+"""``ttr reproduce zero-ablation``: each ablation's numbers beside the published ones, and what is missing."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+import ttr
+from ttr.ablation.settings import Settings
+from ttr.apps.reproduce_zero_ablation import reasons, reproduce_zero_ablation
+from ttr.datasets.phantom import phantom_image
+from ttr.datasets.phantom_set import phantom_set
+from ttr.errors import DataError, ModelError
+
+REGISTERS, WITHOUT, NOT_THERE = "dinov2-vit-s-14-reg4", "dinov2-vit-s-14", "dinov3-vit-s-16"
+FAST = Settings(analysis_images=4, workers=1, batch_size=6)
+COUNTS = {"train": 12, "val": 6, "test": 12}
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {name: ttr.load(name, image_size=64) for name in ("phantom-reg4", "phantom")}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def measured(models, cache, tmp_path_factory):
+    """Two of the six models are there: the phantoms with and without registers."""
+
+    def load(name):
+        if name not in (REGISTERS, WITHOUT):
+            raise ModelError("its weights are elsewhere")
+        return models["phantom-reg4" if name == REGISTERS else "phantom"]
+
+    out = tmp_path_factory.mktemp("zero") / "out"
+    return reproduce_zero_ablation(load, phantom_set(counts=COUNTS), out, cache, FAST), out
+
+
+@pytest.fixture
+def pairs_folder(tmp_path):
+    """SPair's layout: three pairs of phantom images of one category."""
+    root = tmp_path / "spair"
+    for part in ("PairAnnotation/test", "JPEGImages/cat"):
+        (root / part).mkdir(parents=True)
+    for number in (1, 2, 3):
+        phantom_image(number, seed=5, classes=2).image.save(root / f"JPEGImages/cat/{number}.jpg")
+        points = [[60, 60], [110, 130], [150, 90]]
+        found = {"category": "cat", "src_imname": "1.jpg", "trg_imname": f"{number}.jpg"}
+        found |= {"src_kps": points, "trg_kps": points, "trg_bndbox": [20, 20, 200, 200]}
+        (root / f"PairAnnotation/test/{number}:cat.json").write_text(json.dumps(found))
+    return root
+
+
+def rows(table, backbone, task):
+    return table[(table.backbone == backbone) & (table.task == task)].set_index("condition")
+
+
+@pytest.mark.parametrize(
+    ("task", "metric"), [("probe", "top1"), ("correspondence", "nearest_patch"), ("segmentation", "miou")]
+)
+def test_measured_numbers_are_the_ablations_own(measured, task, metric):
+    table, out = measured
+    results = pd.read_csv(out / REGISTERS / "results.csv", keep_default_na=False, na_values=[""])
+    theirs = results[(results.task == task) & (results.metric == metric)].set_index("condition")
+    ours = rows(table, REGISTERS, task)
+    for condition in ("full", "registers:zero", "registers:mean", "registers:noise", "registers:shuffle"):
+        assert ours.measured[condition] == pytest.approx(theirs.value[condition])
+        assert ours.n[condition] == theirs.n[condition]
+        if condition != "full":
+            change = ours.loc[f"{condition} - full"]
+            assert change.measured == pytest.approx(theirs.delta[condition])
+            assert change.p_holm == pytest.approx(theirs.p_holm[condition])
+            assert change.verdict == theirs.verdict[condition]
+            expected = ours.published[condition] - ours.published["full"]
+            assert change.published == pytest.approx(expected, abs=1e-9)
+    assert "patches-4:zero - full" in ours.index, "measured, though nobody published it"
+    assert math.isnan(ours.published["patches-4:zero - full"])
+
+
+def test_the_pattern_of_the_phantom_is_the_studys(measured):
+    ours = rows(measured[0], REGISTERS, "segmentation")
+    assert ours.verdict["registers:zero - full"] == "lower"
+    for substitute in ("mean", "noise", "shuffle"):
+        assert ours.verdict[f"registers:{substitute} - full"] == "not distinguishable"
+
+
+def test_the_analyses_come_from_the_tables_of_the_ablation(measured):
+    table, out = measured
+    read = {
+        name: pd.read_csv(out / REGISTERS / f"{name}.csv")
+        for name in ("divergence", "geometry", "attention", "probing", "additivity")
+    }
+    last = read["divergence"].block.max()  # noqa: F841 (the queries name it)
+    js = read["divergence"].query("block == @last and source == 'patches'").set_index("condition").js
+    ours = rows(table, REGISTERS, "attention JS").measured
+    assert ours["registers:zero"] == js["registers:zero"] > 10 * ours["registers:mean"]
+    geometry = read["geometry"].set_index(["measure", "condition"]).value
+    ours = rows(table, REGISTERS, "effective rank").loc["full"]
+    assert (ours.published, ours.measured) == (8.7, geometry["effective_rank", "full"])
+    ours = rows(table, REGISTERS, "patch cosine").measured
+    assert ours["registers:zero"] == geometry["patch_cosine", "registers:zero"] < ours["registers:shuffle"]
+    share = read["attention"].query(
+        "condition == 'full' and block == @last and source == 'cls' and target == 'registers'"
+    )
+    ours = rows(table, REGISTERS, "CLS to registers").loc["full"]
+    assert (ours.published, ours.measured) == (0.179, share.share.item())
+    probing = read["probing"].query("block == @last").set_index("token").accuracy
+    ours = rows(table, REGISTERS, "register probe").measured
+    assert ours.to_dict() == probing.drop("cls").to_dict()
+    total = read["additivity"].query("task == 'probe' and metric == 'top1' and term == 'sum'")
+    ours = rows(table, REGISTERS, "probe").loc["sum of singles - full"]
+    assert (ours.published, ours.measured, ours.n) == (-0.052, total.value.item(), 12)
+
+
+def test_what_is_missing_keeps_its_published_numbers_and_says_why(measured):
+    table, out = measured
+    missing = table[table.backbone == NOT_THERE]
+    assert set(missing.missing) == {"its weights are elsewhere"}
+    assert missing.measured.isna().all()
+    assert rows(table, NOT_THERE, "attention JS").published.to_dict() == {"registers:zero": 0.18}
+    assert rows(table, NOT_THERE, "probe").published["registers:zero - full"] == -0.366
+    without = rows(table, WITHOUT, "segmentation")
+    assert without.published["cls:zero - full"] == -0.371
+    assert without.measured.notna().all()
+    assert not without.index.str.startswith("register").any()
+    assert table.backbone.nunique() == 6
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert {path.name for path in out.iterdir()} == {*manifest["files"], "manifest.json"}
+    assert {REGISTERS, WITHOUT, "reproduction.csv"} == set(manifest["files"])
+    assert set(manifest["missing"]) == set(table.backbone) - {REGISTERS, WITHOUT}
+    written = pd.read_csv(out / "reproduction.csv", keep_default_na=False, na_values=[""])
+    assert len(written) == len(table)
+
+
+def test_a_rehearsal_is_measured_once_and_names_the_tokens_and_masks_it_lacks(models, cache, tmp_path):
+    asked = []
+
+    def load(name):
+        asked.append(name)
+        return models["phantom"]
+
+    data = replace(phantom_set(counts=COUNTS), masks=None)
+    table = reproduce_zero_ablation(load, data, tmp_path / "out", cache, FAST, instead="phantom")
+    assert asked == ["phantom"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "phantom",
+        "manifest.json",
+        "reproduction.csv",
+    }
+    probe = rows(table, NOT_THERE, "probe")
+    assert probe.measured["full"] == rows(table, WITHOUT, "probe").measured["full"]
+    assert "has no trained registers" in probe.missing["registers:zero - full"]
+    assert "has no trained registers" in probe.missing["sum of singles - full"]
+    assert probe.missing["cls:mean"] == ""
+    assert "leave segmentation out" in rows(table, NOT_THERE, "segmentation").missing["full"]
+    assert table.published.notna().all()
+    assert (table[table.missing != ""].measured.isna()).all()
+    assert any("(spair): no annotated pairs were given: --pairs DIR" in reason for reason in reasons(table))
+
+
+def test_nothing_to_measure_is_refused_and_leaves_nothing(models, cache, tmp_path):
+    def none(name):
+        raise ModelError("no weights")
+
+    with pytest.raises(ModelError, match="not one model could be measured: no weights$"):
+        reproduce_zero_ablation(none, phantom_set(counts=COUNTS), tmp_path / "out", cache, FAST)
+    empty = phantom_set(counts={"train": 6})
+    with pytest.raises(DataError, match="not one task can be measured: phantom has no test images"):
+        reproduce_zero_ablation(none, empty, tmp_path / "out", cache, FAST)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def small(monkeypatch, models, cache):
+    """Let the command meet the small set and the small models."""
+    monkeypatch.setattr("ttr.cli.study_weights.load_backbone", lambda name, *rest: models[name])
+    monkeypatch.setattr("ttr.datasets.registry.open_dataset", lambda name, root: phantom_set(counts=COUNTS))
+    options = ("--analysis-images", 4, "--batch-size", 6, "--workers", 1, "--quiet", "--cache", cache)
+    return ("--dataset", "phantom", "--backbone", "phantom-reg4", *options)
+
+
+def test_the_command_prints_both_columns_and_names_what_is_missing(run, small, measured, tmp_path):
+    status, out, err = run("reproduce", "zero-ablation", *small, "--out", tmp_path / "out")
+    assert (status, err) == (1, "")
+    assert "A REHEARSAL: phantom-reg4 was measured in place" in " ".join(out.split())
+    line = next(line for line in out.split(NOT_THERE)[1].splitlines() if "registers:zero - full" in line)
+    published, found, interval = line.replace("│", " ").split()[3:6]
+    table = pd.read_csv(tmp_path / "out" / "reproduction.csv")
+    row = rows(table, NOT_THERE, "probe").loc["registers:zero - full"]
+    assert published == "-0.3660"
+    assert found == f"{row.measured:+.4f}"
+    assert interval == f"{row.ci_low:+.3f}..{row.ci_high:+.3f}", "an interval is never cut"
+    missing = [line for line in out.splitlines() if line.startswith("missing: ")]
+    assert len(missing) == 1
+    assert "(spair): no annotated pairs were given" in missing[0]
+    assert out.splitlines()[-1] == f"open: {tmp_path / 'out' / 'reproduction.csv'}"
+
+
+def test_with_pairs_nothing_is_missing(run, small, measured, pairs_folder, tmp_path):
+    options = ("--pairs", pairs_folder, "--out", tmp_path / "out")
+    status, out, err = run("reproduce", "zero-ablation", *small, *options)
+    assert (status, err) == (0, "")
+    assert "missing" not in out
+    results = pd.read_csv(tmp_path / "out" / "phantom-reg4-spair" / "results.csv").query(
+        "metric == 'pck_0.1'"
+    )
+    ours = rows(pd.read_csv(tmp_path / "out" / "reproduction.csv"), "dinov3-vit-b-16", "spair")
+    assert ours.measured["full"] == results.set_index("condition").value["full"]
+    assert (ours.published["full"], ours.n["full"]) == (0.379, 3)
+
+
+def test_a_pair_that_cannot_be_read_is_missing_and_the_rest_is_measured(
+    run, small, measured, pairs_folder, tmp_path
+):
+    (pairs_folder / "JPEGImages/cat/2.jpg").write_bytes(b"no image")
+    options = ("--pairs", pairs_folder, "--out", tmp_path / "out")
+    status, out, err = run("reproduce", "zero-ablation", *small, *options)
+    assert (status, err) == (1, "")
+    assert "(spair): " in next(line for line in out.splitlines() if line.startswith("missing: "))
+    table = pd.read_csv(tmp_path / "out" / "reproduction.csv", keep_default_na=False, na_values=[""])
+    assert set(table[table.missing.notna()].task) == {"spair"}
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ((), "--pretrained, or --weights dinov3-vit-s-16=FILE"),
+        (("--weights", "dinov3-x=w.pt"), "'dinov3-x'; the study has dinov2-vit-s-14, "),
+        (("--weights", "nonsense"), "needed NAME=PATH"),
+        (("--backbone", "phantom", "--weights", "dinov2-vit-s-14=w.pt"), "a rehearsal takes random weights"),
+        (("--pairs", "nowhere"), "nowhere"),
+        (("--on-error", "ignore"), "on_error='ignore'"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_line(run, tmp_path, options, says):
+    given = ("--dataset", "phantom", "--quiet", "--out", tmp_path / "out", *options)
+    status, out, err = run("reproduce", "zero-ablation", *given)
+    assert status == 2
+    assert says in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in out + err
+    assert not (tmp_path / "out").exists()
