@@ -14,7 +14,7 @@ from sklearn.metrics import jaccard_score
 from sklearn.neighbors import KNeighborsClassifier
 
 import ttr
-from tests.conftest import SIZE, scramble, tiny_vit
+from tests.conftest import DINOV3, SIZE, scramble, tiny_eva, tiny_vit
 from ttr.ablation.scores import scores
 from ttr.ablation.settings import TASKS, Settings
 from ttr.apps.ablate import ANALYSES, write_ablation
@@ -149,7 +149,7 @@ def test_analyses_are_whole(ran):
     assert geometry.loc[("patch_cosine", "registers:zero"), "value"] < 0.999
     assert set(tables["probing"].token) == {"cls", "register-1", "register-2"}
     assert set(tables["probing"].block) == {0, 1, 2}
-    assert set(tables["layers"].metric) == {"pck_0.1", "nearest_patch", "miou"}
+    assert set(tables["layers"].metric) == {"recall_at_1", "pck_0.1", "nearest_patch", "miou"}
     cosines = tables["registers"].set_index(["first", "second"]).cosine
     assert cosines[("register-1", "register-1")] == pytest.approx(1, abs=1e-6)
     assert cosines[("register-1", "register-2")] == pytest.approx(cosines[("register-2", "register-1")])
@@ -165,7 +165,7 @@ def test_a_probe_of_the_last_block_reads_what_the_task_reads(ran):
         tokens[:, -1, 0], ran[0].measured.training.arrays["full"]["embedding"], atol=1e-6
     )
     layers = pd.read_csv(ran[1] / "layers.csv")
-    assert len(layers) == 3 * 3
+    assert len(layers) == 3 * 4
 
 
 def test_pictures_share_one_order(ran):
@@ -244,6 +244,21 @@ def test_a_wrapped_model_has_its_bare_self_as_a_condition(backbone, dataset, tmp
     bare = found.measured.scored.arrays["bare"]["embedding"]
     images = torch.stack([backbone.preprocess(dataset.open(item)) for item in dataset.select("test")])
     np.testing.assert_allclose(bare, backbone.embed(images).numpy(), atol=1e-5)
+
+
+def test_the_whole_suite_runs_on_a_small_dinov3_wrapped_with_a_test_time_register(dataset, tmp_path):
+    model = scramble(tiny_eva(**DINOV3))
+    backbone = ttr.adapt(model, preprocess=Preprocess(SIZE))
+    wrapped = Arm("ttr", RegisterNeurons.from_pairs([(0, 3), (1, 7)]), 1)
+    found = write_ablation(
+        backbone, wrapped, dataset, ["all"], tmp_path / "out", tmp_path / "cache", SETTINGS
+    )
+    names = set(found.results.condition)
+    assert {"bare", "registers:resample", "test-time:shuffle", "cls:mean", "patches-4:zero"} <= names
+    assert found.results.value.notna().all()
+    assert model.blocks[0].attn.num_prefix_tokens == 5
+    flows = pd.read_csv(tmp_path / "out" / "attention.csv")
+    assert {"register-4", "test-time-1"} <= set(flows.target)
 
 
 def test_what_a_set_cannot_do_is_refused_before_any_work(backbone, dataset, tmp_path, monkeypatch):

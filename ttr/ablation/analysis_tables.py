@@ -16,6 +16,7 @@ from ttr.analysis.contrasts import contrast
 from ttr.analysis.probing import probe_layers
 from ttr.analysis.routing import GROUPS
 from ttr.conditions import FULL
+from ttr.evaluate.knn import recall_at_1
 from ttr.evaluate.segmentation import miou_resampled
 from ttr.statistics import holm
 
@@ -129,9 +130,18 @@ def probing(measured: Measured) -> pd.DataFrame:
 
 
 def layers(measured: Measured) -> pd.DataFrame:
-    """Return the dense tasks at each looked-into block: block, task, metric, value, ci_low, ci_high, n."""
+    """Return the tasks at each looked-into block: block, task, metric, value, ci_low, ci_high, n.
+
+    Retrieval is among the analysed images; for the probe of CLS see :func:`probing`.
+    """
+    assert measured.analysed is not None
     arrays, rows = _analysed(measured)[FULL.name], []
+    y = labels(measured.dataset, measured.analysed.items)
+    retrieved = "knn" in measured.settings.tasks and measured.subject.layout.cls and len(y) > 1
     for index, block in enumerate(measured.blocks):
+        if retrieved:
+            place = {"block": block, "task": "knn", "metric": "recall_at_1"}
+            rows += _row(measured, place, "value", recall_at_1(arrays["layer_tokens"][:, index, 0], y))
         for name, metric in (("layer_pck", "pck_0.1"), ("layer_nearest", "nearest_patch")):
             if name in arrays:
                 place = {"block": block, "task": "correspondence", "metric": metric}

@@ -18,6 +18,7 @@ from torch import Tensor
 from ttr.ablation.experiment import Measured
 from ttr.ablation.subject import Passed
 from ttr.analysis.colours import fit_colours
+from ttr.analysis.routing import unrotated
 from ttr.analysis.specialisation import NearestPatches, NearPatch
 from ttr.attention import attention_rows
 from ttr.comparison import pixels_of
@@ -104,7 +105,8 @@ def _attention(measured: Measured, passed: Passed, x: Tensor, kwargs: Mapping[st
     backbone, layout, full = measured.subject.backbone, passed.layout, measured.subject.layout
     module = backbone.sites.attention[-1].module
     queries = slice(0, layout.prefix + layout.test_time)
-    rows = attention_rows(backbone, module, x, kwargs, queries).mean(dim=1)
+    with unrotated(backbone, module, layout):
+        rows = attention_rows(backbone, module, x, kwargs, queries).mean(dim=1)
     maps = layout.to_grid(layout.select(rows, "patches", dim=2), dim=2).cpu().numpy()
     lacking = full.prefix + full.test_time - maps.shape[1]
     return np.pad(maps, ((0, 0), (0, lacking), (0, 0), (0, 0)), constant_values=np.nan)

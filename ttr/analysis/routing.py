@@ -114,7 +114,7 @@ class _Run:
     ) -> _Run:
         if x.shape[1] != layout.length:
             raise ModelError(f"got {x.shape[1]} tokens, but this layout has {layout.length}: {layout}")
-        with _unrotated(backbone, module, layout):
+        with unrotated(backbone, module, layout):
             return cls(project(backbone, module, x, kwargs), layout)
 
     def count(self, group: str) -> int:
@@ -151,7 +151,7 @@ def _where(layout: TokenLayout, group: str) -> slice:
 
 
 @contextmanager
-def _unrotated(backbone: Backbone, module: Any, layout: TokenLayout) -> Iterator[None]:
+def unrotated(backbone: Backbone, module: Any, layout: TokenLayout) -> Iterator[None]:
     """Tell a rotary attention how many tokens of this run stand before the patches.
 
     A wrap that is installed raised the number for its own run; the reference may be the bare one.
