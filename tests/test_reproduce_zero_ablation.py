@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from safetensors.torch import save_file
 
 import ttr
 from ttr.ablation.settings import Settings
@@ -248,3 +249,23 @@ def test_what_cannot_be_done_is_refused_in_one_line(run, tmp_path, options, says
     assert err.count("\n") == 1
     assert "Traceback" not in out + err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_weights_on_this_machine_are_measured_at_the_studys_size(run, monkeypatch, tmp_path):
+    """DINOv3's smallest model with random weights in a file."""
+    file = tmp_path / "w.safetensors"
+    save_file(ttr.load(NOT_THERE).model.state_dict(), file)
+    few = phantom_set(counts=dict.fromkeys(COUNTS, 6))
+    monkeypatch.setattr("ttr.datasets.registry.open_dataset", lambda name, root: few)
+    options = ("--dataset", "phantom", "--analysis-images", 2, "--batch-size", 6, "--quiet")
+    places = ("--weights", f"{NOT_THERE}={file}", "--cache", tmp_path / "cache", "--out", tmp_path / "out")
+    status, out, err = run("reproduce", "zero-ablation", *options, *places)
+    assert (status, err) == (1, "")
+    assert "224x224 px" in out
+    assert "missing: dinov2-vit-s-14" in out
+    table = pd.read_csv(tmp_path / "out" / "reproduction.csv", keep_default_na=False, na_values=[""])
+    ours = table[table.backbone == NOT_THERE]
+    assert ours[ours.task != "spair"].missing.isna().all()
+    assert ours.measured.notna().all()
+    assert len(ours[ours.published.notna()]) > 20
