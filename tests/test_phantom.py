@@ -117,6 +117,7 @@ def test_moving_preserves_what_zeroing_breaks(phantom):
     assert zeroed <= plain - 0.15
 
 
+@pytest.mark.slow
 def test_zeroing_trained_registers_collapses_what_plausible_values_preserve():
     backbone = ttr.load("phantom-reg4")
     train, train_labels = labelled(backbone, 240, 6, seed=1)
