@@ -5,7 +5,8 @@ numbers of the published figures: the largest patch norm, the outlier patches, t
 pays to a patch, and what the registers hold of both, at every block. The outlier threshold is taken from the
 bare map and applied to both, so that before and after are measured with one yardstick.
 
-A cleaner map is not a more faithful one: these numbers say what moved, not whether the map tells the truth.
+A cleaner map is not a more faithful one. So each map's faithfulness stands beside it, with a word for it
+(:mod:`ttr.analysis.faithfulness`): what share of the image's feature comes from the patches that it shows.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ttr.analysis.faithfulness import grade, record_with_faithfulness
 from ttr.backbones.base import Backbone
 from ttr.backbones.families import as_backbone
 from ttr.batches import batches, check_batch_size, count
-from ttr.capture import record
 from ttr.errors import OptionError
 from ttr.neurons import RegisterNeurons
 from ttr.norms import Threshold, check_threshold, outlier_threshold
@@ -59,9 +60,13 @@ class ImageComparison:
             "image": self.image,
             "outlier_layer": self.outlier_layer,
             "outlier_threshold": self.outlier_threshold,
-            "before": self.before.to_json(),
-            "after": self.after.to_json(),
+            "before": _graded(self.before),
+            "after": _graded(self.after),
         }
+
+
+def _graded(view: View) -> dict[str, Any]:
+    return {**view.to_json(), "faithfulness_grade": grade(view.faithfulness)}
 
 
 def compare(
@@ -116,9 +121,9 @@ def compare(
         with progress_bar("comparing", count(images), show=progress) as advance:
             for batch in batches(backbone, images, batch_size):
                 neurons.check(backbone, (batch.shape[-2], batch.shape[-1]))
-                bare = record(backbone, batch, attention=True)
+                bare, trust_before = record_with_faithfulness(backbone, batch)
                 with wrap:
-                    wrapped = record(backbone, batch, attention=True)
+                    wrapped, trust_after = record_with_faithfulness(backbone, batch)
                 limits = outlier_threshold(bare.layout.select(bare.norms[layer], "patches"), rule)
                 pictures = _pixels(backbone, batch)
                 for item, limit in enumerate(limits.tolist()):
@@ -126,8 +131,8 @@ def compare(
                         image=_name(names, done),
                         outlier_layer=layer,
                         outlier_threshold=limit,
-                        before=view_of(bare, item, layer, limit),
-                        after=view_of(wrapped, item, layer, limit),
+                        before=view_of(bare, trust_before, item, layer, limit),
+                        after=view_of(wrapped, trust_after, item, layer, limit),
                         pixels=pictures[item],
                         provenance=made_with,
                     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ttr import plots
+from ttr.analysis.faithfulness import FAITHFUL, PARTLY, sentence
 from ttr.comparison import ImageComparison
 from ttr.neurons import RegisterNeurons
 from ttr.views import View
@@ -41,6 +42,7 @@ QUANTITIES = (
     ("max_patch_attention", "largest CLS attention to a patch", "{:.4f}"),
     ("register_attention", "CLS attention held by registers", "{:.3f}"),
     ("register_norm", "largest register norm", "{:.1f}"),
+    ("faithfulness", "faithfulness of the attention map, -1 to 1", "{:.2f}"),
 )
 
 
@@ -103,6 +105,8 @@ def render(
         truth=set(truth),
         images=len(comparisons),
         left_out=left_out,
+        faithful_from=FAITHFUL,
+        partly_from=PARTLY,
     )
 
 
@@ -161,6 +165,7 @@ def _card(comparison: ImageComparison, norm_scale: float, attention_scale: float
             for name, text, image in panels
         ],
         "rows": rows([comparison.before], [comparison.after]),
+        "faithfulness": sentence(comparison.before.faithfulness, comparison.after.faithfulness),
         "threshold": comparison.outlier_threshold,
         "layer": comparison.outlier_layer,
     }

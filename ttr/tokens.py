@@ -20,7 +20,7 @@ from ttr.errors import ModelError
 if TYPE_CHECKING:
     from torch import Tensor
 
-Group = Literal["cls", "registers", "test_time", "patches", "prefix"]
+Group = Literal["cls", "registers", "test_time", "all_registers", "patches", "prefix"]
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,15 @@ class TokenLayout:
     def where(self, group: Group) -> slice:
         """Return the slice of ``group`` along the token axis.
 
-        ``prefix`` is CLS and the trained registers. Raises KeyError for a group that does not exist.
+        ``prefix`` is CLS and the trained registers, ``all_registers`` the trained and the test-time ones.
+        Raises KeyError for a group that does not exist.
         """
         bounds = {
             "cls": (0, self.cls),
             "registers": (self.cls, self.prefix),
             "prefix": (0, self.prefix),
             "test_time": (self.prefix, self.prefix + self.test_time),
+            "all_registers": (self.cls, self.prefix + self.test_time),
             "patches": (self.prefix + self.test_time, self.length),
         }
         return slice(*bounds[group])
@@ -72,6 +74,12 @@ class TokenLayout:
         """Return the tokens of ``group`` from ``x`` along axis ``dim`` (a view)."""
         part = self.where(group)
         return x.narrow(dim, part.start, part.stop - part.start)
+
+    def with_cls(self, x: Tensor, cls: Tensor) -> Tensor:
+        """Return a copy of ``x`` [B, N, D] whose CLS token is ``cls`` [B, D]."""
+        changed = x.clone()
+        self.select(changed, "cls")[:, 0] = cls
+        return changed
 
     def split(self, x: Tensor) -> Tokens:
         """Split ``x`` [B, N, D] into its named parts."""

@@ -53,6 +53,8 @@ class View:
         max_patch_attention: largest CLS attention to a patch, mean of the heads, last block, 0..1.
         register_attention: CLS attention to all registers together, last block, 0..1 (0 without any).
         register_norm: largest register norm at the last block, None without registers.
+        faithfulness: cosine of the image's feature with that made of the patches alone, -1..1
+            (:mod:`ttr.analysis.faithfulness`).
         curves: the same at every block.
         maps: the arrays behind the pictures.
     """
@@ -63,6 +65,7 @@ class View:
     max_patch_attention: float
     register_attention: float
     register_norm: float | None
+    faithfulness: float
     curves: Curves
     maps: Maps = field(repr=False, compare=False)
 
@@ -75,12 +78,16 @@ class View:
             "max_patch_attention",
             "register_attention",
             "register_norm",
+            "faithfulness",
         )
         return {**{name: getattr(self, name) for name in names}, "curves": vars(self.curves)}
 
 
-def view_of(passed: Record, item: int, layer: int, limit: float) -> View:
-    """Return image ``item`` of a recorded pass, its outliers counted above ``limit`` at block ``layer``."""
+def view_of(passed: Record, faithfulness: Tensor, item: int, layer: int, limit: float) -> View:
+    """Return image ``item`` of a recorded pass, its outliers counted above ``limit`` at block ``layer``.
+
+    ``faithfulness`` is that of every image of the pass, [B].
+    """
     layout = passed.layout
     norms = passed.norms[:, item].cpu()
     attention = passed.cls_attention[:, item].mean(dim=1).cpu()
@@ -102,6 +109,7 @@ def view_of(passed: Record, item: int, layer: int, limit: float) -> View:
         max_patch_attention=curves.max_patch_attention[-1],
         register_attention=curves.register_attention[-1],
         register_norm=curves.register_norm[-1] if curves.register_norm else None,
+        faithfulness=float(faithfulness[item]),
         curves=curves,
         maps=Maps(
             norms=layout.to_grid(patch_norms[-1], dim=0).numpy(),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ttr.backbones.mixing import Mixing
 from ttr.errors import ImageError, ModelError
 from ttr.hooks import Site, capture, evaluation_mode
 from ttr.tokens import TokenLayout, Tokens
@@ -83,6 +84,7 @@ class Backbone:
         num_heads: attention heads of a block.
         sites: where tensors pass.
         query_key: family's projection of an attention input to (q, k, scale), each [B, heads, N, d].
+        mixing: family's way from attention weights to what a block adds to a token.
         features: the model's own forward to a global feature, [B, 3, H, W] -> [B, D].
         preprocess_image: PIL image -> float tensor [3, H, W], or None when unknown; use ``preprocess``.
         weights: where the weights came from.
@@ -102,6 +104,7 @@ class Backbone:
     num_heads: int
     sites: Sites
     query_key: QueryKey
+    mixing: Mixing
     features: Callable[[Tensor], Tensor]
     preprocess_image: Callable[[Image], Tensor] | None
     weights: Weights

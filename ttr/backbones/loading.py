@@ -46,7 +46,8 @@ def load(
     """Load a backbone by name, in evaluation mode.
 
     Args:
-        name: ``phantom``, ``phantom-reg4``, ``phantom-clip``; a catalog name (``dinov2-vit-l-14``);
+        name: ``phantom``, ``phantom-reg4``, ``phantom-clip``, ``phantom-patches``, ``phantom-registers``,
+            ``phantom-skip``; a catalog name (``dinov2-vit-l-14``);
             ``timm:NAME``; ``open_clip:NAME[/TAG]``; ``transformers:DIRECTORY`` (what ``save_pretrained``
             wrote) or ``transformers:ORG/NAME``, a repository that ``weights`` or ``pretrained`` brings.
         weights: a safetensors file, a torch checkpoint (read with ``weights_only``) or a state dict of that

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ttr.backbones import timm_vit
 from ttr.backbones.base import Backbone, Sites, Weights
+from ttr.backbones.mixing import HeadsOutput, Mixing
 from ttr.errors import ModelError
 from ttr.hooks import Site
 from ttr.tokens import TokenLayout
@@ -28,6 +29,21 @@ def query_key_value(
     """Project [B, N, D] to queries, keys and values [B, heads, N, d] as nn.MultiheadAttention does."""
     q, k, v = (_project(attention, x, part) for part in (0, 1, 2))
     return q, k, v, q.shape[-1] ** -0.5
+
+
+def value(attention: Any, x: Tensor, kwargs: Mapping[str, Any]) -> Tensor:
+    """Project [B, N, D] to values [B, heads, N, d] as nn.MultiheadAttention does."""
+    return _project(attention, x, 2)
+
+
+def heads_output(attention: Any) -> HeadsOutput:
+    """Return what follows the heads in nn.MultiheadAttention: its projection."""
+    return HeadsOutput(attention.out_proj)
+
+
+def branch_scale(block: Any) -> Tensor | None:
+    """Return the layer scale of a block's attention branch, [D], or None."""
+    return getattr(block.ls_1, "gamma", None)
 
 
 def _project(attention: Any, x: Tensor, part: int) -> Tensor:
@@ -78,6 +94,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
             tower=tower,
         ),
         query_key=query_key,
+        mixing=Mixing(value, heads_output, branch_scale),
         features=TowerOutput(tower),
         preprocess_image=preprocess,
         weights=weights,

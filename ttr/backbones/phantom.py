@@ -4,6 +4,9 @@
 ``phantom-reg4``   the same with four trained registers that carry the sink: no outlier patches.
 ``phantom-clip``   an open_clip model whose image tower is planted like ``phantom``.
 
+Three more, ``phantom-patches``, ``phantom-registers`` and ``phantom-skip``, differ in what CLS is made of
+(:mod:`ttr.backbones.integration_phantoms`).
+
 Weights follow from a seed alone. They are drawn here, not by the libraries' initialisers, so that another
 version of timm or open_clip builds the same phantom.
 """
@@ -16,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
+from ttr.backbones import integration_phantoms
 from ttr.backbones.base import Backbone, Weights
 from ttr.backbones.families import locate
 from ttr.backbones.guard import plant_guard, reserve_guard
@@ -50,7 +54,7 @@ RECIPES = {
     "phantom-reg4": Recipe(7, 1.0, 1, "registers", 9.0, guarded=True),
     "phantom-clip": Recipe(3, 1.0, 2, "patches", 12.0),
 }
-NAMES = tuple(RECIPES)
+NAMES = (*RECIPES, *integration_phantoms.NAMES)
 
 
 def load(name: str, *, image_size: int | None = None) -> Backbone:
@@ -65,12 +69,16 @@ def load(name: str, *, image_size: int | None = None) -> Backbone:
             f"image_size={size}; the phantoms need a multiple of {PATCH} px, at least {4 * PATCH}"
         )
     with torch.random.fork_rng(devices=[]):
-        model = _clip(size) if name == "phantom-clip" else _vit(size, registers=4 * (name == "phantom-reg4"))
+        registers = 0 if name == "phantom" else 4
+        model = _clip(size) if name == "phantom-clip" else _vit(size, registers)
     model.eval()
-    recipe = RECIPES[name]
-    _draw_weights(model, recipe)
-    weights = Weights("phantom", f"seed {recipe.seed}")
+    recipe = RECIPES.get(name)
+    seed = recipe.seed if recipe else integration_phantoms.SEED
+    _draw_weights(model, seed, recipe.attention_gain if recipe else 1.0)
+    weights = Weights("phantom", f"seed {seed}")
     bare = locate(model, name=name, weights=weights, preprocess=Preprocess(size))
+    if recipe is None:
+        return integration_phantoms.build(bare, name)
     if recipe.guarded:
         reserve_guard(bare)
     planted = plant(
@@ -128,9 +136,9 @@ def _clip(size: int) -> nn.Module:
 
 
 @torch.no_grad()
-def _draw_weights(model: nn.Module, recipe: Recipe) -> None:
+def _draw_weights(model: nn.Module, seed: int, attention_gain: float) -> None:
     """Draw every parameter from one generator: matrices N(0, 1/fan-in), tokens N(0, 0.3^2), norms 1 and 0."""
-    generator = torch.Generator().manual_seed(recipe.seed)
+    generator = torch.Generator().manual_seed(seed)
     norms = {
         id(p) for m in model.modules() if isinstance(m, nn.LayerNorm) for p in m.parameters(recurse=False)
     }
@@ -146,4 +154,4 @@ def _draw_weights(model: nn.Module, recipe: Recipe) -> None:
         else:
             parameter.normal_(0, parameter.shape[-1] ** -0.5, generator=generator)
         if name.endswith(("attn.proj.weight", "attn.out_proj.weight")):
-            parameter.mul_(recipe.attention_gain)
+            parameter.mul_(attention_gain)

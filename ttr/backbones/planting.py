@@ -227,6 +227,6 @@ def _flat_image(backbone: Backbone, grey: int) -> Tensor:
 
 
 def grey_noise(backbone: Backbone) -> Tensor:
-    """Return two images of grey noise as the model sees them, [2, 3, H, W]: ordinary content."""
+    """Return two images of grey noise, [2, 3, H, W], the same every time."""
     generator = torch.Generator().manual_seed(0)
     return 0.5 * torch.randn(2, 3, *backbone.image_size, generator=generator)

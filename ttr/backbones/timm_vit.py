@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ttr.backbones.base import Backbone, Sites, Weights
+from ttr.backbones.mixing import HeadsOutput, Mixing
 from ttr.errors import ModelError
 from ttr.hooks import Site
 from ttr.tokens import TokenLayout
@@ -49,6 +50,33 @@ def query_key_value(
     if k.shape[1] != heads:
         k, v = (part.repeat_interleave(heads // part.shape[1], dim=1) for part in (k, v))
     return q, k, v, float(attention.scale)
+
+
+def value(attention: Any, x: Tensor, kwargs: Mapping[str, Any]) -> Tensor:
+    """Project [B, N, D] to values [B, heads, N, d] as the module itself does."""
+    return query_key_value(attention, x, {})[2]
+
+
+def heads_output(attention: Any) -> HeadsOutput:
+    """Return what follows the heads in an attention module."""
+    norm = None if isinstance(attention.norm, nn.Identity) else attention.norm
+    return HeadsOutput(attention.proj, norm, getattr(attention, "gate", None))
+
+
+def branch_scale(block: Any) -> Tensor | None:
+    """Return the layer scale of a block's attention branch, [D], or None.
+
+    Raises:
+        ModelError: the branch ends in a norm.
+    """
+    if type(block).__name__ in {"ResPostBlock", "EvaBlockPostNorm"}:
+        raise ModelError(
+            f"block {type(block).__name__} normalises what its attention gives, so contributions cannot be "
+            "told apart; needed a block with its norm before the attention"
+        )
+    if hasattr(block, "gamma_1"):
+        return block.gamma_1
+    return getattr(getattr(block, "ls1", None), "gamma", None)
 
 
 def _rotate(attention: Any, x: Tensor, rope: Tensor) -> Tensor:
@@ -107,6 +135,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
             rotary=tuple(module for module in attention if hasattr(module, "num_prefix_tokens")),
         ),
         query_key=query_key,
+        mixing=Mixing(value, heads_output, branch_scale),
         features=ClsOrPooled(model, bool(cls)),
         preprocess_image=preprocess or _own_preprocess(model),
         weights=weights,

@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ttr.backbones.base import Backbone, Sites, Weights
+from ttr.backbones.mixing import HeadsOutput, Mixing
 from ttr.errors import ModelError
 from ttr.hooks import Site
 from ttr.tokens import TokenLayout
@@ -93,6 +94,21 @@ def query_key(attention: Any, x: Tensor, kwargs: Mapping[str, Any]) -> tuple[Ten
     return q, k, attention.head_dim**-0.5
 
 
+def value(attention: Any, x: Tensor, kwargs: Mapping[str, Any]) -> Tensor:
+    """Project [B, N, D] to values [B, heads, N, d] as the module itself does."""
+    return attention.v_proj(x).unflatten(2, (-1, attention.head_dim)).transpose(1, 2)
+
+
+def heads_output(attention: Any) -> HeadsOutput:
+    """Return what follows the heads in an attention module: its projection."""
+    return HeadsOutput(attention.o_proj if hasattr(attention, "o_proj") else attention.out_proj)
+
+
+def branch_scale(block: Any) -> Tensor | None:
+    """Return the layer scale of a block's attention branch, [D], or None."""
+    return getattr(getattr(block, "layer_scale1", None), "lambda1", None)
+
+
 def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | None) -> Backbone:
     """Build the Backbone of a transformers vision model, or of a model that holds one.
 
@@ -129,6 +145,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
         num_heads=config.num_attention_heads,
         sites=sites,
         query_key=query_key,
+        mixing=Mixing(value, heads_output, branch_scale, {"attention_mask": None}),
         features=PooledFeature(model, tower, parts.any_size),
         preprocess_image=preprocess,
         weights=weights,

@@ -61,4 +61,7 @@ def backbones(
             "yes" if entry["preset"] else "no",
         )
     Console().print(table)
-    typer.echo("phantom, phantom-reg4 and phantom-clip are built on the spot and need no weights")
+    typer.echo(
+        "phantom, phantom-reg4, phantom-clip, phantom-patches, phantom-registers and phantom-skip "
+        "are built on the spot and need no weights"
+    )

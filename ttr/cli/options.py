@@ -13,7 +13,8 @@ BackboneName = Annotated[
     typer.Option(
         "--backbone",
         metavar="NAME",
-        help="phantom, phantom-reg4, phantom-clip, a name listed by ttr backbones, "
+        help="phantom, phantom-reg4, phantom-clip, phantom-patches, phantom-registers, phantom-skip, "
+        "a name listed by ttr backbones, "
         "timm:ARCHITECTURE[.TAG], open_clip:ARCHITECTURE[/TAG] or transformers:DIRECTORY.",
     ),
 ]
