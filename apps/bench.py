@@ -25,8 +25,8 @@ from ttr.benchmark_tables import comparisons, predictions, results
 from ttr.datasets.registry import Dataset
 from ttr.errors import OptionError
 from ttr.evaluate.probe import HEADS
-from ttr.image_runs import check_on_error
 from ttr.files import MANIFEST, whole_folder, write_json, write_text
+from ttr.image_runs import check_on_error
 from ttr.neurons import RegisterNeurons
 from ttr.preprocessing import Preprocessing
 from ttr.provenance import provenance

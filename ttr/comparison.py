@@ -106,10 +106,7 @@ def compare(
     backbone.require_cls()
     check_batch_size(batch_size)
     wrap = TestTimeRegisters(backbone, neurons, num_registers=num_registers)
-    source = neurons.provenance
-    rule = check_threshold(threshold if threshold is not None else source.threshold or "auto")  # type: ignore[arg-type]
-    wanted = outlier_layer if outlier_layer is not None else source.outlier_layer
-    layer = backbone.layer(-2 if wanted is None else wanted, "outlier_layer")
+    rule, layer = yardstick(backbone, neurons, threshold, outlier_layer)
     made_with = MappingProxyType(
         provenance(
             backbone, num_registers=num_registers, threshold=rule, outlier_layer=layer, batch_size=batch_size
@@ -125,7 +122,7 @@ def compare(
                 with wrap:
                     wrapped, trust_after = record_with_faithfulness(backbone, batch)
                 limits = outlier_threshold(bare.layout.select(bare.norms[layer], "patches"), rule)
-                pictures = _pixels(backbone, batch)
+                pictures = pixels_of(backbone, batch)
                 for item, limit in enumerate(limits.tolist()):
                     yield ImageComparison(
                         image=_name(names, done),
@@ -142,6 +139,16 @@ def compare(
     return run()
 
 
+def yardstick(
+    backbone: Backbone, neurons: RegisterNeurons, threshold: Threshold | None, outlier_layer: int | None
+) -> tuple[Threshold, int]:
+    """Return the rule for outliers and the block where they are counted: as given, else the neurons' own."""
+    source = neurons.provenance
+    rule = check_threshold(threshold if threshold is not None else source.threshold or "auto")  # type: ignore[arg-type]
+    wanted = outlier_layer if outlier_layer is not None else source.outlier_layer
+    return rule, backbone.layer(-2 if wanted is None else wanted, "outlier_layer")
+
+
 def _name(names: Sequence[str] | None, index: int) -> str:
     if names is None:
         return f"image {index}"
@@ -150,7 +157,7 @@ def _name(names: Sequence[str] | None, index: int) -> str:
     return names[index]
 
 
-def _pixels(backbone: Backbone, batch: Tensor) -> np.ndarray:
+def pixels_of(backbone: Backbone, batch: Tensor) -> np.ndarray:
     """Return what the model was given as uint8 [B, H, W, 3], its normalisation undone where it is known."""
     images = batch.float().cpu()
     if backbone.normalisation is not None:
