@@ -70,9 +70,8 @@ def laid(pixels: np.ndarray, coloured: np.ndarray, frame: Frame, opacity: float,
     left, top, right, bottom = frame.box((pixels.shape[1], pixels.shape[0]))
     way = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
     enlarged = Image.fromarray(coloured).resize((right - left, bottom - top), way)
-    grey = np.repeat(
-        (pixels.astype(np.float32) @ np.array((0.299, 0.587, 0.114), np.float32))[..., None], 3, axis=2
-    )
+    luma = pixels.astype(np.float32) @ np.array((0.299, 0.587, 0.114), np.float32)
+    grey = np.repeat(luma[..., None], 3, axis=2)
     part = grey[top:bottom, left:right]
     part += opacity * (np.asarray(enlarged, dtype=np.float32) - part)
     return grey.round().astype(np.uint8)

@@ -32,7 +32,8 @@ SHOW_OPACITY = "(v) => { document.documentElement.style.setProperty('--ttr-opaci
 CUT = (
     '<div class="ttr-cut"><label>Before <input type="range" min="0" max="100" value="50" '
     'aria-label="Swipe: share of the image that shows before, in percent" '
-    "oninput=\"document.documentElement.style.setProperty('--ttr-cut', this.value + '%')\"> After</label></div>"
+    "oninput=\"document.documentElement.style.setProperty('--ttr-cut', this.value + '%')\">"
+    " After</label></div>"
 )
 
 
