@@ -26,7 +26,9 @@ def app(
     neurons: options.NeuronsFile = None,
     head: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A linear head of that backbone, .safetensors or .pth."),
+        typer.Option(
+            metavar="PATH", help="A linear head of that backbone (.safetensors, .pth), or a ttr bench folder."
+        ),
     ] = None,
     num_registers: options.NumRegisters = 1,
     device: options.Device = "cpu",
@@ -60,14 +62,18 @@ def _bench(
     num_registers: int,
     device: str,
 ) -> Workbench:
-    from ttr.apps.answers import read_head
+    from ttr.apps.answers import read_bench_head, read_head
     from ttr.apps.workbench import Workbench
     from ttr.backbones.loading import check_name, load
+    from ttr.errors import OptionError
     from ttr.neurons import RegisterNeurons
 
     check_name(backbone)
     found = None if neurons is None else RegisterNeurons.load(neurons)
-    heads = [] if head is None else [read_head(head)]
+    reader = None if head is None else read_bench_head(head) if head.is_dir() else read_head(head)
+    if head is not None and reader is None:
+        raise OptionError(f"--head {head} holds no head of the bare model; run ttr bench with the arm plain")
+    heads = [] if reader is None else [reader]
 
     def loaded():  # type: ignore[no-untyped-def]
         return load(backbone, weights=weights, pretrained=pretrained, image_size=image_size, device=device)
