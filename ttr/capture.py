@@ -61,9 +61,8 @@ def record(
     """Run ``images`` [B, 3, H, W] through the model once and return a :class:`Record`.
 
     Norms are always taken. ``attention`` adds the CLS rows, ``attention="ahead"`` those of the registers too.
-    ``neurons`` is called with (block, activations
-    [B, N, hidden]) as they reach the down-projection, and the MLP inputs are kept. An installed wrap takes
-    part.
+    ``neurons`` is called with (block, activations [B, N, hidden]) as they reach the down-projection, and the
+    MLP inputs are kept. An installed wrap takes part.
 
     Raises:
         ModelError: attention of CLS was asked of a model without CLS, or norms are not finite.
@@ -111,7 +110,7 @@ def record(
     return Record(
         layout=bare.for_length(stacked.shape[2]),
         norms=stacked,
-        attention=torch.stack(rows) if rows else stacked.new_empty(0),
+        attention=torch.stack(rows) if rows else stacked.new_empty(0, 0, 0, 1, 0),
         embedding=embedding,
         mlp_inputs=kept,
     )
