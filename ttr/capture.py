@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -32,16 +32,22 @@ class Record:
     Attributes:
         layout: the tokens of this pass, test-time registers included.
         norms: L2 norm of every token at each block's output, float32 [L, B, N].
-        cls_attention: attention of the CLS query over all tokens, float32 [L, B, heads, N].
+        attention: attention of CLS, or of every token ahead of the patches (CLS first, then trained and
+            test-time registers), over all tokens, float32 [L, B, heads, Q, N].
         embedding: global feature of each image, [B, D], as ``Backbone.embed`` returns it.
         mlp_inputs: what each block's MLP was given, one [B, N, D] a block, in the model's type.
     """
 
     layout: TokenLayout
     norms: Tensor
-    cls_attention: Tensor
+    attention: Tensor
     embedding: Tensor
     mlp_inputs: list[Tensor] = field(default_factory=list)
+
+    @property
+    def cls_attention(self) -> Tensor:
+        """Attention of the CLS query over all tokens, float32 [L, B, heads, N]."""
+        return self.attention[:, :, :, 0]
 
 
 @torch.no_grad()
@@ -49,14 +55,14 @@ def record(
     backbone: Backbone,
     images: Tensor,
     *,
-    attention: bool = False,
+    attention: bool | Literal["ahead"] = False,
     neurons: Callable[[int, Tensor], None] | None = None,
 ) -> Record:
     """Run ``images`` [B, 3, H, W] through the model once and return a :class:`Record`.
 
-    Norms are always taken. ``attention`` adds the CLS rows. ``neurons`` is called with (block, activations
-    [B, N, hidden]) as they reach the down-projection, and the MLP inputs are kept. An installed wrap takes
-    part.
+    Norms are always taken. ``attention`` adds the CLS rows, ``attention="ahead"`` those of the registers too.
+    ``neurons`` is called with (block, activations [B, N, hidden]) as they reach the down-projection, and the
+    MLP inputs are kept. An installed wrap takes part.
 
     Raises:
         ModelError: attention of CLS was asked of a model without CLS, or norms are not finite.
@@ -67,14 +73,16 @@ def record(
     norms: list[Tensor] = []
     rows: list[Tensor] = []
     kept: list[Tensor] = []
-    cls = backbone.layout.where("cls")
+    bare = backbone.layout_for(images)
 
     def see_block(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
         norms.append(token_norms(x))
 
     def see_attention(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
         module = backbone.sites.attention[index].module
-        rows.append(attention_rows(backbone, module, x, kwargs, cls)[:, :, 0])
+        layout = bare.for_length(x.shape[1])
+        queries = layout.where("ahead" if attention == "ahead" else "cls")
+        rows.append(attention_rows(backbone, module, x, kwargs, queries))
 
     def see_mlp(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
         kept.append(x)
@@ -100,9 +108,9 @@ def record(
             f"in {backbone.dtype}; check its weights, or load it with dtype=torch.float32"
         )
     return Record(
-        layout=backbone.layout_for(images).for_length(stacked.shape[2]),
+        layout=bare.for_length(stacked.shape[2]),
         norms=stacked,
-        cls_attention=torch.stack(rows) if rows else stacked.new_empty(0),
+        attention=torch.stack(rows) if rows else stacked.new_empty(0, 0, 0, 1, 0),
         embedding=embedding,
         mlp_inputs=kept,
     )

@@ -109,10 +109,7 @@ def compare(
     if names is not None and not isinstance(names, Sequence):
         raise OptionError(f"names={names!r}; needed a list, one name an image")
     wrap = TestTimeRegisters(backbone, neurons, num_registers=num_registers)
-    source = neurons.provenance
-    rule = check_threshold(threshold if threshold is not None else source.threshold or "auto")  # type: ignore[arg-type]
-    wanted = outlier_layer if outlier_layer is not None else source.outlier_layer
-    layer = backbone.layer(-2 if wanted is None else wanted, "outlier_layer")
+    rule, layer = yardstick(backbone, neurons, threshold, outlier_layer)
     made_with = MappingProxyType(
         provenance(
             backbone,
@@ -147,6 +144,16 @@ def compare(
                 advance(batch.shape[0])
 
     return run()
+
+
+def yardstick(
+    backbone: Backbone, neurons: RegisterNeurons, threshold: Threshold | None, outlier_layer: int | None
+) -> tuple[Threshold, int]:
+    """Return the rule for outliers and the block where they are counted: as given, else the neurons' own."""
+    source = neurons.provenance
+    rule = check_threshold(threshold if threshold is not None else source.threshold or "auto")  # type: ignore[arg-type]
+    wanted = outlier_layer if outlier_layer is not None else source.outlier_layer
+    return rule, backbone.layer(-2 if wanted is None else wanted, "outlier_layer")
 
 
 def _name(names: Sequence[str] | None, index: int) -> str:

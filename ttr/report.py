@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -113,12 +114,15 @@ def render(
 
 def fill(template: str, **values: Any) -> str:
     """Return a page of ``ttr/templates`` with its values, which are escaped."""
+    return _environment().get_template(template).render(**values)
+
+
+@cache
+def _environment() -> Any:
+    """Return the templates, each compiled once a process."""
     from jinja2 import Environment, PackageLoader
 
-    environment = Environment(
-        loader=PackageLoader("ttr"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template(template).render(**values)
+    return Environment(loader=PackageLoader("ttr"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
 
 def bar(colour_map: str, high: float, pattern: str) -> dict[str, Any]:

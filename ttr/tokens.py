@@ -20,7 +20,7 @@ from ttr.errors import ModelError
 if TYPE_CHECKING:
     from torch import Tensor
 
-Group = Literal["cls", "registers", "test_time", "all_registers", "patches", "prefix"]
+Group = Literal["cls", "registers", "test_time", "all_registers", "ahead", "patches", "prefix"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class TokenLayout:
     def where(self, group: Group) -> slice:
         """Return the slice of ``group`` along the token axis.
 
-        ``prefix`` is CLS and the trained registers, ``all_registers`` the trained and the test-time ones.
+        ``prefix`` is CLS and the trained registers, ``all_registers`` the trained and the test-time ones,
+        ``ahead`` all that stands before the patches.
         Raises KeyError for a group that does not exist.
         """
         bounds = {
@@ -66,6 +67,7 @@ class TokenLayout:
             "prefix": (0, self.prefix),
             "test_time": (self.prefix, self.prefix + self.test_time),
             "all_registers": (self.cls, self.prefix + self.test_time),
+            "ahead": (0, self.prefix + self.test_time),
             "patches": (self.prefix + self.test_time, self.length),
         }
         return slice(*bounds[group])

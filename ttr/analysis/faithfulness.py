@@ -62,17 +62,20 @@ def sentence(before: float, after: float) -> str:
 
 
 @torch.no_grad()
-def record_with_faithfulness(backbone: Backbone, images: Tensor) -> tuple[Record, Tensor]:
+def record_with_faithfulness(
+    backbone: Backbone, images: Tensor, *, attention: Literal[True, "ahead"] = True
+) -> tuple[Record, Tensor]:
     """Run ``images`` [B, 3, H, W] once; return the record with CLS attention, and each image's faithfulness.
 
-    An installed wrap takes part. The second is float32 [B], -1..1.
+    An installed wrap takes part. The second is float32 [B], -1..1. ``attention`` is that of
+    :func:`ttr.capture.record`.
 
     Raises:
         ModelError: as :func:`ttr.capture.record` and :func:`ttr.analysis.watching.watch`.
     """
     last = backbone.num_layers - 1
     with watch(backbone, last) as seen:
-        passed = record(backbone, images, attention=True)
+        passed = record(backbone, images, attention=attention)
     weights = passed.cls_attention[-1]
     patches = restricted(backbone, passed.layout, last, seen, parts=["patches"], weights=weights)["patches"]
     return passed, F.cosine_similarity(patches, full_output(backbone, passed.layout, seen))

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from ttr.cli.ablate import ablate
+from ttr.cli.app import app as page
 from ttr.cli.backbones import backbones
 from ttr.cli.bench import bench
 from ttr.cli.compare import compare
@@ -40,6 +41,7 @@ activity onto tokens appended at test time, and look at what changed.
 
 \b
   ttr demo                                   everything at once, on a phantom, offline
+  ttr app                                    the page: your images before and after, on this machine
   ttr detect --backbone NAME --images DIR --out neurons.json
   ttr tune --backbone NAME --images DIR --out DIR
   ttr compare --backbone NAME --neurons neurons.json --out DIR IMAGE...
@@ -73,6 +75,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(demo)
+app.command(name="app")(page)
 app.command()(detect)
 app.command()(tune)
 app.command()(bench)

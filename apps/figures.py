@@ -1,0 +1,67 @@
+"""Charts of the page that answer to the pointer, as Plotly figures: they draw what was computed elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ttr.comparison import ImageComparison
+from ttr.plots import AFTER, BEFORE
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+QUANTITIES = (
+    ("max_patch_norm", "largest patch norm"),
+    ("max_patch_attention", "largest CLS attention to a patch"),
+    ("register_attention", "CLS attention held by registers"),
+)
+
+
+def block_curves(comparison: ImageComparison) -> Figure:
+    """Draw norms and attention by block, before and after."""
+    from plotly.graph_objects import Scatter
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(
+        rows=3,
+        cols=1,
+        shared_xaxes=True,
+        vertical_spacing=0.08,
+        subplot_titles=[label for _, label in QUANTITIES],
+    )
+    for row, (name, _) in enumerate(QUANTITIES, start=1):
+        for run, colour, dash in (("before", BEFORE, "solid"), ("after", AFTER, "dash")):
+            values = getattr(getattr(comparison, run).curves, name)
+            figure.add_trace(
+                Scatter(
+                    x=list(range(len(values))),
+                    y=values,
+                    name=run,
+                    mode="lines+markers",
+                    line={"color": colour, "dash": dash},
+                    showlegend=row == 1,
+                    hovertemplate=f"block %{{x}}<br>{run} %{{y:.4g}}<extra></extra>",
+                ),
+                row=row,
+                col=1,
+            )
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_xaxes(title_text="block", dtick=1, row=3, col=1)
+    figure.update_layout(height=620, legend={"orientation": "h", "y": 1.08})
+    return at_home(figure)
+
+
+def at_home(figure: Figure) -> Figure:
+    """Return a figure that fits a light and a dark page: no ground of its own, grey lines (the page's style
+    colours its text), and narrow margins."""
+    grid = {"gridcolor": "rgba(128,128,128,.25)", "zerolinecolor": "rgba(128,128,128,.4)"}
+    figure.update_layout(
+        template="none",
+        margin={"l": 50, "r": 12, "t": 44, "b": 44},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        hoverlabel={"font": {"size": 13}},
+    )
+    figure.update_xaxes(**grid)
+    figure.update_yaxes(**grid)
+    return figure

@@ -1,0 +1,140 @@
+"""What a visitor's file becomes before a model sees it: a picture, and what must be said of it.
+
+A file is judged by its bytes, never by its name, and its size is known before anything is decoded. DICOM
+files come through :mod:`ttr.datasets.dicom`, which reads no patient tag. A refusal is one sentence without a
+path, since it is shown on a page.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ttr.datasets.dicom import Radiograph, Window, read_dicom
+from ttr.datasets.registry import open_image
+from ttr.errors import ImageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_BYTES = 25 * 1024 * 1024
+MAX_PIXELS = 40_000_000
+MIN_SIDE = 16
+#: How an error calls the file.
+NAME = "this file"
+DEFLATED = b"1.2.840.10008.1.2.1.99"
+BURNT_IN = "The file says that text is burnt into its pixels: it may name the patient, and the model sees it."
+NOT_SAID = "The file does not say whether text is burnt into its pixels; look before you share an export."
+#: For a CT that brings no window of its own, in Hounsfield units.
+CT_WINDOWS = (
+    Window("lung", -600, 1500),
+    Window("soft tissue", 40, 400),
+    Window("bone", 400, 1800),
+    Window("brain", 40, 80),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One image as it is shown and as the models get it.
+
+    Attributes:
+        image: RGB, upright, square pixels.
+        kind: ``"DICOM"`` or the picture format (``"PNG"``).
+        sha256: of the file's bytes.
+        notes: sentences that must stand beside it.
+        radiograph: the DICOM image behind it, or None.
+        window: the window it is shown in; None: the first, or no DICOM.
+    """
+
+    image: Image
+    kind: str
+    sha256: str
+    notes: tuple[str, ...] = ()
+    radiograph: Radiograph | None = None
+    window: Window | None = None
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """The windows to choose from: the file's own, and the usual ones of a CT."""
+        if self.radiograph is None or self.radiograph.values.ndim == 3:
+            return ()
+        return (*self.radiograph.windows, *(CT_WINDOWS if self.radiograph.modality == "CT" else ()))
+
+    def in_window(self, window: Window | None) -> Picture:
+        """Return the same image in another window (None: the file's first).
+
+        Raises:
+            ImageError: no DICOM image, or a window of no width.
+        """
+        if self.radiograph is None:
+            raise ImageError("only a DICOM image has a window; this one is shown as it is")
+        if window is not None and not (window.width >= 1 and abs(window.center) < 1e9 > window.width):
+            raise ImageError("a window needs a width of at least 1, and a centre and width below 1e9")
+        return replace(self, image=self.radiograph.image(window), window=window)
+
+
+def take_in(path: str | Path) -> Picture:
+    """Read a visitor's file.
+
+    Raises:
+        ImageError: too large, too many pixels, no image, damaged, or a DICOM file that cannot be decoded.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        content = path.read_bytes() if size <= MAX_BYTES else b""
+    except OSError:
+        raise ImageError(f"{NAME} is gone; upload it again") from None
+    if size > MAX_BYTES:
+        raise ImageError(f"{NAME} has {size / 1e6:.0f} MB; needed {MAX_BYTES // 2**20} MB at most")
+    return take_in_bytes(content)
+
+
+def take_in_bytes(content: bytes) -> Picture:
+    """Read the bytes of a visitor's file; refusals are :func:`take_in`'s."""
+    digest = hashlib.sha256(content).hexdigest()
+    if not content:
+        raise ImageError(f"{NAME} is empty; choose an image")
+    picture = _dicom(content, digest) if content[128:132] == b"DICM" else _plain(content, digest)
+    if min(picture.image.size) < MIN_SIDE:
+        width, height = picture.image.size
+        raise ImageError(f"{NAME} has {width} × {height} pixels; needed {MIN_SIDE} on each side at least")
+    return picture
+
+
+def _plain(content: bytes, digest: str) -> Picture:
+    import PIL.Image
+
+    kind = "image"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with PIL.Image.open(io.BytesIO(content)) as header:
+                kind, pixels = header.format or kind, header.width * header.height
+    except Exception:
+        pixels = 0  # open_image says what is wrong with it
+    if pixels > MAX_PIXELS:
+        raise _too_many(pixels)
+    image = open_image(Path(NAME), content)
+    image.info.clear()
+    return Picture(image, kind, digest)
+
+
+def _dicom(content: bytes, digest: str) -> Picture:
+    if DEFLATED in content[:4096]:
+        raise ImageError(f"{NAME} is a deflated DICOM file; save it uncompressed and upload it again")
+    found = read_dicom(Path(NAME), content, max_pixels=MAX_PIXELS)
+    notes = {True: (BURNT_IN,), None: (NOT_SAID,), False: ()}[found.burned_in]
+    if abs(found.aspect - 1) > 0.01:
+        notes += (f"Its pixels are not square ({found.aspect:.2f} : 1); the picture is stretched to scale.",)
+    return Picture(found.image(), "DICOM", digest, notes, found)
+
+
+def _too_many(pixels: int) -> ImageError:
+    allowed = MAX_PIXELS // 1_000_000
+    return ImageError(f"{NAME} has {pixels / 1e6:.0f} million pixels; needed {allowed} million at most")

@@ -1,0 +1,40 @@
+"""The page: a header and its tabs. Widgets only; what they show is computed in other rooms."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import gradio as gr
+
+from ttr.apps import words
+from ttr.apps.study import DISCLAIMER
+from ttr.apps.viewer_compare import compare_tab
+from ttr.apps.workbench import Workbench
+
+#: In the head as it is: the library would rewrite selectors of its own css argument.
+STYLE = (
+    f"<style>{resources.files('ttr').joinpath('templates', 'app.css').read_text(encoding='utf-8')}</style>"
+)
+FONTS = ["system-ui", "-apple-system", "Segoe UI", "DejaVu Sans", "sans-serif"]
+THEME = gr.themes.Base(
+    primary_hue=gr.themes.colors.cyan,
+    neutral_hue=gr.themes.colors.slate,
+    radius_size=gr.themes.sizes.radius_sm,
+    font=FONTS,
+    font_mono=["ui-monospace", "DejaVu Sans Mono", "monospace"],
+)
+HEAD = (
+    '<div class="ttr-head"><h1>Test-time registers</h1>'
+    f'<p class="ttr-soft">{words.PAGE} {DISCLAIMER}</p></div>'
+)
+
+
+def page(workbench: Workbench) -> gr.Blocks:
+    """Return the page over some models."""
+    with gr.Blocks(
+        title="Test-time registers", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True
+    ) as blocks:
+        gr.HTML(HEAD)
+        with gr.Tabs(), gr.Tab("Compare"):
+            compare_tab(workbench, blocks)
+    return blocks

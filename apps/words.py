@@ -1,0 +1,41 @@
+"""What the page explains, two sentences a view, for someone who reads images and not code."""
+
+from __future__ import annotations
+
+ATTENTION = (
+    "The model cuts the image into squares and sums it up in one token, called CLS; bright squares are "
+    "those that this token takes most from. A few bright squares on an empty border are usually "
+    "artefacts, and the map after the move shows what is left when these are gone."
+)
+NORMS = (
+    "Every square is described by a list of numbers, and the norm is how long that list is; ordinary "
+    "squares are about equally long. A square far above the rest has stopped describing its place and "
+    "stores something about the whole image instead."
+)
+COLOURS = (
+    "Squares with like colours look alike to the model, before and after on one palette. Anatomy should"
+    " come out in patches of its own; speckles that belong to no structure are artefacts."
+)
+CURVES = (
+    "The model works in steps called blocks, from left to right. The lines show in which block "
+    "artefacts appear, and whether they are gone after the move."
+)
+PAGE = (
+    "Some Vision Transformers store information in a few image squares where it does not belong, and "
+    "their attention maps light up there. This page moves that storage onto extra tokens and shows the "
+    "map before and after, with how far each can be trusted. Nothing leaves this machine."
+)
+
+
+def why(text: str) -> str:
+    """Return an explanation as HTML that opens on demand."""
+    from markupsafe import escape
+
+    return f'<details class="ttr-why"><summary>What am I looking at?</summary><p>{escape(text)}</p></details>'
+
+
+def empty(text: str, command: str) -> str:
+    """Return an empty state as HTML: what is missing, and the command that makes it."""
+    from markupsafe import escape
+
+    return f'<div class="ttr-empty"><p>{escape(text)}</p><code>{escape(command)}</code></div>'

@@ -1,0 +1,81 @@
+"""``ttr app``: the clinician's page, on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ttr.cli import options
+
+if TYPE_CHECKING:
+    from ttr.apps.workbench import Workbench
+
+
+def app(
+    host: Annotated[
+        str, typer.Option(help="Where to listen; beyond this machine only with TTR_APP_PASSWORD set.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 7860,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
+    backbone: options.BackboneName = "phantom",
+    weights: options.WeightsFile = None,
+    pretrained: options.Pretrained = False,
+    image_size: options.ImageSize = None,
+    neurons: options.NeuronsFile = None,
+    head: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="A linear head of that backbone (.safetensors, .pth), or a ttr bench folder."
+        ),
+    ] = None,
+    num_registers: options.NumRegisters = 1,
+    device: options.Device = "cpu",
+) -> None:
+    """Open the page on which images are compared before and after: nothing leaves this machine.
+
+    It listens on this machine alone, sends nothing anywhere, and forgets uploads within the hour and at exit.
+    For other machines set a password in TTR_APP_PASSWORD (the user is ttr). /healthz tells whether it is
+    ready.
+
+    \b
+    Example:
+      ttr app --backbone phantom
+    """
+    import os
+
+    from ttr.apps.server import PASSWORD, check_host, serve
+
+    check_host(host, os.environ.get(PASSWORD, ""))
+    bench = _bench(backbone, weights, pretrained, image_size, neurons, head, num_registers, device)
+    serve(bench, host=host, port=port, browser=not no_browser, say=typer.echo)
+
+
+def _bench(
+    backbone: str,
+    weights: Path | None,
+    pretrained: bool,
+    image_size: int | None,
+    neurons: Path | None,
+    head: Path | None,
+    num_registers: int,
+    device: str,
+) -> Workbench:
+    from ttr.apps.answers import read_bench_head, read_head
+    from ttr.apps.workbench import Workbench
+    from ttr.backbones.loading import check_name, load
+    from ttr.errors import OptionError
+    from ttr.neurons import RegisterNeurons
+
+    check_name(backbone)
+    found = None if neurons is None else RegisterNeurons.load(neurons)
+    reader = None if head is None else read_bench_head(head) if head.is_dir() else read_head(head)
+    if head is not None and reader is None:
+        raise OptionError(f"--head {head} holds no head of the bare model; run ttr bench with the arm plain")
+    heads = [] if reader is None else [reader]
+
+    def loaded():  # type: ignore[no-untyped-def]
+        return load(backbone, weights=weights, pretrained=pretrained, image_size=image_size, device=device)
+
+    return Workbench({backbone: loaded}, found, heads, num_registers)
