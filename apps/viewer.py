@@ -35,6 +35,8 @@ def page(workbench: Workbench) -> gr.Blocks:
         title="Test-time registers", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True
     ) as blocks:
         gr.HTML(HEAD)
-        with gr.Tabs(), gr.Tab("Compare"):
-            compare_tab(workbench, blocks)
+        study, chosen = gr.State(None, time_to_live=3600), gr.State(None, time_to_live=3600)
+        with gr.Tabs():
+            with gr.Tab("Compare"):
+                compare_tab(workbench, blocks, study, chosen)
     return blocks

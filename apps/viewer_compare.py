@@ -60,9 +60,8 @@ def look(layer: float, head: str, query: str, style: str, scale: str) -> Look:
     )
 
 
-def compare_tab(workbench: Workbench, blocks: gr.Blocks) -> None:
-    """Lay out the tab."""
-    study, chosen = gr.State(None, time_to_live=3600), gr.State(None, time_to_live=3600)
+def compare_tab(workbench: Workbench, blocks: gr.Blocks, study: gr.State, chosen: gr.State) -> None:
+    """Lay out the tab; it keeps ``study`` and ``chosen`` (a Study and a Chosen) for the other tabs too."""
     with gr.Row(elem_classes="ttr-columns"):
         with gr.Column(scale=2, min_width=250):
             upload = gr.File(label="Image (PNG, JPEG, TIFF or DICOM)", height=130)
