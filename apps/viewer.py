@@ -36,7 +36,6 @@ def page(workbench: Workbench) -> gr.Blocks:
     ) as blocks:
         gr.HTML(HEAD)
         study, chosen = gr.State(None, time_to_live=3600), gr.State(None, time_to_live=3600)
-        with gr.Tabs():
-            with gr.Tab("Compare"):
-                compare_tab(workbench, blocks, study, chosen)
+        with gr.Tabs(), gr.Tab("Compare"):
+            compare_tab(workbench, blocks, study, chosen)
     return blocks
