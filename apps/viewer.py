@@ -8,7 +8,8 @@ import gradio as gr
 
 from ttr.apps import words
 from ttr.apps.study import DISCLAIMER
-from ttr.apps.viewer_compare import compare_tab
+from ttr.apps.viewer_batch import batch_tab
+from ttr.apps.viewer_compare import NAME, compare_tab
 from ttr.apps.workbench import Workbench
 
 #: In the head as it is: the library would rewrite selectors of its own css argument.
@@ -36,6 +37,9 @@ def page(workbench: Workbench) -> gr.Blocks:
     ) as blocks:
         gr.HTML(HEAD)
         study, chosen = gr.State(None, time_to_live=3600), gr.State(None, time_to_live=3600)
-        with gr.Tabs(), gr.Tab("Compare"):
-            compare_tab(workbench, blocks, study, chosen)
+        with gr.Tabs() as tabs:
+            with gr.Tab(NAME, id=NAME):
+                opening = compare_tab(workbench, blocks, study, chosen)
+            with gr.Tab("Batch"):
+                batch_tab(workbench, chosen, opening, tabs)
     return blocks

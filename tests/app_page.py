@@ -92,7 +92,7 @@ class Record:
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on(
             "console",
-            lambda message: message.type in ("error", "warning") and self.complaints.append(message.text),
+            lambda message: message.type == "error" and self.complaints.append(message.text),
         )
 
     def elsewhere(self, home: str) -> list[str]:
