@@ -28,8 +28,11 @@ MAPS = "#maps .ttr-map"
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory, browser):
-    with serve_page(tmp_path_factory.mktemp("served")) as served:
+    folder = tmp_path_factory.mktemp("served")
+    with serve_page(folder) as served:
+        assert len(list(folder.glob("ttr-app-*"))) == 1
         yield served
+    assert list(folder.glob("ttr-app-*")) == []
 
 
 @pytest.fixture
