@@ -9,6 +9,8 @@ import gradio as gr
 from ttr.apps import words
 from ttr.apps.study import DISCLAIMER
 from ttr.apps.viewer_compare import compare_tab
+from ttr.apps.viewer_marker import marker_tab
+from ttr.apps.viewer_prompts import prompts_tab
 from ttr.apps.workbench import Workbench
 
 #: In the head as it is: the library would rewrite selectors of its own css argument.
@@ -39,4 +41,6 @@ def page(workbench: Workbench) -> gr.Blocks:
         with gr.Tabs():
             with gr.Tab("Compare"):
                 compare_tab(workbench, blocks, study, chosen)
+            prompts_tab(workbench, study, chosen)
+            marker_tab(workbench, study, chosen)
     return blocks

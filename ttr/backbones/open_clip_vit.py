@@ -125,7 +125,7 @@ class TowerOutput:
         if pooled is not None or hasattr(getattr(self.tower, "head", None), "pool"):
             raise ModelError(
                 "this image tower pools its tokens by attention, so a patch has no place in the space "
-                "that it shares with text; needed a tower that takes CLS or a mean, such as open_clip:ViT-B-16"
+                "that it shares with text; needed one that takes CLS or a mean, such as open_clip:ViT-B-16"
             )
         if trunk is not None:
             for name in ("fc_norm", "head_drop", "head"):

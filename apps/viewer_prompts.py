@@ -1,0 +1,109 @@
+"""The tab Prompt map: type words, and see where they fit before and after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from ttr.apps import panels_prompts, words
+from ttr.apps.events import ALONE, AT_ONCE, guarded
+from ttr.apps.prompt_map import AS_TYPED, PromptMaps, can_read, prompt_map, read_texts
+from ttr.apps.study import Study
+from ttr.apps.workbench import Chosen, Workbench
+
+SIMILARITY, DIFFERENCE = "similarity", "difference to the others"
+RAW, SMOOTH = "raw", "smooth"
+EXAMPLE = "metal implant, bone, soft tissue"
+COMMAND = "ttr app --backbone clip-vit-b-16 --pretrained"
+
+
+def prompts_tab(workbench: Workbench, study: gr.State, chosen: gr.State) -> None:
+    """Lay out the tab; it asks about the image of ``study`` and the model of ``chosen``."""
+    kept = gr.State(None, time_to_live=3600)
+    with gr.Tab("Prompt map") as tab, gr.Row(elem_classes="ttr-columns"):
+        with gr.Column(scale=2, min_width=250):
+            text = gr.Textbox(
+                EXAMPLE,
+                label="Words, separated by commas or lines",
+                lines=2,
+                max_lines=6,
+                elem_id="prompt-words",
+            )
+            template = gr.Textbox(
+                AS_TYPED, label="Sentence around them, with {} for the words", elem_id="prompt-template"
+            )
+            run = gr.Button("Show where they fit", variant="primary", elem_id="prompt-run")
+            which = gr.Radio([], label="Map of", elem_id="prompt-which", visible=False)
+            kind = gr.Radio([SIMILARITY, DIFFERENCE], value=SIMILARITY, label="Show", elem_id="prompt-kind")
+            style = gr.Radio([RAW, SMOOTH], value=RAW, label="Map")
+        with gr.Column(scale=6, min_width=320):
+            status = gr.HTML(elem_id="prompt-status", elem_classes="ttr-status")
+            maps = gr.HTML(elem_id="prompt-maps")
+            gr.HTML(words.why(words.PROMPTS))
+        with gr.Column(scale=3, min_width=280):
+            numbers = gr.HTML(elem_classes="ttr-numbers", elem_id="prompt-numbers")
+    shown = [kept, status, maps, numbers, which]
+
+    def asked(found: Study | None, choice: Chosen | None, typed: str, around: str, *seen: str) -> list[Any]:
+        def work() -> list[Any]:
+            texts = read_texts(typed)
+            image, model = workbench.asked(found, choice)
+            backbone = workbench.backbone(model.model)
+            with workbench.alone():
+                result = prompt_map(
+                    backbone,
+                    model.neurons,
+                    image.picture.image,
+                    texts,
+                    template=around or AS_TYPED,
+                    num_registers=workbench.num_registers,
+                )
+            _, way, look = seen
+            way = way if len(texts) > 1 else SIMILARITY
+            return [
+                (image, result),
+                "",
+                _map(image, result, texts[0], way, look),
+                panels_prompts.numbers(image, result),
+                gr.update(choices=list(texts), value=texts[0], visible=True),
+            ]
+
+        return guarded(work, len(shown))
+
+    def looked(held: tuple[Study, PromptMaps] | None, *seen: str) -> list[Any]:
+        if held is None:
+            return [gr.skip(), gr.skip()]
+        return guarded(lambda: ["", _map(*held, *seen)], 2, message=0)
+
+    def entered(found: Study | None, choice: Chosen | None, held: tuple[Study, Any] | None) -> list[Any]:
+        if held is not None and held[0] is found:
+            return [gr.skip() for _ in shown]
+        return [None, _state(workbench, found, choice), "", "", gr.update(visible=False)]
+
+    looks = [which, kind, style]
+    run.click(asked, [study, chosen, text, template, *looks], shown, **ALONE)
+    for field in (text, template):
+        field.submit(asked, [study, chosen, text, template, *looks], shown, **ALONE)
+    for control in looks:
+        control.input(looked, [kept, *looks], [status, maps], **AT_ONCE)
+    tab.select(entered, [study, chosen, kept], shown, **AT_ONCE)
+
+
+def _state(workbench: Workbench, found: Study | None, choice: Chosen | None) -> str:
+    """Return what must be said before anything was asked, as HTML."""
+    if found is None:
+        return words.empty("There is no image yet. Open one in the tab Compare.")
+    if not can_read(workbench.backbone(found.model)):
+        return words.empty(
+            f"{found.model} reads images alone: it has no text tower. Choose phantom-clip under “Model and "
+            "register neurons” in the tab Compare, or start the page with a CLIP model:",
+            COMMAND,
+        )
+    return ""
+
+
+def _map(image: Study, result: PromptMaps, text: str, kind: str, style: str) -> str:
+    return panels_prompts.maps(
+        image, result, result.texts.index(text), difference=kind == DIFFERENCE, smooth=style == SMOOTH
+    )

@@ -1,0 +1,154 @@
+"""The tabs Prompt map and Marker test in a real browser: what a visitor types and sees, on a wide and a narrow page."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import uvicorn
+from playwright.sync_api import Page, expect, sync_playwright
+
+import ttr
+from ttr.apps.server import build, private_folder
+from ttr.apps.workbench import Workbench
+
+CHROMIUM = Path("/usr/bin/chromium")
+WIDTHS = {"wide": 1280, "narrow": 390}
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def address():
+    workbench = Workbench({"phantom-clip": lambda: ttr.load("phantom-clip")})
+    with private_folder(), socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        app = build(workbench, {"status": "ready"}, host="127.0.0.1", password="")
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        deadline = time.monotonic() + 30
+        while not server.started and time.monotonic() < deadline:
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(timeout=10)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=str(CHROMIUM) if CHROMIUM.exists() else None,
+            args=["--no-sandbox", "--disable-gpu"],
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(params=["wide-light", "narrow-dark"])
+def page(request, address, browser):
+    width, scheme = request.param.split("-")
+    context = browser.new_context(viewport={"width": WIDTHS[width], "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    errors: list[str] = []
+    outside: list[str] = []
+    page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on(
+        "request",
+        lambda asked: (
+            None if asked.url.startswith((address, "data:", "blob:")) else outside.append(asked.url)
+        ),
+    )
+    page.goto(address)
+    expect(page.locator("#maps .ttr-pair")).to_be_visible(timeout=60_000)
+    page.kind = request.param
+    yield page
+    context.close()
+    assert errors == []
+    assert outside == []
+
+
+def shoot(page: Page, name: str, folder: Path) -> None:
+    target = Path(os.environ.get("TTR_SCREENSHOTS", folder))
+    target.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=target / f"{name}-{page.kind}.png", full_page=True)
+
+
+def open_tab(page: Page, name: str) -> None:
+    tab = page.get_by_role("tab", name=name)
+    if not tab.is_visible():
+        page.locator(".overflow-menu button").first.click()
+    page.get_by_text(name, exact=True).last.click() if not tab.is_visible() else tab.click()
+
+
+def fits(page: Page) -> bool:
+    return page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_words_become_maps_with_their_scale_and_numbers(page, tmp_path):
+    open_tab(page, "Prompt map")
+    page.get_by_label("Words, separated by commas or lines").fill("rings, stripes\nL")
+    page.get_by_role("button", name="Show where they fit").click()
+    maps = page.locator("#prompt-maps")
+    expect(maps.get_by_role("img", name=re.compile("^Before: fit of “rings”"))).to_be_visible()
+    expect(maps.get_by_role("img", name=re.compile("^After: fit of “rings”"))).to_be_visible()
+    expect(maps).to_contain_text("cosine of a patch with “rings”")
+    numbers = page.locator("#prompt-numbers")
+    expect(numbers.locator("tbody tr")).to_have_count(3)
+    expect(numbers).to_contain_text("knows no words")
+    page.get_by_label("stripes").check()
+    expect(maps.get_by_role("img", name=re.compile("^After: fit of “stripes”"))).to_be_visible()
+    shoot(page, "prompts", tmp_path)
+    page.get_by_label("difference to the others").check()
+    expect(maps).to_contain_text("minus the mean of the others")
+    assert fits(page)
+    shoot(page, "difference", tmp_path)
+    page.get_by_label("Words, separated by commas or lines").fill(" , ")
+    page.get_by_role("button", name="Show where they fit").click()
+    expect(page.locator("#prompt-status").get_by_role("alert")).to_contain_text("There are no words")
+
+
+def test_a_marker_is_burnt_in_and_answered(page, tmp_path):
+    open_tab(page, "Marker test")
+    page.get_by_label("PORTABLE").check()
+    page.get_by_label("bottom right").check()
+    page.get_by_label("Answers to choose from").fill("rings, stripes")
+    page.get_by_role("button", name="Burn it in").click()
+    numbers = page.locator("#marker-numbers")
+    expect(numbers).to_contain_text("with “PORTABLE”, bottom right")
+    expect(numbers.locator(".ttr-verdict")).to_contain_text("the marker")
+    expect(numbers.locator("tbody tr")).to_have_count(6)
+    assert "50.5" not in numbers.locator("table").inner_text()
+    expect(numbers.locator(".ttr-published")).to_contain_text("Published, on natural images")
+    expect(page.locator("#marker-maps .ttr-pair")).to_have_count(2)
+    expect(page.locator("#marker-maps .ttr-mark").first).to_be_visible()
+    page.get_by_role("button", name="Try all markers in all corners").click()
+    places = page.locator("#marker-places")
+    expect(places).to_contain_text("All 16 places on this picture")
+    expect(places.locator("tbody tr")).to_have_count(2)
+    expect(places).to_contain_text("of 16 (")
+    assert fits(page)
+    shoot(page, "marker", tmp_path)
+
+
+def test_a_model_without_words_says_which_model_has_them(page, tmp_path):
+    if page.kind != "wide-light":
+        page.get_by_role("tab", name="Compare").focus()
+    page.get_by_text("Model and register neurons").click()
+    page.get_by_label("Model", exact=True).click()
+    page.get_by_role("option", name="phantom", exact=True).click()
+    expect(page.locator("#numbers")).to_contain_text("phantom ·", timeout=60_000)
+    open_tab(page, "Prompt map")
+    status = page.locator("#prompt-status")
+    expect(status).to_contain_text("it has no text tower")
+    expect(status).to_contain_text("ttr app --backbone clip-vit-b-16 --pretrained")
+    page.get_by_role("button", name="Show where they fit").click()
+    expect(status.get_by_role("alert")).to_contain_text("no text tower")
+    shoot(page, "no-words", tmp_path)
