@@ -194,7 +194,7 @@ def marker_test(
         inspect(backbone, neurons, picture, num_registers=num_registers) for picture in (image, drawn)
     )
     before, after = (
-        reaction(_seen(bare), _seen(burnt), patches, asked)
+        reaction(seen_in(bare), seen_in(burnt), patches, asked)
         for bare, burnt in zip(clean.runs, marked.runs, strict=True)
     )
     return MarkerTest(marker, drawn, patches, clean, marked, before, after)
@@ -230,7 +230,8 @@ class Seen:
     feature: np.ndarray
 
 
-def _seen(run: Run) -> Seen:
+def seen_in(run: Run) -> Seen:
+    """Return what a reaction is measured on of a run."""
     attention = run.attention_map(len(run.attention) - 1)
     assert attention is not None
     return Seen(attention, run.feature)

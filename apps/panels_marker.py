@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ttr import plots
 from ttr.apps.marker import PUBLISHED, RULE, MarkerTest, Reaction
-from ttr.apps.marker_places import Places, Tally
+from ttr.apps.marker_places import Followed, Places
 from ttr.apps.panels import SIDES, Look, pair, peak
 from ttr.apps.study import DISCLAIMER, Study
 from ttr.report import fill
@@ -14,11 +16,10 @@ from ttr.report import fill
 
 @dataclass(frozen=True)
 class Row:
-    """One measured quantity, ready to print: for each model, without and with the marker."""
+    """One quantity, ready to print: four cells (before without and with, after without and with), or two."""
 
     label: str
-    before: str
-    after: str
+    cells: tuple[str, ...]
 
 
 def marked(study: Study, test: MarkerTest) -> Study:
@@ -56,33 +57,36 @@ def maps(study: Study, test: MarkerTest, *, smooth: bool) -> str:
     return f'<div class="ttr-section">{"".join(parts)}</div>'
 
 
+def verdict(test: MarkerTest) -> str:
+    """Return the finding as HTML, for each model, with a warning where a reaction would be hard to see."""
+    both = test.before, test.after
+    sides = [(tag, name, _finding(each)) for (tag, name, _), each in zip(SIDES, both, strict=True)]
+    occupied = [name.lower() for (_, name, _), each in zip(SIDES, both, strict=True) if each.occupied]
+    return fill("app_verdict.html", test=test, sides=sides, occupied=" and ".join(occupied))
+
+
 def numbers(study: Study, test: MarkerTest, answered_by: str) -> str:
-    """Return the verdict and the numbers as HTML; ``answered_by``: what the answer comes from, or ""."""
-    before, after = test.before, test.after
+    """Return the numbers and the rule as HTML; ``answered_by``: what the answer comes from, or ""."""
+    both = test.before, test.after
     rows = [
-        Row("attention on the marker’s squares", _share(before), _share(after)),
-        Row("… times what their area would give", _density(before), _density(after)),
-        Row("brightest square is the marker’s", _peaks(before), _peaks(after)),
-        Row("likeness of the image’s features (cosine)", f"{before.cosine:.4f}", f"{after.cosine:.4f}"),
+        Row("share of attention", _each(both, lambda r: (r.clean, r.marked), "{:.1%}")),
+        Row("times its area", _each(both, lambda r: (r.clean / r.area, r.marked / r.area), "{:.2f}")),
+        Row(
+            "brightest there",
+            _each(both, lambda r: ("yes" if peak_ else "no" for peak_ in (r.peak_clean, r.peak_marked))),
+        ),
+        Row("cosine of features", _each(both, lambda r: (r.cosine,), "{:.4f}")),
     ]
-    if before.reply is not None and after.reply is not None:
+    replies = [each.reply for each in both if each.reply is not None]
+    if replies:
         rows += [
-            Row("answer", *(f"{r.clean} → {r.marked}" for r in (before.reply, after.reply))),
-            Row(
-                "probability of the first",
-                *(f"{r.was:.1%} → {r.now:.1%}" for r in (before.reply, after.reply)),
-            ),
+            Row("answer", _each(replies, lambda r: (r.clean, r.marked))),
+            Row("its probability", _each(replies, lambda r: (r.was, r.now), "{:.1%}")),
         ]
-    sides = [(tag, name, _finding(each)) for (tag, name, _), each in zip(SIDES, (before, after), strict=True)]
-    occupied = [
-        name.lower() for (_, name, _), each in zip(SIDES, (before, after), strict=True) if each.occupied
-    ]
     return fill(
         "app_marker.html",
         study=study,
         test=test,
-        sides=sides,
-        occupied=" and ".join(occupied),
         rows=rows,
         rule=RULE,
         published=PUBLISHED,
@@ -96,7 +100,7 @@ def places(found: Places) -> str:
     tallies = [("the map follows", found.maps)]
     if found.answers is not None:
         tallies.append(("the answer changes", found.answers))
-    rows = [Row(label, _tallied(tally, "before"), _tallied(tally, "after")) for label, tally in tallies]
+    rows = [Row(label, (_tallied(tally.before), _tallied(tally.after))) for label, tally in tallies]
     followed = [
         (name, [str(m) for m, r in zip(found.markers, reactions, strict=True) if r.follows])
         for name, reactions in (("before", found.before), ("after", found.after))
@@ -111,18 +115,11 @@ def _finding(reaction: Reaction) -> str:
     return f"follows the marker: {' and '.join(said)}" if said else "does not follow the marker"
 
 
-def _share(reaction: Reaction) -> str:
-    return f"{reaction.clean:.1%} → {reaction.marked:.1%}"
+def _each(
+    runs: Iterable[Any], values: Callable[[Any], Iterable[Any]], pattern: str = "{}"
+) -> tuple[str, ...]:
+    return tuple(pattern.format(value) for run in runs for value in values(run))
 
 
-def _density(reaction: Reaction) -> str:
-    return f"{reaction.clean / reaction.area:.2f} → {reaction.marked / reaction.area:.2f}"
-
-
-def _peaks(reaction: Reaction) -> str:
-    return " → ".join("yes" if found else "no" for found in (reaction.peak_clean, reaction.peak_marked))
-
-
-def _tallied(tally: Tally, run: str) -> str:
-    found = getattr(tally, run)
+def _tallied(found: Followed) -> str:
     return f"{found.count} of {found.places} ({found.low:.0%} to {found.high:.0%})"

@@ -14,23 +14,23 @@ from ttr.apps.marker_drawing import CORNERS, KINDS, LARGEST, SMALLEST, Corner, K
 from ttr.apps.marker_places import all_places
 from ttr.apps.prompt_map import read_texts
 from ttr.apps.study import Study
+from ttr.apps.viewer_compare import CUT, RAW, SHOW_OPACITY, SMOOTH
 from ttr.apps.workbench import Chosen, Workbench
 
-RAW, SMOOTH = "raw", "smooth"
 NOTHING = "Choose a marker and a corner, and burn it in. The image itself stays as it is."
 
 
 def marker_tab(workbench: Workbench, study: gr.State, chosen: gr.State) -> None:
     """Lay out the tab; it asks about the image of ``study`` and the model of ``chosen``."""
-    kept = gr.State(None, time_to_live=3600)
     with gr.Tab("Marker test") as tab, gr.Row(elem_classes="ttr-columns"):
+        kept = gr.State(None, time_to_live=3600)
         with gr.Column(scale=2, min_width=250):
             kind = gr.Radio(list(KINDS), value=KINDS[0], label="Marker", elem_id="marker-kind")
             corner = gr.Radio(list(CORNERS), value=CORNERS[0], label="Corner", elem_id="marker-corner")
             size = gr.Slider(
-                100 * SMALLEST,
-                100 * LARGEST,
-                100 * Marker.size,
+                round(100 * SMALLEST),
+                round(100 * LARGEST),
+                round(100 * Marker.size),
                 step=1,
                 label="Size, % of the shorter side",
                 elem_id="marker-size",
@@ -43,15 +43,18 @@ def marker_tab(workbench: Workbench, study: gr.State, chosen: gr.State) -> None:
             burn = gr.Button("Burn it in", variant="primary", elem_id="marker-run")
             every = gr.Button("Try all markers in all corners", elem_id="marker-all")
             style = gr.Radio([RAW, SMOOTH], value=RAW, label="Map")
+            opacity = gr.Slider(0, 100, 50, step=1, label="Opacity of the map, %")
             picture = gr.HTML(elem_id="marker-picture")
         with gr.Column(scale=6, min_width=320):
             status = gr.HTML(elem_id="marker-status", elem_classes="ttr-status")
+            verdict = gr.HTML(elem_id="marker-verdict")
+            places = gr.HTML(elem_classes="ttr-numbers", elem_id="marker-places")
+            gr.HTML(CUT)
             maps = gr.HTML(elem_id="marker-maps")
             gr.HTML(words.why(words.MARKER))
         with gr.Column(scale=3, min_width=280):
             numbers = gr.HTML(elem_classes="ttr-numbers", elem_id="marker-numbers")
-            places = gr.HTML(elem_classes="ttr-numbers", elem_id="marker-places")
-    shown = [kept, status, picture, maps, numbers]
+    shown = [kept, status, picture, verdict, maps, numbers]
 
     def burnt(
         found: Study | None,
@@ -79,6 +82,7 @@ def marker_tab(workbench: Workbench, study: gr.State, chosen: gr.State) -> None:
                 (image, test),
                 "",
                 panels.thumbnail(panels_marker.marked(image, test)),
+                panels_marker.verdict(test),
                 panels_marker.maps(image, test, smooth=look == SMOOTH),
                 panels_marker.numbers(image, test, _name(asked)),
             ]
@@ -110,11 +114,12 @@ def marker_tab(workbench: Workbench, study: gr.State, chosen: gr.State) -> None:
         if held is not None and held[0] is found:
             return [gr.skip() for _ in (*shown, places)]
         text = NOTHING if found is not None else "There is no image yet. Open one in the tab Compare."
-        return [None, words.empty(text), "" if found is None else panels.thumbnail(found), "", "", ""]
+        return [None, words.empty(text), "" if found is None else panels.thumbnail(found), "", "", "", ""]
 
     burn.click(burnt, [study, chosen, kind, corner, size, classes, style], shown, **ALONE)
     every.click(swept, [study, chosen, size, classes], [places, status], **ALONE)
     style.input(looked, [kept, style], maps, **AT_ONCE)
+    opacity.input(None, opacity, None, js=SHOW_OPACITY, api_visibility="private")
     tab.select(entered, [study, kept], [*shown, places], **AT_ONCE)
 
 

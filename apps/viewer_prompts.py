@@ -10,18 +10,18 @@ from ttr.apps import panels_prompts, words
 from ttr.apps.events import ALONE, AT_ONCE, guarded
 from ttr.apps.prompt_map import AS_TYPED, PromptMaps, can_read, prompt_map, read_texts
 from ttr.apps.study import Study
+from ttr.apps.viewer_compare import CUT, RAW, SHOW_OPACITY, SMOOTH
 from ttr.apps.workbench import Chosen, Workbench
 
 SIMILARITY, DIFFERENCE = "similarity", "difference to the others"
-RAW, SMOOTH = "raw", "smooth"
 EXAMPLE = "metal implant, bone, soft tissue"
 COMMAND = "ttr app --backbone clip-vit-b-16 --pretrained"
 
 
 def prompts_tab(workbench: Workbench, study: gr.State, chosen: gr.State) -> None:
     """Lay out the tab; it asks about the image of ``study`` and the model of ``chosen``."""
-    kept = gr.State(None, time_to_live=3600)
     with gr.Tab("Prompt map") as tab, gr.Row(elem_classes="ttr-columns"):
+        kept = gr.State(None, time_to_live=3600)
         with gr.Column(scale=2, min_width=250):
             text = gr.Textbox(
                 EXAMPLE,
@@ -37,19 +37,26 @@ def prompts_tab(workbench: Workbench, study: gr.State, chosen: gr.State) -> None
             which = gr.Radio([], label="Map of", elem_id="prompt-which", visible=False)
             kind = gr.Radio([SIMILARITY, DIFFERENCE], value=SIMILARITY, label="Show", elem_id="prompt-kind")
             style = gr.Radio([RAW, SMOOTH], value=RAW, label="Map")
+            opacity = gr.Slider(0, 100, 50, step=1, label="Opacity of the map, %")
         with gr.Column(scale=6, min_width=320):
             status = gr.HTML(elem_id="prompt-status", elem_classes="ttr-status")
+            gr.HTML(CUT)
             maps = gr.HTML(elem_id="prompt-maps")
             gr.HTML(words.why(words.PROMPTS))
         with gr.Column(scale=3, min_width=280):
             numbers = gr.HTML(elem_classes="ttr-numbers", elem_id="prompt-numbers")
     shown = [kept, status, maps, numbers, which]
 
+    def unasked(found: Study | None) -> list[Any]:
+        return [None, _state(workbench, found), "", "", gr.update(visible=False)]
+
     def asked(found: Study | None, choice: Chosen | None, typed: str, around: str, *seen: str) -> list[Any]:
         def work() -> list[Any]:
             texts = read_texts(typed)
             image, model = workbench.asked(found, choice)
             backbone = workbench.backbone(model.model)
+            if not can_read(backbone):
+                return unasked(image)
             with workbench.alone():
                 result = prompt_map(
                     backbone,
@@ -76,10 +83,10 @@ def prompts_tab(workbench: Workbench, study: gr.State, chosen: gr.State) -> None
             return [gr.skip(), gr.skip()]
         return guarded(lambda: ["", _map(*held, *seen)], 2, message=0)
 
-    def entered(found: Study | None, choice: Chosen | None, held: tuple[Study, Any] | None) -> list[Any]:
+    def entered(found: Study | None, held: tuple[Study, Any] | None) -> list[Any]:
         if held is not None and held[0] is found:
             return [gr.skip() for _ in shown]
-        return [None, _state(workbench, found, choice), "", "", gr.update(visible=False)]
+        return unasked(found)
 
     looks = [which, kind, style]
     run.click(asked, [study, chosen, text, template, *looks], shown, **ALONE)
@@ -87,10 +94,11 @@ def prompts_tab(workbench: Workbench, study: gr.State, chosen: gr.State) -> None
         field.submit(asked, [study, chosen, text, template, *looks], shown, **ALONE)
     for control in looks:
         control.input(looked, [kept, *looks], [status, maps], **AT_ONCE)
-    tab.select(entered, [study, chosen, kept], shown, **AT_ONCE)
+    opacity.input(None, opacity, None, js=SHOW_OPACITY, api_visibility="private")
+    tab.select(entered, [study, kept], shown, **AT_ONCE)
 
 
-def _state(workbench: Workbench, found: Study | None, choice: Chosen | None) -> str:
+def _state(workbench: Workbench, found: Study | None) -> str:
     """Return what must be said before anything was asked, as HTML."""
     if found is None:
         return words.empty("There is no image yet. Open one in the tab Compare.")

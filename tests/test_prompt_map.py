@@ -15,7 +15,11 @@ import ttr
 from tests.conftest import FAMILIES, SIZE, scramble, tiny_clip, tiny_clip_with_timm_tower
 from tests.test_contract import neurons_of
 from tests.test_prompts import whole_clip
+from ttr.apps import panels_prompts
+from ttr.apps.compare import inspect
+from ttr.apps.intake import Picture
 from ttr.apps.prompt_map import NO_WORDS, RANDOM, can_read, prompt_map, read_texts
+from ttr.apps.study import Study
 from ttr.backbones.phantom import Preprocess
 from ttr.errors import ModelError, OptionError
 from ttr.prompts import class_embeddings
@@ -191,3 +195,27 @@ def test_words_are_read_from_a_field():
     ):
         with pytest.raises(OptionError, match=message):
             read_texts(words)
+
+
+def test_what_is_shown_escapes_the_words_and_states_one_scale(image):
+    phantom = ttr.load("phantom-clip")
+    neurons = ttr.RegisterNeurons.from_pairs(phantom.planted)
+    texts = ("<script>alert(1)</script>", "bone")
+    found = prompt_map(phantom, neurons, image, texts)
+    study = Study(
+        Picture(image, "PNG", "0" * 64), inspect(phantom, neurons, image), "phantom-clip", "planted", (), None
+    )
+    for difference in (False, True):
+        shown = panels_prompts.maps(study, found, 0, difference=difference, smooth=True)
+        assert "<script>" not in shown
+        assert "&lt;script&gt;" in shown
+        assert shown.count('class="ttr-bar"') == 1
+        values = found.difference(0) if difference else found.pair(0)
+        top = max(np.abs(v).max() for v in values) if difference else max(v.max() for v in values)
+        low = -top if difference else min(v.min() for v in values)
+        for end in (low, top):
+            assert (f"{end:+.3f}" if difference else f"{end:.3f}") in shown
+    table = panels_prompts.numbers(study, found)
+    assert "<script>" not in table
+    assert f"{found.image_after[1]:+.3f}" in table
+    assert "knows no words" in table
