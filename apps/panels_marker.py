@@ -69,19 +69,19 @@ def numbers(study: Study, test: MarkerTest, answered_by: str) -> str:
     """Return the numbers and the rule as HTML; ``answered_by``: what the answer comes from, or ""."""
     both = test.before, test.after
     rows = [
-        Row("share of attention", _each(both, lambda r: (r.clean, r.marked), "{:.1%}")),
+        Row("attention share", _each(both, lambda r: (r.clean, r.marked), "{:.1%}")),
         Row("times its area", _each(both, lambda r: (r.clean / r.area, r.marked / r.area), "{:.2f}")),
         Row(
             "brightest there",
             _each(both, lambda r: ("yes" if peak_ else "no" for peak_ in (r.peak_clean, r.peak_marked))),
         ),
-        Row("cosine of features", _each(both, lambda r: (r.cosine,), "{:.4f}")),
+        Row("feature cosine", _each(both, lambda r: (r.cosine,), "{:.4f}")),
     ]
     replies = [each.reply for each in both if each.reply is not None]
     if replies:
         rows += [
-            Row("answer", _each(replies, lambda r: (r.clean, r.marked))),
-            Row("its probability", _each(replies, lambda r: (r.was, r.now), "{:.1%}")),
+            Row("answer", _each(replies, lambda r: (f"{r.clean} → {r.marked}" if r.changed else r.clean,))),
+            Row("probability", _each(replies, lambda r: (r.was, r.now), "{:.1%}")),
         ]
     return fill(
         "app_marker.html",

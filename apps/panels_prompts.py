@@ -41,12 +41,13 @@ def maps(study: Study, found: PromptMaps, index: int, *, difference: bool, smoot
     )
 
 
-def numbers(study: Study, found: PromptMaps) -> str:
-    """Return the table of texts as HTML, with what must be said of it."""
+def numbers(study: Study, found: PromptMaps, caution: str = "") -> str:
+    """Return the table of texts as HTML, with what must be said of it; ``caution``: of the neurons, or ""."""
+    cautions = [line for line in (found.caution, caution, *study.picture.notes) if line]
     rows = [
         (text, *(f"{value:+.3f}" for value in (image_before, image_after, np.max(before), np.max(after))))
         for text, image_before, image_after, before, after in zip(
             found.texts, found.image_before, found.image_after, found.before, found.after, strict=True
         )
     ]
-    return fill("app_prompts.html", study=study, found=found, rows=rows, disclaimer=DISCLAIMER)
+    return fill("app_prompts.html", study=study, cautions=cautions, rows=rows, disclaimer=DISCLAIMER)

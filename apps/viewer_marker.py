@@ -47,8 +47,8 @@ def marker_tab(workbench: Workbench, study: gr.State, chosen: gr.State) -> None:
             picture = gr.HTML(elem_id="marker-picture")
         with gr.Column(scale=6, min_width=320):
             status = gr.HTML(elem_id="marker-status", elem_classes="ttr-status")
-            verdict = gr.HTML(elem_id="marker-verdict")
-            places = gr.HTML(elem_classes="ttr-numbers", elem_id="marker-places")
+            verdict = gr.HTML(elem_id="marker-verdict", elem_classes="ttr-status")
+            places = gr.HTML(elem_classes="ttr-numbers ttr-status", elem_id="marker-places")
             gr.HTML(CUT)
             maps = gr.HTML(elem_id="marker-maps")
             gr.HTML(words.why(words.MARKER))

@@ -15,6 +15,7 @@ from ttr.apps.workbench import Chosen, Workbench
 
 SIMILARITY, DIFFERENCE = "similarity", "difference to the others"
 EXAMPLE = "metal implant, bone, soft tissue"
+NOTHING = "Type what to look for: one text, or several to be told apart."
 COMMAND = "ttr app --backbone clip-vit-b-16 --pretrained"
 
 
@@ -72,7 +73,7 @@ def prompts_tab(workbench: Workbench, study: gr.State, chosen: gr.State) -> None
                 (image, result),
                 "",
                 _map(image, result, texts[0], way, look),
-                panels_prompts.numbers(image, result),
+                panels_prompts.numbers(image, result, model.caution),
                 gr.update(choices=list(texts), value=texts[0], visible=True),
             ]
 
@@ -108,7 +109,7 @@ def _state(workbench: Workbench, found: Study | None) -> str:
             "register neurons” in the tab Compare, or start the page with a CLIP model:",
             COMMAND,
         )
-    return ""
+    return words.empty(NOTHING)
 
 
 def _map(image: Study, result: PromptMaps, text: str, kind: str, style: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import threading
 import time
@@ -17,7 +18,7 @@ import ttr
 from ttr.apps.server import build, private_folder
 from ttr.apps.workbench import Workbench
 
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WIDTHS = {"wide": 1280, "narrow": 390}
 pytestmark = pytest.mark.browser
 
@@ -41,10 +42,11 @@ def address():
 
 @pytest.fixture(scope="module")
 def browser():
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
-            executable_path=str(CHROMIUM) if CHROMIUM.exists() else None,
-            args=["--no-sandbox", "--disable-gpu"],
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
         )
         yield chromium
         chromium.close()
@@ -118,6 +120,25 @@ def test_words_become_maps_with_their_scale_and_numbers(page, tmp_path):
     expect(page.locator("#prompt-status").get_by_role("alert")).to_contain_text("There are no words")
 
 
+def test_what_was_asked_stays_with_its_image_and_goes_with_it(page):
+    open_tab(page, "Prompt map")
+    page.get_by_role("button", name="Show where they fit").click()
+    maps = page.locator("#prompt-maps .ttr-pair")
+    expect(maps).to_be_visible()
+    open_tab(page, "Marker test")
+    expect(page.locator("#marker-status")).to_contain_text("Choose a marker")
+    open_tab(page, "Prompt map")
+    page.wait_for_timeout(500)
+    expect(maps).to_be_visible()
+    open_tab(page, "Compare")
+    old = page.locator("#maps .ttr-frame > img").first.get_attribute("src")
+    page.get_by_role("button", name="Sample: fundus").click()
+    expect(page.locator("#maps .ttr-frame > img").first).not_to_have_attribute("src", old)
+    open_tab(page, "Prompt map")
+    expect(maps).to_have_count(0)
+    expect(page.locator("#prompt-status")).to_contain_text("Type what to look for")
+
+
 def test_a_marker_is_burnt_in_and_answered(page, tmp_path):
     open_tab(page, "Marker test")
     page.get_by_label("PORTABLE").check()
@@ -125,9 +146,10 @@ def test_a_marker_is_burnt_in_and_answered(page, tmp_path):
     page.get_by_label("Answers to choose from").fill("rings, stripes")
     page.get_by_role("button", name="Burn it in").click()
     numbers = page.locator("#marker-numbers")
-    expect(numbers).to_contain_text("Without and with “PORTABLE”, bottom right")
+    expect(numbers).to_contain_text("Clean, and marked with “PORTABLE”, bottom right")
     expect(page.locator("#marker-verdict")).to_contain_text("follow the marker")
     expect(numbers.locator("tbody tr")).to_have_count(6)
+    expect(numbers).to_contain_text("A phantom.")
     assert "50.5" not in numbers.locator("table").inner_text()
     expect(numbers.locator(".ttr-published")).to_contain_text("Published, on natural images")
     expect(page.locator("#marker-maps .ttr-pair")).to_have_count(2)

@@ -33,6 +33,11 @@ def clip():
 
 
 @pytest.fixture(scope="module")
+def phantom_clip():
+    return ttr.load("phantom-clip")
+
+
+@pytest.fixture(scope="module")
 def image():
     pixels = np.random.default_rng(5).integers(0, 255, (48, 60, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
@@ -157,9 +162,9 @@ def _with_none(backbone):
     return backbone, neurons_of(backbone, 0)
 
 
-def test_a_phantom_and_random_weights_say_so(clip, image):
-    phantom = ttr.load("phantom-clip")
-    found = prompt_map(phantom, ttr.RegisterNeurons.from_pairs(phantom.planted), image, TEXTS)
+def test_a_phantom_and_random_weights_say_so(clip, image, phantom_clip):
+    neurons = ttr.RegisterNeurons.from_pairs(phantom_clip.planted)
+    found = prompt_map(phantom_clip, neurons, image, TEXTS)
     assert found.caution == NO_WORDS
     assert found.before.shape == (3, 14, 14)
     assert prompt_map(*_with_none(clip), image, TEXTS).caution == ""
@@ -167,9 +172,9 @@ def test_a_phantom_and_random_weights_say_so(clip, image):
     assert prompt_map(*_with_none(replace(clip, weights=weights)), image, TEXTS).caution == RANDOM
 
 
-def test_models_without_words_are_known_and_refused(clip, image, phantom):
+def test_models_without_words_are_known_and_refused(clip, image, phantom, phantom_clip):
     assert can_read(clip)
-    assert can_read(ttr.load("phantom-clip"))
+    assert can_read(phantom_clip)
     for backbone in (phantom, ttr.adapt(clip.model.visual), ttr.adapt(FAMILIES["timm-vit"]())):
         assert not can_read(backbone)
     with pytest.raises(ModelError, match="no text tower"):
@@ -197,14 +202,12 @@ def test_words_are_read_from_a_field():
             read_texts(words)
 
 
-def test_what_is_shown_escapes_the_words_and_states_one_scale(image):
-    phantom = ttr.load("phantom-clip")
-    neurons = ttr.RegisterNeurons.from_pairs(phantom.planted)
+def test_what_is_shown_escapes_the_words_and_states_one_scale(image, phantom_clip):
+    neurons = ttr.RegisterNeurons.from_pairs(phantom_clip.planted)
     texts = ("<script>alert(1)</script>", "bone")
-    found = prompt_map(phantom, neurons, image, texts)
-    study = Study(
-        Picture(image, "PNG", "0" * 64), inspect(phantom, neurons, image), "phantom-clip", "planted", (), None
-    )
+    found = prompt_map(phantom_clip, neurons, image, texts)
+    seen = inspect(phantom_clip, neurons, image)
+    study = Study(Picture(image, "PNG", "0" * 64, ("Look.",)), seen, "phantom-clip", "planted", (), None)
     for difference in (False, True):
         shown = panels_prompts.maps(study, found, 0, difference=difference, smooth=True)
         assert "<script>" not in shown
@@ -219,3 +222,4 @@ def test_what_is_shown_escapes_the_words_and_states_one_scale(image):
     assert "<script>" not in table
     assert f"{found.image_after[1]:+.3f}" in table
     assert "knows no words" in table
+    assert "Look." in table
