@@ -52,7 +52,7 @@ def browser():
         chromium.close()
 
 
-@pytest.fixture(params=["wide-light", "narrow-dark"])
+@pytest.fixture(scope="module", params=["wide-light", "narrow-dark"])
 def page(request, address, browser):
     width, scheme = request.param.split("-")
     context = browser.new_context(viewport={"width": WIDTHS[width], "height": 900}, color_scheme=scheme)
@@ -120,13 +120,15 @@ def test_words_become_maps_with_their_scale_and_numbers(page, tmp_path):
     expect(page.locator("#prompt-status").get_by_role("alert")).to_contain_text("There are no words")
 
 
+@pytest.mark.parametrize("page", ["wide-light"], indirect=True)
 def test_what_was_asked_stays_with_its_image_and_goes_with_it(page):
     open_tab(page, "Prompt map")
+    page.get_by_label("Words, separated by commas or lines").fill("hip")
     page.get_by_role("button", name="Show where they fit").click()
+    expect(page.get_by_label("hip", exact=True)).to_be_checked()
     maps = page.locator("#prompt-maps .ttr-pair")
     expect(maps).to_be_visible()
     open_tab(page, "Marker test")
-    expect(page.locator("#marker-status")).to_contain_text("Choose a marker")
     open_tab(page, "Prompt map")
     page.wait_for_timeout(500)
     expect(maps).to_be_visible()
@@ -163,7 +165,9 @@ def test_a_marker_is_burnt_in_and_answered(page, tmp_path):
     shoot(page, "marker", tmp_path)
 
 
+@pytest.mark.parametrize("page", ["wide-light"], indirect=True)
 def test_a_model_without_words_says_which_model_has_them(page, tmp_path):
+    open_tab(page, "Compare")
     page.get_by_text("Model and register neurons").click()
     page.get_by_label("Model", exact=True).click()
     page.get_by_role("option", name="phantom", exact=True).click()
@@ -172,6 +176,7 @@ def test_a_model_without_words_says_which_model_has_them(page, tmp_path):
     status = page.locator("#prompt-status")
     expect(status).to_contain_text("it has no text tower")
     expect(status).to_contain_text("ttr app --backbone clip-vit-b-16 --pretrained")
+    page.get_by_label("Words, separated by commas or lines").fill("bone")
     page.get_by_role("button", name="Show where they fit").click()
     page.wait_for_timeout(300)
     expect(status).to_contain_text("it has no text tower")
