@@ -8,7 +8,8 @@ import gradio as gr
 
 from ttr.apps import words
 from ttr.apps.study import DISCLAIMER
-from ttr.apps.viewer_compare import compare_tab
+from ttr.apps.viewer_batch import batch_tab
+from ttr.apps.viewer_compare import NAME, compare_tab
 from ttr.apps.viewer_marker import marker_tab
 from ttr.apps.viewer_prompts import prompts_tab
 from ttr.apps.workbench import Workbench
@@ -38,9 +39,13 @@ def page(workbench: Workbench) -> gr.Blocks:
     ) as blocks:
         gr.HTML(HEAD)
         study, chosen = gr.State(None, time_to_live=3600), gr.State(None, time_to_live=3600)
-        with gr.Tabs():
-            with gr.Tab("Compare"):
-                compare_tab(workbench, blocks, study, chosen)
-            prompts_tab(workbench, study, chosen)
-            marker_tab(workbench, study, chosen)
+        with gr.Tabs() as tabs:
+            with gr.Tab(NAME, id=NAME):
+                opening = compare_tab(workbench, blocks, study, chosen)
+            with gr.Tab("Batch"):
+                batch_tab(workbench, chosen, opening, tabs)
+            with gr.Tab("Prompt map") as tab:
+                prompts_tab(workbench, study, chosen, tab)
+            with gr.Tab("Marker test") as tab:
+                marker_tab(workbench, study, chosen, tab)
     return blocks

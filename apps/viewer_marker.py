@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -20,30 +21,25 @@ from ttr.apps.workbench import Chosen, Workbench
 NOTHING = "Choose a marker and a corner, and burn it in. The image itself stays as it is."
 
 
-def marker_tab(workbench: Workbench, study: gr.State, chosen: gr.State) -> None:
+@dataclass(frozen=True)
+class Controls:
+    """The widgets that decide what is burnt in, who answers, and how the maps are looked at."""
+
+    kind: gr.Radio
+    corner: gr.Radio
+    size: gr.Slider
+    classes: gr.Textbox
+    burn: gr.Button
+    every: gr.Button
+    style: gr.Radio
+
+
+def marker_tab(workbench: Workbench, study: gr.State, chosen: gr.State, tab: gr.Tab) -> None:
     """Lay out the tab; it asks about the image of ``study`` and the model of ``chosen``."""
-    with gr.Tab("Marker test") as tab, gr.Row(elem_classes="ttr-columns"):
-        kept = gr.State(None, time_to_live=3600)
+    kept = gr.State(None, time_to_live=3600)
+    with gr.Row(elem_classes="ttr-columns"):
         with gr.Column(scale=2, min_width=250):
-            kind = gr.Radio(list(KINDS), value=KINDS[0], label="Marker", elem_id="marker-kind")
-            corner = gr.Radio(list(CORNERS), value=CORNERS[0], label="Corner", elem_id="marker-corner")
-            size = gr.Slider(
-                round(100 * SMALLEST),
-                round(100 * LARGEST),
-                round(100 * Marker.size),
-                step=1,
-                label="Size, % of the shorter side",
-                elem_id="marker-size",
-            )
-            classes = gr.Textbox(
-                label="Answers to choose from (CLIP models), separated by commas",
-                placeholder="normal, pneumonia",
-                elem_id="marker-classes",
-            )
-            burn = gr.Button("Burn it in", variant="primary", elem_id="marker-run")
-            every = gr.Button("Try all markers in all corners", elem_id="marker-all")
-            style = gr.Radio([RAW, SMOOTH], value=RAW, label="Map")
-            opacity = gr.Slider(0, 100, 50, step=1, label="Opacity of the map, %")
+            controls = _controls()
             picture = gr.HTML(elem_id="marker-picture")
         with gr.Column(scale=6, min_width=320):
             status = gr.HTML(elem_id="marker-status", elem_classes="ttr-status")
@@ -56,59 +52,14 @@ def marker_tab(workbench: Workbench, study: gr.State, chosen: gr.State) -> None:
             numbers = gr.HTML(elem_classes="ttr-numbers", elem_id="marker-numbers")
     shown = [kept, status, picture, verdict, maps, numbers]
 
-    def burnt(
-        found: Study | None,
-        choice: Chosen | None,
-        what: Kind,
-        where: Corner,
-        share: float,
-        typed: str,
-        look: str,
-    ) -> list[Any]:
-        def work() -> list[Any]:
-            image, model = workbench.asked(found, choice)
-            asked = _asked(workbench, image, typed)
-            backbone = workbench.backbone(model.model)
-            with workbench.alone():
-                test = marker_test(
-                    backbone,
-                    model.neurons,
-                    image.picture.image,
-                    Marker(what, where, share / 100),
-                    asked=asked,
-                    num_registers=workbench.num_registers,
-                )
-            return [
-                (image, test),
-                "",
-                panels.thumbnail(panels_marker.marked(image, test)),
-                panels_marker.verdict(test),
-                panels_marker.maps(image, test, smooth=look == SMOOTH),
-                panels_marker.numbers(image, test, _name(asked)),
-            ]
+    def burnt(*values: Any) -> list[Any]:
+        return guarded(lambda: _burnt(workbench, *values), len(shown))
 
-        return guarded(work, len(shown))
+    def swept(*values: Any) -> list[Any]:
+        return guarded(lambda: _swept(workbench, *values), 2)
 
-    def swept(found: Study | None, choice: Chosen | None, share: float, typed: str) -> list[Any]:
-        def work() -> list[Any]:
-            image, model = workbench.asked(found, choice)
-            asked = _asked(workbench, image, typed)
-            backbone = workbench.backbone(model.model)
-            with workbench.alone():
-                result = all_places(
-                    backbone,
-                    model.neurons,
-                    image.picture.image,
-                    size=share / 100,
-                    asked=asked,
-                    num_registers=workbench.num_registers,
-                )
-            return [panels_marker.places(result), ""]
-
-        return guarded(work, 2)
-
-    def looked(held: tuple[Study, MarkerTest] | None, look: str) -> Any:
-        return gr.skip() if held is None else panels_marker.maps(*held, smooth=look == SMOOTH)
+    def looked(held: tuple[Study, MarkerTest] | None, style: str) -> Any:
+        return gr.skip() if held is None else panels_marker.maps(*held, smooth=style == SMOOTH)
 
     def entered(found: Study | None, held: tuple[Study, Any] | None) -> list[Any]:
         if held is not None and held[0] is found:
@@ -116,11 +67,80 @@ def marker_tab(workbench: Workbench, study: gr.State, chosen: gr.State) -> None:
         text = NOTHING if found is not None else "There is no image yet. Open one in the tab Compare."
         return [None, words.empty(text), "" if found is None else panels.thumbnail(found), "", "", "", ""]
 
-    burn.click(burnt, [study, chosen, kind, corner, size, classes, style], shown, **ALONE)
-    every.click(swept, [study, chosen, size, classes], [places, status], **ALONE)
-    style.input(looked, [kept, style], maps, **AT_ONCE)
-    opacity.input(None, opacity, None, js=SHOW_OPACITY, api_visibility="private")
+    asked = [controls.size, controls.classes]
+    marker = [controls.kind, controls.corner]
+    controls.burn.click(burnt, [study, chosen, *asked, *marker, controls.style], shown, **ALONE)
+    controls.every.click(swept, [study, chosen, *asked], [places, status], **ALONE)
+    controls.style.input(looked, [kept, controls.style], maps, **AT_ONCE)
     tab.select(entered, [study, kept], [*shown, places], **AT_ONCE)
+
+
+def _controls() -> Controls:
+    kind = gr.Radio(list(KINDS), value=KINDS[0], label="Marker", elem_id="marker-kind")
+    corner = gr.Radio(list(CORNERS), value=CORNERS[0], label="Corner", elem_id="marker-corner")
+    least, first, most = (round(100 * share) for share in (SMALLEST, Marker.size, LARGEST))
+    size = gr.Slider(least, most, first, step=1, label="Size, % of the shorter side", elem_id="marker-size")
+    classes = gr.Textbox(
+        label="Answers to choose from (CLIP models), separated by commas",
+        placeholder="normal, pneumonia",
+        elem_id="marker-classes",
+    )
+    burn = gr.Button("Burn it in", variant="primary", elem_id="marker-run")
+    every = gr.Button("Try all markers in all corners", elem_id="marker-all")
+    style = gr.Radio([RAW, SMOOTH], value=RAW, label="Map")
+    opacity = gr.Slider(0, 100, 50, step=1, label="Opacity of the map, %")
+    opacity.input(None, opacity, None, js=SHOW_OPACITY, api_visibility="private")
+    return Controls(kind, corner, size, classes, burn, every, style)
+
+
+def _burnt(
+    workbench: Workbench,
+    found: Study | None,
+    choice: Chosen | None,
+    percent: float,
+    typed: str,
+    kind: Kind,
+    corner: Corner,
+    style: str,
+) -> list[Any]:
+    image, model = workbench.asked(found, choice)
+    asked = _asked(workbench, image, typed)
+    backbone = workbench.backbone(model.model)
+    with workbench.alone():
+        test = marker_test(
+            backbone,
+            model.neurons,
+            image.picture.image,
+            Marker(kind, corner, percent / 100),
+            asked=asked,
+            num_registers=workbench.num_registers,
+        )
+    return [
+        (image, test),
+        "",
+        panels.thumbnail(panels_marker.marked(image, test)),
+        panels_marker.verdict(test),
+        panels_marker.maps(image, test, smooth=style == SMOOTH),
+        panels_marker.numbers(image, test, _name(asked)),
+    ]
+
+
+def _swept(
+    workbench: Workbench, found: Study | None, choice: Chosen | None, percent: float, typed: str
+) -> list[Any]:
+    image, model = workbench.asked(found, choice)
+    backbone = workbench.backbone(model.model)
+    asked = _asked(workbench, image, typed)
+    with workbench.alone():
+        result = all_places(
+            backbone,
+            model.neurons,
+            image.picture.image,
+            size=percent / 100,
+            asked=asked,
+            num_registers=workbench.num_registers,
+        )
+    return [panels_marker.places(result), ""]
 
 
 def _asked(workbench: Workbench, image: Study, typed: str) -> Reader | TextReader | None:

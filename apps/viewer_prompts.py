@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -19,26 +20,28 @@ NOTHING = "Type what to look for: one text, or several to be told apart."
 COMMAND = "ttr app --backbone clip-vit-b-16 --pretrained"
 
 
-def prompts_tab(workbench: Workbench, study: gr.State, chosen: gr.State) -> None:
+@dataclass(frozen=True)
+class Controls:
+    """The widgets that decide what is asked, and how its map is looked at."""
+
+    text: gr.Textbox
+    template: gr.Textbox
+    run: gr.Button
+    which: gr.Radio
+    kind: gr.Radio
+    style: gr.Radio
+
+    def looks(self) -> list[Any]:
+        """Return those that decide how the map is looked at."""
+        return [self.which, self.kind, self.style]
+
+
+def prompts_tab(workbench: Workbench, study: gr.State, chosen: gr.State, tab: gr.Tab) -> None:
     """Lay out the tab; it asks about the image of ``study`` and the model of ``chosen``."""
-    with gr.Tab("Prompt map") as tab, gr.Row(elem_classes="ttr-columns"):
-        kept = gr.State(None, time_to_live=3600)
+    kept = gr.State(None, time_to_live=3600)
+    with gr.Row(elem_classes="ttr-columns"):
         with gr.Column(scale=2, min_width=250):
-            text = gr.Textbox(
-                EXAMPLE,
-                label="Words, separated by commas or lines",
-                lines=2,
-                max_lines=6,
-                elem_id="prompt-words",
-            )
-            template = gr.Textbox(
-                AS_TYPED, label="Sentence around them, with {} for the words", elem_id="prompt-template"
-            )
-            run = gr.Button("Show where they fit", variant="primary", elem_id="prompt-run")
-            which = gr.Radio([], label="Map of", elem_id="prompt-which", visible=False)
-            kind = gr.Radio([SIMILARITY, DIFFERENCE], value=SIMILARITY, label="Show", elem_id="prompt-kind")
-            style = gr.Radio([RAW, SMOOTH], value=RAW, label="Map")
-            opacity = gr.Slider(0, 100, 50, step=1, label="Opacity of the map, %")
+            controls = _controls()
         with gr.Column(scale=6, min_width=320):
             status = gr.HTML(elem_id="prompt-status", elem_classes="ttr-status")
             gr.HTML(CUT)
@@ -46,38 +49,10 @@ def prompts_tab(workbench: Workbench, study: gr.State, chosen: gr.State) -> None
             gr.HTML(words.why(words.PROMPTS))
         with gr.Column(scale=3, min_width=280):
             numbers = gr.HTML(elem_classes="ttr-numbers", elem_id="prompt-numbers")
-    shown = [kept, status, maps, numbers, which]
+    shown = [kept, status, maps, numbers, controls.which]
 
-    def unasked(found: Study | None) -> list[Any]:
-        return [None, _state(workbench, found), "", "", gr.update(visible=False)]
-
-    def asked(found: Study | None, choice: Chosen | None, typed: str, around: str, *seen: str) -> list[Any]:
-        def work() -> list[Any]:
-            texts = read_texts(typed)
-            image, model = workbench.asked(found, choice)
-            backbone = workbench.backbone(model.model)
-            if not can_read(backbone):
-                return unasked(image)
-            with workbench.alone():
-                result = prompt_map(
-                    backbone,
-                    model.neurons,
-                    image.picture.image,
-                    texts,
-                    template=around or AS_TYPED,
-                    num_registers=workbench.num_registers,
-                )
-            _, way, look = seen
-            way = way if len(texts) > 1 else SIMILARITY
-            return [
-                (image, result),
-                "",
-                _map(image, result, texts[0], way, look),
-                panels_prompts.numbers(image, result, model.caution),
-                gr.update(choices=list(texts), value=texts[0], visible=True),
-            ]
-
-        return guarded(work, len(shown))
+    def asked(*values: Any) -> list[Any]:
+        return guarded(lambda: _answered(workbench, *values), len(shown))
 
     def looked(held: tuple[Study, PromptMaps] | None, *seen: str) -> list[Any]:
         if held is None:
@@ -87,16 +62,67 @@ def prompts_tab(workbench: Workbench, study: gr.State, chosen: gr.State) -> None
     def entered(found: Study | None, held: tuple[Study, Any] | None) -> list[Any]:
         if held is not None and held[0] is found:
             return [gr.skip() for _ in shown]
-        return unasked(found)
+        return _unasked(workbench, found)
 
-    looks = [which, kind, style]
-    run.click(asked, [study, chosen, text, template, *looks], shown, **ALONE)
-    for field in (text, template):
-        field.submit(asked, [study, chosen, text, template, *looks], shown, **ALONE)
-    for control in looks:
-        control.input(looked, [kept, *looks], [status, maps], **AT_ONCE)
-    opacity.input(None, opacity, None, js=SHOW_OPACITY, api_visibility="private")
+    inputs = [study, chosen, controls.text, controls.template, controls.kind, controls.style]
+    for event in (controls.run.click, controls.text.submit, controls.template.submit):
+        event(asked, inputs, shown, **ALONE)
+    for control in controls.looks():
+        control.input(looked, [kept, *controls.looks()], [status, maps], **AT_ONCE)
     tab.select(entered, [study, kept], shown, **AT_ONCE)
+
+
+def _controls() -> Controls:
+    text = gr.Textbox(
+        EXAMPLE, label="Words, separated by commas or lines", lines=2, max_lines=6, elem_id="prompt-words"
+    )
+    template = gr.Textbox(
+        AS_TYPED, label="Sentence around them, with {} for the words", elem_id="prompt-template"
+    )
+    run = gr.Button("Show where they fit", variant="primary", elem_id="prompt-run")
+    which = gr.Radio([], label="Map of", elem_id="prompt-which", visible=False)
+    kind = gr.Radio([SIMILARITY, DIFFERENCE], value=SIMILARITY, label="Show", elem_id="prompt-kind")
+    style = gr.Radio([RAW, SMOOTH], value=RAW, label="Map")
+    opacity = gr.Slider(0, 100, 50, step=1, label="Opacity of the map, %")
+    opacity.input(None, opacity, None, js=SHOW_OPACITY, api_visibility="private")
+    return Controls(text, template, run, which, kind, style)
+
+
+def _answered(
+    workbench: Workbench,
+    found: Study | None,
+    choice: Chosen | None,
+    typed: str,
+    around: str,
+    kind: str,
+    style: str,
+) -> list[Any]:
+    texts = read_texts(typed)
+    image, model = workbench.asked(found, choice)
+    backbone = workbench.backbone(model.model)
+    if not can_read(backbone):
+        return _unasked(workbench, image)
+    with workbench.alone():
+        result = prompt_map(
+            backbone,
+            model.neurons,
+            image.picture.image,
+            texts,
+            template=around or AS_TYPED,
+            num_registers=workbench.num_registers,
+        )
+    kind = kind if len(texts) > 1 else SIMILARITY
+    return [
+        (image, result),
+        "",
+        _map(image, result, texts[0], kind, style),
+        panels_prompts.numbers(image, result, model.caution),
+        gr.update(choices=list(texts), value=texts[0], visible=True),
+    ]
+
+
+def _unasked(workbench: Workbench, found: Study | None) -> list[Any]:
+    return [None, _state(workbench, found), "", "", gr.update(visible=False)]
 
 
 def _state(workbench: Workbench, found: Study | None) -> str:

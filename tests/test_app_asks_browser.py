@@ -2,54 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import socket
-import threading
-import time
-from pathlib import Path
 
 import pytest
-import uvicorn
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-import ttr
-from ttr.apps.server import build, private_folder
-from ttr.apps.workbench import Workbench
+from tests.app_page import Record, screenshot, serve_page, violations
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WIDTHS = {"wide": 1280, "narrow": 390}
+WORDS = "Words, separated by commas or lines"
 pytestmark = pytest.mark.browser
+expect.set_options(timeout=60_000)
 
 
 @pytest.fixture(scope="module")
-def address():
-    workbench = Workbench({"phantom-clip": lambda: ttr.load("phantom-clip")})
-    with private_folder(), socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        app = build(workbench, {"status": "ready"}, host="127.0.0.1", password="")
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-        thread.start()
-        deadline = time.monotonic() + 30
-        while not server.started and time.monotonic() < deadline:
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server.should_exit = True
-        thread.join(timeout=10)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield chromium
-        chromium.close()
+def address(tmp_path_factory, browser):
+    with serve_page(tmp_path_factory.mktemp("page"), "--backbone", "phantom-clip") as served:
+        yield served.address
 
 
 @pytest.fixture(scope="module", params=["wide-light", "narrow-dark"])
@@ -58,29 +27,15 @@ def page(request, address, browser):
     context = browser.new_context(viewport={"width": WIDTHS[width], "height": 900}, color_scheme=scheme)
     page = context.new_page()
     page.set_default_timeout(60_000)
-    errors: list[str] = []
-    outside: list[str] = []
-    page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on(
-        "request",
-        lambda asked: (
-            None if asked.url.startswith((address, "data:", "blob:")) else outside.append(asked.url)
-        ),
-    )
+    record = Record()
+    record.watch(page)
     page.goto(address)
     expect(page.locator("#maps .ttr-pair")).to_be_visible(timeout=60_000)
     page.kind = request.param
     yield page
     context.close()
-    assert errors == []
-    assert outside == []
-
-
-def shoot(page: Page, name: str, folder: Path) -> None:
-    target = Path(os.environ.get("TTR_SCREENSHOTS", folder))
-    target.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=target / f"{name}-{page.kind}.png", full_page=True)
+    assert record.complaints == []
+    assert record.elsewhere(address) == []
 
 
 def open_tab(page: Page, name: str) -> None:
@@ -99,7 +54,7 @@ def too_wide(page: Page) -> list[str]:
 
 def test_words_become_maps_with_their_scale_and_numbers(page, tmp_path):
     open_tab(page, "Prompt map")
-    page.get_by_label("Words, separated by commas or lines").fill("rings, stripes\nL")
+    page.get_by_label(WORDS).fill("rings, stripes\nL")
     page.get_by_role("button", name="Show where they fit").click()
     maps = page.locator("#prompt-maps")
     expect(maps.get_by_role("img", name=re.compile("^Before: fit of “rings”"))).to_be_visible()
@@ -110,12 +65,13 @@ def test_words_become_maps_with_their_scale_and_numbers(page, tmp_path):
     expect(numbers).to_contain_text("knows no words")
     page.get_by_label("stripes").check()
     expect(maps.get_by_role("img", name=re.compile("^After: fit of “stripes”"))).to_be_visible()
-    shoot(page, "prompts", tmp_path)
+    screenshot(page, f"prompts-{page.kind}", tmp_path)
     page.get_by_label("difference to the others").check()
     expect(maps).to_contain_text("minus the mean of the others")
     assert too_wide(page) == []
-    shoot(page, "difference", tmp_path)
-    page.get_by_label("Words, separated by commas or lines").fill(" , ")
+    assert violations(page) == []
+    screenshot(page, f"difference-{page.kind}", tmp_path)
+    page.get_by_label(WORDS).fill(" , ")
     page.get_by_role("button", name="Show where they fit").click()
     expect(page.locator("#prompt-status").get_by_role("alert")).to_contain_text("There are no words")
 
@@ -123,7 +79,7 @@ def test_words_become_maps_with_their_scale_and_numbers(page, tmp_path):
 @pytest.mark.parametrize("page", ["wide-light"], indirect=True)
 def test_what_was_asked_stays_with_its_image_and_goes_with_it(page):
     open_tab(page, "Prompt map")
-    page.get_by_label("Words, separated by commas or lines").fill("hip")
+    page.get_by_label(WORDS).fill("hip")
     page.get_by_role("button", name="Show where they fit").click()
     expect(page.get_by_label("hip", exact=True)).to_be_checked()
     maps = page.locator("#prompt-maps .ttr-pair")
@@ -143,6 +99,7 @@ def test_what_was_asked_stays_with_its_image_and_goes_with_it(page):
 
 def test_a_marker_is_burnt_in_and_answered(page, tmp_path):
     open_tab(page, "Marker test")
+    expect(page.locator("#marker-status")).to_contain_text("Choose a marker")
     page.get_by_label("PORTABLE").check()
     page.get_by_label("bottom right").check()
     page.get_by_label("Answers to choose from").fill("rings, stripes")
@@ -151,7 +108,7 @@ def test_a_marker_is_burnt_in_and_answered(page, tmp_path):
     expect(numbers).to_contain_text("Clean, and marked with “PORTABLE”, bottom right")
     expect(page.locator("#marker-verdict")).to_contain_text("follow the marker")
     expect(numbers.locator("tbody tr")).to_have_count(6)
-    expect(numbers).to_contain_text("A phantom.")
+    expect(numbers).to_contain_text("This backbone is a phantom")
     assert "50.5" not in numbers.locator("table").inner_text()
     expect(numbers.locator(".ttr-published")).to_contain_text("Published, on natural images")
     expect(page.locator("#marker-maps .ttr-pair")).to_have_count(2)
@@ -162,7 +119,8 @@ def test_a_marker_is_burnt_in_and_answered(page, tmp_path):
     expect(places.locator("tbody tr")).to_have_count(2)
     expect(places).to_contain_text("of 16 (")
     assert too_wide(page) == []
-    shoot(page, "marker", tmp_path)
+    assert violations(page) == []
+    screenshot(page, f"marker-{page.kind}", tmp_path)
 
 
 @pytest.mark.parametrize("page", ["wide-light"], indirect=True)
@@ -176,9 +134,9 @@ def test_a_model_without_words_says_which_model_has_them(page, tmp_path):
     status = page.locator("#prompt-status")
     expect(status).to_contain_text("it has no text tower")
     expect(status).to_contain_text("ttr app --backbone clip-vit-b-16 --pretrained")
-    page.get_by_label("Words, separated by commas or lines").fill("bone")
+    page.get_by_label(WORDS).fill("bone")
     page.get_by_role("button", name="Show where they fit").click()
     page.wait_for_timeout(300)
     expect(status).to_contain_text("it has no text tower")
     expect(page.locator("#prompt-maps .ttr-pair")).to_have_count(0)
-    shoot(page, "no-words", tmp_path)
+    screenshot(page, f"no-words-{page.kind}", tmp_path)
