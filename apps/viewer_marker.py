@@ -9,7 +9,7 @@ import gradio as gr
 
 from ttr.apps import panels, panels_marker, words
 from ttr.apps.answers import Reader, TextReader, read_classes
-from ttr.apps.events import ALONE, AT_ONCE, guarded
+from ttr.apps.events import ALONE, AT_ONCE, IN_ORDER, guarded
 from ttr.apps.marker import MarkerTest, marker_test
 from ttr.apps.marker_drawing import CORNERS, KINDS, LARGEST, SMALLEST, Corner, Kind, Marker
 from ttr.apps.marker_places import all_places
@@ -72,7 +72,7 @@ def marker_tab(workbench: Workbench, study: gr.State, chosen: gr.State, tab: gr.
     controls.burn.click(burnt, [study, chosen, *asked, *marker, controls.style], shown, **ALONE)
     controls.every.click(swept, [study, chosen, *asked], [places, status], **ALONE)
     controls.style.input(looked, [kept, controls.style], maps, **AT_ONCE)
-    tab.select(entered, [study, kept], [*shown, places], **AT_ONCE)
+    tab.select(entered, [study, kept], [*shown, places], **IN_ORDER)
 
 
 def _controls() -> Controls:

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ttr.apps import panels_prompts, words
-from ttr.apps.events import ALONE, AT_ONCE, guarded
+from ttr.apps.events import ALONE, AT_ONCE, IN_ORDER, guarded
 from ttr.apps.prompt_map import AS_TYPED, PromptMaps, can_read, prompt_map, read_texts
 from ttr.apps.study import Study
 from ttr.apps.viewer_compare import CUT, RAW, SHOW_OPACITY, SMOOTH
@@ -69,7 +69,7 @@ def prompts_tab(workbench: Workbench, study: gr.State, chosen: gr.State, tab: gr
         event(asked, inputs, shown, **ALONE)
     for control in controls.looks():
         control.input(looked, [kept, *controls.looks()], [status, maps], **AT_ONCE)
-    tab.select(entered, [study, kept], shown, **AT_ONCE)
+    tab.select(entered, [study, kept], shown, **IN_ORDER)
 
 
 def _controls() -> Controls:
