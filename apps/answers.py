@@ -11,6 +11,7 @@ A head from a bare file has no such record, and its numbers are called uncalibra
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ import numpy as np
 import torch
 
 from ttr.backbones.base import Backbone
-from ttr.errors import DataError, ModelError
+from ttr.errors import DataError, ModelError, OptionError
 from ttr.files import MANIFEST
 from ttr.heads import LinearHead
+from ttr.prompts import class_embeddings
 
 ARM, FEATURE = "plain", "embedding"
 PREFERRED = ("logistic", "linear")
@@ -60,6 +62,57 @@ class Reader:
         with torch.no_grad():
             logits = self.head.logits(torch.from_numpy(feature)[None]).double()[0]
         return torch.softmax(logits / self.temperature, dim=0).numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class TextReader:
+    """Texts as classes for a CLIP model: p = softmax(exp(logit_scale) cos(feature, w_c)), or a sigmoid each.
+
+    Radford et al. (2021); with a ``logit_bias``, Zhai et al. (2023): see :mod:`ttr.prompts`.
+
+    Attributes:
+        classes: the texts.
+        words: their unit vectors, float32 [C, D].
+        scale: exp(logit_scale).
+        bias: logit_bias, or None.
+    """
+
+    classes: tuple[str, ...]
+    words: np.ndarray
+    scale: float
+    bias: float | None = None
+
+    def probabilities(self, feature: np.ndarray) -> np.ndarray:
+        """Return the probability of each text, float64 [C], of a feature [D]."""
+        x = feature.astype(np.float64)
+        logits = torch.from_numpy(self.scale * (self.words.astype(np.float64) @ x) / np.linalg.norm(x))
+        return (logits.softmax(dim=0) if self.bias is None else (logits + self.bias).sigmoid()).numpy()
+
+
+@torch.no_grad()
+def read_classes(backbone: Backbone, texts: Sequence[str]) -> TextReader:
+    """Return texts as a CLIP model's classes.
+
+    Raises:
+        ModelError: no text tower, or no tokenizer that fits it.
+        OptionError: fewer than two texts, or texts that cannot be used.
+    """
+    if len(texts) < 2:
+        raise OptionError("one text is no choice; type two or more answers, separated by commas")
+    words = class_embeddings(backbone, texts, templates=["{}"])
+    model: Any = backbone.model
+    bias = getattr(model, "logit_bias", None)
+    return TextReader(
+        tuple(texts),
+        words.cpu().numpy(),
+        float(model.logit_scale.exp()),
+        None if bias is None else float(bias),
+    )
+
+
+def fitting(heads: Iterable[Reader], backbone: Backbone, features: int) -> Reader | None:
+    """Return the first head that fits a backbone whose features have that many numbers, or None."""
+    return next((head for head in heads if head.fits(backbone, features)), None)
 
 
 def read_head(file: Path) -> Reader:

@@ -13,6 +13,8 @@ from ttr.errors import TTRError
 
 #: Model passes of all sections wait in one queue.
 ALONE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
+#: What makes room for a pass waits for its turn too, unseen: it must not come after what it made room for.
+IN_ORDER: dict[str, Any] = {**ALONE, "show_progress": "hidden"}
 #: What only looks another way at what was computed answers at once.
 AT_ONCE: dict[str, Any] = {
     "queue": False,

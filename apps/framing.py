@@ -38,6 +38,16 @@ class Frame:
             round(self.bottom * height),
         )
 
+    def part(self, left: float, top: float, right: float, bottom: float) -> Frame:
+        """Return a part of it, given in shares of itself, as a part of the picture."""
+        width, height = self.right - self.left, self.bottom - self.top
+        return Frame(
+            self.left + width * left,
+            self.top + height * top,
+            self.left + width * right,
+            self.top + height * bottom,
+        )
+
 
 def frame_of(backbone: Backbone, size: tuple[int, int]) -> Frame:
     """Return the part of a picture of ``size`` (width, height) that the backbone's preprocessing keeps."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from ttr import plots
 from ttr.analysis.faithfulness import grade
+from ttr.apps.framing import Frame
 from ttr.apps.study import DISCLAIMER, Study
 from ttr.report import fill, rows
 
@@ -52,21 +53,21 @@ def attention(study: Study, look: Look) -> str:
     which = "mean of the heads" if look.head is None else f"head {look.head}"
     what = f"attention of {look.query}, block {look.layer}, {which}"
     alts = [
-        f"{what}: {_peak(values)}; registers hold {share:.0%}"
+        f"{what}: {peak(values)}; registers hold {share:.0%}"
         if values is not None and share is not None
         else f"{what}: there is no such token"
         for values, share in zip(maps, shares, strict=True)
     ]
     label = f"share of the attention of {look.query} on one patch"
-    return _pair(study, "Attention before and after", maps, alts, plots.ATTENTION_MAP, label, look, "{:.3f}")
+    return pair(study, "Attention before and after", maps, alts, plots.ATTENTION_MAP, label, look, "{:.3f}")
 
 
 def norms(study: Study, look: Look) -> str:
     """Return the norm maps before and after as HTML; head and query do not matter."""
     maps = [run.norm_map(look.layer) for run in study.inspection.runs]
-    alts = [f"patch norms, block {look.layer}: {_peak(values)}" for values in maps]
+    alts = [f"patch norms, block {look.layer}: {peak(values)}" for values in maps]
     label = "norm (length) of a patch's token"
-    return _pair(study, "Patch norms before and after", maps, alts, plots.NORM_MAP, label, look, "{:.0f}")
+    return pair(study, "Patch norms before and after", maps, alts, plots.NORM_MAP, label, look, "{:.0f}")
 
 
 def colours(study: Study, look: Look) -> str:
@@ -110,7 +111,7 @@ def thumbnail(study: Study) -> str:
     )
 
 
-def _pair(
+def pair(
     study: Study,
     title: str,
     maps: list[Any],
@@ -119,15 +120,34 @@ def _pair(
     label: str,
     look: Look,
     pattern: str,
+    bounds: tuple[float, float] | None = None,
+    mark: tuple[float, float, float, float] | None = None,
 ) -> str:
+    """Return two maps over the picture of a study as HTML, before and after, with their scale in numbers.
+
+    Args:
+        study: whose picture is behind them.
+        title: what they are, for a screen reader.
+        maps: [rows, columns] before and after; None where there is none.
+        alts: each map in words.
+        colour_map: a matplotlib name.
+        label: what the scale's numbers are.
+        look: whether they are smooth, and share a scale.
+        pattern: how a number of the scale is printed.
+        bounds: (lowest, highest) of a scale for both; None: from 0 to the maps' maximum, as ``look`` says.
+        mark: (left, top, right, bottom) of a part to frame, in shares of what the model saw, 0..1.
+    """
     highs = [0.0 if values is None else float(values.max()) for values in maps]
-    scales = [max(highs)] * 2 if look.shared else highs
+    scales = [(0.0, max(highs))] * 2 if look.shared else [(0.0, high) for high in highs]
+    if bounds is not None:
+        scales = [bounds] * 2
     pictures = [
-        None if values is None else plots.colourise(values, high, colour_map, values.shape)
-        for values, high in zip(maps, scales, strict=True)
+        None if values is None else plots.colourise(values, high, colour_map, values.shape, low)
+        for values, (low, high) in zip(maps, scales, strict=True)
     ]
-    bars = [scale_bar(colour_map, high, pattern, label) for high in scales]
-    return _figures(study, title, pictures, alts, look.smooth, bars, look.shared)
+    bars = [scale_bar(colour_map, high, pattern, label, low) for low, high in scales]
+    shared = look.shared or bounds is not None
+    return _figures(study, title, pictures, alts, look.smooth, bars, shared, mark)
 
 
 def _figures(
@@ -138,6 +158,7 @@ def _figures(
     smooth: bool,
     bars: list[Any] | None = None,
     shared: bool = True,
+    mark: tuple[float, float, float, float] | None = None,
 ) -> str:
     frame = study.inspection.frame
     sides = [
@@ -152,12 +173,6 @@ def _figures(
         }
         for index, ((tag, name, note), picture, alt) in enumerate(zip(SIDES, pictures, alts, strict=True))
     ]
-    box = {
-        "left": 100 * frame.left,
-        "top": 100 * frame.top,
-        "width": 100 * (frame.right - frame.left),
-        "height": 100 * (frame.bottom - frame.top),
-    }
     return fill(
         "app_pair.html",
         title=title,
@@ -165,20 +180,29 @@ def _figures(
         backdrop="data:image/jpeg;base64," + base64.b64encode(study.backdrop).decode(),
         width=study.picture.image.width,
         height=study.picture.image.height,
-        box={key: round(value, 3) for key, value in box.items()},
+        box=_box(frame),
+        mark=None if mark is None else _box(frame.part(*mark)),
         whole=frame.whole,
         smooth=smooth,
         shared=bars[0] if bars and shared else None,
     )
 
 
-def scale_bar(colour_map: str, high: float, pattern: str, label: str) -> dict[str, Any]:
-    """Return a colour bar from 0 to ``high`` with its numbers, for a template."""
-    ticks = [pattern.format(share * high) for share in (0, 0.25, 0.5, 0.75, 1)]
+def _box(frame: Frame) -> dict[str, float]:
+    """Return a part of a picture in percent, for a style."""
+    width, height = frame.right - frame.left, frame.bottom - frame.top
+    shares = {"left": frame.left, "top": frame.top, "width": width, "height": height}
+    return {key: round(100 * value, 3) for key, value in shares.items()}
+
+
+def scale_bar(colour_map: str, high: float, pattern: str, label: str, low: float = 0.0) -> dict[str, Any]:
+    """Return a colour bar from ``low`` to ``high`` with its numbers, for a template."""
+    ticks = [pattern.format(low + share * (high - low)) for share in (0, 0.25, 0.5, 0.75, 1)]
     return {"stops": plots.colour_stops(colour_map), "ticks": ticks, "label": label}
 
 
-def _peak(values: np.ndarray) -> str:
+def peak(values: np.ndarray) -> str:
+    """Return in words where a map is largest."""
     row, column = np.unravel_index(values.argmax(), values.shape)
     rows_, columns = values.shape
     return (

@@ -10,6 +10,8 @@ from ttr.apps import words
 from ttr.apps.study import DISCLAIMER
 from ttr.apps.viewer_batch import batch_tab
 from ttr.apps.viewer_compare import NAME, compare_tab
+from ttr.apps.viewer_marker import marker_tab
+from ttr.apps.viewer_prompts import prompts_tab
 from ttr.apps.workbench import Workbench
 
 #: In the head as it is: the library would rewrite selectors of its own css argument.
@@ -42,4 +44,8 @@ def page(workbench: Workbench) -> gr.Blocks:
                 opening = compare_tab(workbench, blocks, study, chosen)
             with gr.Tab("Batch"):
                 batch_tab(workbench, chosen, opening, tabs)
+            with gr.Tab("Prompt map") as tab:
+                prompts_tab(workbench, study, chosen, tab)
+            with gr.Tab("Marker test") as tab:
+                marker_tab(workbench, study, chosen, tab)
     return blocks

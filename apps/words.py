@@ -20,6 +20,15 @@ CURVES = (
     "The model works in steps called blocks, from left to right. The lines show in which block "
     "artefacts appear, and whether they are gone after the move."
 )
+PROMPTS = (
+    "A CLIP model was trained to match whole images with words; here its measure of the match is read square "
+    "by square, and brighter squares fit the words better. It never learnt to do this for single squares, so "
+    "take the map as a hint where to look, and never as a finding."
+)
+MARKER = (
+    "A letter or ruler is burnt into your image, and the model sees the image with and without it. If its "
+    "attention or its answer goes along, it reads markers where it should read anatomy."
+)
 BATCH = (
     "Every image runs through the model that Compare has chosen. The table keeps numbers alone; the files "
     "are forgotten within the hour."
@@ -43,8 +52,9 @@ def why(text: str) -> str:
     return f'<details class="ttr-why"><summary>What am I looking at?</summary><p>{escape(text)}</p></details>'
 
 
-def empty(text: str, command: str) -> str:
-    """Return an empty state as HTML: what is missing, and the command that makes it."""
+def empty(text: str, command: str = "") -> str:
+    """Return an empty state as HTML: what is missing, and the command that makes it, if one does."""
     from markupsafe import escape
 
-    return f'<div class="ttr-empty"><p>{escape(text)}</p><code>{escape(command)}</code></div>'
+    code = f"<code>{escape(command)}</code>" if command else ""
+    return f'<div class="ttr-empty"><p>{escape(text)}</p>{code}</div>'

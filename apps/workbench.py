@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ttr.apps.answers import Reader
+from ttr.apps.answers import Reader, fitting
 from ttr.apps.compare import inspect
 from ttr.apps.intake import Picture
 from ttr.apps.study import Study, answer, cautions
@@ -174,7 +174,7 @@ class Workbench:
         backbone = self.backbone(chosen.model)
         with self._running:
             found = inspect(backbone, chosen.neurons, picture.image, num_registers=self.num_registers)
-        head = next((h for h in self._heads if h.fits(backbone, len(found.before.feature))), None)
+        head = fitting(self._heads, backbone, len(found.before.feature))
         said = cautions(found, backbone.warning, (*filter(None, [chosen.caution]), *picture.notes))
         return Study(
             picture,
@@ -184,6 +184,23 @@ class Workbench:
             said,
             answer(head, found) if head is not None else None,
         )
+
+    def asked(self, study: Study | None, chosen: Chosen | None) -> tuple[Study, Chosen]:
+        """Return the open image and the choice of a model that a section works on.
+
+        Raises:
+            OptionError: no image is open, or it was not yet run through the chosen model.
+        """
+        if study is None:
+            raise OptionError("there is no image yet; open one in the tab Compare")
+        chosen = chosen or self.choose(self.names[0])
+        if study.model != chosen.model:
+            raise OptionError(f"the image is not run through {chosen.model} yet; wait a moment and try again")
+        return study, chosen
+
+    def head_for(self, study: Study) -> Reader | None:
+        """Return the head that answers for a study's model, or None."""
+        return fitting(self._heads, self.backbone(study.model), len(study.inspection.before.feature))
 
     def alone(self) -> Any:
         """Return the lock that lets one pass run at a time, for passes of the page's other sections."""

@@ -18,23 +18,27 @@ from ttr.tuning import Row
 
 NORM_MAP = "viridis"
 ATTENTION_MAP = "inferno"
+SIMILARITY_MAP, DIFFERENCE_MAP = "cividis", "PuOr"
 BEFORE, AFTER = "#D55E00", "#0072B2"
 LINES = (("#0072B2", "o"), ("#E69F00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#56B4E9", "v"))
 
 
-def colourise(values: np.ndarray, high: float, colour_map: str, size: tuple[int, int]) -> np.ndarray:
-    """Colour a patch map on the scale 0..``high``, each patch a square, as uint8 [H, W, 3].
+def colourise(
+    values: np.ndarray, high: float, colour_map: str, size: tuple[int, int], low: float = 0.0
+) -> np.ndarray:
+    """Colour a patch map on the scale ``low``..``high``, each patch a square, as uint8 [H, W, 3].
 
     Args:
         values: [rows, columns].
         high: value of the last colour; larger values take it too.
         colour_map: a matplotlib name.
         size: (height, width) in pixels.
+        low: value of the first colour; smaller values take it too.
     """
     import matplotlib
     from PIL import Image
 
-    scaled = np.clip(values / high, 0, 1) if high > 0 else np.zeros_like(values)
+    scaled = np.clip((values - low) / (high - low), 0, 1) if high > low else np.zeros_like(values)
     colours = (255 * matplotlib.colormaps[colour_map](scaled)[..., :3]).round().astype(np.uint8)
     return np.asarray(Image.fromarray(colours).resize(size[::-1], Image.Resampling.NEAREST))
 

@@ -65,6 +65,8 @@ def zero_shot(
     """
     names = class_embeddings(backbone, classes, templates=templates, tokenizer=tokenizer)
     model: Any = backbone.model
+    if len(classes) < 2 and getattr(model, "logit_bias", None) is None:
+        raise OptionError(f"classes={list(classes)!r}; needed two or more names to choose between")
     scale, bias = model.logit_scale.exp().float(), getattr(model, "logit_bias", None)
     rows: list[Tensor] = []
     with progress_bar("classifying", count(images), show=progress) as advance:
@@ -77,6 +79,11 @@ def zero_shot(
     return torch.cat(rows)
 
 
+def has_text_tower(backbone: Backbone) -> bool:
+    """Return whether texts can be embedded beside images: whether it is a whole CLIP model."""
+    return hasattr(backbone.model, "encode_text") and hasattr(backbone.model, "logit_scale")
+
+
 @torch.no_grad()
 def class_embeddings(
     backbone: Backbone,
@@ -85,19 +92,19 @@ def class_embeddings(
     templates: Sequence[str] = TEMPLATES,
     tokenizer: Tokenizer | None = None,
 ) -> Tensor:
-    """Return the classes' unit vectors w_c in the shared space, float32 [C, D].
+    """Return the classes' unit vectors w_c in the shared space, float32 [C, D]; a single one will do.
 
     Raises:
         ModelError: no text tower, or no tokenizer that fits it.
         OptionError: classes or templates that cannot be used.
     """
     model: Any = backbone.model
-    if not hasattr(model, "encode_text") or not hasattr(model, "logit_scale"):
+    if not has_text_tower(backbone):
         raise ModelError(
             f"{backbone.name} is {type(model).__name__}, which has no text tower; needed a whole CLIP "
             "model: open_clip:ARCHITECTURE/TAG by name, or ttr.adapt(clip) rather than ttr.adapt(clip.visual)"
         )
-    _check_texts(classes, templates, alone=getattr(model, "logit_bias", None) is not None)
+    _check_texts(classes, templates)
     tokenize = tokenizer or _own_tokenizer(backbone)
     embedded = []
     with evaluation_mode(model):
@@ -109,17 +116,15 @@ def class_embeddings(
     return torch.stack(embedded)
 
 
-def _check_texts(classes: Sequence[str], templates: Sequence[str], alone: bool) -> None:
+def _check_texts(classes: Sequence[str], templates: Sequence[str]) -> None:
     if isinstance(classes, str) or isinstance(templates, str):
         raise OptionError("classes and templates are lists of strings; put a single one into brackets")
     if not templates or not all("{}" in template for template in templates):
         raise OptionError(
             f"templates={list(templates)!r}; needed one or more, each with {{}} for the class name"
         )
-    if len(classes) < 2 - alone or not all(name.strip() for name in classes):
-        raise OptionError(
-            f"classes={list(classes)!r}; needed two or more names to choose between, none blank"
-        )
+    if not classes or not all(name.strip() for name in classes):
+        raise OptionError(f"classes={list(classes)!r}; needed one name or more, none blank")
     if len(set(classes)) != len(classes):
         raise OptionError(f"classes={list(classes)!r}; needed each name once")
 

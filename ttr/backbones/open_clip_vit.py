@@ -112,6 +112,27 @@ class TowerOutput:
         output = self.tower(images)
         return output[0] if isinstance(output, tuple) else output
 
+    def shared(self, tokens: Tensor) -> Tensor:
+        """Project tokens behind the final norm, [..., D], into the space shared with text, [..., E].
+
+        It is what the tower's own forward does with CLS (with the mean of the patches, where it pools so).
+
+        Raises:
+            ModelError: the tower pools by attention, which gives no token a place of its own.
+        """
+        trunk = getattr(self.tower, "trunk", None)
+        pooled = getattr(self.tower if trunk is None else trunk, "attn_pool", None)
+        if pooled is not None or hasattr(getattr(self.tower, "head", None), "pool"):
+            raise ModelError(
+                "this image tower pools its tokens by attention, so a patch has no place in the space "
+                "that it shares with text; needed one that takes CLS or a mean, such as open_clip:ViT-B-16"
+            )
+        if trunk is not None:
+            for name in ("fc_norm", "head_drop", "head"):
+                tokens = getattr(trunk, name, nn.Identity())(tokens)
+            return self.tower.head(tokens)
+        return tokens if self.tower.proj is None else tokens @ self.tower.proj
+
 
 def _exit(tower: Any) -> Site:
     """Return the first thing that the tokens meet behind the last block: what pools or normalises them."""
