@@ -65,3 +65,12 @@ def at_home(figure: Figure) -> Figure:
     figure.update_xaxes(**grid)
     figure.update_yaxes(**grid)
     return figure
+
+
+def on_page(figure: Figure, *, mark: int | None = None) -> Figure:
+    """Return a figure of :mod:`ttr.figures` for the page: a finger scrolls past it instead of zooming, and a
+    dotted line stands at the block ``mark``."""
+    figure.update_layout(dragmode=False)
+    if mark is not None:
+        figure.add_vline(mark, line={"color": "rgba(128,128,128,.9)", "width": 1, "dash": "dot"})
+    return figure

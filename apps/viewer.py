@@ -7,8 +7,10 @@ from importlib import resources
 import gradio as gr
 
 from ttr.apps import words
+from ttr.apps.results import Results
 from ttr.apps.study import DISCLAIMER
 from ttr.apps.viewer_compare import compare_tab
+from ttr.apps.viewer_results import results_tabs
 from ttr.apps.workbench import Workbench
 
 #: In the head as it is: the library would rewrite selectors of its own css argument.
@@ -29,8 +31,8 @@ HEAD = (
 )
 
 
-def page(workbench: Workbench) -> gr.Blocks:
-    """Return the page over some models."""
+def page(workbench: Workbench, results: Results | None = None) -> gr.Blocks:
+    """Return the page over some models and the results of a folder."""
     with gr.Blocks(
         title="Test-time registers", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True
     ) as blocks:
@@ -39,4 +41,5 @@ def page(workbench: Workbench) -> gr.Blocks:
         with gr.Tabs():
             with gr.Tab("Compare"):
                 compare_tab(workbench, blocks, study, chosen)
+            results_tabs(results or Results())
     return blocks
