@@ -129,12 +129,24 @@ def before_after(found: Benchmarked, view: View) -> str:
         "intervals. Change: after minus before on the same images, averaged over all seeds and draws, in "
         "points; p: paired permutation test (10,000), Holm-corrected. A dash: not tested."
     )
+    caption += _unsure(values)
     columns = ["metric", f"before: {before.label}", f"after: {after.label}", "change", "p (Holm)", "verdict"]
     if published:
         study = studies()[STUDY]
         columns += ["published before", "published after"]
         caption += f" Published, accuracy in per cent: {study.source}. {' '.join(study.notes)}"
     return table("Before and after", caption, columns, rows, fold=False)
+
+
+def _unsure(values: list[dict[str, dict[str, Any]]]) -> str:
+    """Return why a number has no interval, a sentence a metric."""
+    why = {
+        METRICS.get(metric, metric).partition(" (")[0]: row["reason"]
+        for each in values
+        for metric, row in each.items()
+        if row["value"] == row["value"] and isinstance(row.get("reason"), str)
+    }
+    return "".join(f" No interval for {name}: {reason}." for name, reason in why.items())
 
 
 def every_difference(found: Benchmarked, metric: str) -> str:

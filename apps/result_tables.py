@@ -140,7 +140,7 @@ def by_block(
     """Return a table of one value, a row a name of the column ``names``, a column a block."""
     blocks = sorted(set(rows["block"].tolist()))
     cells = {(row[names], row["block"]): row for row in rows.to_dict("records")}
-    body = []
+    body: list[Row] = []
     for name in dict.fromkeys(rows[names]):
         found = [cells.get((name, block)) for block in blocks]
         body.append(

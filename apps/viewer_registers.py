@@ -63,8 +63,8 @@ def registers_tab(results: Results, tab: gr.Tab, chosen: gr.State) -> None:
                 "",
                 gr.update(visible=True),
                 *(gr.update(choices=choices, value=value) for choices, value in lists),
-                ALL,
-                *drawn(shown, shown.images[0], second, tokens[0], ALL),
+                FULL,
+                *drawn(shown, shown.images[0], second, tokens[0], FULL),
                 result_pictures.gallery(shown),
             ]
 
@@ -81,7 +81,7 @@ def _controls() -> list[Any]:
         query = gr.Dropdown([], label="Attention of", min_width=150, elem_id="picture-query")
     with gr.Row():
         scale = gr.Radio(
-            [ALL, FULL], value=ALL, label="Colour scale up to the largest", elem_id="picture-scale"
+            [ALL, FULL], value=FULL, label="Colour scale up to the largest", elem_id="picture-scale"
         )
         opacity = gr.Slider(
             0, 100, 65, step=1, label="Opacity of the attention, %", elem_id="picture-opacity"
