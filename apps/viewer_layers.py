@@ -101,7 +101,7 @@ def _cosines() -> Part:
 def _faithfulness(results: Results, names: gr.Dropdown, said: gr.HTML) -> Contents:
     about = gr.HTML()
     with gr.Row():
-        model = gr.Dropdown([], label="Model", elem_id="faithful-model")
+        model = gr.Dropdown([], label="Model", min_width=220, elem_id="faithful-model")
         registers = gr.Dropdown([], label="Test-time registers", elem_id="faithful-registers")
         quantity = gr.Radio(list(QUANTITIES), value="cosine", label="Compared by", elem_id="faithful-by")
     plot = gr.Plot(show_label=False, elem_id="faithful", elem_classes="ttr-plot")

@@ -27,16 +27,25 @@ def registers_tab(results: Results, tab: gr.Tab, chosen: gr.State) -> None:
     def lay_out(names: gr.Dropdown, said: gr.HTML) -> Contents:
         missing = gr.HTML(elem_classes="ttr-said")
         with gr.Column() as body:
-            controls = _controls()
+            with gr.Row():
+                image = gr.Dropdown([], label="Image", min_width=220, elem_id="picture-image")
+                condition = gr.Dropdown([], label="Condition", min_width=160, elem_id="picture-condition")
+                scale = gr.Radio(
+                    [ALL, FULL], value=FULL, label="Colour scale up to the largest", elem_id="picture-scale"
+                )
             maps = []
             with gr.Tabs():
                 for label, (kind, why) in KINDS.items():
                     with gr.Tab(label):
+                        if kind == "attention":
+                            query = _whose()
                         maps.append(gr.HTML(elem_id=f"pictures-{kind}"))
                         gr.HTML(words.why(why))
                 with gr.Tab("Nearest patches"):
                     gallery = gr.HTML(elem_id="gallery")
                     gr.HTML(words.why(words_results.GALLERY))
+
+        controls: list[Any] = [image, condition, query, scale]
 
         def drawn(shown: Shown, *choice: str) -> list[str]:
             return [result_pictures.pictures(shown, kind, At(*choice)) for kind, _ in KINDS.values()]
@@ -73,18 +82,10 @@ def registers_tab(results: Results, tab: gr.Tab, chosen: gr.State) -> None:
     over_results(results, ABLATION, tab, chosen, words_results.MAKE_ABLATION, lay_out)
 
 
-def _controls() -> list[Any]:
-    """Return the widgets in the order of :class:`ttr.apps.result_pictures.At`."""
+def _whose() -> gr.Dropdown:
+    """Lay out what concerns attention alone; return the widget whose value is the token that looks."""
     with gr.Row():
-        image = gr.Dropdown([], label="Image", min_width=150, elem_id="picture-image")
-        condition = gr.Dropdown([], label="Condition", min_width=150, elem_id="picture-condition")
-        query = gr.Dropdown([], label="Attention of", min_width=150, elem_id="picture-query")
-    with gr.Row():
-        scale = gr.Radio(
-            [ALL, FULL], value=FULL, label="Colour scale up to the largest", elem_id="picture-scale"
-        )
-        opacity = gr.Slider(
-            0, 100, 65, step=1, label="Opacity of the attention, %", elem_id="picture-opacity"
-        )
+        query = gr.Dropdown([], label="Attention of", min_width=160, elem_id="picture-query")
+        opacity = gr.Slider(0, 100, 65, step=1, label="Opacity of the map, %", elem_id="picture-opacity")
     opacity.input(None, opacity, None, js=SHOW_OPACITY, **IN_BROWSER)
-    return [image, condition, query, scale]
+    return query
