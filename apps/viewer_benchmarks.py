@@ -27,7 +27,9 @@ def benchmarks_tab(results: Results, tab: gr.Tab) -> None:
         heading("Every difference")
         metric = gr.Dropdown([], label="Metric", elem_id="bench-metric")
         with gr.Column() as compared:
-            forest = gr.Plot(show_label=False, elem_id="bench-forest", elem_classes=["ttr-plot", "ttr-wide"])
+            forest = gr.Plot(
+                show_label=False, elem_id="bench-forest", elem_classes=["ttr-plot", "ttr-middle"]
+            )
             gr.HTML(
                 '<p class="ttr-soft">Filled: distinguishable from no difference after Holm’s correction. '
                 "Hollow: not distinguishable.</p>"
