@@ -92,6 +92,7 @@ def serve(
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(128)  # who comes before the page is built waits, and is not turned away
     except OSError as error:
         raise OutputError(
             f"{host}:{port} cannot be used ({error.strerror}); choose another --port"

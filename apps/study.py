@@ -33,9 +33,15 @@ class Answer:
     rows: tuple[tuple[str, float, float], ...]
 
     @property
+    def first(self) -> tuple[str, str]:
+        """The likeliest class before and after."""
+        return max(self.rows, key=lambda row: row[1])[0], max(self.rows, key=lambda row: row[2])[0]
+
+    @property
     def changed(self) -> bool:
         """Whether before and after name another class."""
-        return max(self.rows, key=lambda row: row[1])[0] != max(self.rows, key=lambda row: row[2])[0]
+        before, after = self.first
+        return before != after
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,16 +87,20 @@ def cautions(inspection: Inspection, warning: str, others: tuple[str, ...] = ())
     said = []
     before, after = inspection.comparison.before.faithfulness, inspection.comparison.after.faithfulness
     if min(before, after) < FAITHFUL:
-        which = [name for name, value in (("before", before), ("after", after)) if value < FAITHFUL]
-        worst = grade(min(before, after))
-        said.append(
-            f"Do not trust the map {' and '.join(which)} alone: it is {worst}. {_first_up(MEANING[worst])}."
+        which = (
+            "either map"
+            if max(before, after) < FAITHFUL
+            else "the map before"
+            if before < after
+            else "the map after"
         )
+        worst = grade(min(before, after))
+        said.append(f"Do not trust {which} alone: it is {worst}. {_first_up(MEANING[worst])}.")
     if not inspection.num_neurons:
         said.append("No register neuron is moved: “after” is the same model with one blank token.")
     said.extend(others)
     if warning:
-        said.append(f"A phantom. {warning}")
+        said.append(warning)
     return tuple(said)
 
 

@@ -9,7 +9,8 @@ import gradio as gr
 from ttr.apps import words
 from ttr.apps.results import Results
 from ttr.apps.study import DISCLAIMER
-from ttr.apps.viewer_compare import compare_tab
+from ttr.apps.viewer_batch import batch_tab
+from ttr.apps.viewer_compare import NAME, compare_tab
 from ttr.apps.viewer_results import results_tabs
 from ttr.apps.workbench import Workbench
 
@@ -38,8 +39,10 @@ def page(workbench: Workbench, results: Results | None = None) -> gr.Blocks:
     ) as blocks:
         gr.HTML(HEAD)
         study, chosen = gr.State(None, time_to_live=3600), gr.State(None, time_to_live=3600)
-        with gr.Tabs():
-            with gr.Tab("Compare"):
-                compare_tab(workbench, blocks, study, chosen)
+        with gr.Tabs() as tabs:
+            with gr.Tab(NAME, id=NAME):
+                opening = compare_tab(workbench, blocks, study, chosen)
+            with gr.Tab("Batch"):
+                batch_tab(workbench, chosen, opening, tabs)
             results_tabs(results or Results())
     return blocks

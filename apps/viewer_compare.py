@@ -20,6 +20,7 @@ from ttr.apps.workbench import Workbench
 from ttr.datasets.dicom import Window
 from ttr.datasets.registry import sample_paths
 
+NAME = "Compare"
 MEAN = "mean of heads"
 BOTH, SWIPE = "both", "swipe"
 RAW, SMOOTH = "raw", "smooth"
@@ -29,6 +30,11 @@ SHOW_VIEW = (
     f"(v) => {{ document.documentElement.dataset.ttrView = v === '{SWIPE}' ? 'swipe' : 'side'; return []; }}"
 )
 SHOW_OPACITY = "(v) => { document.documentElement.style.setProperty('--ttr-opacity', v / 100); return []; }"
+#: A block number typed beyond the last block is the last block.
+WITHIN = (
+    "(study, layer, ...rest) => { const range = document.querySelector('#layer input[type=range]'); "
+    "return [study, Math.min(Math.max(layer, +range.min), +range.max), ...rest]; }"
+)
 CUT = (
     '<div class="ttr-cut"><label>Before <input type="range" min="0" max="100" value="50" '
     'aria-label="Swipe: share of the image that shows before, in percent" '
@@ -60,11 +66,33 @@ def look(layer: float, head: str, query: str, style: str, scale: str) -> Look:
     )
 
 
-def compare_tab(workbench: Workbench, blocks: gr.Blocks, study: gr.State, chosen: gr.State) -> None:
+@dataclass(frozen=True)
+class Opening:
+    """What opens an image of another tab in this one.
+
+    Attributes:
+        opened: from a path and the values of ``inputs`` to those of ``outputs``.
+        inputs: widgets.
+        outputs: widgets.
+    """
+
+    opened: Callable[..., list[Any]]
+    inputs: list[Any]
+    outputs: list[Any]
+
+    def on(self, event: Any, path: Callable[..., str], asked: list[Any], tabs: gr.Tabs) -> None:
+        """After an event, open the image at ``path`` of the values of ``asked``, and turn to this tab."""
+        chosen = gr.State(None)
+        found = event(path, asked, chosen, **AT_ONCE)
+        found = found.success(self.opened, [chosen, *self.inputs], self.outputs, **ALONE)
+        found.success(lambda: gr.update(selected=NAME), None, tabs, **AT_ONCE)
+
+
+def compare_tab(workbench: Workbench, blocks: gr.Blocks, study: gr.State, chosen: gr.State) -> Opening:
     """Lay out the tab; it keeps ``study`` and ``chosen`` (a Study and a Chosen) for the other tabs too."""
     with gr.Row(elem_classes="ttr-columns"):
         with gr.Column(scale=2, min_width=250):
-            upload = gr.File(label="Image (PNG, JPEG, TIFF or DICOM)", height=130)
+            upload = gr.File(label="Image (PNG, JPEG, TIFF or DICOM)", height=150)
             with gr.Row():
                 samples = {
                     name: gr.Button(f"Sample: {name}", size="sm", min_width=90) for name in sample_paths()
@@ -132,7 +160,8 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, study: gr.State, chosen
         return [panels.attention(found, at), panels.norms(found, at), panels.colours(found, at)]
 
     for control in controls.all():
-        control.input(looked, [study, *controls.all()], [maps, norms, colours], **AT_ONCE)
+        control.input(looked, [study, *controls.all()], [maps, norms, colours], js=WITHIN, **AT_ONCE)
+    return Opening(opened, inputs, shown)
 
 
 def _maps() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.Plot]:

@@ -20,6 +20,15 @@ CURVES = (
     "The model works in steps called blocks, from left to right. The lines show in which block "
     "artefacts appear, and whether they are gone after the move."
 )
+BATCH = (
+    "Every image runs through the model that Compare has chosen. The table keeps numbers alone; the files "
+    "are forgotten within the hour."
+)
+BATCH_WHY = (
+    "Each line is one image, and the first lines are those whose attention map says least about where the "
+    "model’s answer comes from. Faithful means: the image’s feature, made of what the squares give alone, "
+    "points the same way as the whole (1 is the same, 0 is unrelated)."
+)
 PAGE = (
     "Some Vision Transformers store information in a few image squares where it does not belong, and "
     "their attention maps light up there. This page moves that storage onto extra tokens and shows the "

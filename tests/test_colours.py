@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ortho_group
+from sklearn.decomposition import PCA
 
 from ttr.analysis.colours import fit_colours
 from ttr.errors import OptionError
@@ -15,6 +16,13 @@ from ttr.errors import OptionError
 def patches(count: int = 60, width: int = 8, seed: int = 0) -> np.ndarray:
     scales = 2.0 ** -np.arange(width)
     return (np.random.default_rng(seed).standard_normal((count, width)) * scales).astype(np.float32)
+
+
+def test_the_basis_is_the_one_of_scikit_learn():
+    x = patches()
+    fitted, expected = fit_colours(x), PCA(3, svd_solver="full").fit(x.astype(np.float64))
+    np.testing.assert_allclose(np.abs(fitted.components), np.abs(expected.components_), atol=1e-9)
+    np.testing.assert_allclose(fitted.explained, expected.explained_variance_ratio_, rtol=1e-9)
 
 
 def test_the_picture_is_the_eigenvectors_projection_in_the_robust_range():

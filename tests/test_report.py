@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -17,8 +16,6 @@ from ttr.apps.compare import write_comparison
 from ttr.apps.demo import run_demo
 from ttr.datasets.registry import phantom_images
 from ttr.errors import ImageError, OutputError
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -127,22 +124,17 @@ def test_a_failure_midway_leaves_no_folder(phantom, tmp_path):
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
-def test_the_page_opens_offline_and_fits(demo, tmp_path, width, scheme):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as tool:
-        browser = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        requests, complaints = [], []
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("console", lambda message: complaints.append(message.text))
-        page.goto((demo[1] / "index.html").as_uri())
-        broken = page.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).length")
-        overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-        page.screenshot(path=tmp_path / "page.png")
-        browser.close()
+def test_the_page_opens_offline_and_fits(demo, browser, tmp_path, width, scheme):
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    requests, complaints = [], []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto((demo[1] / "index.html").as_uri())
+    broken = page.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).length")
+    overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    page.screenshot(path=tmp_path / "page.png")
+    page.close()
     assert [r for r in requests if not r.startswith(("data:", "file:"))] == []
     assert complaints == []
     assert broken == 0

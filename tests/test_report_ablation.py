@@ -27,8 +27,6 @@ from ttr.datasets.phantom_set import phantom_set
 from ttr.errors import OptionError
 from ttr.evaluate.segmentation import miou_resampled
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
@@ -299,18 +297,6 @@ def test_an_integration_adds_how_faithful_the_map_is(made, copy, tmp_path, run):
     table.to_csv(alone / "integration.csv", index=False)
     status, _, error = run("report", copy, alone)
     assert (status, "no column ci_low" in error) == (2, True)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as tool:
-        browser = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
 
 
 def opened(browser, file, width, scheme):

@@ -66,17 +66,18 @@ def fit_colours(patches: np.ndarray) -> Colours:
     Raises:
         OptionError: not [M, D] with at least 3 patches and 3 dimensions, or not finite.
     """
-    from sklearn.decomposition import PCA
-
     patches = np.asarray(patches, dtype=np.float64)
     if patches.ndim != 2 or min(patches.shape) < COMPONENTS or not np.isfinite(patches).all():
         raise OptionError(
             f"got patches of shape {patches.shape}; needed [M, D], both at least {COMPONENTS}, all finite"
         )
-    with np.errstate(invalid="ignore"):  # flat patches have no variance to explain
-        pca = PCA(COMPONENTS, svd_solver="full").fit(patches)
+    mean = patches.mean(axis=0)
+    # numpy's own: scikit-learn's PCA is the same, and costs the page two seconds of imports.
+    _, lengths, directions = np.linalg.svd(patches - mean, full_matrices=False)
     # The sign of a direction is arbitrary, and differs between versions of the solver.
-    largest = np.abs(pca.components_).argmax(axis=1)
-    components = pca.components_ * np.sign(pca.components_[range(COMPONENTS), largest])[:, None]
-    low, high = np.percentile((patches - pca.mean_) @ components.T, RANGE, axis=0)
-    return Colours(pca.mean_, components, low, high, np.nan_to_num(pca.explained_variance_ratio_))
+    first = directions[:COMPONENTS]
+    components = first * np.sign(first[range(COMPONENTS), np.abs(first).argmax(axis=1)])[:, None]
+    low, high = np.percentile((patches - mean) @ components.T, RANGE, axis=0)
+    variance = lengths**2
+    explained = variance[:COMPONENTS] / (variance.sum() or 1)  # flat patches have none to explain
+    return Colours(mean, components, low, high, explained)

@@ -1,0 +1,77 @@
+"""A batch without widgets: the numbers of single studies, the worst first, and one bad file stops nothing."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ttr.apps import batch
+from ttr.apps.intake import take_in
+from ttr.apps.workbench import Workbench
+from ttr.datasets.registry import phantom_images, sample_paths
+from ttr.errors import OptionError
+
+
+@pytest.fixture(scope="module")
+def workbench(phantom):
+    return Workbench({"phantom": lambda: phantom})
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("batch")
+    for index, each in enumerate(phantom_images(2)):
+        each.image.save(folder / f"=phantom-{index}.png")
+    (folder / "page.png").write_text("<html>")
+    return [*sorted(folder.iterdir()), sample_paths()["fundus"]]
+
+
+@pytest.fixture(scope="module")
+def lines(workbench, files):
+    return list(batch.lines(workbench, files, workbench.choose("phantom")))
+
+
+def test_a_line_holds_the_numbers_of_its_own_study(workbench, files, lines):
+    assert [line.number for line in lines] == [1, 2, 3, 4]
+    study = workbench.study(take_in(files[3]), workbench.choose("phantom"))
+    before, after = study.inspection.comparison.before, study.inspection.comparison.after
+    line = lines[3]
+    assert line.faithfulness_before == pytest.approx(before.faithfulness, rel=1e-5)
+    assert line.faithfulness_after == pytest.approx(after.faithfulness, rel=1e-5)
+    assert (line.outliers_before, line.outliers_after) == (before.outlier_patches, 0)
+    assert line.max_patch_norm_before > 3 * line.max_patch_norm_after
+    assert 0.5 < line.registers_hold < 1
+
+
+def test_a_bad_file_has_a_line_that_says_why_and_stops_nothing(lines, files):
+    refused = next(line for line in lines if line.file == "page.png")
+    assert "this file" in refused.note
+    assert refused.faithfulness_after is None
+    assert str(files[0].parent) not in refused.note
+    assert sum(not line.note for line in lines) == 3
+
+
+def test_the_worst_stand_first(lines):
+    rows = batch.table(lines)
+    assert rows.file[0] == "page.png"
+    assert np.all(np.diff(rows.faithfulness_after[1:]) >= 0)
+
+
+def test_the_csv_reads_back_whole_and_no_cell_is_a_formula(lines):
+    rows = batch.table(lines)
+    back = pd.read_csv(io.BytesIO(batch.csv_of(rows)))
+    assert list(back) == list(rows)
+    np.testing.assert_allclose(back.faithfulness_after, rows.faithfulness_after.astype(float))
+    assert not back.file.str.startswith(batch.FORMULA).any()
+    assert set(back.file.str.lstrip("'")) == set(rows.file)
+
+
+def test_too_few_and_too_many_files_are_refused(workbench, files):
+    chosen = workbench.choose("phantom")
+    with pytest.raises(OptionError, match="needed one image at least"):
+        batch.lines(workbench, [], chosen)
+    with pytest.raises(OptionError, match="got 501 files; needed 500 at most"):
+        batch.lines(workbench, files[:1] * 501, chosen)
