@@ -11,11 +11,27 @@ from typing import Any
 import gradio as gr
 
 from ttr.apps import words, words_results
-from ttr.apps.events import AT_ONCE, guarded
+from ttr.apps.events import AT_ONCE, IN_BROWSER, guarded
 from ttr.apps.results import COMMANDS, Results
 
 #: Opening a result reads files and draws all of a tab; it takes a moment, and says so.
 OPENING: dict[str, Any] = {**AT_ONCE, "show_progress": "minimal"}
+#: A figure that is wider than the page is scrolled by keyboard, too, and says where its numbers are. The
+#: widgets of a tab are made when they are first shown, which takes a moment.
+NAMED = """() => {
+  const name = () => {
+    let heading = "";
+    for (const each of document.querySelectorAll(".ttr-heading h3, .ttr-plot"))
+      if (each.tagName === "H3") heading = each.textContent;
+      else {
+        each.tabIndex = 0;
+        each.setAttribute("role", "group");
+        each.setAttribute("aria-label", `Figure: ${heading}. Its numbers are in the table below.`);
+      }
+  };
+  [0, 400, 1500].forEach((wait) => setTimeout(name, wait));
+  return [];
+}"""
 #: The widgets that show a result, and their values for the result of a name.
 Contents = tuple[list[Any], Callable[[str], list[Any]]]
 
@@ -63,7 +79,7 @@ def over_results(
         refused = bool(message)
         return ["", listed, message, gr.update(visible=not refused), None if refused else now, name, *shown]
 
-    tab.select(opened, [chosen, seen], outputs, **OPENING)
+    tab.select(opened, [chosen, seen], outputs, **OPENING).then(None, js=NAMED, **IN_BROWSER)
     names.input(opened, [names, seen], outputs, **OPENING)
 
 
