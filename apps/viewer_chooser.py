@@ -91,5 +91,6 @@ def nothing(results: Results, made_by: str) -> str:
             f"the page again with: {words_results.OPEN}"
         )
     return (
-        f"The results folder holds no finished result of {made_by} yet. Such a command makes one in results:"
+        f"The results folder holds no finished result of {made_by} yet. This command makes one, in a folder "
+        "named results:"
     )
