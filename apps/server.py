@@ -145,7 +145,7 @@ def build(
     from ttr.apps.viewer import STYLE, THEME, page
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    allowed = {"127.0.0.1", "localhost", "[::1]"} if is_loopback(host) else None
+    allowed = {"127.0.0.1", "localhost", "[::1]", host} if is_loopback(host) else None
 
     @app.middleware("http")
     async def guard(request: Request, call_next: Any) -> Any:

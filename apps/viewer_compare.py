@@ -25,7 +25,7 @@ MEAN = "mean of heads"
 BOTH, SWIPE = "both", "swipe"
 RAW, SMOOTH = "raw", "smooth"
 SHARED, OWN = "shared", "own"
-FIRST_WINDOW = "as the file says"
+FIRST_WINDOW, OWN_WINDOW = "as the file says", "typed below"
 SHOW_VIEW = (
     f"(v) => {{ document.documentElement.dataset.ttrView = v === '{SWIPE}' ? 'swipe' : 'side'; return []; }}"
 )
@@ -80,7 +80,7 @@ class Opening:
     inputs: list[Any]
     outputs: list[Any]
 
-    def on(self, event: Any, path: Callable[..., str], asked: list[Any], tabs: gr.Tabs) -> None:
+    def on(self, event: Any, path: Callable[..., str | None], asked: list[Any], tabs: gr.Tabs) -> None:
         """After an event, open the image at ``path`` of the values of ``asked``, and turn to this tab."""
         chosen = gr.State(None)
         found = event(path, asked, chosen, **AT_ONCE)
@@ -136,12 +136,18 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, study: gr.State, chosen
             return [gr.skip()] * len(shown)
         return guarded(lambda: analyse(found.picture, choice, *seen), len(shown))
 
-    def windowed(found: Study | None, choice: Any, name: str, c: float, w: float, *seen: Any) -> list[Any]:
+    def windowed(found: Study | None, choice: Any, wanted: Any, *seen: Any) -> list[Any]:
         if found is None:
             return [gr.skip()] * len(shown)
-        wanted = None if name == FIRST_WINDOW else Window("own", float(c or 0), float(w or 0))
-        preset = next((each for each in found.picture.windows if each.name == name), None)
-        return guarded(lambda: analyse(found.picture.in_window(preset or wanted), choice, *seen), len(shown))
+        return guarded(
+            lambda: analyse(found.picture.in_window(wanted(found.picture)), choice, *seen), len(shown)
+        )
+
+    def preset(found: Study | None, choice: Any, name: str, *seen: Any) -> list[Any]:
+        return windowed(found, choice, lambda p: next((w for w in p.windows if w.name == name), None), *seen)
+
+    def typed(found: Study | None, choice: Any, c: float, w: float, *seen: Any) -> list[Any]:
+        return windowed(found, choice, lambda _: Window(OWN_WINDOW, float(c or 0), float(w or 0)), *seen)
 
     inputs = [chosen, *controls.all()]
     upload.upload(opened, [upload, *inputs], shown, **ALONE)
@@ -149,8 +155,8 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, study: gr.State, chosen
         button.click(partial(opened, str(sample_paths()[name])), inputs, shown, **ALONE)
     for event in changed:
         event.then(again, [study, *inputs], shown, **ALONE)
-    for event in (window.input, apply.click):
-        event(windowed, [study, chosen, window, center, width, *controls.all()], shown, **ALONE)
+    window.input(preset, [study, chosen, window, *controls.all()], shown, **ALONE)
+    apply.click(typed, [study, chosen, center, width, *controls.all()], shown, **ALONE)
     blocks.load(lambda *given: opened(str(sample_paths()["chest"]), *given), inputs, shown, **ALONE)
 
     def looked(found: Study | None, *seen: Any) -> list[Any]:
@@ -215,8 +221,9 @@ def _shown(found: Study, seen: tuple[Any, ...]) -> list[Any]:
     head, query = head if head in heads else MEAN, query if query in queries else "CLS"
     layer = int(layer) if layer <= last else last
     at = look(layer, head, query, style, scale)
-    windows = [FIRST_WINDOW, *(window.name for window in found.picture.windows)]
     current = found.picture.window
+    windows = [FIRST_WINDOW, *(window.name for window in found.picture.windows)]
+    windows += [OWN_WINDOW] if current and current.name == OWN_WINDOW else []
     return [
         found,
         "",
@@ -230,9 +237,7 @@ def _shown(found: Study, seen: tuple[Any, ...]) -> list[Any]:
         gr.update(choices=heads, value=head),
         gr.update(choices=queries, value=query),
         gr.update(visible=len(windows) > 1 or found.picture.radiograph is not None),
-        gr.update(
-            choices=windows, value=current.name if current and current.name in windows else FIRST_WINDOW
-        ),
+        gr.update(choices=windows, value=current.name if current else FIRST_WINDOW),
         gr.update() if current is None else current.center,
         gr.update() if current is None else current.width,
     ]

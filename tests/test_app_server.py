@@ -50,16 +50,46 @@ def test_uploads_lie_in_a_private_folder_that_goes_at_exit():
     assert not folder.exists()
 
 
-def test_healthz_answers_and_no_documents_do():
+def client(host="127.0.0.1", password=""):
     from fastapi.testclient import TestClient
 
     workbench = Workbench({"phantom": lambda: ttr.load("phantom")}, None, [], 1)
+    page = build(workbench, {"status": "ready"}, host=host, password=password)
+    return TestClient(page, base_url="http://127.0.0.1")
+
+
+def test_healthz_answers_and_no_documents_do():
     with private_folder():
-        page = build(workbench, {"status": "ready"}, host="127.0.0.1", password="")
-        client = TestClient(page, base_url="http://127.0.0.1")
-        answer = client.get("/healthz")
+        asked = client()
+        answer = asked.get("/healthz")
         assert answer.status_code == 200
         assert answer.json()["status"] == "ready"
         assert "default-src 'self'" in answer.headers["content-security-policy"]
         for path in ("/docs", "/openapi.json", "/gradio_api/info"):
-            assert client.get(path).status_code == 404
+            assert asked.get(path).status_code == 404
+
+
+def test_no_file_of_this_machine_is_served_and_no_other_name_for_it_is_answered(tmp_path):
+    (tmp_path / "secret.txt").write_text("what nobody may read")
+    with private_folder():
+        asked = client()
+        for path in (tmp_path / "secret.txt", "/etc/passwd", os.path.abspath(__file__)):
+            answer = asked.get(f"/gradio_api/file={path}")
+            assert answer.status_code in (403, 404), path
+            assert "what nobody may read" not in answer.text
+        assert asked.get("/", headers={"host": "evil.example:7860"}).status_code == 421
+
+
+def test_with_a_password_nobody_without_it_gets_past_the_door():
+    with private_folder():
+        asked = client("0.0.0.0", "long enough")
+        assert asked.get("/healthz").status_code == 200
+        join = {"data": [None], "fn_index": 0, "session_hash": "x"}
+        assert asked.post("/gradio_api/queue/join", json=join).status_code == 401
+        assert asked.post("/gradio_api/upload", files={"files": b"x"}).status_code == 401
+        assert asked.get("/config").status_code == 401
+        wrong = asked.post("/login", data={"username": "ttr", "password": "wrong"})
+        assert wrong.status_code == 400
+        assert asked.get("/config").status_code == 401
+        assert asked.post("/login", data={"username": "ttr", "password": "long enough"}).status_code == 200
+        assert asked.get("/config").status_code == 200
