@@ -95,7 +95,7 @@ def _cosines() -> Part:
         table = folder.tables["registers"]
         return [figures.on_page(register_cosines(table)), tables.cosines(table)]
 
-    return Part([plot, numbers], show).where("registers", missing, body, words_results.NO_REGISTERS)
+    return Part([plot, numbers], show).where("registers", missing, body, words_results.COSINES_BY)
 
 
 def _faithfulness(results: Results, names: gr.Dropdown, said: gr.HTML) -> Contents:

@@ -96,6 +96,10 @@ CONDITIONS = "Run ttr ablate with --conditions all on a model with two registers
 DENSE_TASKS = (
     "Run ttr ablate with --tasks correspondence or segmentation, and with --analysis-images 1 or more."
 )
+COSINES_BY = (
+    "Run ttr ablate on a model with registers, or with --num-registers 1 or more, and with --analysis-images "
+    "1 or more."
+)
 NO_REGISTERS = (
     "This model has no registers. Run ttr ablate with --num-registers 1 or more for test-time registers."
 )
