@@ -46,7 +46,8 @@ RULE = (
 #: Said in a line of its own: another attack on other images. Never beside a measured number.
 PUBLISHED = (
     "Published, on natural images: attacks by text in the picture succeeded in 50.5 % of cases before and in "
-    "7.5 % after (Jiang et al. 2025). Another attack on other images: no yardstick for the numbers here."
+    "7.5 % after the register neurons were edited (Jiang et al. 2025). Another attack on other images: no "
+    "yardstick for the numbers here."
 )
 #: A patch is the marker's when this share of its pixels changed by more than a tenth of the grey scale.
 TOUCHED, CHANGED = 0.05, 0.1

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from ttr.ablation.folder import INTEGRATION, Folder, read_folder, schema_of
+from ttr.ablation.folder import INTEGRATION, Folder, read_columns, read_folder, schema_of
 from ttr.ablation_report import page
-from ttr.errors import DataError, OptionError
+from ttr.errors import OptionError
 from ttr.files import write_text
 
 NAMES = ("backbone", "part")
@@ -45,7 +45,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
         if not whole:
             ablations.append(read_folder(folder))
         if whole or (folder / "integration.csv").exists():
-            integrations.append(_integration(folder / "integration.csv"))
+            integrations.append(read_integration(folder / "integration.csv"))
     if not ablations:
         raise OptionError(
             "got no folder of ttr ablate; needed at least one (ttr integrate writes its own page)"
@@ -64,15 +64,10 @@ def default_page(folders: Sequence[Path]) -> Path:
     return (ablations or folders)[0] / "index.html"
 
 
-def _integration(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path)
-        missing = [column for column in (*NAMES, *NUMBERS) if column not in table]
-        if missing or table.empty:
-            raise ValueError(f"no column {missing[0]}" if missing else "no rows")
-        for column in NUMBERS:
-            table[column] = pd.to_numeric(table[column])
-    except (OSError, ValueError) as error:
-        why = " ".join(str(error).split())
-        raise DataError(f"{path} is damaged ({why}); run ttr integrate again") from error
-    return table
+def read_integration(path: Path) -> pd.DataFrame:
+    """Read ``integration.csv`` as ``ttr integrate`` writes it.
+
+    Raises:
+        DataError: it is not that table.
+    """
+    return read_columns(path, NAMES, NUMBERS, "ttr integrate")

@@ -27,6 +27,7 @@ from ttr.version import __version__
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from ttr.apps.results import Results
     from ttr.apps.workbench import Workbench
 
 PASSWORD = "TTR_APP_PASSWORD"
@@ -62,6 +63,7 @@ EXPIRES = (600, 3600)
 
 def serve(
     workbench: Workbench,
+    results: Results | None = None,
     *,
     host: str = "127.0.0.1",
     port: int = 7860,
@@ -72,6 +74,7 @@ def serve(
 
     Args:
         workbench: the models.
+        results: what the tabs of results show.
         host: where to listen; anything but loopback needs the password.
         port: 0 takes a free one.
         browser: open the page in a browser.
@@ -99,7 +102,7 @@ def serve(
     with listening, private_folder(), closed_environment(say):
         state = {"status": "starting"}
         threading.Thread(target=_warm_up, args=(workbench, state), daemon=True).start()
-        app = build(workbench, state, host=host, password=password)
+        app = build(workbench, state, results, host=host, password=password)
         say(f"ttr app: {address} (stop with Ctrl-C)")
         if browser:
             threading.Timer(0.5, webbrowser.open, [address]).start()
@@ -126,7 +129,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def build(workbench: Workbench, state: dict[str, str], *, host: str, password: str) -> FastAPI:
+def build(
+    workbench: Workbench,
+    state: dict[str, str],
+    results: Results | None = None,
+    *,
+    host: str,
+    password: str,
+) -> FastAPI:
     """Return the whole application: the page, ``/healthz``, and what guards them."""
     import gradio
     from fastapi import FastAPI, Request
@@ -154,7 +164,7 @@ def build(workbench: Workbench, state: dict[str, str], *, host: str, password: s
         body = {**state, "version": __version__, "models": workbench.loaded}
         return JSONResponse(body, 200 if state["status"] == "ready" else 503)
 
-    blocks = page(workbench)
+    blocks = page(workbench, results)
     blocks.queue(max_size=16, default_concurrency_limit=1, api_open=False)
     return gradio.mount_gradio_app(
         app,

@@ -7,11 +7,13 @@ from importlib import resources
 import gradio as gr
 
 from ttr.apps import words
+from ttr.apps.results import Results
 from ttr.apps.study import DISCLAIMER
 from ttr.apps.viewer_batch import batch_tab
 from ttr.apps.viewer_compare import NAME, compare_tab
 from ttr.apps.viewer_marker import marker_tab
 from ttr.apps.viewer_prompts import prompts_tab
+from ttr.apps.viewer_results import results_tabs
 from ttr.apps.workbench import Workbench
 
 #: In the head as it is: the library would rewrite selectors of its own css argument.
@@ -32,8 +34,8 @@ HEAD = (
 )
 
 
-def page(workbench: Workbench) -> gr.Blocks:
-    """Return the page over some models."""
+def page(workbench: Workbench, results: Results | None = None) -> gr.Blocks:
+    """Return the page over some models and the results of a folder."""
     with gr.Blocks(
         title="Test-time registers", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True
     ) as blocks:
@@ -48,4 +50,5 @@ def page(workbench: Workbench) -> gr.Blocks:
                 prompts_tab(workbench, study, chosen, tab)
             with gr.Tab("Marker test") as tab:
                 marker_tab(workbench, study, chosen, tab)
+            results_tabs(results or Results())
     return blocks

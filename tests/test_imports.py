@@ -42,7 +42,7 @@ ORDER = [
     {"plots", "exporting"},
     {"benchmark_plots", "integration_plots", "figure_style"},
     {"figures"},
-    {"figures_attention", "figures_layers", "ablation_words"},
+    {"figures_attention", "figures_layers", "figures_integration", "figures_benchmark", "ablation_words"},
     {"report"},
     {"integration_report", "ablation_panels"},
     {"ablation_report"},

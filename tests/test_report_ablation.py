@@ -18,40 +18,21 @@ import torch
 from PIL import Image
 
 import ttr
+from tests.small_results import CONDITIONS, COUNTS, small_ablation
 from ttr.ablation.between import effects, read_per_image
 from ttr.ablation.folder import read_folder
-from ttr.ablation.settings import Settings
-from ttr.apps.ablate import write_ablation
 from ttr.apps.report_ablation import write_report
-from ttr.arms import Arm
 from ttr.comparison import pixels_of
 from ttr.datasets.phantom_set import phantom_set
 from ttr.errors import OptionError
 from ttr.evaluate.segmentation import miou_resampled
-
-SINGLE = [f"register-{index}:zero" for index in range(1, 5)]
-CONDITIONS = ["full", "registers:zero", "registers:mean", *SINGLE, "cls:zero", "patches-4:zero"]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """phantom-reg4 at 64 px, 12 test images, every analysis, and its page."""
     place = tmp_path_factory.mktemp("report")
-    write_ablation(
-        ttr.load("phantom-reg4", image_size=64),
-        Arm("plain", ttr.RegisterNeurons.from_pairs([]), 0),
-        phantom_set(counts={"train": 24, "val": 6, "test": 12}),
-        CONDITIONS,
-        place / "out",
-        place / "cache",
-        Settings(
-            tasks=("probe", "correspondence", "segmentation"),
-            calibration_images=12,
-            analysis_images=6,
-            layers=2,
-            batch_size=6,
-        ),
-    )
+    small_ablation(place / "out", place / "cache")
     write_report([place / "out"], place / "out" / "index.html")
     return place / "out"
 
@@ -129,7 +110,7 @@ def test_pictures_are_there_for_every_image_condition_and_query(made):
 
 def test_the_inputs_are_the_images_that_the_model_was_given(made):
     shown, backbone = read_folder(made).pictures, ttr.load("phantom-reg4", image_size=64)
-    data = phantom_set(counts={"train": 24, "val": 6, "test": 12})
+    data = phantom_set(counts=COUNTS)
     items = {item.name: item for item in data.items}
     batch = torch.stack([backbone.preprocess(data.open(items[name])) for name in shown.images])
     assert np.array_equal(shown.arrays["pixels"], pixels_of(backbone, batch))

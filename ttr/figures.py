@@ -135,7 +135,11 @@ def additivity_bars(additivity: pd.DataFrame, registers: str, task: str, metric:
     here = (table["registers"] == registers) & (table["task"] == task) & (table["metric"] == metric)
     rows = table[here].to_dict("records")
     names = {"sum": "sum of single ones", "collective": "all at once", "excess": "all − sum"}
-    colours = {"sum": SUBSTITUTE_COLOURS["mean"], "collective": VERMILLION, "excess": "#332288"}
+    colours = {
+        "sum": SUBSTITUTE_COLOURS["mean"],
+        "collective": VERMILLION,
+        "excess": SUBSTITUTE_COLOURS["shuffle"],
+    }
     bars = Bar(
         y=[names.get(row["term"], row["term"].removesuffix(":zero")) for row in rows],
         x=[100 * row["value"] for row in rows],

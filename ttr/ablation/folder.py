@@ -7,6 +7,7 @@ but is not what was written is refused, since a page must not show half of a res
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,9 +117,23 @@ def read_table(path: Path, name: str) -> pd.DataFrame | None:
     Raises:
         DataError: it is no table with these columns and at least one row.
     """
-    if not path.exists():
-        return None
-    names, numbers = COLUMNS[name]
+    return read_columns(path, *COLUMNS[name]) if path.exists() else None
+
+
+def read_columns(
+    path: Path, names: Sequence[str], numbers: Sequence[str], command: str = "ttr ablate"
+) -> pd.DataFrame:
+    """Read a table of which some columns are names and some are numbers; others stay as they are.
+
+    Args:
+        path: a CSV file.
+        names: columns that hold a text in every row.
+        numbers: columns of numbers; a missing one is NaN.
+        command: what wrote it, for a refusal.
+
+    Raises:
+        DataError: it is no table with these columns and at least one row.
+    """
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(names, "str"), keep_default_na=True)
         missing = [column for column in (*names, *numbers) if column not in table]
@@ -132,7 +147,7 @@ def read_table(path: Path, name: str) -> pd.DataFrame | None:
             table[column] = pd.to_numeric(table[column])
     except (OSError, ValueError) as error:
         why = " ".join(str(error).split())
-        raise DataError(f"{path} is damaged ({why}); run ttr ablate again") from error
+        raise DataError(f"{path} is damaged ({why}); run {command} again") from error
     if "verdict" in table:
         table["verdict"] = table["verdict"].fillna("")
     return table

@@ -18,6 +18,13 @@ def app(
         str, typer.Option(help="Where to listen; beyond this machine only with TTR_APP_PASSWORD set.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 7860,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder with results of ttr ablate, bench and integrate, for the tabs of results.",
+        ),
+    ] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
     backbone: options.BackboneName = "phantom",
     weights: options.WeightsFile = None,
@@ -42,14 +49,17 @@ def app(
     \b
     Example:
       ttr app --backbone phantom
+      ttr app --results results/
     """
     import os
 
+    from ttr.apps.results import Results
     from ttr.apps.server import PASSWORD, check_host, serve
 
     check_host(host, os.environ.get(PASSWORD, ""))
+    shown = Results(results)
     bench = _bench(backbone, weights, pretrained, image_size, neurons, head, num_registers, device)
-    serve(bench, host=host, port=port, browser=not no_browser, say=typer.echo)
+    serve(bench, shown, host=host, port=port, browser=not no_browser, say=typer.echo)
 
 
 def _bench(
