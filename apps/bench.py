@@ -183,6 +183,7 @@ def _manifest(
             "name": dataset.name,
             "classes": list(dataset.classes),
             "images": bench.benchmark.counts,
+            "digest": bench.benchmark.data,
             "grouped": bench.benchmark.groups is not None,
             "skipped": bench.benchmark.skipped,
             "card": asdict(dataset.card),
