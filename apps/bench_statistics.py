@@ -24,7 +24,7 @@ from ttr.statistics import PERMUTATIONS, RESAMPLES
 SEED = 42
 #: Whose source decides the numbers and the pictures.
 CODE = (
-    *("ttr.apps.bench_statistics", "ttr.benchmark_tables", "ttr.statistics"),
+    *("ttr.apps.bench_statistics", "ttr.kept", "ttr.benchmark_tables", "ttr.statistics"),
     *("ttr.evaluate.metrics", "ttr.evaluate.resampled", "ttr.benchmark_plots", "ttr.plots"),
 )
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "pandas", "matplotlib", "pillow")
@@ -77,7 +77,9 @@ def _digest(bench: Benchmark, backbone: str) -> str:
         "backbone": backbone,
         "dataset": [dataset.name, dataset.classes, dataset.ordinal],
         "groups": bench.groups,
-        "outcomes": [[o.arm.name, o.arm.num_registers, o.feature, o.head, o.seed] for o in bench.outcomes],
+        "outcomes": [
+            [o.arm.name, o.arm.kind, o.arm.num_registers, o.feature, o.head, o.seed] for o in bench.outcomes
+        ],
         "settings": [RESAMPLES, PERMUTATIONS, SEED],
     }
     arrays: list[np.ndarray] = []

@@ -21,7 +21,7 @@ from ttr.arms import arms
 from ttr.datasets.base import Item, make_dataset
 from ttr.datasets.phantom_set import CARD
 from ttr.errors import ImageError, ModelError, OptionError, OutputError
-from ttr.feature_cache import cache_key
+from ttr.feature_cache import Shelf, cache_key
 from ttr.features import extract
 from ttr.preprocessing import Preprocessing
 
@@ -184,6 +184,29 @@ def test_a_damaged_part_is_computed_again(backbone, dataset, tmp_path):
     part.write_bytes(part.read_bytes()[:100])
     extract(backbone, dataset, plain, tmp_path / "cache")
     assert files(tmp_path / "cache") == before
+
+
+def test_a_part_that_goes_while_its_run_is_on_the_way_is_computed_again(
+    backbone, dataset, tmp_path, monkeypatch
+):
+    """The reading thread found it in the cache and read no image; nothing empty may take its place."""
+    plain = all_arms(backbone)[:1]
+    before = extract(backbone, dataset, plain, tmp_path / "cache")[0]
+    whole = files(tmp_path / "cache")
+    gone, original = [], Shelf.read
+
+    def read(shelf, path):
+        part = original(shelf, path)
+        if not gone and "part-00001" in path.name:
+            gone.append(path)
+            path.unlink()
+        return part
+
+    monkeypatch.setattr(Shelf, "read", read)
+    after = extract(backbone, dataset, plain, tmp_path / "cache")[0]
+    assert gone
+    assert files(tmp_path / "cache") == whole
+    assert np.array_equal(after.arrays["cls"], before.arrays["cls"])
 
 
 WORK = """

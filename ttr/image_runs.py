@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -54,7 +55,8 @@ class Run:
         index: its number.
         items: all of them, the unreadable ones too.
         digest: of their contents.
-        readable: those that could be read; none where everything is in the cache already.
+        decoded: whether the items were read; not where everything was in the cache already.
+        readable: those that could be read.
         images: their inputs, one row a readable item, [n, ...], in one piece of memory.
         skipped: {name: reason} of the unreadable ones.
     """
@@ -62,6 +64,7 @@ class Run:
     index: int
     items: tuple[Any, ...]
     digest: str
+    decoded: bool = False
     readable: tuple[Any, ...] = ()
     images: Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -106,8 +109,11 @@ def collect(
     found = [_Joined(len(items)) for _ in shelves]
     with progress_bar(label, len(items), show=progress) as advance:
         for run in _read_ahead(tuple(items), source, shelves, workers):
-            paths = [shelf.path(run.index, run.digest) for shelf in shelves]
-            parts = [shelf.read(path) for shelf, path in zip(shelves, paths, strict=True)]
+            paths, parts = _look_up(run, shelves)
+            if not run.decoded and None in parts:
+                # What was in the cache when the run was read ahead has been removed or damaged since.
+                run = _read(run.index, run.items, source, shelves, anyway=True)
+                paths, parts = _look_up(run, shelves)
             missing = [index for index, part in enumerate(parts) if part is None]
             if missing:
                 for index, made in zip(missing, compute(run, missing), strict=True):
@@ -121,6 +127,11 @@ def collect(
                 joined.add(part)
             advance(len(run.items))
     return [joined.part() for joined in found]
+
+
+def _look_up(run: Run, shelves: Sequence[Shelf]) -> tuple[list[Path], list[Part | None]]:
+    paths = [shelf.path(run.index, run.digest) for shelf in shelves]
+    return paths, [shelf.read(path) for shelf, path in zip(shelves, paths, strict=True)]
 
 
 class _Joined:
@@ -141,7 +152,9 @@ class _Joined:
         for name, rows in part.arrays.items():
             if name not in self.arrays:
                 self.arrays[name] = np.empty((self.count, *rows.shape[1:]), rows.dtype)
-            self.arrays[name][start:stop] = rows
+            kept = self.arrays[name]
+            self.arrays[name] = kept = kept.astype(np.result_type(kept, rows), copy=False)
+            kept[start:stop] = rows
         self.names += part.names
         self.skipped |= part.skipped
 
@@ -179,10 +192,12 @@ def _read_ahead(
                 future.cancel()
 
 
-def _read(index: int, items: tuple[Any, ...], source: Source, shelves: Sequence[Shelf]) -> Run:
-    digest = digest_of([content_hash(source.content_hash, item) for item in items])
-    if all(shelf.read(shelf.path(index, digest)) is not None for shelf in shelves):
-        return Run(index, items, digest)
+def _read(
+    index: int, items: tuple[Any, ...], source: Source, shelves: Sequence[Shelf], anyway: bool = False
+) -> Run:
+    run = Run(index, items, digest_of([content_hash(source.content_hash, item) for item in items]))
+    if not anyway and None not in _look_up(run, shelves)[1]:
+        return run
     # One piece of memory a run, returned whole when the run is done. Single images would live among the
     # short-lived arrays of decoding and of the model, and leave holes that grow with every run.
     images = torch.empty(0)
@@ -199,7 +214,8 @@ def _read(index: int, items: tuple[Any, ...], source: Source, shelves: Sequence[
         _check_alike(read, images[0], item.name)
         images[len(readable)] = read
         readable.append(item)
-    return Run(index, items, digest, tuple(readable), images[: len(readable)], skipped)
+    images = images[: len(readable)]
+    return replace(run, decoded=True, readable=tuple(readable), images=images, skipped=skipped)
 
 
 def _check_alike(read: Tensor, first: Tensor, name: str) -> None:
