@@ -18,12 +18,12 @@ import pandas as pd
 from ttr import benchmark_plots
 from ttr.benchmark import Benchmark
 from ttr.benchmark_tables import comparisons, results
-from ttr.kept import digest_of_all, kept
+from ttr.kept import digest_of_all, kept, source_digest
 from ttr.statistics import PERMUTATIONS, RESAMPLES
 
 SEED = 42
 #: Whose source decides the numbers and the pictures.
-CODE = (
+CODE = source_digest(
     *("ttr.apps.bench_statistics", "ttr.kept", "ttr.benchmark_tables", "ttr.statistics"),
     *("ttr.evaluate.metrics", "ttr.evaluate.resampled", "ttr.benchmark_plots", "ttr.plots"),
 )

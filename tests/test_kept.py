@@ -10,10 +10,10 @@ import pytest
 
 from ttr import kept as module
 from ttr.errors import OutputError
-from ttr.kept import digest_of_all, kept
+from ttr.kept import digest_of_all, kept, source_digest
 
 NUMBERS = np.arange(6, dtype=np.float64).reshape(2, 3)
-BASE = {"values": {"seed": 1}, "arrays": [NUMBERS], "code": ["ttr.statistics"], "libraries": ["numpy"]}
+BASE = {"values": {"seed": 1}, "arrays": [NUMBERS], "code": "abc", "libraries": ["numpy"]}
 
 
 def test_it_is_computed_once_and_comes_back_bit_for_bit(tmp_path):
@@ -55,7 +55,7 @@ def test_a_damaged_or_misplaced_file_is_computed_again(tmp_path, harm):
         {"arrays": [NUMBERS.reshape(3, 2)]},
         {"arrays": [NUMBERS.view(np.int64)]},
         {"arrays": [NUMBERS[:1], NUMBERS[1:]]},
-        {"code": ["ttr.kept"]},
+        {"code": "abd"},
         {"libraries": ["numpy", "scipy"]},
     ],
 )
@@ -64,14 +64,19 @@ def test_whatever_decides_it_is_in_the_digest(change):
     assert digest_of_all(**{**BASE, **change}) != digest_of_all(**BASE)
 
 
-def test_another_line_of_code_or_another_library_is_another_digest(monkeypatch):
-    before = digest_of_all(**BASE)
-    source = module._source
-    monkeypatch.setattr(module, "_source", lambda name: source(name) + b"# another line\n")
-    assert digest_of_all(**BASE) != before
-    monkeypatch.setattr(module, "_source", source)
+def test_another_line_of_code_or_another_library_is_another_digest(tmp_path, monkeypatch):
+    (tmp_path / "statistics.py").write_text("p = 0.04\n")
+    (tmp_path / "tables.py").write_text("p = 0.04\n")
+    assert source_digest("ttr.statistics") != source_digest("ttr.kept")
+    monkeypatch.setattr(module.resources, "files", lambda package: tmp_path)
+    before = source_digest("ttr.statistics")
+    assert source_digest("ttr.statistics") == before
+    assert source_digest("ttr.tables") != before
+    (tmp_path / "statistics.py").write_text("p = 0.05\n")
+    assert source_digest("ttr.statistics") != before
+    known = digest_of_all(**BASE)
     monkeypatch.setattr(module.metadata, "version", lambda name: "0")
-    assert digest_of_all(**BASE) != before
+    assert digest_of_all(**BASE) != known
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):

@@ -18,19 +18,30 @@ from typing import Any
 from ttr.files import write_bytes
 
 
-def digest_of_all(values: Any, arrays: Sequence[Any], code: Sequence[str], libraries: Sequence[str]) -> str:
+def source_digest(*modules: str) -> str:
+    """Return the SHA-256 of the source of some modules of ttr, in hexadecimal.
+
+    Take it when they are imported: a file that is edited later is not the code that runs.
+    """
+    digest = hashlib.sha256()
+    for module in modules:
+        package, _, name = module.rpartition(".")
+        source = resources.files(package).joinpath(f"{name}.py").read_bytes()
+        digest.update(module.encode() + hashlib.sha256(source).digest())
+    return digest.hexdigest()
+
+
+def digest_of_all(values: Any, arrays: Sequence[Any], code: str, libraries: Sequence[str]) -> str:
     """Return the SHA-256 of what decides a result, in hexadecimal.
 
     Args:
         values: JSON values.
         arrays: NumPy arrays of any shape and type, in order.
-        code: modules of ttr whose source makes the result, ``"ttr.statistics"``.
+        code: :func:`source_digest` of what makes the result.
         libraries: distributions whose versions count.
     """
     versions = {name: metadata.version(name) for name in libraries}
-    digest = hashlib.sha256(json.dumps([values, versions, list(code)], sort_keys=True).encode())
-    for module in code:
-        digest.update(hashlib.sha256(_source(module)).digest())
+    digest = hashlib.sha256(json.dumps([values, versions, code], sort_keys=True).encode())
     for array in arrays:
         digest.update(f"|{array.dtype}{array.shape}|".encode())
         digest.update(array.tobytes())
@@ -64,8 +75,3 @@ def _read(path: Path) -> bytes | None:
 
 def _seal(path: Path, body: bytes) -> bytes:
     return hashlib.sha256(path.name.encode() + b"\n" + body).hexdigest().encode()
-
-
-def _source(module: str) -> bytes:
-    package, _, name = module.rpartition(".")
-    return resources.files(package).joinpath(f"{name}.py").read_bytes()
