@@ -15,13 +15,13 @@ from typing import Any
 
 import pandas as pd
 
-from ttr import benchmark_plots
+from ttr.apps.bench_statistics import Statistics, statistics
 from ttr.apps.preparation import calibrated, found_neurons
 from ttr.arms import DEFAULT, Arm, arms, check_names
 from ttr.attention_bias import BiasCalibration
 from ttr.backbones.base import Backbone
 from ttr.benchmark import SEEDS, Benchmark, check_settings, run_benchmark
-from ttr.benchmark_tables import comparisons, predictions, results
+from ttr.benchmark_tables import predictions
 from ttr.datasets.registry import Dataset
 from ttr.errors import OptionError
 from ttr.evaluate.probe import HEADS
@@ -118,7 +118,8 @@ def write_bench(
             workers=workers,
             progress=progress,
         )
-        bench = Bench(found, neurons, results(found, backbone.name), comparisons(found, backbone.name))
+        measured = statistics(found, backbone.name, cache)
+        bench = Bench(found, neurons, measured.results, measured.comparisons)
         bench.results.to_csv(folder / "results.csv", index=False)
         bench.comparisons.to_csv(folder / "comparisons.csv", index=False)
         predictions(found).to_parquet(folder / "predictions.parquet", index=False)
@@ -137,7 +138,7 @@ def write_bench(
             batch_size=batch_size,
             on_error=on_error,
         )
-        write_text(folder / "index.html", _page(bench, made_with))
+        write_text(folder / "index.html", _page(bench, measured, made_with))
         write_json(folder / MANIFEST, _manifest(bench, treatments, names, made_with))
     return bench
 
@@ -182,6 +183,7 @@ def _manifest(
             "name": dataset.name,
             "classes": list(dataset.classes),
             "images": bench.benchmark.counts,
+            "digest": bench.benchmark.data,
             "grouped": bench.benchmark.groups is not None,
             "skipped": bench.benchmark.skipped,
             "card": asdict(dataset.card),
@@ -192,7 +194,7 @@ def _manifest(
     }
 
 
-def _page(bench: Bench, made_with: dict[str, Any]) -> str:
+def _page(bench: Bench, measured: Statistics, made_with: dict[str, Any]) -> str:
     table = bench.results
     shown = [name for name in SHOWN if table.loc[table.metric == name, "value"].notna().any()]
     first_seeds = table[table.seed == table.seed.iloc[0]]
@@ -201,7 +203,6 @@ def _page(bench: Bench, made_with: dict[str, Any]) -> str:
         {"place": place, "metrics": {row.metric: row for row in part.itertuples()}}
         for place, part in first_seeds.groupby(columns, sort=False)
     ]
-    top1 = bench.comparisons[bench.comparisons.metric == "top1"] if len(bench.comparisons) else []
     return fill(
         "bench.html",
         dataset=bench.benchmark.dataset,
@@ -213,7 +214,7 @@ def _page(bench: Bench, made_with: dict[str, Any]) -> str:
         shown=shown,
         seed=int(table.seed.iloc[0]),
         comparisons=list(bench.comparisons.itertuples()) if len(bench.comparisons) else [],
-        forest=benchmark_plots.forest(top1) if len(top1) else "",
-        confusion=benchmark_plots.confusions(bench.benchmark),
+        forest=measured.forest,
+        confusion=measured.confusions,
         provenance=made_with,
     )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import subprocess
+import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,10 +15,12 @@ import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 import ttr
+from ttr.apps import bench_statistics
 from ttr.apps.bench import write_bench
+from ttr.apps.bench_statistics import statistics
 from ttr.arms import arms
-from ttr.benchmark import run_benchmark
-from ttr.benchmark_tables import comparisons
+from ttr.benchmark import data_digest, run_benchmark
+from ttr.benchmark_tables import comparisons, results
 from ttr.datasets.base import Item, make_dataset
 from ttr.datasets.phantom_set import CARD, phantom_set
 from ttr.errors import DataError, OptionError
@@ -83,13 +89,13 @@ def test_the_whole_phantom_set_shows_what_is_known_of_it(phantom, neurons, cache
 
 def test_the_results_are_the_predictions(bench):
     result, out, _ = bench
-    results, found = pd.read_csv(out / "results.csv"), pd.read_parquet(out / "predictions.parquet")
-    assert list(results.columns[:10]) == [
+    table, found = pd.read_csv(out / "results.csv"), pd.read_parquet(out / "predictions.parquet")
+    assert list(table.columns[:10]) == [
         *("dataset", "backbone", "arm", "head", "seed", "metric", "value", "ci_low", "ci_high", "n")
     ]
-    assert len(results) == len(result.benchmark.outcomes) * 10
+    assert len(table) == len(result.benchmark.outcomes) * 10
     for place, part in found.groupby(["arm", "head", "seed"]):
-        rows = results.groupby(["arm", "head", "seed"]).get_group(place).set_index("metric")
+        rows = table.groupby(["arm", "head", "seed"]).get_group(place).set_index("metric")
         assert rows.value["top1"] == pytest.approx(accuracy_score(part.label, part.predicted))
         balanced = balanced_accuracy_score(part.label, part.predicted)
         assert rows.value["balanced_accuracy"] == pytest.approx(balanced)
@@ -132,6 +138,8 @@ def test_a_repeated_run_is_byte_identical_and_computes_nothing_again(
     _, out, took = bench
     monkeypatch.setattr("ttr.features.vectors", None)
     monkeypatch.setattr("ttr.benchmark.HEADS", dict.fromkeys(HEADS))
+    for name in ("results", "comparisons", "benchmark_plots"):
+        monkeypatch.setattr(f"ttr.apps.bench_statistics.{name}", None)
     again = tmp_path / "again"
     start = time.perf_counter()
     write_bench(phantom, dataset, neurons, again, cache, arm_names=ARMS, draws=1, seeds=(1, 2))
@@ -141,6 +149,58 @@ def test_a_repeated_run_is_byte_identical_and_computes_nothing_again(
     for name in names:
         if name != "index.html":
             assert (again / name).read_bytes() == (out / name).read_bytes(), name
+    first, second = ((folder / "index.html").read_text().splitlines() for folder in (out, again))
+    changed = [a for a, b in zip(first, second, strict=True) if a != b]
+    assert all('"created"' in line or "&#34;created&#34;" in line for line in changed)
+
+
+def test_kept_statistics_are_those_of_the_predictions_and_another_prediction_finds_none(bench, cache):
+    found = bench[0].benchmark
+    kept = statistics(found, "phantom", cache)
+    pd.testing.assert_frame_equal(kept.results, results(found, "phantom"))
+    pd.testing.assert_frame_equal(kept.comparisons, comparisons(found, "phantom"))
+    pd.testing.assert_frame_equal(bench[0].comparisons, kept.comparisons)
+    known = bench_statistics._digest(found, "phantom")
+    first, *others = found.outcomes
+    chances = first.predictions.probabilities.copy()
+    chances[0] = chances[0, ::-1]
+    targets = first.predictions.targets.copy()
+    targets[0] = (targets[0] + 1) % 6
+    for change in (
+        {"predictions": replace(first.predictions, probabilities=chances)},
+        {"predictions": replace(first.predictions, targets=targets)},
+        {"seed": 9},
+        {"head": "linear:plain"},
+        {"feature": "cls"},
+        {"arm": replace(first.arm, num_registers=7)},
+    ):
+        other = replace(found, outcomes=(replace(first, **change), *others))
+        assert bench_statistics._digest(other, "phantom") != known, change
+    grouped = replace(found, groups=("a",) * len(found.test))
+    assert bench_statistics._digest(grouped, "phantom") != known
+    assert bench_statistics._digest(found, "another") != known
+    ordinal = replace(found, dataset=replace(found.dataset, ordinal=True))
+    assert bench_statistics._digest(ordinal, "phantom") != known
+
+
+def test_a_repeated_run_imports_nothing_that_only_the_first_needs(bench, cache, tmp_path):
+    heavy = ("sklearn", "scipy", "matplotlib", "albumentations", "open_clip", "plotly")
+    code = f"""
+import sys
+from pathlib import Path
+import ttr
+from ttr.apps.bench import write_bench
+from ttr.datasets.phantom_set import phantom_set
+data = phantom_set(counts={{"train": 60, "val": 18, "test": 60}})
+neurons = ttr.RegisterNeurons.load(sys.argv[1])
+options = {{"arm_names": {ARMS!r}, "draws": 1, "seeds": (1, 2)}}
+write_bench(ttr.load("phantom"), data, neurons, Path(sys.argv[2]), Path(sys.argv[3]), **options)
+print([name for name in {heavy!r} if name in sys.modules])
+"""
+    given = [bench[1] / "neurons.json", tmp_path / "out", cache]
+    run = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+    assert (tmp_path / "out" / "results.csv").read_bytes() == (bench[1] / "results.csv").read_bytes()
 
 
 def test_the_manifest_says_what_is_needed_to_repeat_it_and_heads_load(bench):
@@ -150,6 +210,12 @@ def test_the_manifest_says_what_is_needed_to_repeat_it_and_heads_load(bench):
     assert manifest["dataset"]["classes"] == list(result.benchmark.dataset.classes)
     assert [arm["name"] for arm in manifest["arms"]] == [*("plain", "neurons", "ttr", "random:0")]
     assert manifest["arms"][2]["neurons"] == [list(pair) for pair in result.neurons.pairs]
+    dataset = result.benchmark.dataset
+    lines = [
+        json.dumps([i.name, i.split, i.label, None, hashlib.sha256(i.name.encode()).hexdigest()])
+        for i in sorted(dataset.items, key=lambda item: item.name)
+    ]
+    assert manifest["dataset"]["digest"] == hashlib.sha256("\n".join(lines).encode()).hexdigest()
     settings = manifest["provenance"]["settings"]
     assert settings["seeds"] == [1, 2]
     assert settings["preprocessing"]["fingerprint"]
@@ -160,6 +226,17 @@ def test_the_manifest_says_what_is_needed_to_repeat_it_and_heads_load(bench):
     assert "earlier work called this its baseline" in page
     assert "It proves the instrument, not the biology" in page
     assert "not distinguishable" in page
+
+
+def test_the_digest_of_the_data_follows_the_images_and_not_their_order():
+    items = phantom_set(counts={"train": 6, "val": 6, "test": 6}).items
+    contents = {item.name: item.name for item in items}
+    digest = data_digest(items, contents)
+    assert data_digest(items[::-1], contents) == digest
+    changed = [replace(items[0], **{field: "test"}) for field in ("name", "split", "label", "group")]
+    others = [data_digest([item, *items[1:]], {**contents, "test": "x"}) for item in changed]
+    others += [data_digest(items[1:], contents), data_digest(items, {**contents, items[0].name: "x"})]
+    assert len({digest, *others}) == 7
 
 
 def test_features_of_registers_and_several_counts(phantom, dataset, neurons, cache, tmp_path):

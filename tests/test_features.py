@@ -20,8 +20,8 @@ from tests.conftest import scramble, tiny_vit
 from ttr.arms import arms
 from ttr.datasets.base import Item, make_dataset
 from ttr.datasets.phantom_set import CARD
-from ttr.errors import ImageError, OptionError, OutputError
-from ttr.feature_cache import cache_key
+from ttr.errors import ImageError, ModelError, OptionError, OutputError
+from ttr.feature_cache import Shelf, cache_key
 from ttr.features import extract
 from ttr.preprocessing import Preprocessing
 
@@ -186,6 +186,29 @@ def test_a_damaged_part_is_computed_again(backbone, dataset, tmp_path):
     assert files(tmp_path / "cache") == before
 
 
+def test_a_part_that_goes_while_its_run_is_on_the_way_is_computed_again(
+    backbone, dataset, tmp_path, monkeypatch
+):
+    """The reading thread found it in the cache and read no image; nothing empty may take its place."""
+    plain = all_arms(backbone)[:1]
+    before = extract(backbone, dataset, plain, tmp_path / "cache")[0]
+    whole = files(tmp_path / "cache")
+    gone, original = [], Shelf.read
+
+    def read(shelf, path):
+        part = original(shelf, path)
+        if not gone and "part-00001" in path.name:
+            gone.append(path)
+            path.unlink()
+        return part
+
+    monkeypatch.setattr(Shelf, "read", read)
+    after = extract(backbone, dataset, plain, tmp_path / "cache")[0]
+    assert gone
+    assert files(tmp_path / "cache") == whole
+    assert np.array_equal(after.arrays["cls"], before.arrays["cls"])
+
+
 WORK = """
 import sys, time
 sys.path.insert(0, {root!r})
@@ -234,6 +257,75 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_bytes(tmp_path):
     assert start("killed", 0).wait(timeout=120) == 0
     assert files(tmp_path / "killed") == whole
     assert all((tmp_path / "killed" / name).stat().st_mtime_ns == t for name, t in written.items())
+
+
+RACE = """
+import sys, time
+sys.path.insert(0, {root!r})
+from pathlib import Path
+import numpy as np
+from ttr.feature_cache import Part, Shelf
+numbers = np.arange(1_000_000, dtype=np.float32).reshape(4, -1)
+print("ready", flush=True)
+sys.stdin.readline()
+for index in range(12):
+    shelf = Shelf.of(Path({cache!r}), {{"key": index}})
+    path = shelf.path(0, "same")
+    shelf.write(path, Part({{"cls": numbers + index}}, tuple("abcd"), {{}}))
+    assert np.array_equal(shelf.read(path).arrays["cls"], numbers + index)
+"""
+
+
+def test_two_processes_write_the_same_parts_at_the_same_time(tmp_path):
+    """Under one name for both, one would rename what the other has half written, or find it gone."""
+    code = RACE.format(root=str(Path(__file__).parents[1]), cache=str(tmp_path / "cache"))
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(2)]
+    for process in both:
+        assert process.stdout.readline() == "ready\n"
+    for process in both:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    errors = [process.communicate(timeout=60)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    assert {path.suffix for path in (tmp_path / "cache").rglob("*") if path.is_file()} == {
+        *(".json", ".safetensors"),
+    }
+    assert not list((tmp_path / "cache").rglob(".*"))
+
+
+def test_a_run_is_one_piece_of_memory_and_so_is_what_is_returned(backbone, dataset, tmp_path):
+    """What the model sees are views of it; many pieces leave holes, and memory then grows with the set."""
+    seen, original = [], backbone.features
+
+    def features(images):
+        seen.append(images)
+        return original(images)
+
+    spied = replace(backbone, features=features)
+    dataset.items[20].path.write_bytes(b"no image")
+    plain = all_arms(backbone)[:1]
+    found = extract(spied, dataset, plain, tmp_path / "cache", on_error="skip", batch_size=6)[0]
+    pieces = {images.untyped_storage().data_ptr() for images in seen}
+    assert [len(images) for images in seen] == [6, 6, 4, 6, 6, 3, 6, 2]
+    assert len(pieces) == 3
+    assert all(array.base is not None and len(array.base) == 40 for array in found.arrays.values())
+    assert len(found.arrays["cls"]) == len(found.items) == 39
+    assert set(found.contents) == {item.name for item in found.items}
+
+
+def test_images_of_several_sizes_or_types_are_refused_by_name(backbone, dataset, tmp_path):
+    plain = all_arms(backbone)[:1]
+    for change in (lambda x: x[:1], lambda x: x.double()):
+        calls = iter(range(1000))
+
+        def uneven(image, change=change, calls=calls):
+            x = to_tensor(image)
+            return change(x) if next(calls) == 5 + 2 else x  # the fingerprint sees two images first
+
+        strange = replace(backbone, preprocess_image=uneven)
+        with pytest.raises(ModelError, match="of 005.png and .* needed the same size and type"):
+            extract(strange, dataset, plain, tmp_path / "cache", workers=1)
 
 
 def test_memory_holds_a_few_runs_and_not_the_set(backbone, dataset, tmp_path):

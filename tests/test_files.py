@@ -1,10 +1,12 @@
 import errno
 import json
+import os
+import time
 
 import pytest
 
 from ttr.errors import OutputError
-from ttr.files import MANIFEST, whole_file, whole_folder, write_json
+from ttr.files import MANIFEST, clear_abandoned, whole_file, whole_folder, write_json
 
 
 def test_a_folder_appears_only_when_it_is_complete(tmp_path):
@@ -87,3 +89,13 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
     assert [path.name for path in target.parent.iterdir()] == ["model.bin"]
     with pytest.raises(OutputError, match="Is a directory"), whole_file(target.parent):
         pass
+
+
+def test_half_written_files_of_killed_processes_are_cleared_after_a_day(tmp_path):
+    names = (".part-0.abandoned.safetensors", ".part-0.at-work.safetensors", "part-0.safetensors")
+    for name in names:
+        (tmp_path / name).write_bytes(b"half")
+    for name in (names[0], names[2]):
+        os.utime(tmp_path / name, (0, time.time() - 25 * 3600))
+    clear_abandoned(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(names[1:])

@@ -17,7 +17,7 @@ PACKAGE = Path(ttr.__file__).parent
 ORDER = [
     {
         *("errors", "version", "files", "progress", "catalog", "torchvision_operators", "wording"),
-        *("export_files", "compiled", "published_results", "threads"),
+        *("export_files", "compiled", "published_results", "threads", "kept"),
     },
     {"tokens", "hooks", "norms"},
     {"datasets"},

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +22,7 @@ import numpy as np
 
 from ttr.arms import Arm
 from ttr.backbones.base import Backbone
-from ttr.datasets.registry import Dataset, Split
+from ttr.datasets.registry import Dataset, Item, Split
 from ttr.errors import DataError, ModelError, OptionError
 from ttr.evaluate.metrics import Predictions
 from ttr.evaluate.probe import HEADS, Labelled, probabilities
@@ -69,6 +69,7 @@ class Benchmark:
         skipped: {name: reason} of the images of any split that could not be read.
         counts: readable images a split.
         keys: what decided each arm's features.
+        data: digest of the images used, see :func:`data_digest`.
     """
 
     dataset: Dataset
@@ -78,6 +79,7 @@ class Benchmark:
     skipped: dict[str, str]
     counts: dict[str, int]
     keys: dict[str, Any]
+    data: str
 
 
 def run_benchmark(
@@ -167,7 +169,24 @@ def run_benchmark(
         skipped=found[0].skipped,
         counts=counts,
         keys={f"{each.arm.name}, {each.arm.num_registers} registers": each.key for each in found},
+        data=data_digest(items, found[0].contents),
     )
+
+
+def data_digest(items: Sequence[Item], contents: Mapping[str, str]) -> str:
+    """Return the SHA-256 of the images of a run, in hexadecimal, whatever their order.
+
+    It is taken over a JSON list a line, [name, split, label, group, content hash], sorted by name.
+
+    Args:
+        items: the images that were used.
+        contents: {name: SHA-256 of what decides its pixels}.
+    """
+    lines = [
+        json.dumps([item.name, item.split, item.label, item.group, contents[item.name]])
+        for item in sorted(items, key=lambda item: item.name)
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def check_settings(heads: Sequence[str], features: Sequence[str], seeds: Sequence[int]) -> None:

@@ -6,8 +6,9 @@ the features of a run of images in order, named by the digest of their contents:
     <cache>/<key>/part-00003-<digest of the images' bytes>.safetensors
 
 A part appears under its name only when it is whole, so a run that was killed at any moment goes on with the
-first part that is missing, and ends with the same files, byte for byte. When an image changes, its part's
-digest changes, and that part alone is computed again.
+first part that is missing, and ends with the same files, byte for byte. Two runs may use one cache at the
+same time: each writes under a hidden name of its own. When an image changes, its part's digest changes, and
+that part alone is computed again.
 """
 
 from __future__ import annotations
@@ -23,8 +24,7 @@ import numpy as np
 
 from ttr.arms import Arm
 from ttr.backbones.base import Backbone
-from ttr.errors import OutputError
-from ttr.files import write_json
+from ttr.files import clear_abandoned, write_bytes, write_json
 from ttr.preprocessing import Preprocessing
 
 SCHEMA = "ttr.features/1"
@@ -85,6 +85,7 @@ class Shelf:
         folder = cache / name
         if not (folder / "key.json").exists():
             write_json(folder / "key.json", key)
+        clear_abandoned(folder)
         return cls(folder)
 
     def path(self, index: int, digest: str) -> Path:
@@ -92,7 +93,7 @@ class Shelf:
         return self.folder / f"part-{index:05d}-{digest}.safetensors"
 
     def write(self, path: Path, part: Part) -> None:
-        """Write a part, whole or not at all; what an earlier attempt left half is written over.
+        """Write a part, whole or not at all; two runs that write it at one time leave one of two equal parts.
 
         Raises:
             OutputError: the cache cannot be written.
@@ -101,14 +102,7 @@ class Shelf:
 
         # One entry: safetensors writes several in no fixed order, and equal parts must be equal bytes.
         header = {"part": json.dumps({"schema": SCHEMA, "names": part.names, "skipped": part.skipped})}
-        partial = path.with_suffix(".partial")
-        try:
-            partial.write_bytes(save(part.arrays, metadata=header))
-            partial.replace(path)
-        except OSError as error:
-            raise OutputError(
-                f"{path} cannot be written ({error.strerror}); choose another --cache"
-            ) from error
+        write_bytes(path, save(part.arrays, metadata=header))
 
     def read(self, path: Path) -> Part | None:
         """Return a part, or None if it is not there or damaged (it is then computed again)."""

@@ -44,6 +44,7 @@ class Features:
         arrays: {feature: float32 [N, D]}, one row an item.
         skipped: {name: reason} of the unreadable ones.
         key: what decided them, see :func:`ttr.feature_cache.cache_key`.
+        contents: {name: SHA-256 of what decides its pixels} of the readable items.
     """
 
     arm: Arm
@@ -51,6 +52,7 @@ class Features:
     arrays: dict[str, np.ndarray] = field(repr=False)
     skipped: dict[str, str]
     key: dict[str, Any] = field(repr=False)
+    contents: dict[str, str] = field(repr=False)
 
 
 def extract(
@@ -84,6 +86,7 @@ def extract(
 
     Raises:
         ImageError: a bad image, with ``on_error="raise"``, or not a single readable one.
+        ModelError: the preprocessing makes images of several sizes.
         OptionError: a value is outside its range.
         OutputError: the cache cannot be written.
     """
@@ -91,13 +94,18 @@ def extract(
     items = tuple(dataset.items if items is None else items)
     steps = preprocessing or Preprocessing(backbone)
     keys = [cache_key(backbone, arm, steps) for arm in arms]
+    contents: dict[str, str] = {}
+
+    def content_hash(item: Item) -> str:
+        contents[item.name] = dataset.content_hash(item)
+        return contents[item.name]
 
     def compute(run: Run, missing: list[int]) -> list[Part]:
         return [_compute(backbone, arms[index], run, batch_size) for index in missing]
 
     found = collect(
         items,
-        Source(dataset.content_hash, lambda item: steps(dataset.open(item))),
+        Source(content_hash, lambda item: steps(dataset.open(item))),
         [Shelf.of(cache, key) for key in keys],
         compute,
         label="features",
@@ -105,15 +113,16 @@ def extract(
         workers=workers,
         progress=progress,
     )
-    return [_joined(arm, items, parts, key) for arm, parts, key in zip(arms, found, keys, strict=True)]
+    return [
+        _features(arm, items, part, key, contents) for arm, part, key in zip(arms, found, keys, strict=True)
+    ]
 
 
 def _compute(backbone: Backbone, arm: Arm, run: Run, batch_size: int) -> Part:
-    inputs = [x for _, x in run.readable]
     rows: list[dict[str, Tensor]] = []
     with arm.applied(backbone):
-        for start in range(0, len(inputs), batch_size):
-            rows.append(vectors(backbone, torch.stack(inputs[start : start + batch_size])))
+        for images in run.images.split(batch_size) if run.readable else ():
+            rows.append(vectors(backbone, images))
     return run.part(
         {name: torch.cat([row[name] for row in rows]).numpy() for name in (rows[0] if rows else ())}
     )
@@ -131,15 +140,17 @@ def vectors(backbone: Backbone, images: Tensor) -> dict[str, Tensor]:
     return {name: value.float().cpu().contiguous() for name, value in found.items()}
 
 
-def _joined(arm: Arm, items: tuple[Item, ...], parts: list[Part], key: dict[str, Any]) -> Features:
-    readable = {name for part in parts for name in part.names}
-    if not readable:
+def _features(
+    arm: Arm, items: tuple[Item, ...], found: Part, key: dict[str, Any], contents: dict[str, str]
+) -> Features:
+    if not found.names:
         raise ImageError("not one image could be read; see: ttr data check")
-    names = next(part.arrays for part in parts if part.names)
+    readable = set(found.names)
     return Features(
         arm=arm,
         items=tuple(item for item in items if item.name in readable),
-        arrays={name: np.concatenate([p.arrays[name] for p in parts if p.names]) for name in names},
-        skipped={name: reason for part in parts for name, reason in part.skipped.items()},
+        arrays=found.arrays,
+        skipped=found.skipped,
         key=key,
+        contents={name: contents[name] for name in found.names},
     )

@@ -7,14 +7,17 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ttr.errors import OutputError
 
 MANIFEST = "manifest.json"
+#: Seconds after which a half-written file has no writer any more.
+ABANDONED = 24 * 3600
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -62,6 +65,17 @@ def whole_file(path: Path) -> Iterator[Path]:
             raise
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror}); choose another place") from error
+
+
+def clear_abandoned(folder: Path) -> None:
+    """Remove the hidden files that :func:`whole_file` left in ``folder`` when its process was killed.
+
+    Only those that nobody has written to for a day: a younger one may belong to a process that is at work.
+    """
+    for path in folder.glob(".*"):
+        with suppress(OSError):
+            if path.is_file() and time.time() - path.stat().st_mtime > ABANDONED:
+                path.unlink()
 
 
 @contextmanager

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from ttr.errors import ImageError, OptionError
+from ttr.errors import ImageError, ModelError, OptionError
 from ttr.feature_cache import Part, Shelf, digest_of
 from ttr.progress import progress_bar
 
@@ -52,24 +55,23 @@ class Run:
         index: its number.
         items: all of them, the unreadable ones too.
         digest: of their contents.
-        inputs: one an item, or why there is none; empty where everything is in the cache.
+        decoded: whether the items were read; not where everything was in the cache already.
+        readable: those that could be read.
+        images: their inputs, one row a readable item, [n, ...], in one piece of memory.
+        skipped: {name: reason} of the unreadable ones.
     """
 
     index: int
     items: tuple[Any, ...]
     digest: str
-    inputs: tuple[Tensor | ImageError, ...]
-
-    @property
-    def readable(self) -> list[tuple[Any, Tensor]]:
-        """The items that could be read, with their inputs."""
-        return [(item, x) for item, x in zip(self.items, self.inputs, strict=True) if isinstance(x, Tensor)]
+    decoded: bool = False
+    readable: tuple[Any, ...] = ()
+    images: Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
+    skipped: dict[str, str] = field(default_factory=dict)
 
     def part(self, arrays: dict[str, Any]) -> Part:
         """Return a part of arrays with one row a readable item."""
-        pairs = zip(self.items, self.inputs, strict=True)
-        skipped = {item.name: str(x) for item, x in pairs if isinstance(x, ImageError)}
-        return Part(arrays, tuple(item.name for item, _ in self.readable), skipped)
+        return Part(arrays, tuple(item.name for item in self.readable), self.skipped)
 
 
 def collect(
@@ -82,8 +84,8 @@ def collect(
     on_error: str = "raise",
     workers: int = 2,
     progress: bool = False,
-) -> list[list[Part]]:
-    """Return each shelf's parts, run by run; what is missing is computed and written.
+) -> list[Part]:
+    """Return what each shelf has of all items, as one part; what is missing is computed and written.
 
     Args:
         items: what to look at, in order.
@@ -97,30 +99,68 @@ def collect(
 
     Raises:
         ImageError: a bad image, with ``on_error="raise"``.
+        ModelError: images came out of ``source`` in several sizes or types.
         OptionError: a value is outside its range.
         OutputError: the cache cannot be written.
     """
     check_on_error(on_error)
     if workers < 1:
         raise OptionError(f"workers={workers}; needed at least 1")
-    found: list[list[Part]] = [[] for _ in shelves]
+    found = [_Joined(len(items)) for _ in shelves]
     with progress_bar(label, len(items), show=progress) as advance:
         for run in _read_ahead(tuple(items), source, shelves, workers):
-            paths = [shelf.path(run.index, run.digest) for shelf in shelves]
-            parts = [shelf.read(path) for shelf, path in zip(shelves, paths, strict=True)]
+            paths, parts = _look_up(run, shelves)
+            if not run.decoded and None in parts:
+                # What was in the cache when the run was read ahead has been removed or damaged since.
+                run = _read(run.index, run.items, source, shelves, anyway=True)
+                paths, parts = _look_up(run, shelves)
             missing = [index for index, part in enumerate(parts) if part is None]
             if missing:
                 for index, made in zip(missing, compute(run, missing), strict=True):
                     shelves[index].write(paths[index], made)
                     parts[index] = made
-            for kept, part in zip(found, parts, strict=True):
+            for joined, part in zip(found, parts, strict=True):
                 assert part is not None
                 if part.skipped and on_error == "raise":
                     name, reason = next(iter(part.skipped.items()))
                     raise ImageError(f"{reason} ({name}); leave bad images out with --on-error skip")
-                kept.append(part)
+                joined.add(part)
             advance(len(run.items))
-    return found
+    return [joined.part() for joined in found]
+
+
+def _look_up(run: Run, shelves: Sequence[Shelf]) -> tuple[list[Path], list[Part | None]]:
+    paths = [shelf.path(run.index, run.digest) for shelf in shelves]
+    return paths, [shelf.read(path) for shelf, path in zip(shelves, paths, strict=True)]
+
+
+class _Joined:
+    """The parts of one shelf, row behind row.
+
+    Memory for all rows is taken at once. Arrays that are kept run by run settle in the holes that the model's
+    large ones leave, and those then find no room: the process would grow with every run.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.arrays: dict[str, np.ndarray] = {}
+        self.names: list[str] = []
+        self.skipped: dict[str, str] = {}
+
+    def add(self, part: Part) -> None:
+        start, stop = len(self.names), len(self.names) + len(part.names)
+        for name, rows in part.arrays.items():
+            if name not in self.arrays:
+                self.arrays[name] = np.empty((self.count, *rows.shape[1:]), rows.dtype)
+            kept = self.arrays[name]
+            self.arrays[name] = kept = kept.astype(np.result_type(kept, rows), copy=False)
+            kept[start:stop] = rows
+        self.names += part.names
+        self.skipped |= part.skipped
+
+    def part(self) -> Part:
+        arrays = {name: kept[: len(self.names)] for name, kept in self.arrays.items()}
+        return Part(arrays, tuple(self.names), self.skipped)
 
 
 def check_on_error(on_error: str) -> None:
@@ -152,10 +192,38 @@ def _read_ahead(
                 future.cancel()
 
 
-def _read(index: int, items: tuple[Any, ...], source: Source, shelves: Sequence[Shelf]) -> Run:
-    digest = digest_of([content_hash(source.content_hash, item) for item in items])
-    needed = any(shelf.read(shelf.path(index, digest)) is None for shelf in shelves)
-    return Run(index, items, digest, tuple(_input(source, item) for item in items) if needed else ())
+def _read(
+    index: int, items: tuple[Any, ...], source: Source, shelves: Sequence[Shelf], anyway: bool = False
+) -> Run:
+    run = Run(index, items, digest_of([content_hash(source.content_hash, item) for item in items]))
+    if not anyway and None not in _look_up(run, shelves)[1]:
+        return run
+    # One piece of memory a run, returned whole when the run is done. Single images would live among the
+    # short-lived arrays of decoding and of the model, and leave holes that grow with every run.
+    images = torch.empty(0)
+    readable: list[Any] = []
+    skipped: dict[str, str] = {}
+    for item in items:
+        try:
+            read = source.read(item)
+        except ImageError as error:
+            skipped[item.name] = str(error)
+            continue
+        if not readable:
+            images = torch.empty((len(items), *read.shape), dtype=read.dtype)
+        _check_alike(read, images[0], item.name)
+        images[len(readable)] = read
+        readable.append(item)
+    images = images[: len(readable)]
+    return replace(run, decoded=True, readable=tuple(readable), images=images, skipped=skipped)
+
+
+def _check_alike(read: Tensor, first: Tensor, name: str) -> None:
+    if (read.shape, read.dtype) != (first.shape, first.dtype):
+        raise ModelError(
+            f"preprocessing made {tuple(read.shape)} {read.dtype} of {name} and {tuple(first.shape)} "
+            f"{first.dtype} of an image before it; needed the same size and type for every image"
+        )
 
 
 def content_hash(hashed: Callable[[Any], str], item: Named) -> str:
@@ -164,10 +232,3 @@ def content_hash(hashed: Callable[[Any], str], item: Named) -> str:
         return hashed(item)
     except ImageError:
         return f"unreadable {item.name}"
-
-
-def _input(source: Source, item: Named) -> Tensor | ImageError:
-    try:
-        return source.read(item)
-    except ImageError as error:
-        return error

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ttr.ablation.annotated_pairs import AnnotatedPairs
@@ -142,13 +141,13 @@ class Collector:
             workers=settings.workers,
             progress=settings.progress,
         )
-        readable = {name for part in parts[0] for name in part.names}
+        readable = set(parts[0].names)
         if not readable:
             raise ImageError("not one image could be read; see: ttr data check")
         return Collected(
             items=tuple(item for item in items if item.name in readable),
-            arrays={each.name: _joined(found) for each, found in zip(conditions, parts, strict=True)},
-            skipped={name: reason for part in parts[0] for name, reason in part.skipped.items()},
+            arrays={each.name: part.arrays for each, part in zip(conditions, parts, strict=True)},
+            skipped=parts[0].skipped,
         )
 
 
@@ -156,11 +155,9 @@ def _compute(run: Run, conditions: Sequence[Condition], measure: Measure, batch_
     # The full condition is what the others are measured against; it comes first, wanted or not.
     asked = conditions if conditions[0] == FULL else [FULL, *conditions]
     found: list[list[Arrays]] = [[] for _ in asked]
-    readable = run.readable
-    for part in _batches(len(readable), batch_size):
-        items = [item for item, _ in readable[part]]
-        images = torch.stack([x for _, x in readable[part]])
-        for kept, arrays in zip(found, measure(items, images, asked), strict=True):
+    for part in _batches(len(run.readable), batch_size):
+        measured = measure(run.readable[part], run.images[part], asked)
+        for kept, arrays in zip(found, measured, strict=True):
             kept.append(arrays)
     wanted = found[len(asked) - len(conditions) :]
     return [
@@ -190,8 +187,3 @@ def _heads_digest(measures: Measures) -> str:
         head = measures.heads[block]
         digest.update(head.weight.numpy().tobytes() + head.bias.numpy().tobytes())
     return digest.hexdigest()[:24]
-
-
-def _joined(parts: Sequence[Part]) -> Arrays:
-    known = [part for part in parts if part.names]
-    return {name: np.concatenate([part.arrays[name] for part in known]) for name in known[0].arrays}

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ttr.cli import options
-from ttr.cli.loading import load_backbone, load_with_neurons
+from ttr.cli.loading import load_backbone, load_with_neurons, nothing_collected
 from ttr.cli.tables import show_bench
 
 CacheFolder = Annotated[
@@ -76,10 +76,11 @@ def bench(
       ttr bench --dataset aptos --root ~/aptos --backbone dinov2-vit-l-14 --pretrained --image-size 224 \\
           --preprocess fundus-crop --num-registers 1,classes --out bench-aptos/
     """
-    from ttr.apps.bench import write_bench
-    from ttr.catalog import preset_for
-    from ttr.datasets.registry import open_dataset
-    from ttr.preprocessing import parse_steps
+    with nothing_collected():
+        from ttr.apps.bench import write_bench
+        from ttr.catalog import preset_for
+        from ttr.datasets.registry import open_dataset
+        from ttr.preprocessing import parse_steps
 
     data = open_dataset(dataset, root)
     counts = options.parse_numbers(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +15,21 @@ if TYPE_CHECKING:
     from ttr.neurons import RegisterNeurons
 
 
+@contextmanager
+def nothing_collected() -> Iterator[None]:
+    """Let no garbage be looked for while libraries are imported and a model is built.
+
+    What they make stays, and going through it again and again is a seventh of a command's start.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def load_backbone(
     name: str, weights: Path | None, pretrained: bool, image_size: int | None, device: str
 ) -> Backbone:
@@ -20,9 +38,10 @@ def load_backbone(
     Raises:
         TTRError: as ``ttr.load`` does.
     """
-    from ttr.backbones import load
+    with nothing_collected():
+        from ttr.backbones import load
 
-    backbone = load(name, weights=weights, pretrained=pretrained, image_size=image_size, device=device)
+        backbone = load(name, weights=weights, pretrained=pretrained, image_size=image_size, device=device)
     size = "x".join(map(str, backbone.image_size))
     typer.echo(f"backbone {backbone.name}, {size} px, weights: {backbone.weights}")
     if backbone.warning:

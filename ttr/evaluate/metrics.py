@@ -10,6 +10,8 @@ exception. The names are those of ``results.csv``:
     qwk                   quadratic weighted kappa (Cohen 1968), for ordinal classes alone
     ece                   expected calibration error, 15 equal bins of confidence (Guo et al. 2017)
     brier                 mean squared distance from the one-hot truth, 0..2 (Brier 1950)
+
+scikit-learn is imported when a metric is computed: whoever finds the numbers in the cache needs none of it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from sklearn import metrics as sk
 
 from ttr.errors import OptionError
 
@@ -118,33 +119,48 @@ def require_defined(name: str, found: Predictions) -> None:
         raise Undefined("the classes are not ordinal")
 
 
-def _macro(score: Callable[..., float], found: Predictions) -> float:
+def _top1(found: Predictions) -> float:
+    from sklearn.metrics import accuracy_score
+
+    return accuracy_score(found.targets, found.predicted)
+
+
+def _macro(score: str, found: Predictions) -> float:
+    from sklearn import metrics as sk
+
     labels = range(found.probabilities.shape[1])
-    return score(found.targets, found.predicted, labels=labels, average="macro", zero_division=0)
+    options = {"labels": labels, "average": "macro", "zero_division": 0}
+    return getattr(sk, f"{score}_score")(found.targets, found.predicted, **options)
 
 
 def _auc_ovr(found: Predictions) -> float:
+    from sklearn.metrics import roc_auc_score
+
     areas = []
     for label in range(found.probabilities.shape[1]):
         truth = found.targets == label
         if truth.all() or not truth.any():
             raise Undefined(f"class {label} has {'every' if truth.any() else 'no'} test image")
-        areas.append(sk.roc_auc_score(truth, found.probabilities[:, label]))
+        areas.append(roc_auc_score(truth, found.probabilities[:, label]))
     return float(np.mean(areas))
 
 
 def _balanced_accuracy(found: Predictions) -> float:
+    from sklearn.metrics import balanced_accuracy_score
+
     with warnings.catch_warnings():
         # A predicted class without images is said; here it is a wrong answer like any other.
         warnings.simplefilter("ignore", UserWarning)
-        return sk.balanced_accuracy_score(found.targets, found.predicted)
+        return balanced_accuracy_score(found.targets, found.predicted)
 
 
 def _qwk(found: Predictions) -> float:
+    from sklearn.metrics import cohen_kappa_score
+
     if len({*found.targets, *found.predicted}) < 2:
         raise Undefined("only one class is there, in truth and prediction")
     labels = range(found.probabilities.shape[1])
-    return sk.cohen_kappa_score(found.targets, found.predicted, labels=labels, weights="quadratic")
+    return cohen_kappa_score(found.targets, found.predicted, labels=labels, weights="quadratic")
 
 
 def _ece(found: Predictions) -> float:
@@ -153,11 +169,11 @@ def _ece(found: Predictions) -> float:
 
 
 _FUNCTIONS: dict[str, Callable[[Predictions], float]] = {
-    "top1": lambda found: sk.accuracy_score(found.targets, found.predicted),
+    "top1": _top1,
     "top3": lambda found: (ranks(found) < 3).mean(),
-    "f1_macro": partial(_macro, sk.f1_score),
-    "precision_macro": partial(_macro, sk.precision_score),
-    "recall_macro": partial(_macro, sk.recall_score),
+    "f1_macro": partial(_macro, "f1"),
+    "precision_macro": partial(_macro, "precision"),
+    "recall_macro": partial(_macro, "recall"),
     "auc_ovr": _auc_ovr,
     "balanced_accuracy": _balanced_accuracy,
     "qwk": _qwk,
@@ -194,4 +210,6 @@ def all_metrics(found: Predictions, names: Sequence[str] = METRICS) -> list[Metr
 
 def confusion(found: Predictions) -> np.ndarray:
     """Return the confusion matrix, int64 [C, C]: rows are the truth, columns the predictions."""
-    return sk.confusion_matrix(found.targets, found.predicted, labels=range(found.probabilities.shape[1]))
+    from sklearn.metrics import confusion_matrix
+
+    return confusion_matrix(found.targets, found.predicted, labels=range(found.probabilities.shape[1]))
