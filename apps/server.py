@@ -8,6 +8,7 @@ with a warning. ``/healthz`` tells operators whether the page can work.
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import shutil
@@ -101,6 +102,7 @@ def serve(
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     with listening, private_folder(), closed_environment(say):
         state = {"status": "starting"}
+        gc.disable()  # what is imported and built stays; looking through it is a seventh of the start
         threading.Thread(target=_warm_up, args=(workbench, state), daemon=True).start()
         app = build(workbench, state, results, host=host, password=password)
         say(f"ttr app: {address} (stop with Ctrl-C)")
@@ -233,6 +235,9 @@ def _warm_up(workbench: Workbench, state: dict[str, str]) -> None:
     except Exception as error:
         state["status"] = "failed"
         print(f"ttr app: the first model cannot run: {error}", file=sys.stderr)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _run(app: FastAPI, listening: Any) -> None:

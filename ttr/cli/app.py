@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ttr.cli import options
+from ttr.cli.loading import nothing_collected
 
 if TYPE_CHECKING:
     from ttr.apps.workbench import Workbench
@@ -58,7 +59,8 @@ def app(
 
     check_host(host, os.environ.get(PASSWORD, ""))
     shown = Results(results)
-    bench = _bench(backbone, weights, pretrained, image_size, neurons, head, num_registers, device)
+    with nothing_collected():
+        bench = _bench(backbone, weights, pretrained, image_size, neurons, head, num_registers, device)
     serve(bench, shown, host=host, port=port, browser=not no_browser, say=typer.echo)
 
 
