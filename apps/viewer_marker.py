@@ -85,8 +85,8 @@ def _controls() -> Controls:
         placeholder="normal, pneumonia",
         elem_id="marker-classes",
     )
-    burn = gr.Button("Burn it in", variant="primary", elem_id="marker-run")
-    every = gr.Button("Try all markers in all corners", elem_id="marker-all")
+    burn = gr.Button("Burn it in", variant="primary", size="sm", elem_id="marker-run")
+    every = gr.Button("Try all markers in all corners", size="sm", elem_id="marker-all")
     style = gr.Radio([RAW, SMOOTH], value=RAW, label="Map")
     opacity = gr.Slider(0, 100, 50, step=1, label="Opacity of the map, %")
     opacity.input(None, opacity, None, js=SHOW_OPACITY, api_visibility="private")

@@ -79,7 +79,7 @@ def _controls() -> Controls:
     template = gr.Textbox(
         AS_TYPED, label="Sentence around them, with {} for the words", elem_id="prompt-template"
     )
-    run = gr.Button("Show where they fit", variant="primary", elem_id="prompt-run")
+    run = gr.Button("Show where they fit", variant="primary", size="sm", elem_id="prompt-run")
     which = gr.Radio([], label="Map of", elem_id="prompt-which", visible=False)
     kind = gr.Radio([SIMILARITY, DIFFERENCE], value=SIMILARITY, label="Show", elem_id="prompt-kind")
     style = gr.Radio([RAW, SMOOTH], value=RAW, label="Map")

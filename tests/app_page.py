@@ -100,6 +100,15 @@ class Record:
         return [url for url in self.asked if not url.startswith((home, "data:", "blob:", "file:"))]
 
 
+def select(page: Any, name: str) -> None:
+    """Select a tab; one that has no room stands in a menu."""
+    tab = page.get_by_role("tab", name=name, exact=True)
+    if not tab.is_visible():
+        page.get_by_label("More tabs").first.click()
+        tab = page.get_by_role("button", name=name, exact=True)
+    tab.click()
+
+
 def screenshot(page: Any, name: str, otherwise: Path) -> None:
     """Write a picture of the page to the folder that TTR_SCREENSHOTS names, or else to ``otherwise``."""
     folder = Path(os.environ.get("TTR_SCREENSHOTS") or otherwise)

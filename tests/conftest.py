@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +24,10 @@ from torch import Tensor, nn
 
 from tests.app_page import CHROMIUM, WITHOUT
 from tests.loopback_hub import LoopbackHub
+
+# What the libraries brought stays; the collector need not walk through it again and again.
+gc.freeze()
+gc.set_threshold(20_000, 20, 20)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # the workers share the cores

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.app_page import Record, screenshot, serve_page, violations
+from tests.app_page import Record, screenshot, select, serve_page, violations
 
 WIDTHS = {"wide": 1280, "narrow": 390}
 WORDS = "Words, separated by commas or lines"
@@ -38,10 +38,6 @@ def page(request, address, browser):
     assert record.elsewhere(address) == []
 
 
-def open_tab(page: Page, name: str) -> None:
-    page.get_by_role("tab", name=name).click()
-
-
 def too_wide(page: Page) -> list[str]:
     """Return what reaches beyond the window, if the page can be scrolled sideways."""
     return page.evaluate(
@@ -53,7 +49,7 @@ def too_wide(page: Page) -> list[str]:
 
 
 def test_words_become_maps_with_their_scale_and_numbers(page, tmp_path):
-    open_tab(page, "Prompt map")
+    select(page, "Prompt map")
     page.get_by_label(WORDS).fill("rings, stripes\nL")
     page.get_by_role("button", name="Show where they fit").click()
     maps = page.locator("#prompt-maps")
@@ -78,27 +74,27 @@ def test_words_become_maps_with_their_scale_and_numbers(page, tmp_path):
 
 @pytest.mark.parametrize("page", ["wide-light"], indirect=True)
 def test_what_was_asked_stays_with_its_image_and_goes_with_it(page):
-    open_tab(page, "Prompt map")
+    select(page, "Prompt map")
     page.get_by_label(WORDS).fill("hip")
     page.get_by_role("button", name="Show where they fit").click()
     expect(page.get_by_label("hip", exact=True)).to_be_checked()
     maps = page.locator("#prompt-maps .ttr-pair")
     expect(maps).to_be_visible()
-    open_tab(page, "Marker test")
-    open_tab(page, "Prompt map")
+    select(page, "Marker test")
+    select(page, "Prompt map")
     page.wait_for_timeout(500)
     expect(maps).to_be_visible()
-    open_tab(page, "Compare")
+    select(page, "Compare")
     old = page.locator("#maps .ttr-frame > img").first.get_attribute("src")
     page.get_by_role("button", name="Sample: fundus").click()
     expect(page.locator("#maps .ttr-frame > img").first).not_to_have_attribute("src", old)
-    open_tab(page, "Prompt map")
+    select(page, "Prompt map")
     expect(maps).to_have_count(0)
     expect(page.locator("#prompt-status")).to_contain_text("Type what to look for")
 
 
 def test_a_marker_is_burnt_in_and_answered(page, tmp_path):
-    open_tab(page, "Marker test")
+    select(page, "Marker test")
     expect(page.locator("#marker-status")).to_contain_text("Choose a marker")
     page.get_by_label("PORTABLE").check()
     page.get_by_label("bottom right").check()
@@ -125,12 +121,12 @@ def test_a_marker_is_burnt_in_and_answered(page, tmp_path):
 
 @pytest.mark.parametrize("page", ["wide-light"], indirect=True)
 def test_a_model_without_words_says_which_model_has_them(page, tmp_path):
-    open_tab(page, "Compare")
+    select(page, "Compare")
     page.get_by_text("Model and register neurons").click()
     page.get_by_label("Model", exact=True).click()
     page.get_by_role("option", name="phantom", exact=True).click()
     expect(page.locator("#numbers")).to_contain_text("phantom ·", timeout=60_000)
-    open_tab(page, "Prompt map")
+    select(page, "Prompt map")
     status = page.locator("#prompt-status")
     expect(status).to_contain_text("it has no text tower")
     expect(status).to_contain_text("ttr app --backbone clip-vit-b-16 --pretrained")

@@ -17,7 +17,7 @@ from PIL import Image
 from pydicom.uid import JPEG2000Lossless
 
 import ttr
-from tests.app_page import Record, screenshot, serve_page, violations
+from tests.app_page import Record, screenshot, select, serve_page, violations
 from tests.test_dicom import write
 from ttr.apps.compare import inspect
 from ttr.datasets.registry import open_image, sample_paths
@@ -271,7 +271,7 @@ def test_a_batch_is_a_table_that_sorts_opens_and_exports(visit, tmp_path):
     files = [saved(tmp_path / f"image-{seed}.png", seed) for seed in range(3)]
     (tmp_path / "page.png").write_text("<html>")
     page = visit()
-    page.get_by_role("tab", name="Batch").click()
+    select(page, "Batch")
     upload(page, *files, tmp_path / "page.png", label="Images (PNG")
     page.locator(".block").filter(has_text="Images (PNG").get_by_text("image-2").wait_for()
     page.get_by_role("button", name="Run the batch").click()
@@ -328,7 +328,7 @@ def test_the_keyboard_reaches_everything_and_is_never_trapped(visit):
 def test_each_tab_fits_and_no_reader_is_shut_out(visit, tmp_path, width, scheme):
     page = visit(width, scheme)
     for tab in ("Compare", "Batch"):
-        page.get_by_role("tab", name=tab).click()
+        select(page, tab)
         assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
         assert violations(page) == []
         screenshot(page, f"{tab.lower()}-{width}-{scheme}", tmp_path)

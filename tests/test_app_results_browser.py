@@ -9,7 +9,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from tests.app_page import Record, screenshot, serve_page, violations
+from tests.app_page import Record, screenshot, select, serve_page, violations
 from tests.small_results import FEW, small_ablation, small_bench, small_integration
 from ttr.apps import words_results
 
@@ -79,15 +79,6 @@ def page(opened):
 @pytest.fixture
 def filled(made, root):
     return shutil.copytree(made, root, dirs_exist_ok=True)
-
-
-def select(page, name):
-    """Select a tab, in the menu of those that have no room where it stands there."""
-    tab = page.get_by_role("tab", name=name, exact=True)
-    if not tab.is_visible():
-        page.get_by_label("More tabs").first.click()
-        tab = page.get_by_role("button", name=name, exact=True)
-    tab.click()
 
 
 def show(page, name):

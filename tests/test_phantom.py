@@ -100,6 +100,7 @@ def probe(x, y):
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(x, y)
 
 
+@pytest.mark.slow  # tests/test_benchmark.py holds the same by default, on fewer images
 def test_moving_preserves_what_zeroing_breaks(phantom):
     train, train_labels = labelled(phantom, 160, 4, seed=1)
     test, labels = labelled(phantom, 160, 4, seed=2)

@@ -205,6 +205,7 @@ def test_the_command_prints_both_columns_and_names_what_is_missing(run, small, m
     assert out.splitlines()[-1] == f"open: {tmp_path / 'out' / 'reproduction.csv'}"
 
 
+@pytest.mark.slow
 def test_with_pairs_nothing_is_missing(run, small, measured, pairs_folder, tmp_path):
     options = ("--pairs", pairs_folder, "--out", tmp_path / "out")
     status, out, err = run("reproduce", "zero-ablation", *small, *options)

@@ -12,7 +12,8 @@
 - memory: peak growth of ``extract`` over a process that has the model loaded, for 320, 1,280 and 2,560
   images, each run in a process of its own, with the phantom or what ``--memory-backbone`` names. What is
   returned, vectors for the heads, is 1.5 kB an image and feature.
-  ``--memory-only`` and ``--command-only`` measure that alone.
+
+``--only memory``, ``command`` or ``throughput`` measures that alone.
 """
 
 from __future__ import annotations
@@ -165,19 +166,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--memory-backbone", default="phantom")
-    parser.add_argument("--memory-only", action="store_true")
-    parser.add_argument("--command-only", action="store_true")
+    parser.add_argument("--only", choices=("memory", "command", "throughput"))
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         memory(options)
         return
     with tempfile.TemporaryDirectory() as name:
-        if not options.command_only:
+        if options.only in (None, "memory"):
             report_memory(options, name)
-        if not options.memory_only:
+        if options.only in (None, "command"):
             report_command(options.rounds, Path(name))
-        if not (options.memory_only or options.command_only):
+        if options.only in (None, "throughput"):
             report_throughput(options, Path(name))
 
 
