@@ -178,7 +178,7 @@ def _maps() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.Plot]:
         with gr.Tab("Norms"):
             norms = gr.HTML(elem_id="norms")
             gr.HTML(words.why(words.NORMS))
-        with gr.Tab("Colours"):
+        with gr.Tab("PCA colours"):
             colours = gr.HTML(elem_id="colours")
             gr.HTML(words.why(words.COLOURS))
         with gr.Tab("By block"):

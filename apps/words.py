@@ -13,8 +13,9 @@ NORMS = (
     "stores something about the whole image instead."
 )
 COLOURS = (
-    "Squares with like colours look alike to the model, before and after on one palette. Anatomy should"
-    " come out in patches of its own; speckles that belong to no structure are artefacts."
+    "Squares with like colours look alike to the model, before and after on one palette (its first three "
+    "principal components). Anatomy should come out in patches of its own; speckles that belong to no "
+    "structure are artefacts."
 )
 CURVES = (
     "The model works in steps called blocks, from left to right. The lines show in which block "

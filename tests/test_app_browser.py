@@ -14,6 +14,7 @@ import pandas as pd
 import pydicom
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 from pydicom.uid import JPEG2000Lossless
 
 import ttr
@@ -106,6 +107,8 @@ def test_a_radiograph_is_windowed_and_its_patient_is_never_named(visit, served, 
     page.get_by_label("Window", exact=True).click()
     narrow = page.get_by_role("option", name="NARROW")
     changed(page, narrow.click, ".ttr-thumb img")
+    expect(page.get_by_label("Centre")).to_have_value("600")
+    expect(page.get_by_label("Width")).to_have_value("300")
     page.get_by_label("Centre").fill("900")
     page.get_by_label("Width").fill("1")
     changed(page, page.get_by_role("button", name="Apply this window").click, ".ttr-thumb img")
@@ -178,7 +181,7 @@ def test_every_view_has_its_pictures_and_its_explanation(visit, tmp_path):
     page = visit()
     for name, shown in (
         ("Norms", "#norms .ttr-map"),
-        ("Colours", "#colours .ttr-map"),
+        ("PCA colours", "#colours .ttr-map"),
         ("By block", "#curves .js-plotly-plot .scatterlayer path"),
     ):
         page.get_by_role("tab", name=name).click()
