@@ -9,6 +9,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The workers, and what they start, share the cores: threads would only wait for each other.
+    for pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(pool, "1")
+
 import ttr  # before timm: it lets torchvision import beside a CPU build of torch
 
 # isort: split
@@ -29,8 +34,11 @@ from tests.loopback_hub import LoopbackHub
 gc.freeze()
 gc.set_threshold(20_000, 20, 20)
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    torch.set_num_threads(1)  # the workers share the cores
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return a worker more than there are cores: browsers and child processes are waited for."""
+    return (os.cpu_count() or 1) + 1
+
 
 SIZE, PATCH, WIDTH, DEPTH, HEADS = 32, 8, 24, 3, 2
 

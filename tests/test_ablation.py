@@ -246,6 +246,7 @@ def test_a_wrapped_model_has_its_bare_self_as_a_condition(backbone, dataset, tmp
     np.testing.assert_allclose(bare, backbone.embed(images).numpy(), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_whole_suite_runs_on_a_small_dinov3_wrapped_with_a_test_time_register(dataset, tmp_path):
     model = scramble(tiny_eva(**DINOV3))
     backbone = ttr.adapt(model, preprocess=Preprocess(SIZE))

@@ -35,6 +35,7 @@ def suite(folder: Path, counts: dict[str, int], conditions: tuple[str, ...]) -> 
     return found.results.set_index(["metric", "condition"])
 
 
+@pytest.mark.slow
 def test_zeroing_breaks_every_task_and_the_mean_none(tmp_path):
     counts = {"train": 60, "val": 18, "test": 60}
     table = suite(tmp_path, counts, ("registers:zero", "registers:mean", "cls:mean"))

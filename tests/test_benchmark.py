@@ -239,6 +239,7 @@ def test_the_digest_of_the_data_follows_the_images_and_not_their_order():
     assert len({digest, *others}) == 7
 
 
+@pytest.mark.slow
 def test_features_of_registers_and_several_counts(phantom, dataset, neurons, cache, tmp_path):
     result = write_bench(
         phantom,

@@ -97,7 +97,8 @@ def test_a_table_of_means_knows_what_is_missing(phantom, phantom_batch):
     assert table["largest patch norm, last block"].ratio == f"{ratio:.3f}"
 
 
-def test_names_are_escaped_and_long_sets_are_cut_on_the_page_only(phantom, tmp_path):
+def test_names_are_escaped_and_long_sets_are_cut_on_the_page_only(tmp_path):
+    phantom = ttr.load("phantom", image_size=64)
     neurons = ttr.RegisterNeurons.from_pairs(phantom.planted)
     image = next(phantom_images(1)).image
     names = [f"<script>alert({i})</script>" for i in range(report.SHOWN + 2)]

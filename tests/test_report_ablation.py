@@ -255,6 +255,7 @@ def test_models_are_compared_on_the_same_images(made, copy, tmp_path):
     assert "b0-effects" in json.loads(unpacked(text, "charts"))
 
 
+@pytest.mark.slow
 def test_models_on_other_images_are_not_compared(made, copy, tmp_path):
     table = other(copy)
     renamed = table.assign(image=table["image"].str.replace("-0003", "-0099"))

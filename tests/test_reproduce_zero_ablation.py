@@ -219,6 +219,7 @@ def test_with_pairs_nothing_is_missing(run, small, measured, pairs_folder, tmp_p
     assert (ours.published["full"], ours.n["full"]) == (0.379, 3)
 
 
+@pytest.mark.slow
 def test_a_pair_that_cannot_be_read_is_missing_and_the_rest_is_measured(
     run, small, measured, pairs_folder, tmp_path
 ):

@@ -176,6 +176,7 @@ def test_miou_in_closed_form_and_without_pixels():
     assert np.isnan(miou_resampled(np.zeros((2, 3, 3), dtype=np.int64), np.ones((1, 2)))[0])
 
 
+@pytest.mark.slow
 def test_on_the_phantom_the_probe_finds_discs_and_textures(phantom):
     """And features that belong to other images find nothing but the disc's place."""
     dataset = phantom_set(counts={"train": 48, "val": 6, "test": 24})
