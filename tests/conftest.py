@@ -34,12 +34,6 @@ from tests.loopback_hub import LoopbackHub
 gc.freeze()
 gc.set_threshold(20_000, 20, 20)
 
-
-def pytest_xdist_auto_num_workers() -> int:
-    """Return a worker more than there are cores: browsers and child processes are waited for."""
-    return (os.cpu_count() or 1) + 1
-
-
 SIZE, PATCH, WIDTH, DEPTH, HEADS = 32, 8, 24, 3, 2
 
 

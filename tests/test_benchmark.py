@@ -262,6 +262,7 @@ def test_features_of_registers_and_several_counts(phantom, dataset, neurons, cac
     assert set(result.comparisons.feature) == {"cls", "patches"}
 
 
+@pytest.mark.slow
 def test_ordinal_classes_are_compared_by_kappa_and_groups_stay_together(phantom, neurons, cache):
     plain = phantom_set(counts={"train": 24, "val": 12, "test": 36})
     grades = {label: str(place) for place, label in enumerate(plain.classes)}

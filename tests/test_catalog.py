@@ -127,6 +127,7 @@ def test_presets_are_what_was_published_and_say_so():
         assert entry.preset is None or (PRESETS / entry.preset).is_file()
 
 
+@pytest.mark.slow
 def test_a_preset_belongs_to_its_model_and_resolution():
     neurons = ttr.RegisterNeurons.load(preset_for("clip-vit-b-16"))
     with ttr.TestTimeRegisters(ttr.load("clip-vit-b-16"), neurons):

@@ -68,7 +68,7 @@ def check_file(file: Path, backbone: ttr.Backbone, registers: int, batches=(1, 2
             assert (found - before).abs().max() > changes
 
 
-@pytest.mark.parametrize(("family", "registers"), cases(("eva-dinov3", 3), ("open-clip", 1)))
+@pytest.mark.parametrize(("family", "registers"), cases(("eva-dinov3", 3)))
 def test_onnx_equals_eager_for_any_batch(family, registers, tmp_path):
     backbone = build(family)
     hooks = hook_count(backbone.model)
@@ -80,7 +80,7 @@ def test_onnx_equals_eager_for_any_batch(family, registers, tmp_path):
     check_file(file, backbone, registers)
 
 
-@pytest.mark.parametrize(("family", "registers"), cases(("timm-vit", 0), ("phantom", 1)))
+@pytest.mark.parametrize(("family", "registers"), cases(("open-clip", 1)))
 def test_pt2_equals_eager_for_any_batch(family, registers, tmp_path):
     backbone = build(family)
     file = tmp_path / "model.pt2"

@@ -235,6 +235,7 @@ def other(copy, name="other"):
     return table
 
 
+@pytest.mark.slow
 def test_models_are_compared_on_the_same_images(made, copy, tmp_path):
     mine, theirs = read_per_image(made), other(copy)
     table = effects(mine, theirs, ("phantom-reg4", "other")).set_index(["metric", "condition"])
