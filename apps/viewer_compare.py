@@ -155,7 +155,8 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, study: gr.State, chosen
         button.click(partial(opened, str(sample_paths()[name])), inputs, shown, **ALONE)
     for event in changed:
         event.then(again, [study, *inputs], shown, **ALONE)
-    window.input(preset, [study, chosen, window, *controls.all()], shown, **ALONE)
+    # A dropdown of the library says input twice, and the second answer would undo what was typed since.
+    window.select(preset, [study, chosen, window, *controls.all()], shown, **ALONE)
     apply.click(typed, [study, chosen, center, width, *controls.all()], shown, **ALONE)
     blocks.load(lambda *given: opened(str(sample_paths()["chest"]), *given), inputs, shown, **ALONE)
 

@@ -45,8 +45,8 @@ def model_box(workbench: Workbench, chosen: gr.State) -> list[Any]:
         return guarded(work, 3)
 
     return [
-        model.input(picked, model, outputs, **ALONE),
-        source.input(picked, [model, source], outputs, **ALONE),
+        model.select(picked, model, outputs, **ALONE),
+        source.select(picked, [model, source], outputs, **ALONE),
         file.upload(given, [file, model], outputs, **ALONE),
         detect.click(detected, [model, own], outputs, **ALONE),
     ]
