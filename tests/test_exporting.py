@@ -143,7 +143,10 @@ metadata = extra["ttr.json"]
 
 @pytest.mark.parametrize(
     ("format", "body", "blocked"),
-    [("onnx", ONNX_BODY, ["ttr", "torch", "timm"]), ("pt2", PT2_BODY, ["ttr", "timm"])],
+    [
+        ("onnx", ONNX_BODY, ["ttr", "torch", "timm"]),
+        pytest.param("pt2", PT2_BODY, ["ttr", "timm"], marks=pytest.mark.slow),
+    ],
 )
 def test_the_file_runs_without_ttr_and_knows_where_it_comes_from(vit, format, body, blocked, tmp_path):
     file = tmp_path / f"model.{format}"

@@ -78,6 +78,7 @@ def test_their_maps_are_one_map_up_to_a_factor(seen):
         torch.testing.assert_close(other, maps[0], rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_grades_follow_the_dial(drawn, monkeypatch):
     """The stated calibration: cosine = r / sqrt(1 + r^2), r = patches over all else, as the gain turns."""
     for gain in (1, 2, 4, 8, 30):
