@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ttr.comparison import ImageComparison
+from ttr.figure_style import quiet
 from ttr.plots import AFTER, BEFORE
 
 if TYPE_CHECKING:
@@ -47,24 +48,7 @@ def block_curves(comparison: ImageComparison) -> Figure:
             )
     figure.update_yaxes(rangemode="tozero")
     figure.update_xaxes(title_text="block", dtick=1, row=3, col=1)
-    figure.update_layout(height=620, legend={"orientation": "h", "y": 1.08})
-    return at_home(figure)
-
-
-def at_home(figure: Figure) -> Figure:
-    """Return a figure that fits a light and a dark page: no ground of its own, grey lines (the page's style
-    colours its text), and narrow margins."""
-    grid = {"gridcolor": "rgba(128,128,128,.25)", "zerolinecolor": "rgba(128,128,128,.4)"}
-    figure.update_layout(
-        template="none",
-        margin={"l": 50, "r": 12, "t": 44, "b": 44},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        hoverlabel={"font": {"size": 13}},
-    )
-    figure.update_xaxes(**grid)
-    figure.update_yaxes(**grid)
-    return figure
+    return quiet(figure, height=620, margin={"l": 50, "r": 12, "t": 64, "b": 44}, legend={"y": 1.05})
 
 
 def on_page(figure: Figure, *, mark: int | None = None) -> Figure:

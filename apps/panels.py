@@ -16,7 +16,7 @@ from ttr import plots
 from ttr.analysis.faithfulness import grade
 from ttr.apps.framing import Frame
 from ttr.apps.study import DISCLAIMER, Study
-from ttr.report import fill, rows
+from ttr.report import bar, fill, rows
 
 SIDES = (("before", "Before", "bare model"), ("after", "After", "registers moved"))
 
@@ -145,7 +145,7 @@ def pair(
         None if values is None else plots.colourise(values, high, colour_map, values.shape, low)
         for values, (low, high) in zip(maps, scales, strict=True)
     ]
-    bars = [scale_bar(colour_map, high, pattern, label, low) for low, high in scales]
+    bars = [{**bar(colour_map, high, pattern, low), "label": label} for low, high in scales]
     shared = look.shared or bounds is not None
     return _figures(study, title, pictures, alts, look.smooth, bars, shared, mark)
 
@@ -193,12 +193,6 @@ def _box(frame: Frame) -> dict[str, float]:
     width, height = frame.right - frame.left, frame.bottom - frame.top
     shares = {"left": frame.left, "top": frame.top, "width": width, "height": height}
     return {key: round(100 * value, 3) for key, value in shares.items()}
-
-
-def scale_bar(colour_map: str, high: float, pattern: str, label: str, low: float = 0.0) -> dict[str, Any]:
-    """Return a colour bar from ``low`` to ``high`` with its numbers, for a template."""
-    ticks = [pattern.format(low + share * (high - low)) for share in (0, 0.25, 0.5, 0.75, 1)]
-    return {"stops": plots.colour_stops(colour_map), "ticks": ticks, "label": label}
 
 
 def peak(values: np.ndarray) -> str:

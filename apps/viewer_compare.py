@@ -9,12 +9,13 @@ from typing import Any
 
 import gradio as gr
 
-from ttr.apps import export, figures, panels, words
+from ttr.apps import export, figures, panels, viewer_window, words
 from ttr.apps.events import ALONE, AT_ONCE, guarded
 from ttr.apps.intake import Picture, take_in
 from ttr.apps.panels import Look
 from ttr.apps.study import Study
 from ttr.apps.viewer_export import download
+from ttr.apps.viewer_look import CUT, SMOOTH, opacity_slider, style_radio, view_radio
 from ttr.apps.viewer_models import model_box
 from ttr.apps.workbench import Workbench
 from ttr.datasets.dicom import Window
@@ -22,24 +23,11 @@ from ttr.datasets.registry import sample_paths
 
 NAME = "Compare"
 MEAN = "mean of heads"
-BOTH, SWIPE = "both", "swipe"
-RAW, SMOOTH = "raw", "smooth"
 SHARED, OWN = "shared", "own"
-FIRST_WINDOW, OWN_WINDOW = "as the file says", "typed below"
-SHOW_VIEW = (
-    f"(v) => {{ document.documentElement.dataset.ttrView = v === '{SWIPE}' ? 'swipe' : 'side'; return []; }}"
-)
-SHOW_OPACITY = "(v) => { document.documentElement.style.setProperty('--ttr-opacity', v / 100); return []; }"
 #: A block number typed beyond the last block is the last block.
 WITHIN = (
     "(study, layer, ...rest) => { const range = document.querySelector('#layer input[type=range]'); "
     "return [study, Math.min(Math.max(layer, +range.min), +range.max), ...rest]; }"
-)
-CUT = (
-    '<div class="ttr-cut"><label>Before <input type="range" min="0" max="100" value="50" '
-    'aria-label="Swipe: share of the image that shows before, in percent" '
-    "oninput=\"document.documentElement.style.setProperty('--ttr-cut', this.value + '%')\">"
-    " After</label></div>"
 )
 
 
@@ -98,12 +86,7 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, study: gr.State, chosen
                     name: gr.Button(f"Sample: {name}", size="sm", min_width=90) for name in sample_paths()
                 }
             thumbnail = gr.HTML()
-            with gr.Group(visible=False) as window_box:
-                window = gr.Dropdown([FIRST_WINDOW], label="Window", value=FIRST_WINDOW)
-                with gr.Row():
-                    center = gr.Number(label="Centre", value=0, min_width=80)
-                    width = gr.Number(label="Width", value=0, min_width=80)
-                apply = gr.Button("Apply this window", size="sm")
+            window = viewer_window.window_box()
             changed = model_box(workbench, chosen)
         with gr.Column(scale=6, min_width=320):
             status = gr.HTML(elem_id="status")
@@ -120,7 +103,7 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, study: gr.State, chosen
                     "Export PDF", "ttr-study.pdf", lambda *v: _exported(export.pdf_of, *v), asked, status
                 )
     shown = [study, status, thumbnail, maps, norms, colours, curves, numbers, *controls.all()[:3]]
-    shown += [window_box, window, center, width]
+    shown += window.outputs()
 
     def analyse(picture: Picture, choice: Any, *seen: Any) -> list[Any]:
         found = workbench.study(picture, choice or workbench.choose(workbench.names[0]))
@@ -136,18 +119,17 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, study: gr.State, chosen
             return [gr.skip()] * len(shown)
         return guarded(lambda: analyse(found.picture, choice, *seen), len(shown))
 
-    def windowed(found: Study | None, choice: Any, wanted: Any, *seen: Any) -> list[Any]:
+    def windowed(found: Study | None, choice: Any, wanted: Window | None, *seen: Any) -> list[Any]:
         if found is None:
             return [gr.skip()] * len(shown)
-        return guarded(
-            lambda: analyse(found.picture.in_window(wanted(found.picture)), choice, *seen), len(shown)
-        )
+        return guarded(lambda: analyse(found.picture.in_window(wanted), choice, *seen), len(shown))
 
     def preset(found: Study | None, choice: Any, name: str, *seen: Any) -> list[Any]:
-        return windowed(found, choice, lambda p: next((w for w in p.windows if w.name == name), None), *seen)
+        wanted = None if found is None else viewer_window.named(found.picture, name)
+        return windowed(found, choice, wanted, *seen)
 
-    def typed(found: Study | None, choice: Any, c: float, w: float, *seen: Any) -> list[Any]:
-        return windowed(found, choice, lambda _: Window(OWN_WINDOW, float(c or 0), float(w or 0)), *seen)
+    def typed(found: Study | None, choice: Any, center: float, width: float, *seen: Any) -> list[Any]:
+        return windowed(found, choice, viewer_window.typed(center, width), *seen)
 
     inputs = [chosen, *controls.all()]
     upload.upload(opened, [upload, *inputs], shown, **ALONE)
@@ -156,8 +138,8 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, study: gr.State, chosen
     for event in changed:
         event.then(again, [study, *inputs], shown, **ALONE)
     # A dropdown of the library says input twice, and the second answer would undo what was typed since.
-    window.select(preset, [study, chosen, window, *controls.all()], shown, **ALONE)
-    apply.click(typed, [study, chosen, center, width, *controls.all()], shown, **ALONE)
+    window.preset.select(preset, [study, chosen, window.preset, *controls.all()], shown, **ALONE)
+    window.apply.click(typed, [study, chosen, window.center, window.width, *controls.all()], shown, **ALONE)
     blocks.load(lambda *given: opened(str(sample_paths()["chest"]), *given), inputs, shown, **ALONE)
 
     def looked(found: Study | None, *seen: Any) -> list[Any]:
@@ -192,18 +174,14 @@ def _controls() -> Controls:
     gr.HTML(CUT)
     with gr.Row():
         layer = gr.Slider(0, 11, 11, step=1, label="Block (layer)", min_width=240, elem_id="layer")
-        opacity = gr.Slider(
-            0, 100, 50, step=1, label="Opacity of the map, %", min_width=240, elem_id="opacity"
-        )
+        opacity = opacity_slider("opacity", min_width=240)
     with gr.Row():
         head = gr.Dropdown([MEAN], value=MEAN, label="Attention head", min_width=150, elem_id="head")
         query = gr.Dropdown(["CLS"], value="CLS", label="Attention of", min_width=150, elem_id="query")
     with gr.Row():
-        view = gr.Radio([BOTH, SWIPE], value=BOTH, label="View", min_width=190, elem_id="view")
-        style = gr.Radio([RAW, SMOOTH], value=RAW, label="Map", min_width=150)
+        view_radio("view")
+        style = style_radio()
         scale = gr.Radio([SHARED, OWN], value=SHARED, label="Colour scale", min_width=170, elem_id="scale")
-    view.input(None, view, None, js=SHOW_VIEW, api_visibility="private")
-    opacity.input(None, opacity, None, js=SHOW_OPACITY, api_visibility="private")
     return Controls(layer, head, query, style, scale, opacity)
 
 
@@ -222,9 +200,6 @@ def _shown(found: Study, seen: tuple[Any, ...]) -> list[Any]:
     head, query = head if head in heads else MEAN, query if query in queries else "CLS"
     layer = int(layer) if layer <= last else last
     at = look(layer, head, query, style, scale)
-    current = found.picture.window
-    windows = [FIRST_WINDOW, *(window.name for window in found.picture.windows)]
-    windows += [OWN_WINDOW] if current and current.name == OWN_WINDOW else []
     return [
         found,
         "",
@@ -237,8 +212,5 @@ def _shown(found: Study, seen: tuple[Any, ...]) -> list[Any]:
         gr.update(maximum=last, value=layer),
         gr.update(choices=heads, value=head),
         gr.update(choices=queries, value=query),
-        gr.update(visible=len(windows) > 1 or found.picture.radiograph is not None),
-        gr.update(choices=windows, value=current.name if current else FIRST_WINDOW),
-        gr.update() if current is None else current.center,
-        gr.update() if current is None else current.width,
+        *viewer_window.values(found.picture),
     ]

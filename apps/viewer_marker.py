@@ -15,7 +15,7 @@ from ttr.apps.marker_drawing import CORNERS, KINDS, LARGEST, SMALLEST, Corner, K
 from ttr.apps.marker_places import all_places
 from ttr.apps.prompt_map import read_texts
 from ttr.apps.study import Study
-from ttr.apps.viewer_compare import CUT, RAW, SHOW_OPACITY, SMOOTH
+from ttr.apps.viewer_look import CUT, SMOOTH, opacity_slider, style_radio
 from ttr.apps.workbench import Chosen, Workbench
 
 NOTHING = "Choose a marker and a corner, and burn it in. The image itself stays as it is."
@@ -64,7 +64,7 @@ def marker_tab(workbench: Workbench, study: gr.State, chosen: gr.State, tab: gr.
     def entered(found: Study | None, held: tuple[Study, Any] | None) -> list[Any]:
         if held is not None and held[0] is found:
             return [gr.skip() for _ in (*shown, places)]
-        text = NOTHING if found is not None else "There is no image yet. Open one in the tab Compare."
+        text = NOTHING if found is not None else words.NO_IMAGE
         return [None, words.empty(text), "" if found is None else panels.thumbnail(found), "", "", "", ""]
 
     asked = [controls.size, controls.classes]
@@ -87,9 +87,8 @@ def _controls() -> Controls:
     )
     burn = gr.Button("Burn it in", variant="primary", size="sm", elem_id="marker-run")
     every = gr.Button("Try all markers in all corners", size="sm", elem_id="marker-all")
-    style = gr.Radio([RAW, SMOOTH], value=RAW, label="Map")
-    opacity = gr.Slider(0, 100, 50, step=1, label="Opacity of the map, %")
-    opacity.input(None, opacity, None, js=SHOW_OPACITY, api_visibility="private")
+    style = style_radio()
+    opacity_slider("marker-opacity")
     return Controls(kind, corner, size, classes, burn, every, style)
 
 

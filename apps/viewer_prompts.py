@@ -11,7 +11,7 @@ from ttr.apps import panels_prompts, words
 from ttr.apps.events import ALONE, AT_ONCE, IN_ORDER, guarded
 from ttr.apps.prompt_map import AS_TYPED, PromptMaps, can_read, prompt_map, read_texts
 from ttr.apps.study import Study
-from ttr.apps.viewer_compare import CUT, RAW, SHOW_OPACITY, SMOOTH
+from ttr.apps.viewer_look import CUT, SMOOTH, opacity_slider, style_radio
 from ttr.apps.workbench import Chosen, Workbench
 
 SIMILARITY, DIFFERENCE = "similarity", "difference to the others"
@@ -82,9 +82,8 @@ def _controls() -> Controls:
     run = gr.Button("Show where they fit", variant="primary", size="sm", elem_id="prompt-run")
     which = gr.Radio([], label="Map of", elem_id="prompt-which", visible=False)
     kind = gr.Radio([SIMILARITY, DIFFERENCE], value=SIMILARITY, label="Show", elem_id="prompt-kind")
-    style = gr.Radio([RAW, SMOOTH], value=RAW, label="Map")
-    opacity = gr.Slider(0, 100, 50, step=1, label="Opacity of the map, %")
-    opacity.input(None, opacity, None, js=SHOW_OPACITY, api_visibility="private")
+    style = style_radio()
+    opacity_slider("prompt-opacity")
     return Controls(text, template, run, which, kind, style)
 
 
@@ -128,7 +127,7 @@ def _unasked(workbench: Workbench, found: Study | None) -> list[Any]:
 def _state(workbench: Workbench, found: Study | None) -> str:
     """Return what must be said before anything was asked, as HTML."""
     if found is None:
-        return words.empty("There is no image yet. Open one in the tab Compare.")
+        return words.empty(words.NO_IMAGE)
     if not can_read(workbench.backbone(found.model)):
         return words.empty(
             f"{found.model} reads images alone: it has no text tower. Choose phantom-clip under “Model and "

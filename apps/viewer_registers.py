@@ -8,17 +8,17 @@ import gradio as gr
 
 from ttr.ablation.folder import Shown
 from ttr.apps import result_pictures, words, words_results
-from ttr.apps.events import AT_ONCE, IN_BROWSER, guarded
+from ttr.apps.events import AT_ONCE, guarded
 from ttr.apps.result_pictures import ALL, FULL, At
 from ttr.apps.results import ABLATION, Results
 from ttr.apps.viewer_chooser import Contents, over_results
+from ttr.apps.viewer_look import opacity_slider
 
 KINDS = {
     "Norms": ("norms", words_results.NORM_MAPS),
     "Colours": ("colours", words_results.COLOUR_MAPS),
     "Attention": ("attention", words_results.OVERLAYS),
 }
-SHOW_OPACITY = "(v) => { document.documentElement.style.setProperty('--ttr-over', v / 100); return []; }"
 
 
 def registers_tab(results: Results, tab: gr.Tab, chosen: gr.State) -> None:
@@ -86,6 +86,5 @@ def _whose() -> gr.Dropdown:
     """Lay out what concerns attention alone; return the widget whose value is the token that looks."""
     with gr.Row():
         query = gr.Dropdown([], label="Attention of", min_width=160, elem_id="picture-query")
-        opacity = gr.Slider(0, 100, 65, step=1, label="Opacity of the map, %", elem_id="picture-opacity")
-    opacity.input(None, opacity, None, js=SHOW_OPACITY, **IN_BROWSER)
+        opacity_slider("picture-opacity", 65)
     return query

@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,6 +98,29 @@ class Record:
     def elsewhere(self, home: str) -> list[str]:
         """Return what was asked of any other place than ``home``."""
         return [url for url in self.asked if not url.startswith((home, "data:", "blob:", "file:"))]
+
+
+@contextmanager
+def visits(browser: Any, address: str) -> Iterator[Callable[..., Any]]:
+    """Yield what opens the page, ``(width, scheme)``, once its maps are there.
+
+    At the end, whatever was done: nothing was asked of elsewhere, and the browser complained of nothing.
+    """
+    record, pages = Record(), []
+
+    def opened(width: int = 1280, scheme: str = "light") -> Any:
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        record.watch(page)
+        pages.append(page)
+        page.goto(address)
+        page.wait_for_selector("#maps .ttr-map", timeout=60_000)
+        return page
+
+    yield opened
+    for page in pages:
+        page.close()
+    assert record.elsewhere(address) == []
+    assert record.complaints == []
 
 
 def select(page: Any, name: str) -> None:

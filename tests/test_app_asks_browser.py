@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.app_page import Record, screenshot, select, serve_page, violations
+from tests.app_page import screenshot, select, serve_page, violations, visits
 
 WIDTHS = {"wide": 1280, "narrow": 390}
 WORDS = "Words, separated by commas or lines"
@@ -24,18 +24,11 @@ def address(tmp_path_factory, browser):
 @pytest.fixture(scope="module", params=["wide-light", "narrow-dark"])
 def page(request, address, browser):
     width, scheme = request.param.split("-")
-    context = browser.new_context(viewport={"width": WIDTHS[width], "height": 900}, color_scheme=scheme)
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    record = Record()
-    record.watch(page)
-    page.goto(address)
-    expect(page.locator("#maps .ttr-pair")).to_be_visible(timeout=60_000)
-    page.kind = request.param
-    yield page
-    context.close()
-    assert record.complaints == []
-    assert record.elsewhere(address) == []
+    with visits(browser, address) as opened:
+        page = opened(WIDTHS[width], scheme)
+        page.set_default_timeout(60_000)
+        page.kind = request.param
+        yield page
 
 
 def too_wide(page: Page) -> list[str]:

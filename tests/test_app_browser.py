@@ -18,7 +18,7 @@ from playwright.sync_api import expect
 from pydicom.uid import JPEG2000Lossless
 
 import ttr
-from tests.app_page import Record, screenshot, select, serve_page, violations
+from tests.app_page import screenshot, select, serve_page, violations, visits
 from tests.test_dicom import write
 from ttr.apps.compare import inspect
 from ttr.datasets.registry import open_image, sample_paths
@@ -39,21 +39,8 @@ def served(tmp_path_factory, browser):
 @pytest.fixture
 def visit(served, browser):
     """Open the page; whatever a test does, nothing is asked of elsewhere and nothing is complained of."""
-    record, pages = Record(), []
-
-    def opened(width=1280, scheme="light"):
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        record.watch(page)
-        pages.append(page)
-        page.goto(served.address)
-        page.wait_for_selector(MAPS)
-        return page
-
-    yield opened
-    for page in pages:
-        page.close()
-    assert record.elsewhere(served.address) == []
-    assert record.complaints == []
+    with visits(browser, served.address) as opened:
+        yield opened
     assert "Traceback" not in served.log.read_text()
 
 

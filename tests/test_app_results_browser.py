@@ -9,7 +9,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from tests.app_page import Record, screenshot, select, serve_page, violations
+from tests.app_page import screenshot, select, serve_page, violations, visits
 from tests.small_results import FEW, small_ablation, small_bench, small_integration
 from ttr.apps import words_results
 
@@ -53,21 +53,8 @@ def served(root, tmp_path_factory):
 @pytest.fixture(scope="module")
 def opened(browser, served):
     """Open the page; when all tests are over, nothing was asked outside and nothing complained."""
-    record, pages = Record(), []
-
-    def call(width=1280, scheme="light"):
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        record.watch(page)
-        pages.append(page)
-        page.goto(served.address)
-        page.wait_for_selector("#maps img")
-        return page
-
-    yield call
-    for page in pages:
-        page.close()
-    assert record.elsewhere(served.address) == []
-    assert record.complaints == []
+    with visits(browser, served.address) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")

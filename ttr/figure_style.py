@@ -41,7 +41,11 @@ def figure(traces: Sequence[Any], *, height: int = 380, **layout: Any) -> Figure
     """Return a figure of some traces on the shared layout."""
     from plotly.graph_objects import Figure
 
-    shown = Figure(list(traces))
+    return quiet(Figure(list(traces)), height=height, **layout)
+
+
+def quiet(shown: Figure, *, height: int, **layout: Any) -> Figure:
+    """Return a figure, its parts laid out already, on the shared layout."""
     shown.update_layout(
         template="none",
         height=height,
@@ -61,6 +65,58 @@ def figure(traces: Sequence[Any], *, height: int = 380, **layout: Any) -> Figure
     }
     shown.update_xaxes(**grid)
     shown.update_yaxes(**grid)
+    return shown
+
+
+def cells(
+    columns: Sequence[str],
+    rows: Sequence[str],
+    values: Sequence[Sequence[float | None]],
+    texts: Sequence[Sequence[str]],
+    hovers: Sequence[Sequence[str]],
+    *,
+    unit: str,
+    span: tuple[float, float],
+    height: int,
+    colours: Any = VALUE_MAP,
+    gap: int = 3,
+    top: int = 36,
+) -> Figure:
+    """Draw a table as coloured cells with their numbers, the first row on top; the hover says the rest.
+
+    Args:
+        columns: names, above the cells.
+        rows: names.
+        values: [rows][columns], None where there is nothing.
+        texts: what is printed in each.
+        hovers: what each says to the pointer.
+        unit: over the colour bar.
+        span: values of the first and the last colour.
+        height: of the figure, px.
+        colours: a plotly colour scale.
+        gap: between cells, px.
+        top: room for the columns' names, px.
+    """
+    from plotly.graph_objects import Heatmap
+
+    trace = Heatmap(
+        x=list(columns),
+        y=list(rows),
+        z=values,
+        text=texts,
+        texttemplate="%{text}",
+        hovertext=hovers,
+        hoverinfo="text",
+        zmin=span[0],
+        zmax=span[1],
+        colorscale=colours,
+        xgap=gap,
+        ygap=gap,
+        colorbar={"title": {"text": unit}, "thickness": 12, "outlinewidth": 0},
+    )
+    shown = figure([trace], height=height, margin={"l": 8, "r": 8, "t": top, "b": 8})
+    shown.update_xaxes(side="top", showgrid=False, tickangle=0, ticks="")
+    shown.update_yaxes(autorange="reversed", showgrid=False, ticks="", ticksuffix=" ")
     return shown
 
 

@@ -17,6 +17,7 @@ from ttr.figure_style import (
     SUBSTITUTE_COLOURS,
     VALUE_MAP,
     VERMILLION,
+    cells,
     figure,
     interval,
     p_value,
@@ -50,37 +51,25 @@ def ablation_heatmap(results: pd.DataFrame, *, change: bool = False) -> Figure:
         results: columns of :func:`ttr.ablation.tables.results`; values 0..1.
         change: colour and print the change from ``full``. Bold: distinguishable from no change.
     """
-    from plotly.graph_objects import Heatmap
-
     places = list(dict.fromkeys(zip(results["task"], results["metric"], strict=True)))
     conditions = list(dict.fromkeys(results["condition"]))
-    rows = {(r["condition"], r["task"], r["metric"]): r for r in results.to_dict("records")}
-    cells = [[rows.get((condition, *place)) for place in places] for condition in conditions]
+    known = {(r["condition"], r["task"], r["metric"]): r for r in results.to_dict("records")}
+    found = [[known.get((condition, *place)) for place in places] for condition in conditions]
     quantity = "delta" if change else "value"
-    values = [[None if cell is None else 100 * cell[quantity] for cell in row] for row in cells]
+    values = [[None if cell is None else 100 * cell[quantity] for cell in row] for row in found]
     reach = max([abs(v) for row in values for v in row if v is not None and v == v] or [1]) or 1
-    scale: dict[str, Any] = (
-        {"colorscale": CHANGE_MAP, "zmin": -reach, "zmax": reach}
-        if change
-        else {"colorscale": VALUE_MAP, "zmin": 0, "zmax": 100}
+    return cells(
+        [metric_name(*place) for place in places],
+        conditions,
+        values,
+        [[_printed(cell, change) for cell in row] for row in found],
+        [[_hover(cell) for cell in row] for row in found],
+        unit="points" if change else "%",
+        span=(-reach, reach) if change else (0, 100),
+        height=110 + 30 * len(conditions),
+        colours=CHANGE_MAP if change else VALUE_MAP,
+        gap=2,
     )
-    trace = Heatmap(
-        x=[metric_name(*place) for place in places],
-        y=conditions,
-        z=values,
-        text=[[_printed(cell, change) for cell in row] for row in cells],
-        texttemplate="%{text}",
-        hovertext=[[_hover(cell) for cell in row] for row in cells],
-        hoverinfo="text",
-        xgap=2,
-        ygap=2,
-        colorbar={"title": {"text": "points" if change else "%"}, "thickness": 12, "outlinewidth": 0},
-        **scale,
-    )
-    shown = figure([trace], height=110 + 30 * len(conditions), margin={"l": 8, "r": 8, "t": 36, "b": 8})
-    shown.update_xaxes(side="top", showgrid=False, tickangle=0, ticks="")
-    shown.update_yaxes(autorange="reversed", showgrid=False, ticks="", ticksuffix=" ")
-    return shown
 
 
 def _printed(cell: dict[str, Any] | None, change: bool) -> str:

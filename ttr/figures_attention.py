@@ -10,9 +10,9 @@ from ttr.figure_style import (
     BLUE,
     GREEN,
     SYMBOLS,
-    VALUE_MAP,
     VERMILLION,
     band,
+    cells,
     figure,
     interval,
     line,
@@ -39,40 +39,31 @@ def attention_flows(attention: pd.DataFrame, condition: str, block: int) -> Figu
         condition: which one.
         block: counted from 0.
     """
-    from plotly.graph_objects import Heatmap
-
     here = attention[(attention["condition"] == condition) & (attention["block"] == block)]
-    cells = {(row["source"], row["target"]): row for row in here.to_dict("records")}
+    known = {(row["source"], row["target"]): row for row in here.to_dict("records")}
     targets = [*GROUPS, *dict.fromkeys(t for t in attention["target"] if t not in GROUPS)]
-    found = [[cells.get((source, target)) for target in targets] for source in GROUPS]
-    trace = Heatmap(
-        x=[f"to {NAMES[target]}" if target in GROUPS else target for target in targets],
-        y=[f"from {NAMES[source]}" for source in GROUPS],
-        z=[[None if cell is None else cell["share"] for cell in row] for row in found],
-        text=[["–" if cell is None else f"{cell['share']:.3f}" for cell in row] for row in found],
-        texttemplate="%{text}",
-        hovertext=[
-            [
-                "not there"
-                if cell is None
-                else f"<b>{NAMES[cell['source']]} → {NAMES.get(cell['target'], cell['target'])}</b>, "
-                f"block {block}, {condition}<br>share {cell['share']:.4f}, "
-                f"{interval(cell['ci_low'], cell['ci_high'], '{:.4f}')}, n = {cell['n']}"
-                for cell in row
-            ]
-            for row in found
-        ],
-        hoverinfo="text",
-        zmin=0,
-        zmax=1,
-        colorscale=VALUE_MAP,
-        xgap=3,
-        ygap=3,
-        colorbar={"title": {"text": "share"}, "thickness": 12, "outlinewidth": 0},
+    found = [[known.get((source, target)) for target in targets] for source in GROUPS]
+
+    def hover(cell: dict | None) -> str:
+        if cell is None:
+            return "not there"
+        return (
+            f"<b>{NAMES[cell['source']]} → {NAMES.get(cell['target'], cell['target'])}</b>, "
+            f"block {block}, {condition}<br>share {cell['share']:.4f}, "
+            f"{interval(cell['ci_low'], cell['ci_high'], '{:.4f}')}, n = {cell['n']}"
+        )
+
+    shown = cells(
+        [f"to {NAMES[target]}" if target in GROUPS else target for target in targets],
+        [f"from {NAMES[source]}" for source in GROUPS],
+        [[None if cell is None else cell["share"] for cell in row] for row in found],
+        [["–" if cell is None else f"{cell['share']:.3f}" for cell in row] for row in found],
+        [[hover(cell) for cell in row] for row in found],
+        unit="share",
+        span=(0, 1),
+        height=250,
+        top=48,
     )
-    shown = figure([trace], height=250, margin={"l": 8, "r": 8, "t": 48, "b": 8})
-    shown.update_xaxes(side="top", showgrid=False, tickangle=0, ticks="")
-    shown.update_yaxes(autorange="reversed", showgrid=False, ticks="", ticksuffix=" ")
     if len(targets) > len(GROUPS):
         edge = {"x0": 2.5, "x1": 2.5, "y0": -0.5, "y1": 2.5}
         shown.add_shape(type="line", line={"color": "rgba(128,128,128,0.9)", "width": 2}, **edge)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ttr.figure_style import GREY, SERIES, VALUE_MAP, band, figure, interval, line, p_value
+from ttr.figure_style import GREY, SERIES, band, cells, figure, interval, line, p_value
 from ttr.figures import metric_name
 
 if TYPE_CHECKING:
@@ -106,38 +106,25 @@ def register_cosines(registers: pd.DataFrame) -> Figure:
     Args:
         registers: columns of :func:`ttr.ablation.analysis_tables.register_cosines`; -1..1.
     """
-    from plotly.graph_objects import Heatmap
-
     names = list(dict.fromkeys(registers["first"]))
-    cells = {(row["first"], row["second"]): row for row in registers.to_dict("records")}
-    found = [[cells.get((first, second)) for second in names] for first in names]
-    low = min(0.0, float(registers["cosine"].min()))
-    trace = Heatmap(
-        x=names,
-        y=names,
-        z=[[None if cell is None else cell["cosine"] for cell in row] for row in found],
-        text=[["–" if cell is None else f"{cell['cosine']:.3f}" for cell in row] for row in found],
-        texttemplate="%{text}",
-        hovertext=[
-            [
-                "not there"
-                if cell is None
-                else f"<b>{cell['first']}, {cell['second']}</b><br>cosine {cell['cosine']:.4f}, "
-                f"{interval(cell['ci_low'], cell['ci_high'], '{:.4f}')}, n = {cell['n']}"
-                for cell in row
-            ]
-            for row in found
-        ],
-        hoverinfo="text",
-        zmin=low,
-        zmax=1,
-        colorscale=VALUE_MAP,
-        xgap=3,
-        ygap=3,
-        colorbar={"title": {"text": "cosine"}, "thickness": 12, "outlinewidth": 0},
+    known = {(row["first"], row["second"]): row for row in registers.to_dict("records")}
+    found = [[known.get((first, second)) for second in names] for first in names]
+
+    def hover(cell: dict | None) -> str:
+        if cell is None:
+            return "not there"
+        return (
+            f"<b>{cell['first']}, {cell['second']}</b><br>cosine {cell['cosine']:.4f}, "
+            f"{interval(cell['ci_low'], cell['ci_high'], '{:.4f}')}, n = {cell['n']}"
+        )
+
+    return cells(
+        names,
+        names,
+        [[None if cell is None else cell["cosine"] for cell in row] for row in found],
+        [["–" if cell is None else f"{cell['cosine']:.3f}" for cell in row] for row in found],
+        [[hover(cell) for cell in row] for row in found],
+        unit="cosine",
+        span=(min(0.0, float(registers["cosine"].min())), 1),
+        height=110 + 62 * len(names),
     )
-    size = 110 + 62 * len(names)
-    shown = figure([trace], height=size, margin={"l": 8, "r": 8, "t": 36, "b": 8})
-    shown.update_xaxes(side="top", showgrid=False, tickangle=0, ticks="")
-    shown.update_yaxes(autorange="reversed", showgrid=False, ticks="", ticksuffix=" ")
-    return shown

@@ -125,11 +125,11 @@ def _environment() -> Any:
     return Environment(loader=PackageLoader("ttr"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
 
-def bar(colour_map: str, high: float, pattern: str) -> dict[str, Any]:
-    """Return a colour bar of the scale 0..``high`` for a page: its colours, and five numbers along it."""
+def bar(colour_map: str, high: float, pattern: str, low: float = 0.0) -> dict[str, Any]:
+    """Return a colour bar from ``low`` to ``high`` for a page: its colours, and five numbers along it."""
     return {
         "stops": plots.colour_stops(colour_map),
-        "ticks": [pattern.format(share * high) for share in (0, 0.25, 0.5, 0.75, 1)],
+        "ticks": [pattern.format(low + share * (high - low)) for share in (0, 0.25, 0.5, 0.75, 1)],
     }
 
 

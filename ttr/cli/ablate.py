@@ -9,7 +9,6 @@ import typer
 
 from ttr.cli import options
 from ttr.cli.ablation_table import show_ablation
-from ttr.cli.bench import CacheFolder, default_cache
 from ttr.cli.loading import load_backbone, load_with_neurons
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 def ablate(
     backbone: options.BackboneName,
     dataset: options.DatasetName,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; an earlier result is replaced.")],
+    out: options.OutFolder,
     root: options.DatasetRoot = None,
     conditions: Annotated[
         str,
@@ -46,11 +45,8 @@ def ablate(
             help="Study the model wrapped with so many; 0: bare.",
         ),
     ] = 0,
-    pairs: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="SPair-71k: correspondence on its test pairs, not on warps."),
-    ] = None,
-    num_pairs: Annotated[int | None, typer.Option(min=2, help="So many of them; default: all.")] = None,
+    pairs: options.PairsFolder = None,
+    num_pairs: options.NumPairs = None,
     head: Annotated[str, typer.Option(metavar="logistic|linear", help="Head of the probe.")] = "logistic",
     calibration_images: Annotated[
         int, typer.Option(min=1, help="Training images that mean, noise and resample are taken from.")
@@ -61,13 +57,11 @@ def ablate(
     layers: Annotated[
         str, typer.Option(metavar="N|all", help="Blocks that layer-wise probes look into.")
     ] = "7",
-    seed: Annotated[int, typer.Option(min=0, help="Of every draw.")] = 42,
-    on_error: Annotated[
-        str, typer.Option(metavar="raise|skip", help="Whether a bad image ends the run, or is recorded.")
-    ] = "raise",
-    cache: CacheFolder = None,
-    workers: Annotated[int, typer.Option(min=1, help="Threads that read and decode ahead.")] = 2,
-    batch_size: Annotated[int, typer.Option(min=2, help="Images a pass; shuffling draws within it.")] = 32,
+    seed: options.DrawSeed = 42,
+    on_error: options.OnError = "raise",
+    cache: options.CacheFolder = None,
+    workers: options.Workers = 2,
+    batch_size: options.ShuffledBatch = 32,
     device: options.Device = "cpu",
     quiet: options.Quiet = False,
 ) -> None:
@@ -118,7 +112,7 @@ def ablate(
         data,
         options.parse_list(conditions),
         out,
-        cache or default_cache(),
+        cache or options.default_cache(),
         settings,
         pairs=() if pairs is None else spair(pairs, limit=num_pairs, seed=seed),
     )

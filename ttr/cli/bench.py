@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -12,16 +11,11 @@ from ttr.cli import options
 from ttr.cli.loading import load_backbone, load_with_neurons, nothing_collected
 from ttr.cli.tables import show_bench
 
-CacheFolder = Annotated[
-    Path | None,
-    typer.Option("--cache", metavar="DIR", help="Feature cache; default: ttr/features in the user's cache."),
-]
-
 
 def bench(
     backbone: options.BackboneName,
     dataset: options.DatasetName,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; an earlier result is replaced.")],
+    out: options.OutFolder,
     root: options.DatasetRoot = None,
     neurons: Annotated[
         Path | None,
@@ -55,11 +49,9 @@ def bench(
     preprocess: Annotated[
         str, typer.Option(metavar="LIST", help="Before the backbone's own: fundus-crop, ben-graham, clahe.")
     ] = "",
-    on_error: Annotated[
-        str, typer.Option(metavar="raise|skip", help="Whether a bad image ends the run, or is recorded.")
-    ] = "raise",
-    cache: CacheFolder = None,
-    workers: Annotated[int, typer.Option(min=1, help="Threads that read and decode ahead.")] = 2,
+    on_error: options.OnError = "raise",
+    cache: options.CacheFolder = None,
+    workers: options.Workers = 2,
     batch_size: options.BatchSize = 32,
     device: options.Device = "cpu",
     quiet: options.Quiet = False,
@@ -97,7 +89,7 @@ def bench(
         data,
         found,
         out,
-        cache or default_cache(),
+        cache or options.default_cache(),
         arm_names=options.parse_list(arms),
         num_registers=counts,
         heads=options.parse_list(heads),
@@ -111,9 +103,3 @@ def bench(
         progress=not quiet,
     )
     show_bench(result.comparisons, result.benchmark.skipped, out / "index.html")
-
-
-def default_cache() -> Path:
-    """Return where features are cached unless told otherwise."""
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home).expanduser() / "ttr" / "features"

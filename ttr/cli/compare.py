@@ -17,7 +17,7 @@ def compare(
         list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")
     ],
     backbone: options.BackboneName,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; an earlier result is replaced.")],
+    out: options.OutFolder,
     neurons: options.NeuronsFile = None,
     weights: options.WeightsFile = None,
     pretrained: options.Pretrained = False,

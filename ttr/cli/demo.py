@@ -12,9 +12,7 @@ from ttr.cli.tables import show_comparison
 
 
 def demo(
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder to write; an earlier result is replaced.")
-    ] = Path("ttr-demo"),
+    out: options.OutFolder = Path("ttr-demo"),
     phantoms: Annotated[int, typer.Option(min=1, help="Phantom images to detect on.")] = 64,
     quiet: options.Quiet = False,
 ) -> None:

@@ -26,7 +26,7 @@ def integrate(
         ),
     ],
     dataset: options.DatasetName,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; an earlier result is replaced.")],
+    out: options.OutFolder,
     root: options.DatasetRoot = None,
     neurons: Annotated[
         Path | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated
@@ -64,7 +65,37 @@ DatasetRoot = Annotated[
         "--root", metavar="PATH", help="Where that set lies: its folder, or the table of a csv set."
     ),
 ]
+OutFolder = Annotated[
+    Path,
+    typer.Option("--out", metavar="DIR", help="Folder to write; an earlier result is replaced."),
+]
+PairsFolder = Annotated[
+    Path | None,
+    typer.Option("--pairs", metavar="DIR", help="SPair-71k: correspondence on its test pairs."),
+]
+NumPairs = Annotated[int | None, typer.Option("--num-pairs", min=2, help="So many of them; default: all.")]
+DrawSeed = Annotated[int, typer.Option("--seed", min=0, help="Of every draw.")]
+OnError = Annotated[
+    str,
+    typer.Option(
+        "--on-error", metavar="raise|skip", help="Whether a bad image ends the run, or is recorded."
+    ),
+]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Threads that read and decode ahead.")]
+ShuffledBatch = Annotated[
+    int, typer.Option("--batch-size", min=2, help="Images a pass; shuffling draws within it.")
+]
+CacheFolder = Annotated[
+    Path | None,
+    typer.Option("--cache", metavar="DIR", help="Feature cache; default: ttr/features in the user's cache."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
+
+
+def default_cache() -> Path:
+    """Return where features are cached unless told otherwise."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(home).expanduser() / "ttr" / "features"
 
 
 def parse_threshold(value: str) -> float | str:

@@ -12,9 +12,17 @@ from typing import Annotated
 import typer
 
 from ttr.cli import options
-from ttr.cli.bench import CacheFolder, default_cache
 from ttr.cli.study_weights import parse_places, study_loader
 from ttr.cli.tables import print_path, show_reproduction
+
+StudyWeights = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--weights",
+        metavar="NAME=FILE,...",
+        help="Weights of the study's models on this machine: clip-vit-b-16=FILE,..., or repeated.",
+    ),
+]
 
 reproduce = typer.Typer(
     help="Published studies again: their numbers beside measured ones.",
@@ -30,7 +38,7 @@ def _group() -> None:
 
 @reproduce.command()
 def medical(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; an earlier result is replaced.")],
+    out: options.OutFolder,
     roots: Annotated[
         list[str] | None,
         typer.Option(
@@ -38,13 +46,7 @@ def medical(
             help="Where orthonet, pacemaker and aptos lie: orthonet=DIR,aptos=DIR, or the option repeated.",
         ),
     ] = None,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=FILE,...",
-            help="Weights of dinov2-vit-l-14 and clip-vit-b-16 on this machine, written like --roots.",
-        ),
-    ] = None,
+    weights: StudyWeights = None,
     pretrained: options.Pretrained = False,
     backbone: Annotated[
         str | None,
@@ -58,11 +60,9 @@ def medical(
         int | None, typer.Option(min=1, help="Test-time registers; default: 4, as published.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the probe and of all else.")] = 42,
-    on_error: Annotated[
-        str, typer.Option(metavar="raise|skip", help="Whether a bad image ends its cells, or is recorded.")
-    ] = "raise",
-    cache: CacheFolder = None,
-    workers: Annotated[int, typer.Option(min=1, help="Threads that read and decode ahead.")] = 2,
+    on_error: options.OnError = "raise",
+    cache: options.CacheFolder = None,
+    workers: options.Workers = 2,
     batch_size: options.BatchSize = 32,
     device: options.Device = "cpu",
     quiet: options.Quiet = False,
@@ -90,7 +90,7 @@ def medical(
         parse_places("--roots", roots),
         lambda name: load(backbone or name),
         out,
-        cache or default_cache(),
+        cache or options.default_cache(),
         published_detection=backbone is None,
         num_registers=num_registers,
         seed=seed,
@@ -106,15 +106,9 @@ def medical(
 @reproduce.command()
 def decoupling(
     dataset: options.DatasetName,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; an earlier result is replaced.")],
+    out: options.OutFolder,
     root: options.DatasetRoot = None,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=FILE,...",
-            help="Weights of the study's models on this machine: dinov2-vit-s-14-reg4=FILE,...",
-        ),
-    ] = None,
+    weights: StudyWeights = None,
     pretrained: options.Pretrained = False,
     backbone: Annotated[
         list[str] | None,
@@ -167,19 +161,11 @@ def decoupling(
 @reproduce.command("zero-ablation")
 def zero_ablation(
     dataset: options.DatasetName,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; an earlier result is replaced.")],
+    out: options.OutFolder,
     root: options.DatasetRoot = None,
-    pairs: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="SPair-71k, for the study's column SPair.")
-    ] = None,
-    num_pairs: Annotated[int | None, typer.Option(min=2, help="So many of them; default: all.")] = None,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=FILE,...",
-            help="Weights of the study's models on this machine: dinov3-vit-s-16=FILE,...",
-        ),
-    ] = None,
+    pairs: options.PairsFolder = None,
+    num_pairs: options.NumPairs = None,
+    weights: StudyWeights = None,
     pretrained: options.Pretrained = False,
     backbone: Annotated[
         str | None,
@@ -195,13 +181,11 @@ def zero_ablation(
     analysis_images: Annotated[
         int, typer.Option(min=1, help="Test images for attention and geometry.")
     ] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="Of every draw.")] = 42,
-    on_error: Annotated[
-        str, typer.Option(metavar="raise|skip", help="Whether a bad image ends its model, or is recorded.")
-    ] = "raise",
-    cache: CacheFolder = None,
-    workers: Annotated[int, typer.Option(min=1, help="Threads that read and decode ahead.")] = 2,
-    batch_size: Annotated[int, typer.Option(min=2, help="Images a pass; shuffling draws within it.")] = 32,
+    seed: options.DrawSeed = 42,
+    on_error: options.OnError = "raise",
+    cache: options.CacheFolder = None,
+    workers: options.Workers = 2,
+    batch_size: options.ShuffledBatch = 32,
     device: options.Device = "cpu",
     quiet: options.Quiet = False,
 ) -> None:
@@ -243,7 +227,7 @@ def zero_ablation(
         load,
         open_dataset(dataset, root),
         out,
-        cache or default_cache(),
+        cache or options.default_cache(),
         settings,
         instead=backbone,
         pairs=() if pairs is None else spair(pairs, limit=num_pairs, seed=seed),

@@ -15,7 +15,7 @@ from ttr.cli.tables import show_tuning
 def tune(
     backbone: options.BackboneName,
     images: Annotated[Path, typer.Option(metavar="DIR", help="Folder of images, searched below it too.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; an earlier result is replaced.")],
+    out: options.OutFolder,
     neurons: Annotated[
         Path | None,
         typer.Option(
