@@ -11,6 +11,8 @@ import gradio as gr
 from ttr.apps import panels
 from ttr.errors import TTRError
 
+#: Seconds after which what a visitor opened is forgotten, and between two looks at what may be.
+FORGOTTEN, SWEPT = 3600, 600
 #: Model passes of all sections wait in one queue.
 ALONE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
 #: What makes room for a pass waits for its turn too, unseen: it must not come after what it made room for.

@@ -59,7 +59,6 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
-EXPIRES = (600, 3600)
 
 
 def serve(

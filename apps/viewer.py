@@ -7,6 +7,7 @@ from importlib import resources
 import gradio as gr
 
 from ttr.apps import words
+from ttr.apps.events import FORGOTTEN, SWEPT
 from ttr.apps.results import Results
 from ttr.apps.study import DISCLAIMER
 from ttr.apps.viewer_batch import batch_tab
@@ -37,10 +38,10 @@ HEAD = (
 def page(workbench: Workbench, results: Results | None = None) -> gr.Blocks:
     """Return the page over some models and the results of a folder."""
     with gr.Blocks(
-        title="Test-time registers", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True
+        title="Test-time registers", analytics_enabled=False, delete_cache=(SWEPT, FORGOTTEN), fill_width=True
     ) as blocks:
         gr.HTML(HEAD)
-        study, chosen = gr.State(None, time_to_live=3600), gr.State(None, time_to_live=3600)
+        study, chosen = gr.State(None, time_to_live=FORGOTTEN), gr.State(None, time_to_live=FORGOTTEN)
         with gr.Tabs() as tabs:
             with gr.Tab(NAME, id=NAME):
                 opening = compare_tab(workbench, blocks, study, chosen)

@@ -12,7 +12,7 @@ import gradio as gr
 
 from ttr.apps import batch, batch_panel, panels, words
 from ttr.apps.batch import Line
-from ttr.apps.events import AT_ONCE
+from ttr.apps.events import AT_ONCE, FORGOTTEN
 from ttr.apps.viewer_compare import Opening
 from ttr.apps.viewer_export import download
 from ttr.apps.workbench import Workbench
@@ -27,7 +27,7 @@ SCRIPT = resources.files("ttr").joinpath("templates", "app_batch.js").read_text(
 
 def batch_tab(workbench: Workbench, chosen: gr.State, opening: Opening, tabs: gr.Tabs) -> None:
     """Lay out the tab; a file's name opens its image in Compare."""
-    found, paths = gr.State([], time_to_live=3600), gr.State([], time_to_live=3600)
+    found, paths = gr.State([], time_to_live=FORGOTTEN), gr.State([], time_to_live=FORGOTTEN)
     gr.HTML(f'<p class="ttr-soft">{words.BATCH}</p>')
     with gr.Row(elem_classes="ttr-columns"):
         several = gr.File(

@@ -9,7 +9,7 @@ import gradio as gr
 
 from ttr.apps import panels, panels_marker, words
 from ttr.apps.answers import Reader, TextReader, read_classes
-from ttr.apps.events import ALONE, AT_ONCE, IN_ORDER, guarded
+from ttr.apps.events import ALONE, AT_ONCE, FORGOTTEN, IN_ORDER, guarded
 from ttr.apps.marker import MarkerTest, marker_test
 from ttr.apps.marker_drawing import CORNERS, KINDS, LARGEST, SMALLEST, Corner, Kind, Marker
 from ttr.apps.marker_places import all_places
@@ -36,7 +36,7 @@ class Controls:
 
 def marker_tab(workbench: Workbench, study: gr.State, chosen: gr.State, tab: gr.Tab) -> None:
     """Lay out the tab; it asks about the image of ``study`` and the model of ``chosen``."""
-    kept = gr.State(None, time_to_live=3600)
+    kept = gr.State(None, time_to_live=FORGOTTEN)
     with gr.Row(elem_classes="ttr-columns"):
         with gr.Column(scale=2, min_width=250):
             controls = _controls()

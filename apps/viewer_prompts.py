@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ttr.apps import panels_prompts, words
-from ttr.apps.events import ALONE, AT_ONCE, IN_ORDER, guarded
+from ttr.apps.events import ALONE, AT_ONCE, FORGOTTEN, IN_ORDER, guarded
 from ttr.apps.prompt_map import AS_TYPED, PromptMaps, can_read, prompt_map, read_texts
 from ttr.apps.study import Study
 from ttr.apps.viewer_look import CUT, SMOOTH, opacity_slider, style_radio
@@ -38,7 +38,7 @@ class Controls:
 
 def prompts_tab(workbench: Workbench, study: gr.State, chosen: gr.State, tab: gr.Tab) -> None:
     """Lay out the tab; it asks about the image of ``study`` and the model of ``chosen``."""
-    kept = gr.State(None, time_to_live=3600)
+    kept = gr.State(None, time_to_live=FORGOTTEN)
     with gr.Row(elem_classes="ttr-columns"):
         with gr.Column(scale=2, min_width=250):
             controls = _controls()

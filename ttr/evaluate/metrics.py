@@ -17,7 +17,7 @@ scikit-learn is imported when a metric is computed: whoever finds the numbers in
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -201,11 +201,6 @@ def check_name(name: str) -> None:
     """Raise OptionError unless ``name`` is one of :data:`METRICS`."""
     if name not in METRICS:
         raise OptionError(f"metric {name!r} is not known; needed one of {', '.join(METRICS)}")
-
-
-def all_metrics(found: Predictions, names: Sequence[str] = METRICS) -> list[Metric]:
-    """Return the named metrics, in order."""
-    return [metric(name, found) for name in names]
 
 
 def confusion(found: Predictions) -> np.ndarray:
