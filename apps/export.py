@@ -20,6 +20,7 @@ from ttr.apps.framing import Frame
 from ttr.apps.panels import SIDES, Look
 from ttr.apps.study import DISCLAIMER, Study
 from ttr.report import rows
+from ttr.wording import percent
 
 SCHEMA = "ttr.study/1"
 NOTE = (
@@ -166,7 +167,7 @@ def _text(figure: Any, study: Study) -> None:
             if study.answer.calibrated_on
             else "not calibrated"
         )
-        lines += [f"{name}:  {b:.1%}  →  {a:.1%}  ({checked})" for name, b, a in study.answer.rows]
+        lines += [f"{name}:  {percent(b)}  →  {percent(a)}  ({checked})" for name, b, a in study.answer.rows]
     figure.text(0.08, 0.315, "\n".join(lines), size=8.5, va="top", linespacing=1.45)
     said = "\n\n".join(textwrap.fill(line, 52) for line in study.cautions)
     figure.text(0.55, 0.315, said, size=8, va="top", color="#5c4300", linespacing=1.4)

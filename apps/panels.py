@@ -17,6 +17,7 @@ from ttr.analysis.faithfulness import grade
 from ttr.apps.framing import Frame
 from ttr.apps.study import DISCLAIMER, Study
 from ttr.report import bar, fill, rows
+from ttr.wording import percent
 
 SIDES = (("before", "Before", "bare model"), ("after", "After", "registers moved"))
 
@@ -85,7 +86,9 @@ def numbers(study: Study) -> str:
         for (tag, name, _), view in zip(SIDES, (before, after), strict=True)
     ]
     table = [row for row in rows([before], [after]) if "faithfulness" not in row.label]
-    return fill("app_numbers.html", study=study, grades=graded, rows=table, disclaimer=DISCLAIMER)
+    return fill(
+        "app_numbers.html", study=study, grades=graded, rows=table, percent=percent, disclaimer=DISCLAIMER
+    )
 
 
 def message(text: str) -> str:

@@ -12,6 +12,7 @@ from ttr.apps.marker_places import Followed, Places
 from ttr.apps.panels import SIDES, Look, pair, peak
 from ttr.apps.study import DISCLAIMER, Study
 from ttr.report import fill
+from ttr.wording import percent
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def numbers(study: Study, test: MarkerTest, answered_by: str) -> str:
     if replies:
         rows += [
             Row("answer", _each(replies, lambda r: (f"{r.clean} → {r.marked}" if r.changed else r.clean,))),
-            Row("probability", _each(replies, lambda r: (r.was, r.now), "{:.1%}")),
+            Row("probability", _each(replies, lambda r: (percent(r.was), percent(r.now)))),
         ]
     return fill(
         "app_marker.html",

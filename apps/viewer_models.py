@@ -19,10 +19,8 @@ def model_box(workbench: Workbench, chosen: gr.State) -> list[Any]:
     with gr.Accordion("Model and register neurons", open=False):
         model = gr.Dropdown(names, value=names[0], label="Model", elem_id="model")
         source = gr.Dropdown([], label="Register neurons", elem_id="neurons")
-        file = gr.File(label="Neurons from a file (ttr detect)", height=100)
-        own = gr.File(
-            label="Images to detect on (none: phantoms and samples)", file_count="multiple", height=100
-        )
+        file = gr.File(label="Neurons from a file", height=130)
+        own = gr.File(label="Images to detect on, or none", file_count="multiple", height=130)
         detect = gr.Button("Detect now", size="sm")
         said = gr.HTML(elem_id="neurons-said")
     outputs = [chosen, said, source]

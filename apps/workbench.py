@@ -145,7 +145,7 @@ class Workbench:
                 f"The register neurons were found at {origin.image_size[0]} px, and this model runs at "
                 f"{backbone.image_size[0]} px; detect them again at this resolution."
             )
-        if origin.weights_hash not in (None, backbone.weights_hash):
+        elif origin.weights_hash not in (None, backbone.weights_hash):  # a resolution changes the hash too
             said.append("The register neurons were found on other weights than these; detect them again.")
         return Chosen(name, source, neurons, " ".join(said))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ import ttr
 from ttr.apps.answers import fitted_temperature
 from ttr.apps.compare import inspect
 from ttr.apps.intake import take_in, take_in_bytes
+from ttr.apps.workbench import Workbench
 from ttr.capture import record
 from ttr.datasets.registry import open_image, sample_paths
 from ttr.errors import ImageError, OptionError
+from ttr.wording import percent
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +95,27 @@ def test_a_fitted_temperature_undoes_the_one_that_was_put_in():
     targets = np.array([random.choice(5, p=row) for row in true])
     sharp = np.exp(3 * logits) / np.exp(3 * logits).sum(axis=1, keepdims=True)
     assert fitted_temperature(sharp, targets) == pytest.approx(3, rel=0.1)
+
+
+def test_neurons_of_another_resolution_or_of_other_weights_come_with_one_warning(phantom):
+    workbench = Workbench({"phantom": lambda: phantom})
+    picture = take_in(sample_paths()["fundus"])
+    neurons = ttr.RegisterNeurons.from_pairs(phantom.planted)
+    origin = replace(neurons.provenance, backbone="phantom", image_size=(160, 160), weights_hash="another")
+    chosen = workbench.fitted("phantom", "from a file", replace(neurons, provenance=origin))
+    assert chosen.caution == (
+        "The register neurons were found at 160 px, and this model runs at 224 px; "
+        "detect them again at this resolution."
+    )
+    assert chosen.caution in workbench.study(picture, chosen).cautions
+    origin = replace(origin, image_size=phantom.image_size)
+    chosen = workbench.fitted("phantom", "from a file", replace(neurons, provenance=origin))
+    assert chosen.caution.startswith("The register neurons were found on other weights than these")
+    origin = replace(origin, weights_hash=phantom.weights_hash)
+    assert not workbench.fitted("phantom", "from a file", replace(neurons, provenance=origin)).caution
+
+
+def test_no_probability_is_called_certain():
+    assert [percent(p) for p in (0, 0.0004, 0.001, 0.123, 0.9994, 0.9996, 1)] == [
+        *("< 0.1 %", "< 0.1 %", "0.1 %", "12.3 %", "99.9 %", "> 99.9 %", "> 99.9 %")
+    ]

@@ -1,4 +1,4 @@
-"""Counts in sentences."""
+"""Counts and probabilities in words for people."""
 
 from __future__ import annotations
 
@@ -6,3 +6,10 @@ from __future__ import annotations
 def counted(number: int, noun: str) -> str:
     """Return ``"1 image"``, ``"3 images"``, ``"no images"``."""
     return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
+
+
+def percent(probability: float) -> str:
+    """Return a probability, 0..1, as ``"12.3 %"``; nothing that was estimated is called certain."""
+    if probability > 0.9995:
+        return "> 99.9 %"
+    return "< 0.1 %" if probability < 0.0005 else f"{100 * probability:.1f} %"
