@@ -87,7 +87,7 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, study: gr.State, chosen
                 }
             thumbnail = gr.HTML()
             window = viewer_window.window_box()
-            changed = model_box(workbench, chosen)
+            changed = model_box(workbench, blocks, chosen)
         with gr.Column(scale=6, min_width=320):
             status = gr.HTML(elem_id="status")
             maps, norms, colours, curves = _maps()

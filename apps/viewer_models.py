@@ -13,7 +13,7 @@ from ttr.apps.workbench import Chosen, Workbench, read_neurons
 from ttr.wording import counted
 
 
-def model_box(workbench: Workbench, chosen: gr.State) -> list[Any]:
+def model_box(workbench: Workbench, blocks: gr.Blocks, chosen: gr.State) -> list[Any]:
     """Lay out the box; return the events after which ``chosen`` has a new value."""
     names = workbench.names
     with gr.Accordion("Model and register neurons", open=False):
@@ -42,6 +42,7 @@ def model_box(workbench: Workbench, chosen: gr.State) -> list[Any]:
 
         return guarded(work, 3)
 
+    blocks.load(picked, model, outputs, **ALONE)
     return [
         model.select(picked, model, outputs, **ALONE),
         source.select(picked, [model, source], outputs, **ALONE),

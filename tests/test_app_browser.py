@@ -143,6 +143,13 @@ def test_block_head_and_query_look_up_the_models_own_maps(visit, phantom):
     assert float(re.search(r"largest ([\d.e-]+)", labels)[1]) == expected(5, 1, "test-time register 1")[0]
 
 
+def test_the_models_register_neurons_are_named_from_the_start(visit):
+    page = visit()
+    page.get_by_role("button", name="Model and register neurons").click()
+    expect(page.locator("#neurons input")).to_have_value("planted (the phantom’s known truth)")
+    expect(page.locator("#neurons-said")).to_contain_text("10 neurons")
+
+
 def test_opacity_swipe_smoothing_and_scale_change_what_is_seen(visit, tmp_path):
     page = visit()
     pair = page.locator("#maps")
