@@ -21,15 +21,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ttr.apps.intake import MAX_BYTES
+from ttr.apps.image.intake import MAX_BYTES
 from ttr.errors import OptionError, OutputError
 from ttr.version import __version__
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from ttr.apps.results import Results
-    from ttr.apps.workbench import Workbench
+    from ttr.apps.image.workbench import Workbench
+    from ttr.studies.results import Results
 
 PASSWORD = "TTR_APP_PASSWORD"
 USER = "ttr"
@@ -143,7 +143,7 @@ def build(
     from fastapi import FastAPI, Request
     from fastapi.responses import JSONResponse
 
-    from ttr.apps.viewer import STYLE, THEME, page
+    from ttr.apps.page import STYLE, THEME, page
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     allowed = {"127.0.0.1", "localhost", "[::1]", host} if is_loopback(host) else None

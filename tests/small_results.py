@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import ttr
-from ttr.ablation.settings import Settings
-from ttr.apps.ablate import write_ablation
-from ttr.apps.bench import write_bench
-from ttr.apps.integrate import write_integration
-from ttr.arms import Arm
 from ttr.backbones.loading import load
 from ttr.datasets.phantom_set import phantom_set
+from ttr.registers.arms import Arm
+from ttr.studies.ablate.settings import Settings
+from ttr.studies.ablate.write import write_ablation
+from ttr.studies.bench.write import write_bench
+from ttr.studies.integrate.write import write_integration
 
 COUNTS = {"train": 24, "val": 6, "test": 12}
 SINGLE = [f"register-{index}:zero" for index in range(1, 5)]

@@ -15,15 +15,15 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import ttr
 from tests.conftest import DINOV3, SIZE, scramble, tiny_eva, tiny_vit
-from ttr.ablation.scores import scores
-from ttr.ablation.settings import TASKS, Settings
-from ttr.apps.ablate import ANALYSES, write_ablation
-from ttr.arms import Arm
-from ttr.backbones.phantom import Preprocess
+from ttr.backbones.phantoms.recipes import Preprocess
 from ttr.datasets.phantom_set import phantom_set
 from ttr.datasets.registry import Dataset
 from ttr.errors import DataError, ImageError, OptionError
-from ttr.neurons import RegisterNeurons
+from ttr.registers.arms import Arm
+from ttr.registers.neurons import RegisterNeurons
+from ttr.studies.ablate.scores import scores
+from ttr.studies.ablate.settings import TASKS, Settings
+from ttr.studies.ablate.write import ANALYSES, write_ablation
 
 COUNTS = {"train": 36, "val": 12, "test": 25}
 NOTHING = Arm("plain", RegisterNeurons.from_pairs([]), 0)
@@ -192,8 +192,8 @@ def test_a_second_run_computes_nothing_and_writes_the_same_bytes(
     def refuse(*arguments, **options):
         raise AssertionError("everything is in the cache")
 
-    monkeypatch.setattr("ttr.ablation.collected._compute", refuse)
-    monkeypatch.setattr("ttr.apps.preparation.calibrate", refuse)
+    monkeypatch.setattr("ttr.studies.ablate.collected._compute", refuse)
+    monkeypatch.setattr("ttr.features.prepared.calibrate", refuse)
     write_ablation(backbone, NOTHING, dataset, CONDITIONS, tmp_path / "again", ran[2], SETTINGS)
     for path in sorted(ran[1].iterdir()):
         if path.suffix in {".csv", ".parquet"}:
@@ -203,7 +203,7 @@ def test_a_second_run_computes_nothing_and_writes_the_same_bytes(
 def test_an_interrupted_run_goes_on_and_another_condition_computes_itself_alone(
     ran, backbone, dataset, tmp_path, monkeypatch
 ):
-    import ttr.ablation.collected as collected
+    import ttr.studies.ablate.collected as collected
 
     original, asked = collected._compute, []
 
@@ -215,7 +215,7 @@ def test_an_interrupted_run_goes_on_and_another_condition_computes_itself_alone(
 
     settings = replace(SETTINGS, analysis_images=0, tasks=("knn",))
     names = ["registers:zero", "registers:shuffle"]
-    monkeypatch.setattr("ttr.image_runs.PART", 16)
+    monkeypatch.setattr("ttr.features.chunks.PART", 16)
     monkeypatch.setattr(collected, "_compute", dies)
     with pytest.raises(KeyboardInterrupt):
         write_ablation(backbone, NOTHING, dataset, names, tmp_path / "out", tmp_path / "cache", settings)
@@ -263,7 +263,7 @@ def test_the_whole_suite_runs_on_a_small_dinov3_wrapped_with_a_test_time_registe
 
 
 def test_what_a_set_cannot_do_is_refused_before_any_work(backbone, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr("ttr.apps.ablate.run_experiment", None)
+    monkeypatch.setattr("ttr.studies.ablate.write.run_experiment", None)
 
     def refused(data=dataset, names=("cls:zero",), **changed):
         write_ablation(

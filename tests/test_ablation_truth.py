@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 import ttr
-from ttr.ablation.settings import Settings
-from ttr.apps.ablate import write_ablation
-from ttr.arms import Arm
 from ttr.datasets.phantom_set import COUNTS, phantom_set
-from ttr.neurons import RegisterNeurons
+from ttr.registers.arms import Arm
+from ttr.registers.neurons import RegisterNeurons
+from ttr.studies.ablate.settings import Settings
+from ttr.studies.ablate.write import write_ablation
 
 PLAUSIBLE = ("registers:mean", "registers:noise", "registers:shuffle")
 SINGLES = tuple(f"register-{index}:zero" for index in (1, 2, 3, 4))

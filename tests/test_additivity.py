@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ttr.analysis.additivity import additivity
 from ttr.errors import OptionError
+from ttr.statistics.additivity import additivity
 
 SINGLES = ("register-1:zero", "register-2:zero", "register-3:zero")
 FAST = {"resamples": 200, "permutations": 199}

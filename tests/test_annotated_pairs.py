@@ -11,15 +11,15 @@ from PIL import Image
 
 import ttr
 from tests.conftest import scramble, tiny_vit
-from ttr.ablation.annotated_pairs import AnnotatedPairs
-from ttr.ablation.settings import Settings
-from ttr.apps.ablate import write_ablation
-from ttr.arms import Arm
-from ttr.backbones.phantom import Preprocess
+from ttr.backbones.phantoms.recipes import Preprocess
 from ttr.datasets.phantom_set import phantom_set
 from ttr.datasets.spair import spair
 from ttr.errors import ImageError
-from ttr.neurons import RegisterNeurons
+from ttr.registers.arms import Arm
+from ttr.registers.neurons import RegisterNeurons
+from ttr.studies.ablate.annotated_pairs import AnnotatedPairs
+from ttr.studies.ablate.settings import Settings
+from ttr.studies.ablate.write import write_ablation
 
 SIDE = 64
 

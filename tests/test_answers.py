@@ -11,9 +11,9 @@ import pytest
 
 import ttr
 from tests.small_results import COUNTS, small_bench
-from ttr.apps.answers import read_bench_head, read_head
-from ttr.apps.intake import Picture
-from ttr.apps.workbench import Workbench
+from ttr.apps.image.answers import read_bench_head, read_head
+from ttr.apps.image.intake import Picture
+from ttr.apps.image.workbench import Workbench
 from ttr.datasets.phantom_set import phantom_set
 from ttr.errors import DataError, ModelError
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ttr.apps import batch
-from ttr.apps.intake import take_in
-from ttr.apps.workbench import Workbench
+from ttr.apps.image import image_list as batch
+from ttr.apps.image.intake import take_in
+from ttr.apps.image.workbench import Workbench
 from ttr.datasets.registry import phantom_images, sample_paths
 from ttr.errors import OptionError
 

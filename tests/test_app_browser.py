@@ -20,7 +20,7 @@ from pydicom.uid import JPEG2000Lossless
 import ttr
 from tests.app_page import screenshot, select, serve_page, violations, visits
 from tests.test_dicom import write
-from ttr.apps.compare import inspect
+from ttr.apps.image.inspection import inspect
 from ttr.datasets.registry import open_image, sample_paths
 
 pytestmark = pytest.mark.browser

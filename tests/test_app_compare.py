@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 import ttr
-from ttr.apps.answers import fitted_temperature
-from ttr.apps.compare import inspect
-from ttr.apps.intake import take_in, take_in_bytes
-from ttr.apps.workbench import Workbench
-from ttr.capture import record
+from ttr.apps.image.answers import fitted_temperature
+from ttr.apps.image.inspection import inspect
+from ttr.apps.image.intake import take_in, take_in_bytes
+from ttr.apps.image.workbench import Workbench
 from ttr.datasets.registry import open_image, sample_paths
 from ttr.errors import ImageError, OptionError
+from ttr.forward.record import record
 from ttr.wording import percent
 
 

@@ -13,14 +13,19 @@ import pandas as pd
 import pytest
 
 from tests.small_results import FEW, small_ablation, small_bench, small_integration
-from ttr.ablation import folder as ablation_folder
-from ttr.apps import bench, integrate, result_benchmark, result_integration, result_pictures, result_tables
-from ttr.apps.result_benchmark import View
-from ttr.apps.result_pictures import ALL, FULL, At
-from ttr.apps.results import ABLATION, BENCHMARK, INTEGRATION, Results
+from ttr.apps.html import benchmark as result_benchmark
+from ttr.apps.html import integration as result_integration
+from ttr.apps.html import pictures as result_pictures
+from ttr.apps.html import result_tables
+from ttr.apps.html.benchmark import View
+from ttr.apps.html.pictures import ALL, FULL, At
 from ttr.errors import DataError, OptionError
-from ttr.figures_benchmark import differences
-from ttr.figures_integration import faithfulness_by_block
+from ttr.studies.ablate import folder as ablation_folder
+from ttr.studies.bench import write as bench
+from ttr.studies.bench.charts import differences
+from ttr.studies.integrate import write as integrate
+from ttr.studies.integrate.charts import faithfulness_by_block
+from ttr.studies.results import ABLATION, BENCHMARK, INTEGRATION, Results
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.app_page import screenshot, select, serve_page, violations, visits
 from tests.small_results import FEW, small_ablation, small_bench, small_integration
-from ttr.apps import words_results
+from ttr.apps.html import result_explanations as words_results
 
 pytestmark = pytest.mark.browser
 #: Of each tab, what is there once it shows a result.

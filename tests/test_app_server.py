@@ -7,8 +7,8 @@ import os
 import pytest
 
 import ttr
+from ttr.apps.image.workbench import Workbench
 from ttr.apps.server import build, check_host, closed_environment, is_loopback, private_folder
-from ttr.apps.workbench import Workbench
 from ttr.errors import OptionError
 
 

@@ -3,8 +3,8 @@ import torch
 
 import ttr
 from tests.conftest import scramble, tiny_vit
-from ttr.arms import DEFAULT, NAMES, arms, random_neurons
 from ttr.errors import NeuronsError, OptionError
+from ttr.registers.arms import DEFAULT, NAMES, arms, random_neurons
 
 SOME = ttr.RegisterNeurons.from_pairs([(0, 3), (1, 5), (1, 90)])
 

@@ -264,7 +264,7 @@ def test_an_image_beyond_the_memory_is_refused(monkeypatch):
     def no_memory(size, registers):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr("ttr.backbones.phantom._vit", no_memory)
+    monkeypatch.setattr("ttr.backbones.phantoms.recipes._vit", no_memory)
     with pytest.raises(ModelError, match="phantom could not be built .*memory.*; check the image size"):
         ttr.load("phantom", image_size=1_000_000)
 

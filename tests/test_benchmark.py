@@ -15,18 +15,18 @@ import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 import ttr
-from ttr.apps import bench_statistics
-from ttr.apps.bench import write_bench
-from ttr.apps.bench_statistics import statistics
-from ttr.arms import arms
-from ttr.benchmark import data_digest, run_benchmark
-from ttr.benchmark_tables import comparisons, results
 from ttr.datasets.base import Item, make_dataset
 from ttr.datasets.phantom_set import CARD, phantom_set
 from ttr.errors import DataError, OptionError
+from ttr.evaluate.heads import LinearHead
 from ttr.evaluate.probe import HEADS
-from ttr.heads import LinearHead
-from ttr.statistics import holm, smallest_detectable_difference
+from ttr.registers.arms import arms
+from ttr.statistics.inference import holm, smallest_detectable_difference
+from ttr.studies.bench import statistics as bench_statistics
+from ttr.studies.bench.benchmark import data_digest, run_benchmark
+from ttr.studies.bench.statistics import statistics
+from ttr.studies.bench.tables import comparisons, results
+from ttr.studies.bench.write import write_bench
 
 ARMS = ("plain", "neurons", "ttr", "random")
 TABLES = ("results.csv", "comparisons.csv", "predictions.parquet")
@@ -136,10 +136,10 @@ def test_a_repeated_run_is_byte_identical_and_computes_nothing_again(
     bench, phantom, dataset, neurons, cache, tmp_path, monkeypatch
 ):
     _, out, took = bench
-    monkeypatch.setattr("ttr.features.vectors", None)
-    monkeypatch.setattr("ttr.benchmark.HEADS", dict.fromkeys(HEADS))
+    monkeypatch.setattr("ttr.features.extract.vectors", None)
+    monkeypatch.setattr("ttr.studies.bench.benchmark.HEADS", dict.fromkeys(HEADS))
     for name in ("results", "comparisons", "benchmark_plots"):
-        monkeypatch.setattr(f"ttr.apps.bench_statistics.{name}", None)
+        monkeypatch.setattr(f"ttr.studies.bench.statistics.{name}", None)
     again = tmp_path / "again"
     start = time.perf_counter()
     write_bench(phantom, dataset, neurons, again, cache, arm_names=ARMS, draws=1, seeds=(1, 2))
@@ -189,7 +189,7 @@ def test_a_repeated_run_imports_nothing_that_only_the_first_needs(bench, cache, 
 import sys
 from pathlib import Path
 import ttr
-from ttr.apps.bench import write_bench
+from ttr.studies.bench.write import write_bench
 from ttr.datasets.phantom_set import phantom_set
 data = phantom_set(counts={{"train": 60, "val": 18, "test": 60}})
 neurons = ttr.RegisterNeurons.load(sys.argv[1])

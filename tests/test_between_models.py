@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from ttr.analysis.between_models import between_models
 from ttr.errors import OptionError
-from ttr.statistics import holm
+from ttr.statistics.between_models import between_models
+from ttr.statistics.inference import holm
 
 FAST = {"resamples": 200, "permutations": 199}
 

@@ -7,8 +7,8 @@ import torch
 
 import ttr
 from tests.conftest import SIZE, scramble, tiny_vit
-from ttr.calibration import Calibration, calibrate
 from ttr.errors import ImageError, ModelError
+from ttr.forward.calibration import Calibration, calibrate
 from ttr.hooks import capture
 
 

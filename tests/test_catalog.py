@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import ttr
-from ttr.catalog import PRESETS, architecture, catalog, preset_for
+from ttr.backbones.catalog import PRESETS, architecture, catalog, preset_for
 from ttr.errors import ModelError, NeuronsError
 
 

@@ -230,7 +230,7 @@ def test_a_bug_is_one_line_too_and_not_called_a_refusal(run, monkeypatch, folder
     def fail(*args: object, **kwargs: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("ttr.detection.detect", fail)
+    monkeypatch.setattr("ttr.registers.detection.detect", fail)
     status, _, err = run("detect", "--backbone", "phantom", "--images", folder, "--out", tmp_path / "n.json")
     assert status == 1
     assert "ttr: ZeroDivisionError: oops" in err
@@ -269,7 +269,9 @@ def test_without_neurons_a_preset_is_used_and_said_or_the_command_refuses(run, f
 
 def test_published_detection_settings_are_taken_and_said(run, folder, tmp_path, monkeypatch):
     given = {}
-    monkeypatch.setattr("ttr.detection.detect", lambda *a, **settings: given.update(settings) or 1 / 0)
+    monkeypatch.setattr(
+        "ttr.registers.detection.detect", lambda *a, **settings: given.update(settings) or 1 / 0
+    )
     options = ("--published", "--images", folder, "--out", tmp_path / "n.json")
     status, out, _ = run("detect", "--backbone", "clip-vit-b-16", *options)
     assert status == 1, "the stand-in fails on purpose"

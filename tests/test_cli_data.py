@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import ttr
-from ttr.apps.compare import write_comparison
+from ttr.apps.image.inspection import write_comparison
 from ttr.datasets.phantom import phantom_image
 from ttr.datasets.registry import LOADERS, open_dataset
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import ortho_group
 from sklearn.decomposition import PCA
 
-from ttr.analysis.colours import fit_colours
+from ttr.analysis.patch_colours import fit_colours
 from ttr.errors import OptionError
 
 

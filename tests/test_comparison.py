@@ -7,9 +7,9 @@ import torch
 
 import ttr
 from tests.conftest import scramble, tiny_vit
-from ttr.capture import record
 from ttr.datasets.registry import phantom_images
 from ttr.errors import OptionError, TTRError
+from ttr.forward.record import record
 
 
 @pytest.fixture(scope="module")

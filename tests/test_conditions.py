@@ -6,8 +6,8 @@ import pytest
 
 import ttr
 from tests.conftest import scramble, tiny_transformers, tiny_vit
-from ttr.conditions import BARE, FULL, parse, parse_all, suite
 from ttr.errors import ModelError, OptionError
+from ttr.studies.ablate.conditions import BARE, FULL, parse, parse_all, suite
 
 DEPTH = 3
 

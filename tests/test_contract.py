@@ -11,10 +11,10 @@ from torch import nn
 
 import ttr
 from tests.conftest import FAMILIES, TRANSFORMERS, scramble, tiny_clip_with_timm_tower
-from ttr.attention import attention_rows
-from ttr.capture import record
+from ttr.forward.attention import attention_rows
+from ttr.forward.record import record
 from ttr.hooks import capture, edit
-from ttr.registers import signed_maximum
+from ttr.registers.wrap import signed_maximum
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 

@@ -8,8 +8,8 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ttr.analysis.contrasts import contrast, pseudo_values
 from ttr.errors import OptionError
+from ttr.statistics.contrasts import contrast, pseudo_values
 
 FAST = {"resamples": 200, "permutations": 200}
 

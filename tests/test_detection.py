@@ -11,9 +11,9 @@ from PIL import Image
 
 import ttr
 from tests.conftest import scramble, tiny_vit
-from ttr.capture import record
 from ttr.datasets.registry import open_image, phantom_images, sample_paths
 from ttr.errors import ImageError, ModelError, NeuronsError, OptionError
+from ttr.forward.record import record
 
 
 @pytest.mark.parametrize("name", ["phantom", "phantom-clip"])

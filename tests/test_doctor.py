@@ -12,9 +12,9 @@ import torch
 from huggingface_hub import constants
 
 import ttr
-from ttr.apps import doctor
-from ttr.backbones import phantom
-from ttr.registers import MoveNeurons
+from ttr.backbones.phantoms import recipes as phantom
+from ttr.registers.wrap import MoveNeurons
+from ttr.studies import doctor
 
 
 def states(checks) -> dict[str, str]:
@@ -145,7 +145,7 @@ def test_ranges_include_their_ends_and_no_nan(value, state):
 def test_a_required_library_that_is_missing_broken_or_too_old_is_a_fault(monkeypatch):
     from packaging.requirements import Requirement
 
-    from ttr.apps import doctor
+    from ttr.studies import doctor
 
     wanted = [Requirement(line) for line in ("numpy>=1", "numpy>=99", "no-such-thing", "scikit-learn")]
     monkeypatch.setattr(doctor, "_requirements", lambda: wanted)
@@ -160,7 +160,7 @@ def test_a_required_library_that_is_missing_broken_or_too_old_is_a_fault(monkeyp
 
 
 def test_what_is_required_is_what_the_installation_declares():
-    from ttr.apps.doctor import _requirements
+    from ttr.studies.doctor import _requirements
 
     names = {each.name for each in _requirements()}
     assert {"torch", "timm", "typer"} <= names

@@ -15,9 +15,10 @@ from torch import Tensor
 import ttr
 from tests.conftest import FAMILIES, SIZE, scramble
 from tests.test_contract import hook_count, neurons_of
-from ttr import export_files, exporting
 from ttr.datasets.phantom import phantom_images
 from ttr.errors import ModelError, NeuronsError, OptionError, OutputError
+from ttr.studies.export import formats as export_files
+from ttr.studies.export import write as exporting
 
 TOLERANCE = {"rtol": 1e-4, "atol": 2e-4}
 EVERY = [(family, r) for family in ("timm-vit", "eva-dinov3", "open-clip", "phantom") for r in (0, 1, 3)]

@@ -13,11 +13,11 @@ from tests.conftest import scramble, tiny_clip, tiny_eva
 from ttr.analysis.faithfulness import FAITHFUL, PARTLY, grade, record_with_faithfulness, sentence
 from ttr.analysis.integration import full_output, restricted, split
 from ttr.analysis.similarity import linear_cka
-from ttr.analysis.watching import watch
-from ttr.apps.compare import write_comparison
-from ttr.backbones import integration_phantoms
-from ttr.capture import record
+from ttr.apps.image.inspection import write_comparison
+from ttr.backbones.phantoms import integration as integration_phantoms
 from ttr.datasets.phantom import phantom_images
+from ttr.forward.blocks import watch
+from ttr.forward.record import record
 
 NAMES = ("phantom-patches", "phantom-registers", "phantom-skip")
 

@@ -17,13 +17,13 @@ from PIL import Image
 
 import ttr
 from tests.conftest import scramble, tiny_vit
-from ttr.arms import arms
 from ttr.datasets.base import Item, make_dataset
 from ttr.datasets.phantom_set import CARD
 from ttr.errors import ImageError, ModelError, OptionError, OutputError
-from ttr.feature_cache import Shelf, cache_key
-from ttr.features import extract
-from ttr.preprocessing import Preprocessing
+from ttr.features.extract import extract
+from ttr.features.shelf import Shelf, cache_key
+from ttr.forward.preprocessing import Preprocessing
+from ttr.registers.arms import arms
 
 SOME = ttr.RegisterNeurons.from_pairs([(0, 3), (1, 5)])
 
@@ -33,7 +33,7 @@ PART = 16
 
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch):
-    monkeypatch.setattr("ttr.image_runs.PART", PART)
+    monkeypatch.setattr("ttr.features.chunks.PART", PART)
 
 
 def to_tensor(image):
@@ -217,7 +217,8 @@ import ttr, torch
 torch.set_num_threads(1)
 from tests.test_features import SOME, to_tensor, write_set, all_arms
 from tests.conftest import scramble, tiny_vit
-from ttr import features, image_runs
+from ttr.features import extract as features
+from ttr.features import chunks as image_runs
 image_runs.PART = 16
 torch.manual_seed(0)
 backbone = ttr.adapt(scramble(tiny_vit(reg_tokens=2)), preprocess=to_tensor)
@@ -264,7 +265,7 @@ import sys, time
 sys.path.insert(0, {root!r})
 from pathlib import Path
 import numpy as np
-from ttr.feature_cache import Part, Shelf
+from ttr.features.shelf import Part, Shelf
 numbers = np.arange(1_000_000, dtype=np.float32).reshape(4, -1)
 print("ready", flush=True)
 sys.stdin.readline()

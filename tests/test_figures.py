@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ttr.ablation_words import sentences
-from ttr.figures import ablation_heatmap, additivity_bars, effects_between, signed
-from ttr.figures_attention import attention_by_block, attention_flows, divergence_curves
-from ttr.figures_layers import layer_tasks, probing_curves, register_cosines
+from ttr.studies.ablate.attention_charts import attention_by_block, attention_flows, divergence_curves
+from ttr.studies.ablate.layer_charts import layer_tasks, probing_curves, register_cosines
+from ttr.studies.ablate.sentences import sentences
+from ttr.studies.ablate.task_charts import ablation_heatmap, additivity_bars, effects_between, signed
 
 NAN = float("nan")
 CONDITIONS = ("full", "registers:zero", "registers:mean", "cls:mean", "patches-4:zero")

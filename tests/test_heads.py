@@ -3,7 +3,7 @@ import torch
 from safetensors.torch import save_file
 
 from ttr.errors import ModelError
-from ttr.heads import LinearHead
+from ttr.evaluate.heads import LinearHead
 
 
 def head(classes=("a", "b", "c")) -> LinearHead:

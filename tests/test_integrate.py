@@ -12,16 +12,16 @@ import torch.nn.functional as F
 
 import ttr
 from ttr.analysis.integration import full_output, restricted, split
-from ttr.analysis.integration_study import KINDS, study
 from ttr.analysis.register_content import alike, outlier_dimensions, strongest_register
 from ttr.analysis.similarity import linear_cka
-from ttr.analysis.watching import watch
-from ttr.capture import record
 from ttr.datasets.phantom_set import phantom_set
 from ttr.datasets.registry import draw_sample
-from ttr.integration_report import integration_section
+from ttr.forward.blocks import watch
+from ttr.forward.record import record
 from ttr.norms import token_norms
-from ttr.statistics import resample_weights
+from ttr.statistics.inference import resample_weights
+from ttr.studies.integrate.section import integration_section
+from ttr.studies.integrate.study import KINDS, study
 
 COUNT = 12
 SMALL = ("--dataset", "phantom", "--image-size", 64, "--num-images", COUNT, "--quiet")
@@ -30,7 +30,7 @@ SMALL = ("--dataset", "phantom", "--image-size", 64, "--num-images", COUNT, "--q
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Two phantoms at blocks 4 and 5, R = 0 and 2, 12 images of 64 px."""
-    from ttr.apps.integrate import write_integration
+    from ttr.studies.integrate.write import write_integration
 
     out = tmp_path_factory.mktemp("integrate") / "out"
     names = ["phantom-registers", "phantom"]

@@ -15,11 +15,11 @@ import ttr
 from tests.conftest import DEPTH, FAMILIES, WIDTH, scramble, tiny_clip, tiny_eva, tiny_vit
 from tests.test_contract import hook_count, neurons_of
 from ttr.analysis.integration import PARTS, full_output, restricted, split
-from ttr.analysis.watching import watch
-from ttr.attention_bias import AttentionBias, calibrate_bias
-from ttr.capture import record
 from ttr.errors import ModelError, OptionError
+from ttr.forward.blocks import watch
+from ttr.forward.record import record
 from ttr.hooks import Site, capture
+from ttr.registers.attention_bias import AttentionBias, calibrate_bias
 
 
 def gated(model):

@@ -8,9 +8,9 @@ import math
 import numpy as np
 import pytest
 
-from ttr import kept as module
 from ttr.errors import OutputError
-from ttr.kept import digest_of_all, kept, source_digest
+from ttr.features import memo as module
+from ttr.features.memo import digest_of_all, kept, source_digest
 
 NUMBERS = np.arange(6, dtype=np.float64).reshape(2, 3)
 BASE = {"values": {"seed": 1}, "arrays": [NUMBERS], "code": "abc", "libraries": ["numpy"]}
@@ -67,13 +67,13 @@ def test_whatever_decides_it_is_in_the_digest(change):
 def test_another_line_of_code_or_another_library_is_another_digest(tmp_path, monkeypatch):
     (tmp_path / "statistics.py").write_text("p = 0.04\n")
     (tmp_path / "tables.py").write_text("p = 0.04\n")
-    assert source_digest("ttr.statistics") != source_digest("ttr.kept")
+    assert source_digest("ttr.statistics.inference") != source_digest("ttr.features.memo")
     monkeypatch.setattr(module.resources, "files", lambda package: tmp_path)
-    before = source_digest("ttr.statistics")
-    assert source_digest("ttr.statistics") == before
+    before = source_digest("ttr.statistics.inference")
+    assert source_digest("ttr.statistics.inference") == before
     assert source_digest("ttr.tables") != before
     (tmp_path / "statistics.py").write_text("p = 0.05\n")
-    assert source_digest("ttr.statistics") != before
+    assert source_digest("ttr.statistics.inference") != before
     known = digest_of_all(**BASE)
     monkeypatch.setattr(module.metadata, "version", lambda name: "0")
     assert digest_of_all(**BASE) != known

@@ -12,22 +12,22 @@ from PIL import Image
 import ttr
 from tests.conftest import scramble, tiny_vit
 from tests.test_prompts import whole_clip
-from ttr.apps import marker as rooms
-from ttr.apps import panels_marker
-from ttr.apps.answers import Reader, read_classes
-from ttr.apps.compare import inspect
-from ttr.apps.framing import Frame
-from ttr.apps.intake import Picture
-from ttr.apps.marker import PUBLISHED, Reaction, Reply, Seen, marker_test, reaction, share_on, touched
-from ttr.apps.marker_drawing import CORNERS, KINDS, Marker, draw_marker
-from ttr.apps.marker_places import Places, all_places, followed
-from ttr.apps.study import Study
-from ttr.backbones.phantom import Preprocess
-from ttr.capture import record
+from ttr.apps.html import marker as panels_marker
+from ttr.apps.image import marker as rooms
+from ttr.apps.image.answers import Reader, read_classes
+from ttr.apps.image.case import Study
+from ttr.apps.image.framing import Frame
+from ttr.apps.image.inspection import inspect
+from ttr.apps.image.intake import Picture
+from ttr.apps.image.marker import PUBLISHED, Reaction, Reply, Seen, marker_test, reaction, share_on, touched
+from ttr.apps.image.marker_drawing import CORNERS, KINDS, Marker, draw_marker
+from ttr.apps.image.marker_places import Places, all_places, followed
+from ttr.backbones.phantoms.recipes import Preprocess
 from ttr.datasets.registry import open_image, sample_paths
 from ttr.errors import ImageError, ModelError, OptionError
-from ttr.heads import LinearHead
-from ttr.prompts import zero_shot
+from ttr.evaluate.heads import LinearHead
+from ttr.evaluate.zero_shot import zero_shot
+from ttr.forward.record import record
 
 WHOLE, MIDDLE = Frame(0, 0, 1, 1), Frame(0.25, 0.1, 0.75, 0.9)
 

@@ -13,7 +13,7 @@ from sklearn import metrics as sk
 from ttr.errors import OptionError
 from ttr.evaluate.metrics import METRICS, Predictions, confusion, metric
 from ttr.evaluate.resampled import resampled
-from ttr.statistics import resample_weights
+from ttr.statistics.inference import resample_weights
 
 
 def all_metrics(found):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ttr.errors import NeuronsError, OptionError
-from ttr.neurons import Provenance, RankedNeuron, RegisterNeurons
+from ttr.registers.neurons import Provenance, RankedNeuron, RegisterNeurons
 
 pairs = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5000)), unique=True, max_size=40)
 

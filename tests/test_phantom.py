@@ -11,10 +11,10 @@ from sklearn.preprocessing import StandardScaler
 
 import ttr
 from tests.conftest import scramble, tiny_eva, tiny_vit
-from ttr.backbones.phantom import NAMES, RECIPES
-from ttr.capture import record
+from ttr.backbones.phantoms.recipes import NAMES, RECIPES
 from ttr.datasets.phantom import CLASSES, phantom_image, phantom_images
 from ttr.errors import ModelError, OptionError
+from ttr.forward.record import record
 from ttr.hooks import capture, edit
 from ttr.norms import outlier_threshold
 

@@ -12,8 +12,8 @@ import torch
 
 import ttr
 from tests.conftest import scramble, tiny_clip, tiny_vit
-from ttr.capture import record
-from ttr.evidence import find_outliers
+from ttr.forward.record import record
+from ttr.registers.evidence import find_outliers
 
 NEURONS = ttr.RegisterNeurons.from_pairs([(0, 3), (0, 40), (1, 5), (2, 9)])
 

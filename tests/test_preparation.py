@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import ttr
-from ttr.apps import preparation
-from ttr.apps.preparation import calibrated, found_neurons
 from ttr.datasets.phantom_set import phantom_set
 from ttr.datasets.registry import sampled_images
 from ttr.errors import ImageError
+from ttr.features import prepared as preparation
+from ttr.features.prepared import calibrated, found_neurons
 
 
 @pytest.fixture(scope="module")

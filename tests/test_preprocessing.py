@@ -9,7 +9,7 @@ from PIL import Image
 
 from ttr.datasets.registry import open_image, phantom_images, sample_paths
 from ttr.errors import OptionError
-from ttr.preprocessing import STEPS, Preprocessing, ben_graham, fundus_crop, parse_steps
+from ttr.forward.preprocessing import STEPS, Preprocessing, ben_graham, fundus_crop, parse_steps
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_albumentations_asks_nothing_of_the_network():
         "import socket, numpy as np\n"
         "def refuse(*a, **k): raise SystemExit('network')\n"
         "socket.socket.connect = refuse; socket.create_connection = refuse; socket.getaddrinfo = refuse\n"
-        "from ttr.preprocessing import STEPS\n"
+        "from ttr.forward.preprocessing import STEPS\n"
         "print(STEPS['clahe']()(image=np.zeros((64, 64, 3), np.uint8))['image'].shape)"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)

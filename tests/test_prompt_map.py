@@ -15,14 +15,14 @@ import ttr
 from tests.conftest import FAMILIES, SIZE, scramble, tiny_clip, tiny_clip_with_timm_tower
 from tests.test_contract import neurons_of
 from tests.test_prompts import whole_clip
-from ttr.apps import panels_prompts
-from ttr.apps.compare import inspect
-from ttr.apps.intake import Picture
-from ttr.apps.prompt_map import NO_WORDS, RANDOM, can_read, prompt_map, read_texts
-from ttr.apps.study import Study
-from ttr.backbones.phantom import Preprocess
+from ttr.apps.html import prompts as panels_prompts
+from ttr.apps.image.case import Study
+from ttr.apps.image.inspection import inspect
+from ttr.apps.image.intake import Picture
+from ttr.apps.image.prompt_map import NO_WORDS, RANDOM, can_read, prompt_map, read_texts
+from ttr.backbones.phantoms.recipes import Preprocess
 from ttr.errors import ModelError, OptionError
-from ttr.prompts import class_embeddings
+from ttr.evaluate.zero_shot import class_embeddings
 
 TEXTS = ("metal implant", "bone", "rings on black")
 

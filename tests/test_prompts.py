@@ -17,7 +17,7 @@ from tests.conftest import DEPTH, HEADS, PATCH, SIZE, WIDTH, scramble, tiny_clip
 from tests.test_contract import neurons_of
 from ttr.datasets.phantom import phantom_images
 from ttr.errors import ImageError, ModelError, OptionError
-from ttr.prompts import _own_tokenizer, class_embeddings, zero_shot
+from ttr.evaluate.zero_shot import _own_tokenizer, class_embeddings, zero_shot
 
 CLASSES = ["normal chest radiograph", "pneumonia", "hip implant"]
 TEMPLATES = ["a photo of a {}.", "{}", "an X-ray that shows {}, {} indeed"]

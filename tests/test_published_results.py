@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ttr.catalog import catalog
+from ttr.backbones.catalog import catalog
 from ttr.datasets.registry import LOADERS
 from ttr.errors import OptionError
-from ttr.published_results import studies
+from ttr.studies.reproduce.published import studies
 
 
 def test_the_medical_study_is_its_two_tables():

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 import ttr
 from tests.conftest import scramble, tiny_clip, tiny_eva, tiny_vit
-from ttr.capture import record
 from ttr.errors import ModelError, NeuronsError, OptionError
-from ttr.registers import MoveNeurons, signed_maximum
+from ttr.forward.record import record
+from ttr.registers.wrap import MoveNeurons, signed_maximum
 from ttr.tokens import TokenLayout
 
 SOME = ttr.RegisterNeurons.from_pairs([(0, 3), (1, 5), (1, 9)])

@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 import ttr
-from ttr import plots, report
-from ttr.apps.compare import write_comparison
-from ttr.apps.demo import run_demo
+from ttr.apps.image.inspection import write_comparison
 from ttr.datasets.registry import phantom_images
+from ttr.drawing import html as report
+from ttr.drawing import maps as plots
 from ttr.errors import ImageError, OutputError
+from ttr.studies.demo import run_demo
 
 
 @pytest.fixture(scope="module")

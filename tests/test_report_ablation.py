@@ -19,13 +19,13 @@ from PIL import Image
 
 import ttr
 from tests.small_results import CONDITIONS, COUNTS, small_ablation
-from ttr.ablation.between import effects, read_per_image
-from ttr.ablation.folder import read_folder
-from ttr.apps.report_ablation import write_report
-from ttr.comparison import pixels_of
 from ttr.datasets.phantom_set import phantom_set
 from ttr.errors import OptionError
 from ttr.evaluate.segmentation import miou_resampled
+from ttr.studies.ablate.between import effects, read_per_image
+from ttr.studies.ablate.folder import read_folder
+from ttr.studies.ablate.report import write_report
+from ttr.studies.compare.comparison import pixels_of
 
 
 @pytest.fixture(scope="module")

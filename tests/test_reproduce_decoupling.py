@@ -9,9 +9,9 @@ import pytest
 from safetensors.torch import save_file
 
 import ttr
-from ttr.apps.reproduce_decoupling import reproduce_decoupling
 from ttr.datasets.phantom_set import phantom_set
 from ttr.errors import ModelError
+from ttr.studies.reproduce.decoupling import reproduce_decoupling
 
 SMALL = ("--dataset", "phantom", "--num-images", 8, "--quiet")
 

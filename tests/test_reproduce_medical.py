@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 import ttr
-from ttr.apps.reproduce_medical import reproduce_medical
 from ttr.cli.study_weights import parse_places
 from ttr.datasets.registry import phantom_images
 from ttr.errors import DataError, ModelError, OptionError
-from ttr.statistics import holm
+from ttr.statistics.inference import holm
+from ttr.studies.reproduce.medical import reproduce_medical
 
 SIZE = 64
 
@@ -94,7 +94,7 @@ def test_the_published_detection_settings_are_those_of_each_backbone(roots, cach
         seen.append((len(images), settings))
         return ttr.RegisterNeurons.from_pairs([(0, 1)])
 
-    monkeypatch.setattr("ttr.apps.preparation.detect", detect)
+    monkeypatch.setattr("ttr.features.prepared.detect", detect)
     reproduce_medical({"orthonet": roots["orthonet"]}, load, tmp_path / "out", cache)
     # Of 16 training images a fifth validates; the neurons are never chosen on test images.
     assert seen == [

@@ -11,11 +11,11 @@ import pytest
 from safetensors.torch import save_file
 
 import ttr
-from ttr.ablation.settings import Settings
-from ttr.apps.reproduce_zero_ablation import reasons, reproduce_zero_ablation
 from ttr.datasets.phantom import phantom_image
 from ttr.datasets.phantom_set import phantom_set
 from ttr.errors import DataError, ModelError
+from ttr.studies.ablate.settings import Settings
+from ttr.studies.reproduce.zero_ablation import reasons, reproduce_zero_ablation
 
 REGISTERS, WITHOUT, NOT_THERE = "dinov2-vit-s-14-reg4", "dinov2-vit-s-14", "dinov3-vit-s-16"
 FAST = Settings(analysis_images=4, workers=1, batch_size=6)

@@ -17,10 +17,10 @@ import ttr
 from tests.conftest import FAMILIES, scramble, tiny_eva, tiny_vit
 from tests.test_contract import neurons_of, prefix_counts
 from ttr.analysis.routing import GROUPS, attention_statistics
-from ttr.attention import Projected, attention_rows
 from ttr.backbones.extra_key import insert_extra_key
 from ttr.datasets.phantom import phantom_images
 from ttr.errors import ModelError, OptionError
+from ttr.forward.attention import Projected, attention_rows
 from ttr.hooks import capture, edit
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}

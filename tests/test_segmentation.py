@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from ttr.datasets.phantom_set import phantom_set
 from ttr.errors import OptionError
+from ttr.evaluate.heads import LinearHead
 from ttr.evaluate.masks import mask_as_seen
 from ttr.evaluate.probe import probabilities
 from ttr.evaluate.segmentation import (
@@ -26,7 +27,6 @@ from ttr.evaluate.segmentation import (
     sample_patches,
     train_patch_probe,
 )
-from ttr.heads import LinearHead
 
 NAMES = ("background", "a", "b", "c")
 

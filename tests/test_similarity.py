@@ -13,7 +13,7 @@ from scipy.stats import ortho_group
 
 from ttr.analysis.similarity import StreamingCKA, cka_interval, linear_cka, resampled_cka
 from ttr.errors import OptionError
-from ttr.statistics import resample_weights
+from ttr.statistics.inference import resample_weights
 
 
 def features(seed, images=40, first=6, second=9, noise=2.0):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ttr.errors import OptionError
 from ttr.evaluate.metrics import Predictions, metric
 from ttr.evaluate.resampled import resampled
-from ttr.statistics import (
+from ttr.statistics.inference import (
     Interval,
     bootstrap_interval,
     holm,

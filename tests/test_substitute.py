@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttr.calibration import Calibration
-from ttr.conditions import Condition
 from ttr.errors import OptionError
-from ttr.substitute import derangement, positions, substitute
+from ttr.forward.calibration import Calibration
+from ttr.studies.ablate.conditions import Condition
+from ttr.studies.ablate.substitute import derangement, positions, substitute
 
 BLOCKS, SLOTS, WIDTH, BANK = 2, 4, 5, 7
 

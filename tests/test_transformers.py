@@ -16,8 +16,8 @@ from torch import nn
 import ttr
 from tests.conftest import DEPTH, SIZE, TRANSFORMERS, WIDTH, scramble, tiny_transformers
 from tests.test_contract import TOLERANCE, hook_count, neurons_of
-from ttr.capture import record
 from ttr.errors import ModelError
+from ttr.forward.record import record
 from ttr.hooks import capture
 
 NO_NEURONS = ttr.RegisterNeurons.from_pairs([])

@@ -13,15 +13,14 @@ from PIL import Image
 
 import ttr
 from tests.conftest import scramble, tiny_vit
-from ttr.apps.tune import write_tuning
-from ttr.capture import record
 from ttr.cli import main
 from ttr.cli.options import parse_numbers
 from ttr.datasets.registry import phantom_images
 from ttr.errors import ImageError, ModelError, NeuronsError, OptionError, OutputError
+from ttr.forward.record import record
 from ttr.norms import outlier_threshold
-from ttr.sweep import NORM, SHARE, sweep
-from ttr.tuning import (
+from ttr.studies.tune.sweep import NORM, SHARE, sweep
+from ttr.studies.tune.tuning import (
     Row,
     default_top_k,
     default_top_layers,
@@ -30,6 +29,7 @@ from ttr.tuning import (
     sweep_neurons,
     sweep_registers,
 )
+from ttr.studies.tune.write import write_tuning
 
 TRUTH = 10
 
@@ -157,7 +157,7 @@ def test_intervals_resample_images_and_follow_the_seed(phantom, phantom_batch):
 def test_equal_sets_are_run_once(phantom, phantom_batch, ranking, monkeypatch):
     passes = []
     real = record
-    monkeypatch.setattr("ttr.sweep.record", lambda *a, **k: passes.append(1) or real(*a, **k))
+    monkeypatch.setattr("ttr.studies.tune.sweep.record", lambda *a, **k: passes.append(1) or real(*a, **k))
     rows = sweep_neurons(phantom, ranking, phantom_batch[:1], top_k=[1, 10], top_layers=[2, 4, -1])
     assert len(rows) == 1 + 6
     assert len(passes) == 1 + 2
@@ -317,7 +317,9 @@ def test_memory_does_not_hold_images_or_tokens(phantom, ranking):
 
 
 def test_a_block_that_does_not_exist_is_refused_before_detection(phantom, tmp_path, monkeypatch):
-    monkeypatch.setattr("ttr.apps.tune.detect", lambda *_, **__: pytest.fail("the long work has begun"))
+    monkeypatch.setattr(
+        "ttr.studies.tune.write.detect", lambda *_, **__: pytest.fail("the long work has begun")
+    )
     with pytest.raises(ModelError, match=r"top_layer=99, but phantom has 6 blocks"):
         write_tuning(phantom, [tmp_path / f"{i}.png" for i in range(8)], tmp_path / "out", top_layers=[2, 99])
     assert not (tmp_path / "out").exists()

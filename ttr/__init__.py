@@ -21,29 +21,29 @@ from ttr.torchvision_operators import declare_before_torchvision
 from ttr.version import __version__
 
 if TYPE_CHECKING:
-    from ttr.attention_bias import AttentionBias, BiasCalibration, calibrate_bias
     from ttr.backbones import Backbone, adapt, load, plant
-    from ttr.comparison import compare
-    from ttr.detection import detect
-    from ttr.exporting import export
-    from ttr.neurons import RegisterNeurons
-    from ttr.prompts import zero_shot
-    from ttr.registers import TestTimeRegisters
+    from ttr.evaluate.zero_shot import zero_shot
+    from ttr.registers.attention_bias import AttentionBias, BiasCalibration, calibrate_bias
+    from ttr.registers.detection import detect
+    from ttr.registers.neurons import RegisterNeurons
+    from ttr.registers.wrap import TestTimeRegisters
+    from ttr.studies.compare.comparison import compare
+    from ttr.studies.export.write import export
 
 _HOME = {
-    "AttentionBias": "ttr.attention_bias",
-    "BiasCalibration": "ttr.attention_bias",
-    "calibrate_bias": "ttr.attention_bias",
+    "AttentionBias": "ttr.registers.attention_bias",
+    "BiasCalibration": "ttr.registers.attention_bias",
+    "calibrate_bias": "ttr.registers.attention_bias",
     "Backbone": "ttr.backbones",
     "adapt": "ttr.backbones",
     "load": "ttr.backbones",
-    "compare": "ttr.comparison",
-    "detect": "ttr.detection",
-    "export": "ttr.exporting",
-    "RegisterNeurons": "ttr.neurons",
+    "compare": "ttr.studies.compare.comparison",
+    "detect": "ttr.registers.detection",
+    "export": "ttr.studies.export.write",
+    "RegisterNeurons": "ttr.registers.neurons",
     "plant": "ttr.backbones",
-    "TestTimeRegisters": "ttr.registers",
-    "zero_shot": "ttr.prompts",
+    "TestTimeRegisters": "ttr.registers.wrap",
+    "zero_shot": "ttr.evaluate.zero_shot",
 }
 
 __all__ = [

@@ -27,11 +27,11 @@ TASKS = "probe,knn,correspondence"
 def run_suite(images: int | None) -> None:
     """Run the suite on the phantom in this process, with so many test images (None: as the set has)."""
     import ttr
-    from ttr.ablation.settings import Settings
-    from ttr.apps.ablate import write_ablation
-    from ttr.arms import Arm
     from ttr.datasets.phantom_set import COUNTS, phantom_set
-    from ttr.neurons import RegisterNeurons
+    from ttr.registers.arms import Arm
+    from ttr.registers.neurons import RegisterNeurons
+    from ttr.studies.ablate.settings import Settings
+    from ttr.studies.ablate.write import write_ablation
 
     counts = COUNTS if images is None else {"train": 64, "val": 16, "test": images}
     names = ["all"] if images is None else ["registers:zero", "registers:shuffle"]
@@ -58,10 +58,10 @@ def measured(images: int | None) -> tuple[float, float]:
 def sharing(rounds: int) -> None:
     """Print the ratio of a condition at one block to a whole forward pass, by block."""
     import ttr
-    from ttr.ablation.subject import Subject
-    from ttr.arms import Arm
-    from ttr.conditions import parse
-    from ttr.neurons import RegisterNeurons
+    from ttr.registers.arms import Arm
+    from ttr.registers.neurons import RegisterNeurons
+    from ttr.studies.ablate.conditions import parse
+    from ttr.studies.ablate.subject import Subject
 
     backbone = ttr.load("timm:vit_small_patch14_reg4_dinov2", image_size=224)
     subject = Subject(backbone, Arm("plain", RegisterNeurons.from_pairs([]), 0))

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/bench.py [--backbone open_clip:ViT-B-16] [--images 128] [--rounds 3]
 
-- features / bare: images a second of ``ttr.features.extract`` (reading, decoding, resizing, model, cache) to
+- features / bare: images a second of ``ttr.features.extract.extract`` (reading, decoding, resizing, model, cache) to
   those of the bare model on batches that are ready in memory. Target: at least 0.95. Rounds alternate. The
   images are JPEG files of 512 px; a machine with one core decodes and computes in turn, and cannot reach it.
 - second arm: files that are decoded for two arms, against one. Target: equal.
@@ -35,11 +35,11 @@ import torch
 from PIL import Image
 
 import ttr
-from ttr.apps.bench import write_bench
-from ttr.arms import arms
 from ttr.datasets.base import Dataset, Item, make_dataset
 from ttr.datasets.phantom_set import CARD
-from ttr.features import extract
+from ttr.features.extract import extract
+from ttr.registers.arms import arms
+from ttr.studies.bench.write import write_bench
 
 SPLITS = ("train", "train", "val", "test")
 

@@ -22,9 +22,9 @@ from torch import Tensor
 
 import ttr
 from ttr.analysis.faithfulness import record_with_faithfulness
-from ttr.apps.compare import write_comparison
+from ttr.apps.image.inspection import write_comparison
 from ttr.backbones import Backbone
-from ttr.capture import Record, record
+from ttr.forward.record import Record, record
 
 
 def without(backbone: Backbone, images: Tensor) -> tuple[Record, Tensor]:
@@ -48,7 +48,10 @@ def main() -> None:
             one(backbone, images)
 
     def page(one) -> None:
-        with tempfile.TemporaryDirectory() as folder, patch("ttr.comparison.record_with_faithfulness", one):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            patch("ttr.studies.compare.comparison.record_with_faithfulness", one),
+        ):
             names = [str(index) for index in range(len(images))]
             write_comparison(backbone, neurons, images, names, Path(folder) / "out")
 

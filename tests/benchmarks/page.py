@@ -25,13 +25,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 
 from tests.app_page import serve_page
-from ttr.apps import panels
-from ttr.apps.intake import take_in
-from ttr.apps.panels import Look
-from ttr.apps.workbench import Chosen, Workbench
+from ttr.apps.html import panels
+from ttr.apps.html.panels import Look
+from ttr.apps.image.intake import take_in
+from ttr.apps.image.workbench import Chosen, Workbench
 from ttr.backbones import load
 from ttr.datasets.registry import sample_paths
-from ttr.neurons import RegisterNeurons
+from ttr.registers.neurons import RegisterNeurons
 
 
 def seconds(task: Callable[[], object]) -> float:

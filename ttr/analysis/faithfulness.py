@@ -28,9 +28,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ttr.analysis.integration import full_output, restricted
-from ttr.analysis.watching import watch
 from ttr.backbones.base import Backbone
-from ttr.capture import Record, record
+from ttr.forward.blocks import watch
+from ttr.forward.record import Record, record
 
 Grade = Literal["faithful", "partly faithful", "not faithful"]
 FAITHFUL, PARTLY = 0.9, 0.45
@@ -68,10 +68,10 @@ def record_with_faithfulness(
     """Run ``images`` [B, 3, H, W] once; return the record with CLS attention, and each image's faithfulness.
 
     An installed wrap takes part. The second is float32 [B], -1..1. ``attention`` is that of
-    :func:`ttr.capture.record`.
+    :func:`ttr.forward.record.record`.
 
     Raises:
-        ModelError: as :func:`ttr.capture.record` and :func:`ttr.analysis.watching.watch`.
+        ModelError: as :func:`ttr.forward.record.record` and :func:`ttr.forward.blocks.watch`.
     """
     last = backbone.num_layers - 1
     with watch(backbone, last) as seen:

@@ -30,10 +30,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ttr.analysis.watching import SeenBlock
-from ttr.attention import attention_rows
 from ttr.backbones.base import Backbone
 from ttr.errors import OptionError
+from ttr.forward.attention import attention_rows
+from ttr.forward.blocks import SeenBlock
 from ttr.hooks import Site, edit, edits_at, evaluation_mode
 from ttr.tokens import Group, TokenLayout
 
@@ -76,7 +76,7 @@ def split(backbone: Backbone, layout: TokenLayout, block: int, seen: SeenBlock) 
         backbone: as it ran; a wrap may be installed.
         layout: the tokens of that pass, test-time registers included.
         block: index of the block, 0..L-1.
-        seen: what :func:`ttr.analysis.watching.watch` saw of it.
+        seen: what :func:`ttr.forward.blocks.watch` saw of it.
 
     Raises:
         ModelError: the branch ends in a norm, so that contributions cannot be told apart.
@@ -118,7 +118,7 @@ def restricted(
         backbone: as it ran.
         layout: the tokens of that pass, test-time registers included.
         block: where CLS is restricted, 0..L-1.
-        seen: what :func:`ttr.analysis.watching.watch` saw, of this block and all later ones.
+        seen: what :func:`ttr.forward.blocks.watch` saw, of this block and all later ones.
         parts: which of patches, registers, cls, skip, full; registers are left out where there are none.
         renormalise: divide the kept weights by their sum, head by head; the published way leaves them.
         keep_skip: keep the skip connection beside every part: attention is restricted, the residual stream

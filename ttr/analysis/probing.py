@@ -16,7 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ttr.errors import OptionError
-from ttr.statistics import RESAMPLES, Interval, bootstrap_interval, paired_permutation, resample_weights
+from ttr.statistics.inference import (
+    RESAMPLES,
+    Interval,
+    bootstrap_interval,
+    paired_permutation,
+    resample_weights,
+)
 
 STRENGTH = 0.1
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ttr.norms import token_norms
-from ttr.statistics import Interval, bootstrap_interval
+from ttr.statistics.inference import Interval, bootstrap_interval
 from ttr.tokens import TokenLayout
 
 OUTLYING = 10.0

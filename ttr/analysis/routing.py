@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from ttr.analysis.divergence import js_divergence, on_one_support
-from ttr.attention import Projected, project
 from ttr.backbones.base import Backbone
 from ttr.errors import ModelError, OptionError
+from ttr.forward.attention import Projected, project
 from ttr.tokens import TokenLayout
 
 #: Sources and targets, in the order of the axes of :attr:`LayerStatistics.flows`.

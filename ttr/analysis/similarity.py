@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ttr.errors import OptionError
-from ttr.statistics import Interval, bootstrap_interval
+from ttr.statistics.inference import Interval, bootstrap_interval
 
 TILE = 512
 FEWEST = 4
@@ -177,7 +177,7 @@ def cka_interval(
         x: [n, d1].
         y: [n, d2].
         weights: how often each image was drawn, int [resamples, n], of
-            :func:`ttr.statistics.resample_weights`; whole groups where images belong together.
+            :func:`ttr.statistics.inference.resample_weights`; whole groups where images belong together.
         value: the CKA of the sample itself.
         debiased: of the unbiased estimator.
     """

@@ -3,6 +3,6 @@
 from ttr.backbones.base import Backbone, Sites, Weights
 from ttr.backbones.families import adapt
 from ttr.backbones.loading import load
-from ttr.backbones.planting import plant
+from ttr.backbones.phantoms.planting import plant
 
 __all__ = ["Backbone", "Sites", "Weights", "adapt", "load", "plant"]

@@ -2,7 +2,7 @@
 
 Weights are random unless a file is given or pretrained ones are asked for; which of the three it was stands
 in ``Backbone.weights`` and in every result. Local files are :mod:`ttr.backbones.checkpoint_files`' matter,
-those of the hub :mod:`ttr.backbones.published`'s.
+those of the hub :mod:`ttr.backbones.hub`'s.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from ttr.backbones import phantom, transformers_files
+from ttr.backbones import transformers_files
 from ttr.backbones.base import Backbone, Weights
+from ttr.backbones.catalog import catalog
 from ttr.backbones.checkpoint_files import load_weights
 from ttr.backbones.families import locate
-from ttr.backbones.published import fetch_open_clip, fetch_timm, from_cache
-from ttr.catalog import catalog
+from ttr.backbones.hub import fetch_open_clip, fetch_timm, from_cache
+from ttr.backbones.phantoms import recipes as phantom
 from ttr.errors import ModelError, OptionError
 
 LIBRARIES = ("timm", "open_clip", "transformers")

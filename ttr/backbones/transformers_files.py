@@ -1,7 +1,7 @@
 """Vision models of transformers from a directory that ``save_pretrained`` wrote, or from the hub.
 
 The directory says everything: ``config.json`` the class and its sizes, ``model.safetensors`` the weights,
-``preprocessor_config.json`` what is done to an image (:mod:`ttr.backbones.image_processor`). Each is read by
+``preprocessor_config.json`` what is done to an image (:mod:`ttr.backbones.transformers_preprocess`). Each is read by
 the library's own reader, which also knows the older layouts of weights on the hub. Nothing in it is executed:
 no pickled weights, no code that a repository brings along.
 """
@@ -19,11 +19,11 @@ import torch
 from torch import nn
 
 from ttr.backbones.base import Backbone, Weights
+from ttr.backbones.catalog import catalog
 from ttr.backbones.families import locate
-from ttr.backbones.image_processor import read_processor
-from ttr.backbones.published import fetch_transformers, from_cache
+from ttr.backbones.hub import fetch_transformers, from_cache
+from ttr.backbones.transformers_preprocess import read_processor
 from ttr.backbones.transformers_vit import AROUND, TOWERS
-from ttr.catalog import catalog
 from ttr.errors import ModelError
 
 PREFIX = "transformers:"

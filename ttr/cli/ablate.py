@@ -12,8 +12,8 @@ from ttr.cli.ablation_table import show_ablation
 from ttr.cli.loading import load_backbone, load_with_neurons
 
 if TYPE_CHECKING:
-    from ttr.arms import Arm
     from ttr.backbones.base import Backbone
+    from ttr.registers.arms import Arm
 
 
 def ablate(
@@ -81,11 +81,11 @@ def ablate(
       ttr ablate --backbone dinov2-vit-s-14-reg4 --pretrained --dataset aptos --root ~/aptos --device cuda \\
           --conditions registers:zero,registers:mean,registers:shuffle,cls:mean --tasks probe,knn --out abl/
     """
-    from ttr.ablation.settings import Settings
-    from ttr.apps.ablate import write_ablation
     from ttr.datasets.registry import open_dataset
     from ttr.datasets.spair import spair
     from ttr.errors import OptionError
+    from ttr.studies.ablate.settings import Settings
+    from ttr.studies.ablate.write import write_ablation
 
     if head not in ("logistic", "linear"):
         raise OptionError(f"--head {head!r}; needed logistic or linear")
@@ -133,9 +133,9 @@ def _subject(
     Raises:
         OptionError: neurons without registers.
     """
-    from ttr.arms import Arm
     from ttr.errors import OptionError
-    from ttr.neurons import RegisterNeurons
+    from ttr.registers.arms import Arm
+    from ttr.registers.neurons import RegisterNeurons
 
     if neurons is not None and not num_registers:
         raise OptionError("--neurons were given with no test-time register; add --num-registers 1")

@@ -11,7 +11,7 @@ from ttr.cli import options
 from ttr.cli.loading import nothing_collected
 
 if TYPE_CHECKING:
-    from ttr.apps.workbench import Workbench
+    from ttr.apps.image.workbench import Workbench
 
 
 def app(
@@ -54,8 +54,8 @@ def app(
     """
     import os
 
-    from ttr.apps.results import Results
     from ttr.apps.server import PASSWORD, check_host, serve
+    from ttr.studies.results import Results
 
     check_host(host, os.environ.get(PASSWORD, ""))
     shown = Results(results)
@@ -74,11 +74,11 @@ def _bench(
     num_registers: int,
     device: str,
 ) -> Workbench:
-    from ttr.apps.answers import read_bench_head, read_head
-    from ttr.apps.workbench import Workbench
+    from ttr.apps.image.answers import read_bench_head, read_head
+    from ttr.apps.image.workbench import Workbench
     from ttr.backbones.loading import check_name, load
     from ttr.errors import OptionError
-    from ttr.neurons import RegisterNeurons
+    from ttr.registers.neurons import RegisterNeurons
 
     check_name(backbone)
     found = None if neurons is None else RegisterNeurons.load(neurons)

@@ -28,7 +28,7 @@ def backbones(
       ttr backbones dinov2-vit-l-14
       ttr detect --backbone dinov2-vit-l-14 --pretrained --image-size 224 --images chests/ --out neurons.json
     """
-    from ttr.catalog import catalog
+    from ttr.backbones.catalog import catalog
     from ttr.errors import ModelError
 
     if name is not None and name not in catalog():

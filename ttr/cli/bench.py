@@ -69,10 +69,10 @@ def bench(
           --preprocess fundus-crop --num-registers 1,classes --out bench-aptos/
     """
     with nothing_collected():
-        from ttr.apps.bench import write_bench
-        from ttr.catalog import preset_for
+        from ttr.backbones.catalog import preset_for
         from ttr.datasets.registry import open_dataset
-        from ttr.preprocessing import parse_steps
+        from ttr.forward.preprocessing import parse_steps
+        from ttr.studies.bench.write import write_bench
 
     data = open_dataset(dataset, root)
     counts = options.parse_numbers(

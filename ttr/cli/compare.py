@@ -39,7 +39,7 @@ def compare(
       ttr compare --backbone timm:vit_large_patch14_dinov2 --weights dinov2_l.safetensors \\
           --image-size 224 --neurons neurons.json --out comparison/ chest-1.png chest-2.png
     """
-    from ttr.apps.compare import write_comparison
+    from ttr.apps.image.inspection import write_comparison
     from ttr.datasets.registry import OpenedImages, list_images
 
     paths = [path for given in images for path in (list_images(given) if given.is_dir() else [given])]

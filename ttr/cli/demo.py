@@ -27,8 +27,8 @@ def demo(
     Example:
       ttr demo --out /tmp/ttr-demo
     """
-    from ttr.apps.demo import run_demo
-    from ttr.backbones.planting import WARNING
+    from ttr.backbones.phantoms.planting import WARNING
+    from ttr.studies.demo import run_demo
 
     typer.echo(WARNING)
     result = run_demo(out, phantoms=phantoms, progress=not quiet)

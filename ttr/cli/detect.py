@@ -69,7 +69,7 @@ def detect(
           --image-size 224 --threshold 150 --top-layer 17 --top-k 45 --images radiographs/ --out neurons.json
       ttr detect --backbone phantom --dataset phantom --num-images 64 --seed 42 --out neurons.json
     """
-    from ttr.detection import detect as detect_neurons
+    from ttr.registers.detection import detect as detect_neurons
 
     if published:
         threshold, outlier_layer, top_layer, top_k = _published(backbone)
@@ -98,7 +98,7 @@ def _published(backbone: str) -> tuple[str, int, int, int]:
     Raises:
         OptionError: nothing was published for this backbone.
     """
-    from ttr.catalog import catalog
+    from ttr.backbones.catalog import catalog
     from ttr.errors import OptionError
 
     entry = catalog().get(backbone)

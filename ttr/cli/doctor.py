@@ -25,9 +25,9 @@ def doctor(
     Example:
       ttr doctor
     """
-    from ttr.apps.doctor import examine
     from ttr.cli.tables import show_checks
     from ttr.progress import progress_bar
+    from ttr.studies.doctor import examine
     from ttr.version import __version__
 
     checks = []

@@ -48,7 +48,7 @@ def export(
           --format onnx --out dinov2-l-registers.onnx
     """
     from ttr.cli.tables import show_export
-    from ttr.exporting import export as write
+    from ttr.studies.export.write import export as write
 
     found, model = load_with_neurons(neurons, backbone, weights, pretrained, image_size)
     show_export(

@@ -13,7 +13,7 @@ from ttr.cli.loading import load_backbone, load_with_neurons
 
 if TYPE_CHECKING:
     from ttr.backbones.base import Backbone
-    from ttr.neurons import RegisterNeurons
+    from ttr.registers.neurons import RegisterNeurons
 
 
 def integrate(
@@ -88,10 +88,10 @@ def integrate(
       ttr integrate --backbone dinov2-vit-s-14-reg4 --backbone dinov2-vit-l-14-reg4 --pretrained \\
           --image-size 224 --dataset aptos --root ~/aptos --out sizes/
     """
-    from ttr.apps.integrate import write_integration
-    from ttr.catalog import preset_for
+    from ttr.backbones.catalog import preset_for
     from ttr.datasets.registry import open_dataset
     from ttr.errors import OptionError
+    from ttr.studies.integrate.write import write_integration
 
     chosen = options.parse_numbers("--blocks", blocks.replace("last", "-1"))
     counts = options.parse_numbers("--num-registers", num_registers)

@@ -12,7 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from ttr.backbones.base import Backbone
-    from ttr.neurons import RegisterNeurons
+    from ttr.registers.neurons import RegisterNeurons
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def load_with_neurons(
     Raises:
         TTRError: as :func:`load_neurons`, :func:`load_backbone` and :func:`check_neurons` do.
     """
-    from ttr.catalog import architecture
+    from ttr.backbones.catalog import architecture
 
     neurons = load_neurons(file, name)
     source = neurons.provenance
@@ -80,10 +80,10 @@ def load_neurons(file: Path | None, backbone: str) -> RegisterNeurons:
     Raises:
         NeuronsError: no such file, or none was named and there is no preset for the backbone of that name.
     """
+    from ttr.backbones.catalog import preset_for
     from ttr.backbones.loading import check_name
-    from ttr.catalog import preset_for
     from ttr.errors import NeuronsError
-    from ttr.neurons import RegisterNeurons
+    from ttr.registers.neurons import RegisterNeurons
 
     check_name(backbone)
     if file is None:

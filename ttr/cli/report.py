@@ -34,6 +34,6 @@ def report(
       ttr report ablation/
       ttr report ablation-a/ ablation-b/ integration/ --out models.html
     """
-    from ttr.apps.report_ablation import default_page, write_report
+    from ttr.studies.ablate.report import default_page, write_report
 
     print_path(write_report(folders, out if out is not None else default_page(folders)))

@@ -81,8 +81,8 @@ def medical(
       ttr reproduce medical --roots orthonet=~/orthonet,pacemaker=~/pacemaker,aptos=~/aptos2019 \\
           --pretrained --device cuda --out medical/
     """
-    from ttr.apps.reproduce_medical import STUDY, reasons, reproduce_medical
-    from ttr.published_results import studies
+    from ttr.studies.reproduce.medical import STUDY, reasons, reproduce_medical
+    from ttr.studies.reproduce.published import studies
 
     study = studies()[STUDY]
     load = study_loader(study, study.named("backbone"), weights, pretrained, backbone is not None, device)
@@ -136,9 +136,9 @@ def decoupling(
     Example:
       ttr reproduce decoupling --dataset folder --root images/ --pretrained --device cuda --out decoupling/
     """
-    from ttr.apps.reproduce_decoupling import STUDY, reproduce_decoupling
     from ttr.datasets.registry import open_dataset
-    from ttr.published_results import studies
+    from ttr.studies.reproduce.decoupling import STUDY, reproduce_decoupling
+    from ttr.studies.reproduce.published import studies
 
     study = studies()[STUDY]
     load = study_loader(study, study.settings["backbones"], weights, pretrained, bool(backbone), device)
@@ -204,12 +204,12 @@ def zero_ablation(
           --device cuda --out zero/
       ttr reproduce zero-ablation --backbone phantom-reg4 --dataset phantom --out rehearsal/
     """
-    from ttr.ablation.settings import Settings
-    from ttr.apps.reproduce_zero_ablation import STUDY, reasons, reproduce_zero_ablation
     from ttr.datasets.registry import open_dataset
     from ttr.datasets.spair import spair
-    from ttr.image_runs import check_on_error
-    from ttr.published_results import studies
+    from ttr.features.chunks import check_on_error
+    from ttr.studies.ablate.settings import Settings
+    from ttr.studies.reproduce.published import studies
+    from ttr.studies.reproduce.zero_ablation import STUDY, reasons, reproduce_zero_ablation
 
     study = studies()[STUDY]
     check_on_error(on_error)

@@ -11,7 +11,7 @@ from ttr.cli.loading import load_backbone
 
 if TYPE_CHECKING:
     from ttr.backbones.base import Backbone
-    from ttr.published_results import Study
+    from ttr.studies.reproduce.published import Study
 
 
 def study_loader(
@@ -37,8 +37,8 @@ def study_loader(
     Raises:
         OptionError: weights of no model of the study, or weights for a rehearsal.
     """
-    from ttr.apps.reproduce_medical import check_names
     from ttr.errors import ModelError, OptionError
+    from ttr.studies.reproduce.medical import check_names
 
     files = parse_places("--weights", weights)
     check_names("--weights", files, known)

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from torch import Tensor
 
-    from ttr.apps.doctor import Check
-    from ttr.comparison import ImageComparison
-    from ttr.exporting import Exported
-    from ttr.neurons import RegisterNeurons
-    from ttr.published_results import Study
-    from ttr.tuning import Recommendation, Row
+    from ttr.registers.neurons import RegisterNeurons
+    from ttr.studies.compare.comparison import ImageComparison
+    from ttr.studies.doctor import Check
+    from ttr.studies.export.write import Exported
+    from ttr.studies.reproduce.published import Study
+    from ttr.studies.tune.tuning import Recommendation, Row
 
 SHOWN = 10
 #: Width of an interval of differences, ``-0.667..-0.292``: never cut.
@@ -47,7 +47,7 @@ def show_comparison(comparisons: Sequence[ImageComparison], page: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ttr.report import rows
+    from ttr.drawing.html import rows
     from ttr.wording import counted
 
     title = f"mean over {counted(len(comparisons), 'image')}"

@@ -82,9 +82,9 @@ def tune(
       ttr tune --backbone timm:vit_large_patch14_dinov2 --weights dinov2_l.safetensors \\
           --image-size 224 --images radiographs/ --limit 100 --out tuning/
     """
-    from ttr.apps.tune import write_tuning
     from ttr.datasets.registry import list_images
-    from ttr.neurons import RegisterNeurons
+    from ttr.registers.neurons import RegisterNeurons
+    from ttr.studies.tune.write import write_tuning
 
     registers = options.parse_numbers("--num-registers", num_registers)
     ks = None if top_k is None else options.parse_numbers("--top-k", top_k)

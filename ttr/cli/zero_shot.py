@@ -55,11 +55,11 @@ def zero_shot(
     """
     from ttr.datasets.registry import OpenedImages, list_images
     from ttr.errors import OptionError
+    from ttr.evaluate.zero_shot import TEMPLATES
+    from ttr.evaluate.zero_shot import zero_shot as score
     from ttr.files import write_json, write_text
-    from ttr.prompts import TEMPLATES
-    from ttr.prompts import zero_shot as score
-    from ttr.provenance import provenance
-    from ttr.registers import TestTimeRegisters
+    from ttr.registers.wrap import TestTimeRegisters
+    from ttr.studies.provenance import provenance
 
     if out is not None and out.suffix not in (".json", ".csv"):
         raise OptionError(f"--out {out}; needed a name ending in .json or .csv")

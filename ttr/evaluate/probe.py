@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ttr.errors import OptionError
-from ttr.heads import LinearHead
+from ttr.evaluate.heads import LinearHead
 from ttr.threads import one_thread
 
 if TYPE_CHECKING:

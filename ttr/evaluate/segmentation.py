@@ -18,8 +18,8 @@ from torch.nn.functional import interpolate
 
 from ttr.datasets.registry import IGNORE
 from ttr.errors import OptionError
+from ttr.evaluate.heads import LinearHead
 from ttr.evaluate.probe import Labelled, on_raw_features
-from ttr.heads import LinearHead
 
 #: Inverse strength of the L2 penalty on standardised features, fixed so that no validation masks are needed.
 STRENGTH = 0.1

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ttr.errors import OptionError
-from ttr.preprocessing import albumentations
+from ttr.forward.preprocessing import albumentations
 
 TURN = 20.0
 SCALE = (0.85, 1.2)

@@ -1,0 +1,61 @@
+"""Charts of the page that answer to the pointer, as Plotly figures: they draw what was computed elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ttr.drawing.charts import quiet
+from ttr.drawing.maps import AFTER, BEFORE
+from ttr.studies.compare.comparison import ImageComparison
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+QUANTITIES = (
+    ("max_patch_norm", "largest patch norm"),
+    ("max_patch_attention", "largest CLS attention to a patch"),
+    ("register_attention", "CLS attention held by registers"),
+)
+
+
+def block_curves(comparison: ImageComparison) -> Figure:
+    """Draw norms and attention by block, before and after."""
+    from plotly.graph_objects import Scatter
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(
+        rows=3,
+        cols=1,
+        shared_xaxes=True,
+        vertical_spacing=0.08,
+        subplot_titles=[label for _, label in QUANTITIES],
+    )
+    for row, (name, _) in enumerate(QUANTITIES, start=1):
+        for run, colour, dash in (("before", BEFORE, "solid"), ("after", AFTER, "dash")):
+            values = getattr(getattr(comparison, run).curves, name)
+            figure.add_trace(
+                Scatter(
+                    x=list(range(len(values))),
+                    y=values,
+                    name=run,
+                    mode="lines+markers",
+                    line={"color": colour, "dash": dash},
+                    showlegend=row == 1,
+                    hovertemplate=f"block %{{x}}<br>{run} %{{y:.4g}}<extra></extra>",
+                ),
+                row=row,
+                col=1,
+            )
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_xaxes(title_text="block", dtick=1, row=3, col=1)
+    return quiet(figure, height=620, margin={"l": 50, "r": 12, "t": 64, "b": 44}, legend={"y": 1.05})
+
+
+def on_page(figure: Figure, *, mark: int | None = None) -> Figure:
+    """Return a figure of :mod:`ttr.studies.ablate.task_charts` for the page: a finger scrolls past it instead of zooming, what
+    the pointer shows stands on one dark ground (the page writes it in white), and a dotted line at the block
+    ``mark``."""
+    figure.update_layout(dragmode=False, hoverlabel={"bgcolor": "#1f2937", "bordercolor": "#9ca3af"})
+    if mark is not None:
+        figure.add_vline(mark, line={"color": "rgba(128,128,128,.9)", "width": 1, "dash": "dot"})
+    return figure

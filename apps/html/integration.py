@@ -1,0 +1,61 @@
+"""What an integration says beside its figure: what it is of, and the numbers by block."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ttr.apps.html.result_tables import NONE, Cell, number, table
+from ttr.drawing.html import fill
+from ttr.studies.integrate.charts import NAMES
+from ttr.studies.results import Integrated
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def about(found: Integrated) -> str:
+    """Return what an integration is of, and its warnings."""
+    made = found.manifest["provenance"]
+    each = made if isinstance(made, list) else [made]
+    data = found.manifest["dataset"]
+    warnings = [f"A phantom. {text}" for text in dict.fromkeys(m.get("warning") for m in each) if text]
+    if (found.table["images"] < found.table["dimensions"]).any():
+        warnings.append(
+            "There are fewer images than the feature has dimensions: CKA is biased upwards then; the column "
+            "without that bias is in the table."
+        )
+    line = f"{data.get('name', 'a set')}: {data.get('test')} test images. R = 0 is the bare model."
+    return fill("app_about.html", line=line, warnings=warnings, lead=[], note="")
+
+
+def counts(table: pd.DataFrame, backbone: str) -> dict[str, int]:
+    """Return the numbers of test-time registers that a model was measured with, by their names."""
+    found = sorted(set(table.loc[table["backbone"] == backbone, "num_registers"].tolist()))
+    return {"none (bare model)" if count == 0 else str(int(count)): int(count) for count in found}
+
+
+def numbers(found: pd.DataFrame, backbone: str, num_registers: int) -> str:
+    """Return each block's parts as a table."""
+    here = found[(found["backbone"] == backbone) & (found["num_registers"] == num_registers)]
+    rows = [
+        [
+            str(row["block"]),
+            NAMES.get(row["part"], row["part"]),
+            number(row["cosine"], row["cosine_low"], row["cosine_high"], "{:.3f}"),
+            number(row["cka"], row["ci_low"], row["ci_high"], "{:.3f}"),
+            _plain(row.get("cka_debiased", float("nan"))),
+            _plain(row["attention_share"]),
+            Cell(f"{row['norm']:.2f}"),
+        ]
+        for row in here.to_dict("records")
+    ]
+    caption = (
+        f"CLS of {backbone} made of one part alone, compared with the model’s own feature, with 95 % "
+        "intervals over images. Attention: of CLS to the part. Norm: length of the part’s contribution."
+    )
+    columns = ("block", "part", "cosine", "CKA", "CKA without bias", "attention", "norm")
+    return table("The numbers", caption, columns, rows)
+
+
+def _plain(value: float) -> Cell:
+    return Cell(NONE if value != value else f"{value:.3f}")

@@ -1,0 +1,208 @@
+"""What the page shows, as HTML: maps on a stated scale, numbers beside them. No widgets.
+
+A map is sent as the small picture it is, a pixel a patch, and the browser enlarges it: choosing another block
+or head costs a few kilobytes and no pass of a model.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ttr.analysis.faithfulness import grade
+from ttr.apps.image.case import DISCLAIMER, Study
+from ttr.apps.image.framing import Frame
+from ttr.drawing import maps as plots
+from ttr.drawing.html import bar, fill, rows
+from ttr.wording import percent
+
+SIDES = (("before", "Before", "bare model"), ("after", "After", "registers moved"))
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the maps are looked at.
+
+    Attributes:
+        layer: block, 0..L-1.
+        head: attention head, or None for their mean.
+        query: token whose attention is shown.
+        smooth: enlarge smoothly, or show each patch as a square.
+        shared: one colour scale for both maps, or one each.
+    """
+
+    layer: int
+    head: int | None = None
+    query: str = "CLS"
+    smooth: bool = False
+    shared: bool = True
+
+
+def attention(study: Study, look: Look) -> str:
+    """Return the attention maps before and after as HTML.
+
+    Raises:
+        OptionError: no such block, head or query.
+    """
+    found = study.inspection
+    found.check(look.layer, look.head, look.query)
+    maps = [run.attention_map(look.layer, look.head, look.query) for run in found.runs]
+    shares = [run.register_share(look.layer, look.head, look.query) for run in found.runs]
+    which = "mean of the heads" if look.head is None else f"head {look.head}"
+    what = f"attention of {look.query}, block {look.layer}, {which}"
+    alts = [
+        f"{what}: {peak(values)}; registers hold {share:.0%}"
+        if values is not None and share is not None
+        else f"{what}: there is no such token"
+        for values, share in zip(maps, shares, strict=True)
+    ]
+    label = f"share of the attention of {look.query} on one patch"
+    return pair(study, "Attention before and after", maps, alts, plots.ATTENTION_MAP, label, look, "{:.3f}")
+
+
+def norms(study: Study, look: Look) -> str:
+    """Return the norm maps before and after as HTML; head and query do not matter."""
+    maps = [run.norm_map(look.layer) for run in study.inspection.runs]
+    alts = [f"patch norms, block {look.layer}: {peak(values)}" for values in maps]
+    label = "norm (length) of a patch's token"
+    return pair(study, "Patch norms before and after", maps, alts, plots.NORM_MAP, label, look, "{:.0f}")
+
+
+def colours(study: Study, look: Look) -> str:
+    """Return the patches at the last block as colours, before and after, as HTML."""
+    alts = ["patches at the last block as colours; equal colours are like features"] * 2
+    pictures = [run.colours for run in study.inspection.runs]
+    return _figures(study, "Patch colours before and after", pictures, alts, look.smooth)
+
+
+def numbers(study: Study) -> str:
+    """Return the numbers, warnings and answers beside the maps as HTML."""
+    before, after = study.inspection.comparison.before, study.inspection.comparison.after
+    graded = [
+        (tag, name, view.faithfulness, grade(view.faithfulness))
+        for (tag, name, _), view in zip(SIDES, (before, after), strict=True)
+    ]
+    table = [row for row in rows([before], [after]) if "faithfulness" not in row.label]
+    return fill(
+        "app_numbers.html", study=study, grades=graded, rows=table, percent=percent, disclaimer=DISCLAIMER
+    )
+
+
+def message(text: str) -> str:
+    """Return a refusal as HTML that a screen reader announces; nothing for an empty text."""
+    from markupsafe import escape
+
+    text = text[:1].upper() + text[1:]
+    return f'<p class="ttr-alert" role="alert">{escape(text)}</p>' if text else ""
+
+
+def thumbnail(study: Study) -> str:
+    """Return the visitor's picture in its own colours as HTML, with what kind of file it is."""
+    from markupsafe import escape
+
+    image = study.picture.image.copy()
+    image.thumbnail((480, 480))
+    uri = plots.png_uri(np.asarray(image))
+    width, height = study.picture.image.size
+    said = f"{study.picture.kind}, {width} × {height} pixels"
+    return (
+        f'<figure class="ttr-thumb"><img src="{uri}" alt="the image in its own colours">'
+        f'<figcaption class="ttr-soft">{escape(said)}</figcaption></figure>'
+    )
+
+
+def pair(
+    study: Study,
+    title: str,
+    maps: list[Any],
+    alts: list[str],
+    colour_map: str,
+    label: str,
+    look: Look,
+    pattern: str,
+    bounds: tuple[float, float] | None = None,
+    mark: tuple[float, float, float, float] | None = None,
+) -> str:
+    """Return two maps over the picture of a study as HTML, before and after, with their scale in numbers.
+
+    Args:
+        study: whose picture is behind them.
+        title: what they are, for a screen reader.
+        maps: [rows, columns] before and after; None where there is none.
+        alts: each map in words.
+        colour_map: a matplotlib name.
+        label: what the scale's numbers are.
+        look: whether they are smooth, and share a scale.
+        pattern: how a number of the scale is printed.
+        bounds: (lowest, highest) of a scale for both; None: from 0 to the maps' maximum, as ``look`` says.
+        mark: (left, top, right, bottom) of a part to frame, in shares of what the model saw, 0..1.
+    """
+    highs = [0.0 if values is None else float(values.max()) for values in maps]
+    scales = [(0.0, max(highs))] * 2 if look.shared else [(0.0, high) for high in highs]
+    if bounds is not None:
+        scales = [bounds] * 2
+    pictures = [
+        None if values is None else plots.colourise(values, high, colour_map, values.shape, low)
+        for values, (low, high) in zip(maps, scales, strict=True)
+    ]
+    bars = [{**bar(colour_map, high, pattern, low), "label": label} for low, high in scales]
+    shared = look.shared or bounds is not None
+    return _figures(study, title, pictures, alts, look.smooth, bars, shared, mark)
+
+
+def _figures(
+    study: Study,
+    title: str,
+    pictures: list[Any],
+    alts: list[str],
+    smooth: bool,
+    bars: list[Any] | None = None,
+    shared: bool = True,
+    mark: tuple[float, float, float, float] | None = None,
+) -> str:
+    frame = study.inspection.frame
+    sides = [
+        {
+            "tag": tag,
+            "name": name,
+            "note": note,
+            "alt": f"{name}: {alt}",
+            "map": None if picture is None else plots.png_uri(picture),
+            "none": "the bare model has no such token",
+            "bar": None if bars is None or shared else bars[index],
+        }
+        for index, ((tag, name, note), picture, alt) in enumerate(zip(SIDES, pictures, alts, strict=True))
+    ]
+    return fill(
+        "app_pair.html",
+        title=title,
+        sides=sides,
+        backdrop="data:image/jpeg;base64," + base64.b64encode(study.backdrop).decode(),
+        width=study.picture.image.width,
+        height=study.picture.image.height,
+        box=_box(frame),
+        mark=None if mark is None else _box(frame.part(*mark)),
+        whole=frame.whole,
+        smooth=smooth,
+        shared=bars[0] if bars and shared else None,
+    )
+
+
+def _box(frame: Frame) -> dict[str, float]:
+    """Return a part of a picture in percent, for a style."""
+    width, height = frame.right - frame.left, frame.bottom - frame.top
+    shares = {"left": frame.left, "top": frame.top, "width": width, "height": height}
+    return {key: round(100 * value, 3) for key, value in shares.items()}
+
+
+def peak(values: np.ndarray) -> str:
+    """Return in words where a map is largest."""
+    row, column = np.unravel_index(values.argmax(), values.shape)
+    rows_, columns = values.shape
+    return (
+        f"largest {values.max():.3g} in row {row + 1} of {rows_}, column {column + 1} of {columns}, "
+        f"median {np.median(values):.3g}"
+    )

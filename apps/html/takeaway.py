@@ -1,0 +1,191 @@
+"""What a visitor takes away of one image: a ZIP of maps and numbers, or one page as PDF.
+
+Both carry the provenance and the disclaimer, and neither carries the file's name or any DICOM tag: the image
+is named by the SHA-256 of its file. Maps come at the picture's full resolution.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ttr.analysis.faithfulness import grade
+from ttr.apps.html.panels import SIDES, Look
+from ttr.apps.image.case import DISCLAIMER, Study
+from ttr.apps.image.framing import Frame
+from ttr.drawing import maps as plots
+from ttr.drawing.html import rows
+from ttr.wording import percent
+
+SCHEMA = "ttr.study/1"
+NOTE = (
+    f"{DISCLAIMER}\n\nA cleaner map is not a more faithful one: read the faithfulness in numbers.json before "
+    "the map. Pixels may hold burnt-in text; look at the pictures before you pass them on.\n"
+)
+
+
+def zip_of(study: Study, look: Look, opacity: float = 0.5) -> bytes:
+    """Return a ZIP: image.png, both maps of each run as PNG, numbers.json, provenance.json, README.txt."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, picture in pictures(study, look, opacity):
+            archive.writestr(f"{name}.png", _png(picture))
+        archive.writestr("numbers.json", json.dumps(numbers(study, look), indent=1, allow_nan=False))
+        made_with = dict(study.inspection.comparison.provenance)
+        archive.writestr("provenance.json", json.dumps(made_with, indent=1))
+        archive.writestr("README.txt", NOTE)
+    return stream.getvalue()
+
+
+def pictures(study: Study, look: Look, opacity: float = 0.5) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield (name, uint8 [H, W, 3]) at the picture's own resolution; both runs on one scale if asked."""
+    found = study.inspection
+    pixels = np.asarray(study.picture.image)
+    yield "image", pixels
+    for kind, colour_map, maps in (
+        (
+            "attention",
+            plots.ATTENTION_MAP,
+            [r.attention_map(look.layer, look.head, look.query) for r in found.runs],
+        ),
+        ("norms", plots.NORM_MAP, [run.norm_map(look.layer) for run in found.runs]),
+    ):
+        highs = [0.0 if values is None else float(values.max()) for values in maps]
+        for (tag, _, _), values, high in zip(
+            SIDES, maps, [max(highs)] * 2 if look.shared else highs, strict=True
+        ):
+            if values is not None:
+                coloured = plots.colourise(values, high, colour_map, values.shape)
+                yield f"{kind}-{tag}", laid(pixels, coloured, found.frame, opacity, look.smooth)
+
+
+def laid(pixels: np.ndarray, coloured: np.ndarray, frame: Frame, opacity: float, smooth: bool) -> np.ndarray:
+    """Lay a coloured map [rows, columns, 3] over its part of a picture made grey, uint8 [H, W, 3]."""
+    from PIL import Image
+
+    left, top, right, bottom = frame.box((pixels.shape[1], pixels.shape[0]))
+    way = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
+    enlarged = Image.fromarray(coloured).resize((right - left, bottom - top), way)
+    luma = pixels.astype(np.float32) @ np.array((0.299, 0.587, 0.114), np.float32)
+    grey = np.repeat(luma[..., None], 3, axis=2)
+    part = grey[top:bottom, left:right]
+    part += opacity * (np.asarray(enlarged, dtype=np.float32) - part)
+    return grey.round().astype(np.uint8)
+
+
+def numbers(study: Study, look: Look) -> dict[str, Any]:
+    """Return all numbers of a study as JSON values."""
+    found, picture = study.inspection, study.picture
+    entry = {**found.comparison.to_json(), "image": picture.sha256}
+    answer = study.answer
+    return {
+        "schema": SCHEMA,
+        **entry,
+        "model": study.model,
+        "neurons": {"source": study.neurons, "count": found.num_neurons},
+        "image_file": {"kind": picture.kind, "sha256": picture.sha256, "size": list(picture.image.size)},
+        "window": None if picture.window is None else [picture.window.center, picture.window.width],
+        "seen_part": vars(found.frame),
+        "look": vars(look),
+        "answer": None if answer is None else vars(answer),
+        "warnings": list(study.cautions),
+        "disclaimer": DISCLAIMER,
+    }
+
+
+def pdf_of(study: Study, look: Look, opacity: float = 0.5) -> bytes:
+    """Return :func:`page_of` as PDF."""
+    stream = io.BytesIO()
+    about = {"Title": "Before and after test-time registers", "Subject": DISCLAIMER}
+    page_of(study, look, opacity).savefig(stream, format="pdf", metadata=about)
+    return stream.getvalue()
+
+
+def page_of(study: Study, look: Look, opacity: float = 0.5) -> Any:
+    """Return one A4 page as a figure: maps with their scale, numbers, warnings, provenance."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.27, 11.69))
+    figure.text(0.08, 0.955, "Before and after test-time registers", size=15, weight="bold")
+    figure.text(0.08, 0.937, f"{study.model} · {study.neurons} · image {study.picture.sha256[:16]}", size=8)
+    shown = dict(pictures(study, look, opacity))
+    found = study.inspection
+    for row, (kind, colour_map, label) in enumerate(
+        (
+            ("attention", plots.ATTENTION_MAP, f"attention of {look.query}, block {look.layer}"),
+            ("norms", plots.NORM_MAP, f"patch norms, block {look.layer}"),
+        )
+    ):
+        for column, (tag, name, _) in enumerate(SIDES):
+            axes = figure.add_axes((0.08 + 0.43 * column, 0.64 - 0.29 * row, 0.41, 0.26))
+            axes.set_axis_off()
+            axes.set_title(f"{name}: {label}", size=8, loc="left")
+            if f"{kind}-{tag}" in shown:
+                axes.imshow(shown[f"{kind}-{tag}"], interpolation="none")
+                _bar(figure, axes, _high(found, kind, look, column), colour_map)
+    _text(figure, study)
+    return figure
+
+
+def _high(found: Any, kind: str, look: Look, column: int) -> float:
+    maps = [
+        run.norm_map(look.layer) if kind == "norms" else run.attention_map(look.layer, look.head, look.query)
+        for run in found.runs
+    ]
+    highs = [0.0 if values is None else float(values.max()) for values in maps]
+    return max(highs) if look.shared else highs[column]
+
+
+def _bar(figure: Any, axes: Any, high: float, colour_map: str) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(0, high or 1), colour_map),
+        ax=axes,
+        orientation="horizontal",
+        pad=0.02,
+        shrink=0.9,
+    )
+    bar.ax.tick_params(labelsize=7)
+
+
+def _text(figure: Any, study: Study) -> None:
+    import textwrap
+
+    before, after = study.inspection.comparison.before, study.inspection.comparison.after
+    lines = [f"{row.label}:  {row.before}  →  {row.after}" for row in rows([before], [after])]
+    lines.append(f"the map is {grade(before.faithfulness)} before, {grade(after.faithfulness)} after")
+    if study.answer is not None:
+        checked = (
+            f"calibrated on {study.answer.calibrated_on} images"
+            if study.answer.calibrated_on
+            else "not calibrated"
+        )
+        lines += [f"{name}:  {percent(b)}  →  {percent(a)}  ({checked})" for name, b, a in study.answer.rows]
+    figure.text(0.08, 0.315, "\n".join(lines), size=8.5, va="top", linespacing=1.45)
+    said = "\n\n".join(textwrap.fill(line, 52) for line in study.cautions)
+    figure.text(0.55, 0.315, said, size=8, va="top", color="#5c4300", linespacing=1.4)
+    made = dict(study.inspection.comparison.provenance)
+    backbone = made["backbone"]
+    figure.text(
+        0.08,
+        0.045,
+        f"ttr {made['ttr']} · {made['created']} · {backbone['name']}, {backbone['weights']}, "
+        f"hash {backbone['weights_hash']}, {'×'.join(map(str, backbone['image_size']))} px\n{DISCLAIMER}",
+        size=7,
+        color="#555555",
+    )
+
+
+def _png(picture: np.ndarray) -> bytes:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "PNG", compress_level=4)
+    return stream.getvalue()

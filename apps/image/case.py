@@ -1,0 +1,108 @@
+"""One image on the page: the picture, both runs, what the head says, and what one must be warned of."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ttr.analysis.faithfulness import FAITHFUL, MEANING, grade
+from ttr.apps.image.answers import Reader
+from ttr.apps.image.inspection import Inspection
+from ttr.apps.image.intake import Picture
+
+#: Longer side of the picture that the page shows, in pixels. Exports have the full resolution.
+SHOWN_SIDE = 1024
+DISCLAIMER = "For research use only. Not a medical device."
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a head says of one image.
+
+    Attributes:
+        head: its name.
+        calibrated_on: images its probabilities were calibrated on, 0: none.
+        rows: (class, probability before, probability after), the likeliest before or after first.
+    """
+
+    head: str
+    calibrated_on: int
+    rows: tuple[tuple[str, float, float], ...]
+
+    @property
+    def first(self) -> tuple[str, str]:
+        """The likeliest class before and after."""
+        return max(self.rows, key=lambda row: row[1])[0], max(self.rows, key=lambda row: row[2])[0]
+
+    @property
+    def changed(self) -> bool:
+        """Whether before and after name another class."""
+        before, after = self.first
+        return before != after
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """All that the page knows of one image.
+
+    Attributes:
+        picture: the visitor's image.
+        inspection: both runs.
+        model: name of the backbone.
+        neurons: where its register neurons come from, in words.
+        cautions: sentences that must stand beside the maps.
+        answer: what the head says, or None.
+    """
+
+    picture: Picture
+    inspection: Inspection
+    model: str
+    neurons: str
+    cautions: tuple[str, ...]
+    answer: Answer | None
+
+    @cached_property
+    def backdrop(self) -> bytes:
+        """The picture in grey as JPEG, what maps are laid on."""
+        image = self.picture.image.convert("L")
+        image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+        stream = io.BytesIO()
+        image.save(stream, "JPEG", quality=88)
+        return stream.getvalue()
+
+
+def answer(reader: Reader, inspection: Inspection, shown: int = 4) -> Answer:
+    """Ask a head of both features; keep the ``shown`` classes that matter most."""
+    before, after = (reader.probabilities(run.feature) for run in inspection.runs)
+    order = np.argsort(-np.maximum(before, after))[:shown]
+    rows = tuple((reader.classes[index], float(before[index]), float(after[index])) for index in order)
+    return Answer(reader.name, reader.calibrated_on, rows)
+
+
+def cautions(inspection: Inspection, warning: str, others: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return what must be said beside the maps: unfaithful maps first, then neurons, then the model."""
+    said = []
+    before, after = inspection.comparison.before.faithfulness, inspection.comparison.after.faithfulness
+    if min(before, after) < FAITHFUL:
+        which = (
+            "either map"
+            if max(before, after) < FAITHFUL
+            else "the map before"
+            if before < after
+            else "the map after"
+        )
+        worst = grade(min(before, after))
+        said.append(f"Do not trust {which} alone: it is {worst}. {_first_up(MEANING[worst])}.")
+    if not inspection.num_neurons:
+        said.append("No register neuron is moved: “after” is the same model with one blank token.")
+    said.extend(others)
+    if warning:
+        said.append(warning)
+    return tuple(said)
+
+
+def _first_up(text: str) -> str:
+    return text[:1].upper() + text[1:]

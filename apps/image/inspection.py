@@ -1,0 +1,260 @@
+"""The comparison as an application: many images into a folder, or one image whole. It has no widgets.
+
+:func:`inspect` computes everything that can be asked of one image once (every block, head and query before
+and after), so that looking at another block is looking up, not computing. The folder of
+:func:`write_comparison` holds ``compare.json`` (one entry an image), ``index.html`` (self-contained) and,
+written last, ``manifest.json``. It appears under its name only when it is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ttr.analysis.faithfulness import record_with_faithfulness
+from ttr.analysis.patch_colours import fit_colours
+from ttr.apps.image.framing import Frame, frame_of
+from ttr.backbones.base import Backbone
+from ttr.drawing.html import SHOWN, render
+from ttr.errors import ImageError, OptionError
+from ttr.files import MANIFEST, whole_folder, write_json, write_text
+from ttr.hooks import capture
+from ttr.norms import outlier_threshold
+from ttr.registers.neurons import RegisterNeurons
+from ttr.registers.wrap import TestTimeRegisters
+from ttr.studies.compare.comparison import ImageComparison, compare, pixels_of, yardstick
+from ttr.studies.compare.view import view_of
+from ttr.studies.provenance import provenance
+from ttr.tokens import TokenLayout
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+
+def write_comparison(
+    backbone: Backbone,
+    neurons: RegisterNeurons,
+    images: Iterable[Any],
+    names: Sequence[str],
+    out: Path,
+    *,
+    title: str = "Before and after test-time registers",
+    num_registers: int = 1,
+    results: str = "compare.json",
+    extra: dict[str, Any] | None = None,
+    progress: bool = False,
+    **settings: Any,
+) -> list[ImageComparison]:
+    """Compare images and write the folder ``out``; return the comparisons (pixels of the shown ones alone).
+
+    Args:
+        backbone: the bare backbone.
+        neurons: its register neurons.
+        images: PIL images or tensors, in the order of ``names``.
+        names: a name for each image.
+        out: folder to make; an earlier result is replaced.
+        title: heading of the page.
+        num_registers: R >= 0.
+        results: name of the JSON file.
+        extra: when given, the JSON is an object with these entries and ``images``, not a bare list.
+        progress: show a progress bar.
+        settings: further settings of :func:`ttr.studies.compare.comparison.compare` (threshold, outlier_layer, batch_size).
+
+    Raises:
+        TTRError: as ``compare`` does, or ``out`` cannot be written.
+    """
+    found = compare(
+        backbone, neurons, images, names=names, num_registers=num_registers, progress=progress, **settings
+    )
+    with whole_folder(out) as folder:
+        comparisons = list(_lighten(found))
+        if not comparisons:
+            raise ImageError("no images were given; needed at least one to compare")
+        entries = [comparison.to_json() for comparison in comparisons]
+        write_json(folder / results, entries if extra is None else {**extra, "images": entries})
+        page = render(
+            comparisons[:SHOWN],
+            neurons,
+            title=title,
+            truth=backbone.planted,
+            left_out=max(0, len(comparisons) - SHOWN),
+        )
+        write_text(folder / "index.html", page)
+        made_with = dict(comparisons[0].provenance)
+        manifest = {"files": [results, "index.html"], "neurons": neurons.pairs, "provenance": made_with}
+        write_json(folder / MANIFEST, manifest)
+    return comparisons
+
+
+def _lighten(comparisons: Iterable[ImageComparison]) -> Iterator[ImageComparison]:
+    """Keep the pixels of the images that the page shows, and of no more."""
+    nothing = np.empty((0, 0, 3), dtype=np.uint8)
+    for index, comparison in enumerate(comparisons):
+        yield comparison if index < SHOWN else replace(comparison, pixels=nothing)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One image through one model, whole; arrays are float32.
+
+    Attributes:
+        layout: its tokens, test-time registers included.
+        norms: of every token at each block's output, [L, N].
+        attention: of each token ahead of the patches (CLS first) over all tokens, [L, heads, Q, N], 0..1.
+        feature: the image's global feature, [D].
+        colours: the patches at the last block as colours, uint8 [rows, columns, 3], on a basis that both
+            runs share.
+    """
+
+    layout: TokenLayout
+    norms: np.ndarray = field(repr=False)
+    attention: np.ndarray = field(repr=False)
+    feature: np.ndarray = field(repr=False)
+    colours: np.ndarray = field(repr=False)
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """Names of the tokens that attention can be asked of, in their order."""
+        trained = (f"trained register {i + 1}" for i in range(self.layout.registers))
+        test_time = (f"test-time register {i + 1}" for i in range(self.layout.test_time))
+        return ("CLS", *trained, *test_time)
+
+    def norm_map(self, layer: int) -> np.ndarray:
+        """Return the patch norms at a block's output, [rows, columns]."""
+        return self._grid(self.norms[layer])
+
+    def attention_map(self, layer: int, head: int | None = None, query: str = "CLS") -> np.ndarray | None:
+        """Return the attention of a query to each patch, [rows, columns], 0..1; None without that query.
+
+        ``head``: one of them, or None for their mean.
+        """
+        row = self._row(layer, head, query)
+        return None if row is None else self._grid(row)
+
+    def register_share(self, layer: int, head: int | None = None, query: str = "CLS") -> float | None:
+        """Return how much of a query's attention all registers hold together, 0..1; None without it."""
+        row = self._row(layer, head, query)
+        return None if row is None else float(row[self.layout.where("all_registers")].sum())
+
+    def _row(self, layer: int, head: int | None, query: str) -> np.ndarray | None:
+        if query not in self.queries:
+            return None
+        rows = self.attention[layer, :, self.queries.index(query)]
+        return rows.mean(axis=0) if head is None else rows[head]
+
+    def _grid(self, tokens: np.ndarray) -> np.ndarray:
+        return tokens[self.layout.where("patches")].reshape(self.layout.grid)
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """One image before and after, with all that the page can ask of it. Make one with :func:`inspect`.
+
+    Attributes:
+        image: as a person sees it, RGB.
+        frame: the part of it that the model saw.
+        comparison: the numbers, as ``ttr compare`` writes them.
+        before: the bare model.
+        after: the wrapped model.
+        num_neurons: register neurons that were moved.
+    """
+
+    image: Image
+    frame: Frame
+    comparison: ImageComparison
+    before: Run
+    after: Run
+    num_neurons: int
+
+    @property
+    def layers(self) -> int:
+        """Number of blocks."""
+        return len(self.before.norms)
+
+    @property
+    def heads(self) -> int:
+        """Number of attention heads of a block."""
+        return self.before.attention.shape[1]
+
+    @property
+    def runs(self) -> tuple[Run, Run]:
+        """The two runs, before and after."""
+        return self.before, self.after
+
+    def check(self, layer: int, head: int | None, query: str) -> None:
+        """Raise OptionError unless there is such a block, head and query."""
+        if not 0 <= layer < self.layers or not (head is None or 0 <= head < self.heads):
+            raise OptionError(
+                f"block {layer}, head {head}; needed a block 0..{self.layers - 1} and a head "
+                f"0..{self.heads - 1}, or None for their mean"
+            )
+        if query not in self.after.queries:
+            raise OptionError(f"query {query!r}; needed one of {', '.join(self.after.queries)}")
+
+
+def inspect(
+    backbone: Backbone, neurons: RegisterNeurons, image: Image, *, name: str = "image", num_registers: int = 1
+) -> Inspection:
+    """Run one image through the bare model and through the wrapped one, and keep all of it.
+
+    Two passes, whatever is looked at afterwards.
+
+    Raises:
+        NeuronsError: the neurons belong to another backbone.
+        ModelError: the model has no CLS token, or is wrapped already.
+        OptionError: ``num_registers`` is out of its range.
+    """
+    backbone.require_cls()
+    wrap = TestTimeRegisters(backbone, neurons, num_registers=num_registers)
+    rule, layer = yardstick(backbone, neurons, None, None)
+    batch = backbone.preprocess(image)[None]
+    passed, last = [], []
+    for context in (nullcontext(), wrap):
+        seen: list[Tensor] = []
+        with context, capture(backbone.sites.blocks[-1:], partial(_keep, seen)):
+            passed.append(record_with_faithfulness(backbone, batch, attention="ahead"))
+        last.append(seen[0])  # faithfulness runs the last block again, on CLS alone
+    (bare, trust_before), (moved, trust_after) = passed
+    limit = float(outlier_threshold(bare.layout.select(bare.norms[layer], "patches"), rule)[0])
+    patches = [
+        run.layout.select(tokens, "patches")[0].float().cpu().numpy()
+        for (run, _), tokens in zip(passed, last, strict=True)
+    ]
+    basis = fit_colours(np.concatenate([_unit(part) for part in patches]))
+    before, after = (
+        Run(
+            layout=run.layout,
+            norms=run.norms[:, 0].cpu().numpy(),
+            attention=run.attention[:, 0].cpu().numpy(),
+            feature=run.embedding[0].float().cpu().numpy(),
+            colours=basis.paint(_unit(part), run.layout.grid),
+        )
+        for (run, _), part in zip(passed, patches, strict=True)
+    )
+    settings = {"num_registers": num_registers, "threshold": rule, "outlier_layer": layer, "batch_size": 1}
+    numbers = ImageComparison(
+        image=name,
+        outlier_layer=layer,
+        outlier_threshold=limit,
+        before=view_of(bare, trust_before, 0, layer, limit),
+        after=view_of(moved, trust_after, 0, layer, limit),
+        pixels=pixels_of(backbone, batch)[0],
+        provenance=provenance(backbone, **settings),
+    )
+    return Inspection(image, frame_of(backbone, image.size), numbers, before, after, len(neurons))
+
+
+def _keep(seen: list[Tensor], index: int, x: Tensor, kwargs: Any) -> None:
+    seen.append(x)
+
+
+def _unit(patches: np.ndarray) -> np.ndarray:
+    """Return patches of length one: colours show what they say, and not how long they are."""
+    return patches / np.linalg.norm(patches, axis=1, keepdims=True).clip(min=1e-12)

@@ -1,0 +1,234 @@
+"""The models behind the page: each loaded once, its register neurons at hand, one pass at a time.
+
+Hooks belong to a model, not to a request, so a lock lets one pass run at a time; the page queues the others.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ttr.apps.image.answers import Reader, fitting
+from ttr.apps.image.case import Study, answer, cautions
+from ttr.apps.image.inspection import inspect
+from ttr.apps.image.intake import Picture
+from ttr.backbones import load
+from ttr.backbones.base import Backbone
+from ttr.backbones.catalog import preset_for
+from ttr.backbones.phantoms.recipes import NAMES
+from ttr.datasets.registry import open_image, phantom_images, sample_paths
+from ttr.errors import NeuronsError, OptionError, TTRError
+from ttr.registers.detection import detect
+from ttr.registers.neurons import RegisterNeurons
+
+DEFAULT = "phantom"
+PLANTED, PRESET, GIVEN = "planted (the phantom’s known truth)", "published preset", "given at start"
+PHANTOMS_TO_DETECT_ON = 16
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A model with register neurons, as one visitor chose them.
+
+    Attributes:
+        model: its name.
+        source: where the neurons come from, in words.
+        neurons: the register neurons.
+        caution: a sentence that must be shown with them, or "".
+    """
+
+    model: str
+    source: str
+    neurons: RegisterNeurons = field(repr=False)
+    caution: str = ""
+
+
+class Workbench:
+    """Models by name, loaded when first needed and kept.
+
+    Args:
+        given: {name: how to load it}, offered before the phantoms.
+        neurons: for the first given model, or None.
+        heads: that may answer; each is asked where it fits.
+        num_registers: R >= 0 test-time registers.
+    """
+
+    def __init__(
+        self,
+        given: Mapping[str, Callable[[], Backbone]] | None = None,
+        neurons: RegisterNeurons | None = None,
+        heads: Iterable[Reader] = (),
+        num_registers: int = 1,
+    ) -> None:
+        self._loaders = {
+            **(given or {}),
+            **{name: _phantom(name) for name in NAMES if name not in (given or {})},
+        }
+        self._given = next(iter(given)) if given else DEFAULT
+        self._neurons = neurons
+        self._heads = tuple(heads)
+        self._loaded: dict[str, Backbone] = {}
+        self._loading, self._running = threading.Lock(), threading.Lock()
+        self.num_registers = num_registers
+
+    @property
+    def names(self) -> list[str]:
+        """The models to choose from, the one to begin with first."""
+        return list(self._loaders)
+
+    @property
+    def loaded(self) -> list[str]:
+        """The models that are in memory."""
+        return list(self._loaded)
+
+    def backbone(self, name: str) -> Backbone:
+        """Return a model, loaded once.
+
+        Raises:
+            TTRError: no such model here, or it cannot be loaded.
+        """
+        if name not in self._loaders:
+            raise OptionError(f"model {name!r} is not offered here; choose one of {', '.join(self._loaders)}")
+        with self._loading:
+            if name not in self._loaded:
+                backbone = self._loaders[name]()
+                backbone.weights_hash  # noqa: B018  computed here once, not on a visitor's time
+                self._loaded[name] = backbone
+            return self._loaded[name]
+
+    def sources(self, name: str) -> list[str]:
+        """Return where register neurons of a model can come from, the best first."""
+        backbone = self.backbone(name)
+        found = [GIVEN] if self._neurons is not None and name == self._given else []
+        found += [PLANTED] if backbone.warning else []
+        return found + ([PRESET] if preset_for(name) else [])
+
+    def choose(self, name: str, source: str | None = None) -> Chosen:
+        """Return a model with the neurons of one of its :meth:`sources` (None: the best; none: no neurons).
+
+        Raises:
+            TTRError: the model cannot be loaded, or the neurons are not its own.
+        """
+        known = self.sources(name)
+        source = source or next(iter(known), None)
+        if source is None:
+            return Chosen(name, "none yet: detect them", RegisterNeurons.from_pairs([]))
+        if source not in known:
+            raise OptionError(
+                f"{source!r} is no source of neurons for {name}; choose one of {', '.join(known)}"
+            )
+        backbone = self.backbone(name)
+        if source == PLANTED:
+            return Chosen(name, source, RegisterNeurons.from_pairs(backbone.planted))
+        file = preset_for(name)
+        found = self._neurons if source == GIVEN else RegisterNeurons.load(file) if file else None
+        assert found is not None
+        return self.fitted(name, source, found)
+
+    def fitted(self, name: str, source: str, neurons: RegisterNeurons) -> Chosen:
+        """Return a model with given neurons; those found at another resolution come with a caution.
+
+        Raises:
+            NeuronsError: they belong to another model.
+        """
+        backbone = self.backbone(name)
+        origin = neurons.provenance
+        anywhere = replace(neurons, provenance=replace(origin, image_size=None))
+        anywhere.check(backbone)
+        said = []
+        if origin.image_size not in (None, backbone.image_size):
+            neurons = anywhere
+            said.append(
+                f"The register neurons were found at {origin.image_size[0]} px, and this model runs at "
+                f"{backbone.image_size[0]} px; detect them again at this resolution."
+            )
+        elif origin.weights_hash not in (None, backbone.weights_hash):  # a resolution changes the hash too
+            said.append("The register neurons were found on other weights than these; detect them again.")
+        return Chosen(name, source, neurons, " ".join(said))
+
+    def detect(self, name: str, pictures: Iterable[Picture] = ()) -> Chosen:
+        """Find the register neurons of a model on given pictures, or on phantoms and the bundled samples."""
+        own = [picture.image for picture in pictures]
+        images = own or [
+            *(open_image(path) for path in sample_paths().values()),
+            *(p.image for p in phantom_images(PHANTOMS_TO_DETECT_ON)),
+        ]
+        backbone = self.backbone(name)
+        with self._running:
+            found = detect(
+                backbone, images, batch_size=4, image_set="uploaded" if own else "samples and phantoms"
+            )
+        if not len(found) and not found.message:
+            raise NeuronsError("no register neurons were found")
+        return Chosen(name, f"detected on {len(images)} images", found)
+
+    def study(self, picture: Picture, chosen: Chosen) -> Study:
+        """Run a picture through a model before and after, and ask the head that fits.
+
+        Raises:
+            TTRError: the neurons do not fit the model.
+        """
+        backbone = self.backbone(chosen.model)
+        with self._running:
+            found = inspect(backbone, chosen.neurons, picture.image, num_registers=self.num_registers)
+        head = fitting(self._heads, backbone, len(found.before.feature))
+        said = cautions(found, backbone.warning, (*filter(None, [chosen.caution]), *picture.notes))
+        return Study(
+            picture,
+            found,
+            chosen.model,
+            chosen.source,
+            said,
+            answer(head, found) if head is not None else None,
+        )
+
+    def asked(self, study: Study | None, chosen: Chosen | None) -> tuple[Study, Chosen]:
+        """Return the open image and the choice of a model that a section works on.
+
+        Raises:
+            OptionError: no image is open, or it was not yet run through the chosen model.
+        """
+        if study is None:
+            raise OptionError("there is no image yet; open one in the tab Compare")
+        chosen = chosen or self.choose(self.names[0])
+        if study.model != chosen.model:
+            raise OptionError(f"the image is not run through {chosen.model} yet; wait a moment and try again")
+        return study, chosen
+
+    def head_for(self, study: Study) -> Reader | None:
+        """Return the head that answers for a study's model, or None."""
+        return fitting(self._heads, self.backbone(study.model), len(study.inspection.before.feature))
+
+    def alone(self) -> Any:
+        """Return the lock that lets one pass run at a time, for passes of the page's other sections."""
+        return self._running
+
+    def warm_up(self) -> None:
+        """Load the first model and run it once, so that the first visitor does not wait."""
+        from ttr.apps.image.intake import take_in
+
+        self.study(take_in(next(iter(sample_paths().values()))), self.choose(self.names[0]))
+
+
+def _phantom(name: str) -> Callable[[], Backbone]:
+    return lambda: load(name)
+
+
+def read_neurons(path: str | Path) -> RegisterNeurons:
+    """Read a visitor's file of register neurons, refusing it without its path.
+
+    Raises:
+        NeuronsError: no such file.
+    """
+    try:
+        if Path(path).stat().st_size > 64 * 2**20:
+            raise NeuronsError("this file is too large for a list of neurons; needed one made by ttr detect")
+        return RegisterNeurons.load(path)
+    except (TTRError, OSError) as error:
+        said = str(error).replace(str(path), "this file")
+        raise NeuronsError(
+            said if isinstance(error, TTRError) else "this file is gone; upload it again"
+        ) from None

@@ -1,0 +1,55 @@
+"""The page: a header and its tabs. Widgets only; what they show is computed in other rooms."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import gradio as gr
+
+from ttr.apps.html import explanations as words
+from ttr.apps.image.case import DISCLAIMER
+from ttr.apps.image.workbench import Workbench
+from ttr.apps.tabs.compare import NAME, compare_tab
+from ttr.apps.tabs.events import FORGOTTEN, SWEPT
+from ttr.apps.tabs.image_list import batch_tab
+from ttr.apps.tabs.marker import marker_tab
+from ttr.apps.tabs.prompts import prompts_tab
+from ttr.apps.tabs.results import results_tabs
+from ttr.studies.results import Results
+
+#: In the head as it is: the library would rewrite selectors of its own css argument.
+STYLE = (
+    f"<style>{resources.files('ttr').joinpath('templates', 'app.css').read_text(encoding='utf-8')}</style>"
+)
+FONTS = ["system-ui", "-apple-system", "Segoe UI", "DejaVu Sans", "sans-serif"]
+THEME = gr.themes.Base(
+    primary_hue=gr.themes.colors.cyan,
+    neutral_hue=gr.themes.colors.slate,
+    radius_size=gr.themes.sizes.radius_sm,
+    font=FONTS,
+    font_mono=["ui-monospace", "DejaVu Sans Mono", "monospace"],
+)
+HEAD = (
+    '<div class="ttr-head"><h1>Test-time registers</h1>'
+    f'<p class="ttr-soft">{words.PAGE} {DISCLAIMER}</p></div>'
+)
+
+
+def page(workbench: Workbench, results: Results | None = None) -> gr.Blocks:
+    """Return the page over some models and the results of a folder."""
+    with gr.Blocks(
+        title="Test-time registers", analytics_enabled=False, delete_cache=(SWEPT, FORGOTTEN), fill_width=True
+    ) as blocks:
+        gr.HTML(HEAD)
+        study, chosen = gr.State(None, time_to_live=FORGOTTEN), gr.State(None, time_to_live=FORGOTTEN)
+        with gr.Tabs() as tabs:
+            with gr.Tab(NAME, id=NAME):
+                opening = compare_tab(workbench, blocks, study, chosen)
+            with gr.Tab("Batch"):
+                batch_tab(workbench, chosen, opening, tabs)
+            with gr.Tab("Prompt map") as tab:
+                prompts_tab(workbench, study, chosen, tab)
+            with gr.Tab("Marker test") as tab:
+                marker_tab(workbench, study, chosen, tab)
+            results_tabs(results or Results())
+    return blocks

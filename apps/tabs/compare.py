@@ -1,0 +1,220 @@
+"""The tab Compare: one image, its maps before and after, and the numbers beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from ttr.apps.html import charts as figures
+from ttr.apps.html import explanations as words
+from ttr.apps.html import panels
+from ttr.apps.html import takeaway as export
+from ttr.apps.html.panels import Look
+from ttr.apps.image.case import Study
+from ttr.apps.image.intake import Picture, take_in
+from ttr.apps.image.workbench import Workbench
+from ttr.apps.tabs import window as viewer_window
+from ttr.apps.tabs.download import download
+from ttr.apps.tabs.events import ALONE, AT_ONCE, guarded
+from ttr.apps.tabs.look import CUT, SMOOTH, opacity_slider, style_radio, view_radio
+from ttr.apps.tabs.models import model_box
+from ttr.datasets.dicom import Window
+from ttr.datasets.registry import sample_paths
+
+NAME = "Compare"
+MEAN = "mean of heads"
+SHARED, OWN = "shared", "own"
+#: A block number typed beyond the last block is the last block.
+WITHIN = (
+    "(study, layer, ...rest) => { const range = document.querySelector('#layer input[type=range]'); "
+    "return [study, Math.min(Math.max(layer, +range.min), +range.max), ...rest]; }"
+)
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The widgets that decide how the maps are looked at."""
+
+    layer: gr.Slider
+    head: gr.Dropdown
+    query: gr.Dropdown
+    style: gr.Radio
+    scale: gr.Radio
+    opacity: gr.Slider
+
+    def all(self) -> list[Any]:
+        """Return them in the order in which :func:`look` takes their values."""
+        return [self.layer, self.head, self.query, self.style, self.scale]
+
+
+def look(layer: float, head: str, query: str, style: str, scale: str) -> Look:
+    """Return the values of the controls as a look."""
+    return Look(
+        int(layer), None if head == MEAN else int(head.split()[-1]), query, style == SMOOTH, scale == SHARED
+    )
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What opens an image of another tab in this one.
+
+    Attributes:
+        opened: from a path and the values of ``inputs`` to those of ``outputs``.
+        inputs: widgets.
+        outputs: widgets.
+    """
+
+    opened: Callable[..., list[Any]]
+    inputs: list[Any]
+    outputs: list[Any]
+
+    def on(self, event: Any, path: Callable[..., str | None], asked: list[Any], tabs: gr.Tabs) -> None:
+        """After an event, open the image at ``path`` of the values of ``asked``, and turn to this tab."""
+        chosen = gr.State(None)
+        found = event(path, asked, chosen, **AT_ONCE)
+        found = found.success(self.opened, [chosen, *self.inputs], self.outputs, **ALONE)
+        found.success(lambda: gr.update(selected=NAME), None, tabs, **AT_ONCE)
+
+
+def compare_tab(workbench: Workbench, blocks: gr.Blocks, study: gr.State, chosen: gr.State) -> Opening:
+    """Lay out the tab; it keeps ``study`` and ``chosen`` (a Study and a Chosen) for the other tabs too."""
+    with gr.Row(elem_classes="ttr-columns"):
+        with gr.Column(scale=2, min_width=250):
+            upload = gr.File(label="Image (PNG, JPEG, TIFF or DICOM)", height=150)
+            with gr.Row():
+                samples = {
+                    name: gr.Button(f"Sample: {name}", size="sm", min_width=90) for name in sample_paths()
+                }
+            thumbnail = gr.HTML()
+            window = viewer_window.window_box()
+            changed = model_box(workbench, blocks, chosen)
+        with gr.Column(scale=6, min_width=320):
+            status = gr.HTML(elem_id="status")
+            maps, norms, colours, curves = _maps()
+            controls = _controls()
+        with gr.Column(scale=3, min_width=280):
+            numbers = gr.HTML(elem_classes="ttr-numbers", elem_id="numbers")
+            with gr.Row():
+                asked = [study, *controls.all(), controls.opacity]
+                download(
+                    "Export ZIP", "ttr-study.zip", lambda *v: _exported(export.zip_of, *v), asked, status
+                )
+                download(
+                    "Export PDF", "ttr-study.pdf", lambda *v: _exported(export.pdf_of, *v), asked, status
+                )
+    shown = [study, status, thumbnail, maps, norms, colours, curves, numbers, *controls.all()[:3]]
+    shown += window.outputs()
+
+    def analyse(picture: Picture, choice: Any, *seen: Any) -> list[Any]:
+        found = workbench.study(picture, choice or workbench.choose(workbench.names[0]))
+        return _shown(found, seen)
+
+    def opened(path: str | None, choice: Any, *seen: Any) -> list[Any]:
+        if path is None:
+            return [gr.skip()] * len(shown)
+        return guarded(lambda: analyse(take_in(path), choice, *seen), len(shown))
+
+    def again(found: Study | None, choice: Any, *seen: Any) -> list[Any]:
+        if found is None:
+            return [gr.skip()] * len(shown)
+        return guarded(lambda: analyse(found.picture, choice, *seen), len(shown))
+
+    def windowed(found: Study | None, choice: Any, wanted: Window | None, *seen: Any) -> list[Any]:
+        if found is None:
+            return [gr.skip()] * len(shown)
+        return guarded(lambda: analyse(found.picture.in_window(wanted), choice, *seen), len(shown))
+
+    def preset(found: Study | None, choice: Any, name: str, *seen: Any) -> list[Any]:
+        wanted = None if found is None else viewer_window.named(found.picture, name)
+        return windowed(found, choice, wanted, *seen)
+
+    def typed(found: Study | None, choice: Any, center: float, width: float, *seen: Any) -> list[Any]:
+        return windowed(found, choice, viewer_window.typed(center, width), *seen)
+
+    inputs = [chosen, *controls.all()]
+    upload.upload(opened, [upload, *inputs], shown, **ALONE)
+    for name, button in samples.items():
+        button.click(partial(opened, str(sample_paths()[name])), inputs, shown, **ALONE)
+    for event in changed:
+        event.then(again, [study, *inputs], shown, **ALONE)
+    # A dropdown of the library says input twice, and the second answer would undo what was typed since.
+    window.preset.select(preset, [study, chosen, window.preset, *controls.all()], shown, **ALONE)
+    window.apply.click(typed, [study, chosen, window.center, window.width, *controls.all()], shown, **ALONE)
+    blocks.load(lambda *given: opened(str(sample_paths()["chest"]), *given), inputs, shown, **ALONE)
+
+    def looked(found: Study | None, *seen: Any) -> list[Any]:
+        if found is None:
+            return [gr.skip()] * 3
+        at = look(*seen)
+        return [panels.attention(found, at), panels.norms(found, at), panels.colours(found, at)]
+
+    for control in controls.all():
+        control.input(looked, [study, *controls.all()], [maps, norms, colours], js=WITHIN, **AT_ONCE)
+    return Opening(opened, inputs, shown)
+
+
+def _maps() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.Plot]:
+    with gr.Tabs():
+        with gr.Tab("Attention"):
+            maps = gr.HTML(elem_id="maps")
+            gr.HTML(words.why(words.ATTENTION))
+        with gr.Tab("Norms"):
+            norms = gr.HTML(elem_id="norms")
+            gr.HTML(words.why(words.NORMS))
+        with gr.Tab("PCA colours"):
+            colours = gr.HTML(elem_id="colours")
+            gr.HTML(words.why(words.COLOURS))
+        with gr.Tab("By block"):
+            curves = gr.Plot(show_label=False, elem_id="curves")
+            gr.HTML(words.why(words.CURVES))
+    return maps, norms, colours, curves
+
+
+def _controls() -> Controls:
+    gr.HTML(CUT)
+    with gr.Row():
+        layer = gr.Slider(0, 11, 11, step=1, label="Block (layer)", min_width=240, elem_id="layer")
+        opacity = opacity_slider("opacity", min_width=240)
+    with gr.Row():
+        head = gr.Dropdown([MEAN], value=MEAN, label="Attention head", min_width=150, elem_id="head")
+        query = gr.Dropdown(["CLS"], value="CLS", label="Attention of", min_width=150, elem_id="query")
+    with gr.Row():
+        view_radio("view")
+        style = style_radio()
+        scale = gr.Radio([SHARED, OWN], value=SHARED, label="Colour scale", min_width=170, elem_id="scale")
+    return Controls(layer, head, query, style, scale, opacity)
+
+
+def _exported(kind: Callable[..., bytes], found: Study | None, *seen: Any) -> bytes | None:
+    *at, opacity = seen
+    return None if found is None else kind(found, look(*at), opacity / 100)
+
+
+def _shown(found: Study, seen: tuple[Any, ...]) -> list[Any]:
+    """Return the new values of all that shows a study; controls keep their place where they can."""
+    inspection = found.inspection
+    heads = [MEAN, *(f"head {index}" for index in range(inspection.heads))]
+    queries = list(inspection.after.queries)
+    layer, head, query, style, scale = seen
+    last = inspection.layers - 1
+    head, query = head if head in heads else MEAN, query if query in queries else "CLS"
+    layer = int(layer) if layer <= last else last
+    at = look(layer, head, query, style, scale)
+    return [
+        found,
+        "",
+        panels.thumbnail(found),
+        panels.attention(found, at),
+        panels.norms(found, at),
+        panels.colours(found, at),
+        figures.block_curves(inspection.comparison),
+        panels.numbers(found),
+        gr.update(maximum=last, value=layer),
+        gr.update(choices=heads, value=head),
+        gr.update(choices=queries, value=query),
+        *viewer_window.values(found.picture),
+    ]

@@ -1,0 +1,79 @@
+"""The tab Batch: several files or a folder, a line each, the least faithful map first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ttr.apps.html import explanations as words
+from ttr.apps.html import image_list as batch_panel
+from ttr.apps.html import panels
+from ttr.apps.image import image_list as batch
+from ttr.apps.image.image_list import Line
+from ttr.apps.image.workbench import Workbench
+from ttr.apps.tabs.compare import Opening
+from ttr.apps.tabs.download import download
+from ttr.apps.tabs.events import AT_ONCE, FORGOTTEN
+from ttr.errors import TTRError
+
+#: Passes take turns with those of other visitors, image by image; one batch at a time.
+IN_TURN: dict[str, Any] = {"concurrency_id": "batch", "concurrency_limit": 1, "api_visibility": "private"}
+#: Seconds between two looks at a table that is being filled.
+REFRESH = 2.0
+SCRIPT = resources.files("ttr").joinpath("templates", "app_batch.js").read_text(encoding="utf-8")
+
+
+def batch_tab(workbench: Workbench, chosen: gr.State, opening: Opening, tabs: gr.Tabs) -> None:
+    """Lay out the tab; a file's name opens its image in Compare."""
+    found, paths = gr.State([], time_to_live=FORGOTTEN), gr.State([], time_to_live=FORGOTTEN)
+    gr.HTML(f'<p class="ttr-soft">{words.BATCH}</p>')
+    with gr.Row(elem_classes="ttr-columns"):
+        several = gr.File(
+            label="Images (PNG, JPEG, TIFF or DICOM)", file_count="multiple", height=150, min_width=280
+        )
+        whole = gr.File(label="Or a folder of images", file_count="directory", height=150, min_width=280)
+    with gr.Row():
+        start = gr.Button("Run the batch", variant="primary", size="sm", elem_id="batch-run")
+        stop = gr.Button("Stop", size="sm", elem_id="batch-stop")
+    status = gr.HTML(elem_id="batch-status")
+    table = gr.HTML(elem_id="batch-table", js_on_load=SCRIPT, apply_default_css=False)
+    download("Export CSV", "ttr-batch.csv", _csv, [found], status)
+    gr.HTML(words.why(words.BATCH_WHY))
+
+    def run(files: list[str] | None, folder: list[str] | None, choice: Any) -> Iterator[list[Any]]:
+        places = sorted([*(files or []), *(folder or [])])
+        lines: list[Line] = []
+        last = time.monotonic()
+
+        def shown() -> list[str]:
+            return [batch_panel.status(lines, len(places)), batch_panel.table(lines)]
+
+        try:
+            choice = choice or workbench.choose(workbench.names[0])
+            for line in batch.lines(workbench, [Path(place) for place in places], choice):
+                lines.append(line)
+                if time.monotonic() - last > REFRESH:
+                    last = time.monotonic()
+                    yield [list(lines), places, *shown()]
+        except TTRError as error:
+            yield [gr.skip(), gr.skip(), panels.message(str(error)), gr.skip()]
+            return
+        yield [lines, places, *shown()]
+
+    running = start.click(run, [several, whole, chosen], [found, paths, status, table], **IN_TURN)
+    stop.click(None, None, None, cancels=[running], **AT_ONCE)
+
+    def one(places: list[str], event: gr.EventData) -> str | None:
+        number = getattr(event, "number", 0)
+        return places[number - 1] if isinstance(number, int) and 1 <= number <= len(places) else None
+
+    opening.on(table.select, one, [paths], tabs)
+
+
+def _csv(lines: list[Line]) -> bytes | None:
+    return batch.csv_of(batch.table(lines)) if lines else None

@@ -1,0 +1,158 @@
+"""The tab Marker test: burn a marker into the image, and see whether the model follows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from ttr.apps.html import explanations as words
+from ttr.apps.html import marker as panels_marker
+from ttr.apps.html import panels
+from ttr.apps.image.answers import Reader, TextReader, read_classes
+from ttr.apps.image.case import Study
+from ttr.apps.image.marker import MarkerTest, marker_test
+from ttr.apps.image.marker_drawing import CORNERS, KINDS, LARGEST, SMALLEST, Corner, Kind, Marker
+from ttr.apps.image.marker_places import all_places
+from ttr.apps.image.prompt_map import read_texts
+from ttr.apps.image.workbench import Chosen, Workbench
+from ttr.apps.tabs.events import ALONE, AT_ONCE, FORGOTTEN, IN_ORDER, guarded
+from ttr.apps.tabs.look import CUT, SMOOTH, opacity_slider, style_radio
+
+NOTHING = "Choose a marker and a corner, and burn it in. The image itself stays as it is."
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The widgets that decide what is burnt in, who answers, and how the maps are looked at."""
+
+    kind: gr.Radio
+    corner: gr.Radio
+    size: gr.Slider
+    classes: gr.Textbox
+    burn: gr.Button
+    every: gr.Button
+    style: gr.Radio
+
+
+def marker_tab(workbench: Workbench, study: gr.State, chosen: gr.State, tab: gr.Tab) -> None:
+    """Lay out the tab; it asks about the image of ``study`` and the model of ``chosen``."""
+    kept = gr.State(None, time_to_live=FORGOTTEN)
+    with gr.Row(elem_classes="ttr-columns"):
+        with gr.Column(scale=2, min_width=250):
+            controls = _controls()
+            picture = gr.HTML(elem_id="marker-picture")
+        with gr.Column(scale=6, min_width=320):
+            status = gr.HTML(elem_id="marker-status", elem_classes="ttr-status")
+            verdict = gr.HTML(elem_id="marker-verdict", elem_classes="ttr-status")
+            places = gr.HTML(elem_classes="ttr-numbers ttr-status", elem_id="marker-places")
+            gr.HTML(CUT)
+            maps = gr.HTML(elem_id="marker-maps")
+            gr.HTML(words.why(words.MARKER))
+        with gr.Column(scale=3, min_width=280):
+            numbers = gr.HTML(elem_classes="ttr-numbers", elem_id="marker-numbers")
+    shown = [kept, status, picture, verdict, maps, numbers]
+
+    def burnt(*values: Any) -> list[Any]:
+        return guarded(lambda: _burnt(workbench, *values), len(shown))
+
+    def swept(*values: Any) -> list[Any]:
+        return guarded(lambda: _swept(workbench, *values), 2)
+
+    def looked(held: tuple[Study, MarkerTest] | None, style: str) -> Any:
+        return gr.skip() if held is None else panels_marker.maps(*held, smooth=style == SMOOTH)
+
+    def entered(found: Study | None, held: tuple[Study, Any] | None) -> list[Any]:
+        if held is not None and held[0] is found:
+            return [gr.skip() for _ in (*shown, places)]
+        text = NOTHING if found is not None else words.NO_IMAGE
+        return [None, words.empty(text), "" if found is None else panels.thumbnail(found), "", "", "", ""]
+
+    asked = [controls.size, controls.classes]
+    marker = [controls.kind, controls.corner]
+    controls.burn.click(burnt, [study, chosen, *asked, *marker, controls.style], shown, **ALONE)
+    controls.every.click(swept, [study, chosen, *asked], [places, status], **ALONE)
+    controls.style.input(looked, [kept, controls.style], maps, **AT_ONCE)
+    tab.select(entered, [study, kept], [*shown, places], **IN_ORDER)
+
+
+def _controls() -> Controls:
+    kind = gr.Radio(list(KINDS), value=KINDS[0], label="Marker", elem_id="marker-kind")
+    corner = gr.Radio(list(CORNERS), value=CORNERS[0], label="Corner", elem_id="marker-corner")
+    least, first, most = (round(100 * share) for share in (SMALLEST, Marker.size, LARGEST))
+    size = gr.Slider(least, most, first, step=1, label="Size, % of the shorter side", elem_id="marker-size")
+    classes = gr.Textbox(
+        label="Answers to choose from (CLIP models), separated by commas",
+        placeholder="normal, pneumonia",
+        elem_id="marker-classes",
+    )
+    burn = gr.Button("Burn it in", variant="primary", size="sm", elem_id="marker-run")
+    every = gr.Button("Try all markers in all corners", size="sm", elem_id="marker-all")
+    style = style_radio()
+    opacity_slider("marker-opacity")
+    return Controls(kind, corner, size, classes, burn, every, style)
+
+
+def _burnt(
+    workbench: Workbench,
+    found: Study | None,
+    choice: Chosen | None,
+    percent: float,
+    typed: str,
+    kind: Kind,
+    corner: Corner,
+    style: str,
+) -> list[Any]:
+    image, model = workbench.asked(found, choice)
+    asked = _asked(workbench, image, typed)
+    backbone = workbench.backbone(model.model)
+    with workbench.alone():
+        test = marker_test(
+            backbone,
+            model.neurons,
+            image.picture.image,
+            Marker(kind, corner, percent / 100),
+            asked=asked,
+            num_registers=workbench.num_registers,
+        )
+    return [
+        (image, test),
+        "",
+        panels.thumbnail(panels_marker.marked(image, test)),
+        panels_marker.verdict(test),
+        panels_marker.maps(image, test, smooth=style == SMOOTH),
+        panels_marker.numbers(image, test, _name(asked)),
+    ]
+
+
+def _swept(
+    workbench: Workbench, found: Study | None, choice: Chosen | None, percent: float, typed: str
+) -> list[Any]:
+    image, model = workbench.asked(found, choice)
+    backbone = workbench.backbone(model.model)
+    asked = _asked(workbench, image, typed)
+    with workbench.alone():
+        result = all_places(
+            backbone,
+            model.neurons,
+            image.picture.image,
+            size=percent / 100,
+            asked=asked,
+            num_registers=workbench.num_registers,
+        )
+    return [panels_marker.places(result), ""]
+
+
+def _asked(workbench: Workbench, image: Study, typed: str) -> Reader | TextReader | None:
+    """Return what answers: the typed texts, else the head that fits, else nothing."""
+    if (typed or "").strip():
+        return read_classes(workbench.backbone(image.model), read_texts(typed))
+    return workbench.head_for(image)
+
+
+def _name(asked: Reader | TextReader | None) -> str:
+    if isinstance(asked, Reader):
+        checked = f"calibrated on {asked.calibrated_on} images" if asked.calibrated_on else "not calibrated"
+        return f"{asked.name}, {checked}"
+    return "" if asked is None else "the texts you typed, by CLIP’s own measure"

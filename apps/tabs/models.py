@@ -1,0 +1,59 @@
+"""The box that chooses a model and its register neurons: a preset, a file, or detected now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+from markupsafe import escape
+
+from ttr.apps.image.intake import take_in
+from ttr.apps.image.workbench import Chosen, Workbench, read_neurons
+from ttr.apps.tabs.events import ALONE, guarded
+from ttr.wording import counted
+
+
+def model_box(workbench: Workbench, blocks: gr.Blocks, chosen: gr.State) -> list[Any]:
+    """Lay out the box; return the events after which ``chosen`` has a new value."""
+    names = workbench.names
+    with gr.Accordion("Model and register neurons", open=False):
+        model = gr.Dropdown(names, value=names[0], label="Model", elem_id="model")
+        source = gr.Dropdown([], label="Register neurons", elem_id="neurons")
+        file = gr.File(label="Neurons from a file", height=130)
+        own = gr.File(label="Images to detect on, or none", file_count="multiple", height=130)
+        detect = gr.Button("Detect now", size="sm")
+        said = gr.HTML(elem_id="neurons-said")
+    outputs = [chosen, said, source]
+
+    def picked(name: str, wanted: str | None = None) -> list[Any]:
+        return guarded(lambda: _with_note(workbench, workbench.choose(name, wanted)), 3)
+
+    def given(path: str | None, name: str) -> list[Any]:
+        if path is None:
+            return [gr.skip()] * 3
+        return guarded(
+            lambda: _with_note(workbench, workbench.fitted(name, "from a file", read_neurons(path))), 3
+        )
+
+    def detected(name: str, paths: list[str] | None) -> list[Any]:
+        def work() -> list[Any]:
+            pictures = [take_in(path) for path in paths or []]
+            return _with_note(workbench, workbench.detect(name, pictures))
+
+        return guarded(work, 3)
+
+    blocks.load(picked, model, outputs, **ALONE)
+    return [
+        model.select(picked, model, outputs, **ALONE),
+        source.select(picked, [model, source], outputs, **ALONE),
+        file.upload(given, [file, model], outputs, **ALONE),
+        detect.click(detected, [model, own], outputs, **ALONE),
+    ]
+
+
+def _with_note(workbench: Workbench, found: Chosen) -> list[Any]:
+    known = workbench.sources(found.model)
+    choices = known if found.source in known else [*known, found.source]
+    note = f"{counted(len(found.neurons), 'neuron')}. {found.neurons.message} {found.caution}".strip()
+    said = f'<p class="ttr-soft" role="status">{escape(note)}</p>'
+    return [found, said, gr.update(choices=choices, value=found.source)]

@@ -1,0 +1,144 @@
+"""The tab Prompt map: type words, and see where they fit before and after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from ttr.apps.html import explanations as words
+from ttr.apps.html import prompts as panels_prompts
+from ttr.apps.image.case import Study
+from ttr.apps.image.prompt_map import AS_TYPED, PromptMaps, can_read, prompt_map, read_texts
+from ttr.apps.image.workbench import Chosen, Workbench
+from ttr.apps.tabs.events import ALONE, AT_ONCE, FORGOTTEN, IN_ORDER, guarded
+from ttr.apps.tabs.look import CUT, SMOOTH, opacity_slider, style_radio
+
+SIMILARITY, DIFFERENCE = "similarity", "difference to the others"
+EXAMPLE = "metal implant, bone, soft tissue"
+NOTHING = "Type what to look for: one text, or several to be told apart."
+COMMAND = "ttr app --backbone clip-vit-b-16 --pretrained"
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The widgets that decide what is asked, and how its map is looked at."""
+
+    text: gr.Textbox
+    template: gr.Textbox
+    run: gr.Button
+    which: gr.Radio
+    kind: gr.Radio
+    style: gr.Radio
+
+    def looks(self) -> list[Any]:
+        """Return those that decide how the map is looked at."""
+        return [self.which, self.kind, self.style]
+
+
+def prompts_tab(workbench: Workbench, study: gr.State, chosen: gr.State, tab: gr.Tab) -> None:
+    """Lay out the tab; it asks about the image of ``study`` and the model of ``chosen``."""
+    kept = gr.State(None, time_to_live=FORGOTTEN)
+    with gr.Row(elem_classes="ttr-columns"):
+        with gr.Column(scale=2, min_width=250):
+            controls = _controls()
+        with gr.Column(scale=6, min_width=320):
+            status = gr.HTML(elem_id="prompt-status", elem_classes="ttr-status")
+            gr.HTML(CUT)
+            maps = gr.HTML(elem_id="prompt-maps")
+            gr.HTML(words.why(words.PROMPTS))
+        with gr.Column(scale=3, min_width=280):
+            numbers = gr.HTML(elem_classes="ttr-numbers", elem_id="prompt-numbers")
+    shown = [kept, status, maps, numbers, controls.which]
+
+    def asked(*values: Any) -> list[Any]:
+        return guarded(lambda: _answered(workbench, *values), len(shown))
+
+    def looked(held: tuple[Study, PromptMaps] | None, *seen: str) -> list[Any]:
+        if held is None:
+            return [gr.skip(), gr.skip()]
+        return guarded(lambda: ["", _map(*held, *seen)], 2, message=0)
+
+    def entered(found: Study | None, held: tuple[Study, Any] | None) -> list[Any]:
+        if held is not None and held[0] is found:
+            return [gr.skip() for _ in shown]
+        return _unasked(workbench, found)
+
+    inputs = [study, chosen, controls.text, controls.template, controls.kind, controls.style]
+    for event in (controls.run.click, controls.text.submit, controls.template.submit):
+        event(asked, inputs, shown, **ALONE)
+    for control in controls.looks():
+        control.input(looked, [kept, *controls.looks()], [status, maps], **AT_ONCE)
+    tab.select(entered, [study, kept], shown, **IN_ORDER)
+
+
+def _controls() -> Controls:
+    text = gr.Textbox(
+        EXAMPLE, label="Words, separated by commas or lines", lines=2, max_lines=6, elem_id="prompt-words"
+    )
+    template = gr.Textbox(
+        AS_TYPED, label="Sentence around them, with {} for the words", elem_id="prompt-template"
+    )
+    run = gr.Button("Show where they fit", variant="primary", size="sm", elem_id="prompt-run")
+    which = gr.Radio([], label="Map of", elem_id="prompt-which", visible=False)
+    kind = gr.Radio([SIMILARITY, DIFFERENCE], value=SIMILARITY, label="Show", elem_id="prompt-kind")
+    style = style_radio()
+    opacity_slider("prompt-opacity")
+    return Controls(text, template, run, which, kind, style)
+
+
+def _answered(
+    workbench: Workbench,
+    found: Study | None,
+    choice: Chosen | None,
+    typed: str,
+    around: str,
+    kind: str,
+    style: str,
+) -> list[Any]:
+    texts = read_texts(typed)
+    image, model = workbench.asked(found, choice)
+    backbone = workbench.backbone(model.model)
+    if not can_read(backbone):
+        return _unasked(workbench, image)
+    with workbench.alone():
+        result = prompt_map(
+            backbone,
+            model.neurons,
+            image.picture.image,
+            texts,
+            template=around or AS_TYPED,
+            num_registers=workbench.num_registers,
+        )
+    kind = kind if len(texts) > 1 else SIMILARITY
+    return [
+        (image, result),
+        "",
+        _map(image, result, texts[0], kind, style),
+        panels_prompts.numbers(image, result, model.caution),
+        gr.update(choices=list(texts), value=texts[0], visible=True),
+    ]
+
+
+def _unasked(workbench: Workbench, found: Study | None) -> list[Any]:
+    return [None, _state(workbench, found), "", "", gr.update(visible=False)]
+
+
+def _state(workbench: Workbench, found: Study | None) -> str:
+    """Return what must be said before anything was asked, as HTML."""
+    if found is None:
+        return words.empty(words.NO_IMAGE)
+    if not can_read(workbench.backbone(found.model)):
+        return words.empty(
+            f"{found.model} reads images alone: it has no text tower. Choose phantom-clip under “Model and "
+            "register neurons” in the tab Compare, or start the page with a CLIP model:",
+            COMMAND,
+        )
+    return words.empty(NOTHING)
+
+
+def _map(image: Study, result: PromptMaps, text: str, kind: str, style: str) -> str:
+    return panels_prompts.maps(
+        image, result, result.texts.index(text), difference=kind == DIFFERENCE, smooth=style == SMOOTH
+    )

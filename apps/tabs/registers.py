@@ -1,0 +1,92 @@
+"""The tab Registers: norms, colours and attention maps under every condition, and what registers resemble."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from ttr.apps.html import explanations as words
+from ttr.apps.html import pictures as result_pictures
+from ttr.apps.html import result_explanations as words_results
+from ttr.apps.html.pictures import ALL, FULL, At
+from ttr.apps.tabs.chooser import Contents, over_results
+from ttr.apps.tabs.events import AT_ONCE, guarded
+from ttr.apps.tabs.look import opacity_slider
+from ttr.studies.ablate.folder import Shown
+from ttr.studies.results import ABLATION, Results
+
+KINDS = {
+    "Norms": ("norms", words_results.NORM_MAPS),
+    "Colours": ("colours", words_results.COLOUR_MAPS),
+    "Attention": ("attention", words_results.OVERLAYS),
+}
+
+
+def registers_tab(results: Results, tab: gr.Tab, chosen: gr.State) -> None:
+    """Lay out the tab; ``chosen`` is the name of the ablation that the tabs share."""
+
+    def lay_out(names: gr.Dropdown, said: gr.HTML) -> Contents:
+        missing = gr.HTML(elem_classes="ttr-said")
+        with gr.Column() as body:
+            with gr.Row():
+                image = gr.Dropdown([], label="Image", min_width=220, elem_id="picture-image")
+                condition = gr.Dropdown([], label="Condition", min_width=160, elem_id="picture-condition")
+                scale = gr.Radio(
+                    [ALL, FULL], value=FULL, label="Colour scale up to the largest", elem_id="picture-scale"
+                )
+            maps = []
+            with gr.Tabs():
+                for label, (kind, why) in KINDS.items():
+                    with gr.Tab(label):
+                        if kind == "attention":
+                            query = _whose()
+                        maps.append(gr.HTML(elem_id=f"pictures-{kind}"))
+                        gr.HTML(words.why(why))
+                with gr.Tab("Nearest patches"):
+                    gallery = gr.HTML(elem_id="gallery")
+                    gr.HTML(words.why(words_results.GALLERY))
+
+        controls: list[Any] = [image, condition, query, scale]
+
+        def drawn(shown: Shown, *choice: str) -> list[str]:
+            return [result_pictures.pictures(shown, kind, At(*choice)) for kind, _ in KINDS.values()]
+
+        def looked(name: str, *choice: str) -> list[Any]:
+            def work() -> list[Any]:
+                shown = results.ablation(name).pictures
+                return [gr.skip()] * 4 if shown is None else [*drawn(shown, *choice), ""]
+
+            return guarded(work, 4, message=3)
+
+        for control in controls:
+            control.input(looked, [names, *controls], [*maps, said], **AT_ONCE)
+
+        def show(name: str) -> list[Any]:
+            shown = results.ablation(name).pictures
+            if shown is None:
+                text = words_results.missing("pictures.safetensors", words_results.ANALYSES)
+                return [text, gr.update(visible=False), *(gr.skip() for _ in (*controls, *maps, gallery))]
+            tokens = result_pictures.queries(shown)
+            second = shown.conditions[min(1, len(shown.conditions) - 1)]
+            lists = ((shown.images, shown.images[0]), (shown.conditions, second), (tokens, tokens[0]))
+            return [
+                "",
+                gr.update(visible=True),
+                *(gr.update(choices=choices, value=value) for choices, value in lists),
+                FULL,
+                *drawn(shown, shown.images[0], second, tokens[0], FULL),
+                result_pictures.gallery(shown),
+            ]
+
+        return [missing, body, *controls, *maps, gallery], show
+
+    over_results(results, ABLATION, tab, chosen, words_results.MAKE_ABLATION, lay_out)
+
+
+def _whose() -> gr.Dropdown:
+    """Lay out what concerns attention alone; return the widget whose value is the token that looks."""
+    with gr.Row():
+        query = gr.Dropdown([], label="Attention of", min_width=160, elem_id="picture-query")
+        opacity_slider("picture-opacity", 65)
+    return query

@@ -1,0 +1,1 @@
+"""Backbones whose truth is known: register neurons planted in random weights."""

@@ -1,0 +1,71 @@
+"""Preprocessing as a transformers directory describes it, done by the library's own image processor.
+
+The library picks the processor that works on torchvision where that is installed, else the one on PIL.
+Another image size scales what the processor resizes to and what it crops by the same factor, so that the
+share of the picture that is cut away stays what it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+from torch import Tensor
+
+from ttr.backbones.hub import PROCESSOR_FILES
+from ttr.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """PIL image -> float tensor [3, H, W].
+
+    Attributes:
+        processor: a transformers image processor.
+        size: (height, width) in pixels that it makes.
+        sizes: sizes to use in place of the processor's own.
+    """
+
+    processor: Any
+    size: tuple[int, int]
+    sizes: dict[str, dict[str, int]]
+
+    def __call__(self, image: Image) -> Tensor:
+        """Return the model's input for one RGB image."""
+        return self.processor(image, return_tensors="pt", **self.sizes)["pixel_values"][0]
+
+
+def read_processor(source: Path, image_size: int | None) -> Preprocess | None:
+    """Return the preprocessing of a directory, None where there is none.
+
+    A processor whose output has no fixed size (it neither crops nor resizes to one) counts as none.
+
+    Raises:
+        ModelError: its description cannot be read, or asks for code that a repository brings along.
+    """
+    from transformers import AutoImageProcessor
+
+    if not any((source / name).is_file() for name in PROCESSOR_FILES):
+        return None
+    try:
+        processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False, local_files_only=True)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ModelError(
+            f"the image processor of {source} could not be read ({reason}); "
+            f"mend its {PROCESSOR_FILES[0]}, or take it away and give tensors instead of PIL images"
+        ) from error
+    steps = {"size": processor.do_resize, "crop_size": getattr(processor, "do_center_crop", False)}
+    sizes = {key: dict(getattr(processor, key)) for key, done in steps.items() if done}
+    final = list(sizes.values())[-1] if sizes else {}
+    if not {"height", "width"} <= final.keys():
+        return None
+    size = (final["height"], final["width"])
+    if image_size is None:
+        return Preprocess(processor, size, {})
+    factor = image_size / min(size)
+    scaled = {key: {side: round(px * factor) for side, px in value.items()} for key, value in sizes.items()}
+    scaled[list(sizes)[-1]] = {"height": image_size, "width": image_size}
+    return Preprocess(processor, (image_size, image_size), scaled)

@@ -1,0 +1,1 @@
+"""Images x arms -> features, each computed once and kept."""

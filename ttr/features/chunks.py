@@ -1,0 +1,234 @@
+"""Images in runs of 64, read ahead in threads, and what was computed of each run kept in the cache.
+
+Every long computation over a set of images goes this way: a run is read and decoded once, whatever is not in
+the cache yet is computed of it, and each result is written as a part that is whole or absent. So memory holds
+a few runs, a computation that was killed goes on where it stopped, and its files are the same in the end.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ttr.errors import ImageError, ModelError, OptionError
+from ttr.features.shelf import Part, Shelf, digest_of
+from ttr.progress import progress_bar
+
+PART = 64
+
+
+class Named(Protocol):
+    """Anything with a name that is unique in its set."""
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """How the items of a set become model inputs.
+
+    Attributes:
+        content_hash: item -> hash of all that decides its input.
+        read: item -> tensor; raises ImageError.
+    """
+
+    content_hash: Callable[[Any], str]
+    read: Callable[[Any], Tensor]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of items as it comes out of a reading thread.
+
+    Attributes:
+        index: its number.
+        items: all of them, the unreadable ones too.
+        digest: of their contents.
+        decoded: whether the items were read; not where everything was in the cache already.
+        readable: those that could be read.
+        images: their inputs, one row a readable item, [n, ...], in one piece of memory.
+        skipped: {name: reason} of the unreadable ones.
+    """
+
+    index: int
+    items: tuple[Any, ...]
+    digest: str
+    decoded: bool = False
+    readable: tuple[Any, ...] = ()
+    images: Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def part(self, arrays: dict[str, Any]) -> Part:
+        """Return a part of arrays with one row a readable item."""
+        return Part(arrays, tuple(item.name for item in self.readable), self.skipped)
+
+
+def collect(
+    items: Sequence[Any],
+    source: Source,
+    shelves: Sequence[Shelf],
+    compute: Callable[[Run, list[int]], list[Part]],
+    *,
+    label: str,
+    on_error: str = "raise",
+    workers: int = 2,
+    progress: bool = False,
+) -> list[Part]:
+    """Return what each shelf has of all items, as one part; what is missing is computed and written.
+
+    Args:
+        items: what to look at, in order.
+        source: how they are read.
+        shelves: one a treatment.
+        compute: (run, indices of the shelves that lack it) -> their parts, in that order.
+        label: of the progress bar.
+        on_error: ``"raise"``: a bad image ends the run, by name; ``"skip"``: it is recorded and left out.
+        workers: threads that read and decode ahead.
+        progress: show a progress bar with an estimate.
+
+    Raises:
+        ImageError: a bad image, with ``on_error="raise"``.
+        ModelError: images came out of ``source`` in several sizes or types.
+        OptionError: a value is outside its range.
+        OutputError: the cache cannot be written.
+    """
+    check_on_error(on_error)
+    if workers < 1:
+        raise OptionError(f"workers={workers}; needed at least 1")
+    found = [_Joined(len(items)) for _ in shelves]
+    with progress_bar(label, len(items), show=progress) as advance:
+        for run in _read_ahead(tuple(items), source, shelves, workers):
+            paths, parts = _look_up(run, shelves)
+            if not run.decoded and None in parts:
+                # What was in the cache when the run was read ahead has been removed or damaged since.
+                run = _read(run.index, run.items, source, shelves, anyway=True)
+                paths, parts = _look_up(run, shelves)
+            missing = [index for index, part in enumerate(parts) if part is None]
+            if missing:
+                for index, made in zip(missing, compute(run, missing), strict=True):
+                    shelves[index].write(paths[index], made)
+                    parts[index] = made
+            for joined, part in zip(found, parts, strict=True):
+                assert part is not None
+                if part.skipped and on_error == "raise":
+                    name, reason = next(iter(part.skipped.items()))
+                    raise ImageError(f"{reason} ({name}); leave bad images out with --on-error skip")
+                joined.add(part)
+            advance(len(run.items))
+    return [joined.part() for joined in found]
+
+
+def _look_up(run: Run, shelves: Sequence[Shelf]) -> tuple[list[Path], list[Part | None]]:
+    paths = [shelf.path(run.index, run.digest) for shelf in shelves]
+    return paths, [shelf.read(path) for shelf, path in zip(shelves, paths, strict=True)]
+
+
+class _Joined:
+    """The parts of one shelf, row behind row.
+
+    Memory for all rows is taken at once. Arrays that are kept run by run settle in the holes that the model's
+    large ones leave, and those then find no room: the process would grow with every run.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.arrays: dict[str, np.ndarray] = {}
+        self.names: list[str] = []
+        self.skipped: dict[str, str] = {}
+
+    def add(self, part: Part) -> None:
+        start, stop = len(self.names), len(self.names) + len(part.names)
+        for name, rows in part.arrays.items():
+            if name not in self.arrays:
+                self.arrays[name] = np.empty((self.count, *rows.shape[1:]), rows.dtype)
+            kept = self.arrays[name]
+            self.arrays[name] = kept = kept.astype(np.result_type(kept, rows), copy=False)
+            kept[start:stop] = rows
+        self.names += part.names
+        self.skipped |= part.skipped
+
+    def part(self) -> Part:
+        arrays = {name: kept[: len(self.names)] for name, kept in self.arrays.items()}
+        return Part(arrays, tuple(self.names), self.skipped)
+
+
+def check_on_error(on_error: str) -> None:
+    """Raise OptionError unless ``on_error`` is ``"raise"`` or ``"skip"``."""
+    if on_error not in ("raise", "skip"):
+        raise OptionError(f"on_error={on_error!r}; needed 'raise' or 'skip'")
+
+
+def _read_ahead(
+    items: tuple[Any, ...], source: Source, shelves: Sequence[Shelf], workers: int
+) -> Iterator[Run]:
+    starts = range(0, len(items), PART)
+    # A last run of one would be a batch of one, which no shuffle can be drawn of: it joins the one before.
+    alone = len(starts) > 1 and len(items) - starts[-1] == 1
+    runs = [items[start : start + PART] for start in starts]
+    if alone:
+        runs = [*runs[:-2], runs[-2] + runs[-1]]
+    pending: deque[Future[Run]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for index, run in enumerate(runs):
+                pending.append(pool.submit(_read, index, run, source, shelves))
+                if len(pending) > workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _read(
+    index: int, items: tuple[Any, ...], source: Source, shelves: Sequence[Shelf], anyway: bool = False
+) -> Run:
+    run = Run(index, items, digest_of([content_hash(source.content_hash, item) for item in items]))
+    if not anyway and None not in _look_up(run, shelves)[1]:
+        return run
+    # One piece of memory a run, returned whole when the run is done. Single images would live among the
+    # short-lived arrays of decoding and of the model, and leave holes that grow with every run.
+    images = torch.empty(0)
+    readable: list[Any] = []
+    skipped: dict[str, str] = {}
+    for item in items:
+        try:
+            read = source.read(item)
+        except ImageError as error:
+            skipped[item.name] = str(error)
+            continue
+        if not readable:
+            images = torch.empty((len(items), *read.shape), dtype=read.dtype)
+        _check_alike(read, images[0], item.name)
+        images[len(readable)] = read
+        readable.append(item)
+    images = images[: len(readable)]
+    return replace(run, decoded=True, readable=tuple(readable), images=images, skipped=skipped)
+
+
+def _check_alike(read: Tensor, first: Tensor, name: str) -> None:
+    if (read.shape, read.dtype) != (first.shape, first.dtype):
+        raise ModelError(
+            f"preprocessing made {tuple(read.shape)} {read.dtype} of {name} and {tuple(first.shape)} "
+            f"{first.dtype} of an image before it; needed the same size and type for every image"
+        )
+
+
+def content_hash(hashed: Callable[[Any], str], item: Named) -> str:
+    """Return the hash of an item's content, or, where it cannot be read, a text that no content has."""
+    try:
+        return hashed(item)
+    except ImageError:
+        return f"unreadable {item.name}"

@@ -1,0 +1,119 @@
+"""Features on disk, under the content of everything that decides them; a changed input is never served.
+
+A key folder stands for a treatment: weights, structure, arm, preprocessing, libraries. In it lie parts, each
+the features of a run of images in order, named by the digest of their contents:
+
+    <cache>/<key>/part-00003-<digest of the images' bytes>.safetensors
+
+A part appears under its name only when it is whole, so a run that was killed at any moment goes on with the
+first part that is missing, and ends with the same files, byte for byte. Two runs may use one cache at the
+same time: each writes under a hidden name of its own. When an image changes, its part's digest changes, and
+that part alone is computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ttr.backbones.base import Backbone
+from ttr.files import clear_abandoned, write_bytes, write_json
+from ttr.forward.preprocessing import Preprocessing
+from ttr.registers.arms import Arm
+
+SCHEMA = "ttr.features.extract/1"
+LIBRARIES = ("torch", "timm", "open_clip_torch", "pillow", "numpy")
+
+
+@dataclass(frozen=True)
+class Part:
+    """The features of one run of images.
+
+    Attributes:
+        arrays: {feature: float32 [n, D]}, one row a readable image, in order.
+        names: of those n images.
+        skipped: {name: reason} of the unreadable ones.
+    """
+
+    arrays: dict[str, np.ndarray]
+    names: tuple[str, ...]
+    skipped: dict[str, str]
+
+
+def cache_key(backbone: Backbone, arm: Arm, preprocessing: Preprocessing) -> dict[str, Any]:
+    """Return everything but the images that decides their features, as JSON values."""
+    return {
+        "schema": SCHEMA,
+        "backbone": backbone.name,
+        "fingerprint": backbone.fingerprint,
+        "arm": arm.fingerprint,
+        "preprocessing": preprocessing.fingerprint,
+        "device": backbone.device.type,
+        "libraries": {name: metadata.version(name) for name in LIBRARIES},
+    }
+
+
+def digest_of(hashes: list[str]) -> str:
+    """Return the digest of a run of images from the hashes of their contents, 24 hex digits."""
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The parts of one treatment: a folder of the cache.
+
+    Attributes:
+        folder: where they lie.
+    """
+
+    folder: Path
+
+    @classmethod
+    def of(cls, cache: Path, key: dict[str, Any]) -> Shelf:
+        """Return the shelf of a key, its folder made and its key written beside the parts.
+
+        Raises:
+            OutputError: the cache cannot be written.
+        """
+        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+        folder = cache / name
+        if not (folder / "key.json").exists():
+            write_json(folder / "key.json", key)
+        clear_abandoned(folder)
+        return cls(folder)
+
+    def path(self, index: int, digest: str) -> Path:
+        """Return where part ``index`` of images with this digest lies, or will."""
+        return self.folder / f"part-{index:05d}-{digest}.safetensors"
+
+    def write(self, path: Path, part: Part) -> None:
+        """Write a part, whole or not at all; two runs that write it at one time leave one of two equal parts.
+
+        Raises:
+            OutputError: the cache cannot be written.
+        """
+        from safetensors.numpy import save
+
+        # One entry: safetensors writes several in no fixed order, and equal parts must be equal bytes.
+        header = {"part": json.dumps({"schema": SCHEMA, "names": part.names, "skipped": part.skipped})}
+        write_bytes(path, save(part.arrays, metadata=header))
+
+    def read(self, path: Path) -> Part | None:
+        """Return a part, or None if it is not there or damaged (it is then computed again)."""
+        from safetensors import SafetensorError, safe_open
+
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="np") as file:
+                header = json.loads(file.metadata()["part"])
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError):
+            return None
+        return Part(arrays, tuple(header["names"]), header["skipped"])

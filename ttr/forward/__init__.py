@@ -1,0 +1,1 @@
+"""A forward pass: images in, batches through the model, what passed on the way."""

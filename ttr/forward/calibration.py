@@ -1,0 +1,186 @@
+"""What tokens are like at each block, over a set of images: the mean, the variance, and a bank of examples.
+
+One streaming pass. With n images seen, mean m and sum of squared deviations s, a batch of b images (mean m_b,
+sum s_b) is added by the exact update of Chan, Golub and LeVeque (1983) in float64,
+
+    m' = m + (m_b - m) b / (n + b),      s' = s + s_b + (m_b - m)^2 n b / (n + b),
+
+which neither cancels nor grows. Every token of the prefix and every test-time register has statistics of its
+own; the patches share one, over images and positions. The bank keeps the tokens of a seeded random sample of
+the images (reservoir sampling), and of each one patch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ttr.backbones.base import Backbone
+from ttr.errors import ImageError, ModelError
+from ttr.files import write_bytes
+from ttr.forward.batches import batches, count
+from ttr.hooks import capture, evaluation_mode
+from ttr.progress import progress_bar
+
+SCHEMA = "ttr.forward.calibration/1"
+BANK = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Statistics of tokens by block and slot. Make one with :func:`calibrate` or :meth:`load`.
+
+    A slot is a token of the prefix or a test-time register; the last slot stands for all patches.
+
+    Attributes:
+        mean: float32 [L, S, D].
+        variance: float32 [L, S, D], over images (and positions, for the patches), divisor n.
+        bank: float32 [M, L, S, D], tokens of M calibration images.
+        images: how many were seen.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    bank: Tensor
+    images: int
+
+    def slots(self, where: Tensor) -> Tensor:
+        """Return the slots of token positions, int64 of the same shape."""
+        return where.clamp(max=self.mean.shape[1] - 1)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the tensors, the first 16 hex digits."""
+        digest = hashlib.sha256()
+        for tensor in (self.mean, self.variance, self.bank):
+            digest.update(str(tuple(tensor.shape)).encode() + tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def save(self, path: str | Path) -> None:
+        """Write safetensors, whole or not at all."""
+        from safetensors.torch import save
+
+        # One entry: safetensors writes several in no fixed order, and equal calibrations must be equal bytes.
+        header = {"calibration": json.dumps({"schema": SCHEMA, "images": self.images})}
+        tensors = {"mean": self.mean, "variance": self.variance, "bank": self.bank}
+        write_bytes(Path(path), save(tensors, metadata=header))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Calibration:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ModelError: no such file, or it holds something else.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = json.loads((file.metadata() or {}).get("calibration", "{}"))
+                if header.get("schema") != SCHEMA:
+                    raise KeyError(header.get("schema"))
+                tensors = {name: file.get_tensor(name) for name in ("mean", "variance", "bank")}
+                return cls(**tensors, images=int(header["images"]))
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise ModelError(
+                f"{path} is no calibration of schema {SCHEMA} ({type(error).__name__}); calibrate again"
+            ) from error
+
+
+class _Moments:
+    """Running mean and sum of squared deviations, float64; see the module."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Tensor | float = 0.0
+        self.squares: Tensor | float = 0.0
+
+    def add(self, values: Tensor) -> None:
+        """Add observations along the first axis."""
+        values = values.double()
+        new = values.shape[0]
+        mean = values.mean(dim=0)
+        step = mean - self.mean
+        total = self.count + new
+        self.squares = self.squares + ((values - mean) ** 2).sum(dim=0) + step**2 * (self.count * new / total)
+        self.mean = self.mean + step * (new / total)
+        self.count = total
+
+
+@torch.no_grad()
+def calibrate(
+    backbone: Backbone,
+    images: Tensor | Iterable[Any],
+    *,
+    bank: int = BANK,
+    seed: int = 42,
+    batch_size: int = 16,
+    progress: bool = False,
+) -> Calibration:
+    """Measure every block's output tokens over images; an installed wrap takes part.
+
+    Args:
+        backbone: bare or wrapped.
+        images: a tensor [N, 3, H, W], or an iterable of PIL images or tensors; published: 5,000.
+        bank: how many images the bank keeps.
+        seed: of the bank's sample.
+        batch_size: images a pass; the result does not depend on it but in rounding.
+        progress: show a progress bar.
+
+    Raises:
+        ImageError: there are no images.
+    """
+    random = np.random.default_rng(seed)
+    alone: list[_Moments] = [_Moments() for _ in range(backbone.num_layers)]
+    patches: list[_Moments] = [_Moments() for _ in range(backbone.num_layers)]
+    kept: dict[int, Tensor] = {}
+    seen: list[Tensor] = []
+
+    def see(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
+        seen.append(x.float().cpu())
+
+    total = 0
+    with (
+        progress_bar("calibrating", count(images), show=progress) as advance,
+        evaluation_mode(backbone.model),
+        capture(backbone.sites.blocks, see),
+    ):
+        for batch in batches(backbone, images, batch_size):
+            seen.clear()
+            backbone.features(backbone.prepare(batch))
+            layout = backbone.layout_for(batch).for_length(seen[0].shape[1])
+            ahead = layout.length - layout.patches
+            for layer, x in enumerate(seen):
+                alone[layer].add(x[:, :ahead])
+                patches[layer].add(layout.select(x, "patches").flatten(0, 1))
+            for item in range(batch.shape[0]):
+                place = total if total < bank else int(random.integers(total + 1))
+                patch = ahead + int(random.integers(layout.patches))
+                if place < bank:
+                    slots = [*range(ahead), patch]
+                    kept[place] = torch.stack([x[item, slots] for x in seen])
+                total += 1
+            advance(batch.shape[0])
+    if not total:
+        raise ImageError("no images were given; needed at least one to calibrate on")
+
+    def joined(first: Any, second: Any) -> Tensor:
+        return torch.cat([first, second[None]]).float()
+
+    return Calibration(
+        mean=torch.stack([joined(a.mean, p.mean) for a, p in zip(alone, patches, strict=True)]),
+        variance=torch.stack(
+            [joined(a.squares / a.count, p.squares / p.count) for a, p in zip(alone, patches, strict=True)]
+        ),
+        bank=torch.stack([kept[place] for place in sorted(kept)]),
+        images=total,
+    )

@@ -1,0 +1,142 @@
+"""One batched pass of the model, and what was asked for on the way: norms, attention, neurons.
+
+``record`` is the single way by which ttr looks inside a model. It runs the caller's own forward once and
+keeps its result and what was asked for: the norms of every token at every block (fp32) and the CLS rows of
+every attention. MLP activations are four times as wide as tokens and are not kept: an observer sees them as
+they pass, and ``activations_of`` computes them again for the few tokens that turn out to matter. All of it
+belongs to one batch, so memory does not grow with the number of images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ttr.backbones.base import Backbone
+from ttr.errors import ModelError
+from ttr.forward.attention import attention_rows
+from ttr.hooks import capture, evaluation_mode
+from ttr.norms import token_norms
+from ttr.tokens import TokenLayout
+
+
+@dataclass
+class Record:
+    """What one pass of a batch left behind; empty where it was not asked for.
+
+    Attributes:
+        layout: the tokens of this pass, test-time registers included.
+        norms: L2 norm of every token at each block's output, float32 [L, B, N].
+        attention: attention of CLS, or of every token ahead of the patches (CLS first, then trained and
+            test-time registers), over all tokens, float32 [L, B, heads, Q, N].
+        embedding: global feature of each image, [B, D], as ``Backbone.embed`` returns it.
+        mlp_inputs: what each block's MLP was given, one [B, N, D] a block, in the model's type.
+    """
+
+    layout: TokenLayout
+    norms: Tensor
+    attention: Tensor
+    embedding: Tensor
+    mlp_inputs: list[Tensor] = field(default_factory=list)
+
+    @property
+    def cls_attention(self) -> Tensor:
+        """Attention of the CLS query over all tokens, float32 [L, B, heads, N]."""
+        return self.attention[:, :, :, 0]
+
+
+@torch.no_grad()
+def record(
+    backbone: Backbone,
+    images: Tensor,
+    *,
+    attention: bool | Literal["ahead"] = False,
+    neurons: Callable[[int, Tensor], None] | None = None,
+) -> Record:
+    """Run ``images`` [B, 3, H, W] through the model once and return a :class:`Record`.
+
+    Norms are always taken. ``attention`` adds the CLS rows, ``attention="ahead"`` those of the registers too.
+    ``neurons`` is called with (block, activations [B, N, hidden]) as they reach the down-projection, and the
+    MLP inputs are kept. An installed wrap takes part.
+
+    Raises:
+        ModelError: attention of CLS was asked of a model without CLS, or norms are not finite.
+    """
+    if attention:
+        backbone.require_cls()
+    images = backbone.prepare(images)
+    norms: list[Tensor] = []
+    rows: list[Tensor] = []
+    kept: list[Tensor] = []
+    bare = backbone.layout_for(images)
+
+    def see_block(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
+        norms.append(token_norms(x))
+
+    def see_attention(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
+        module = backbone.sites.attention[index].module
+        layout = bare.for_length(x.shape[1])
+        queries = layout.where("ahead" if attention == "ahead" else "cls")
+        rows.append(attention_rows(backbone, module, x, kwargs, queries))
+
+    def see_mlp(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
+        kept.append(x)
+
+    def see_neurons(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
+        assert neurons is not None
+        neurons(index, x)
+
+    with ExitStack() as stack:
+        stack.enter_context(evaluation_mode(backbone.model))
+        stack.enter_context(capture(backbone.sites.blocks, see_block))
+        if attention:
+            stack.enter_context(capture(backbone.sites.attention, see_attention))
+        if neurons is not None:
+            stack.enter_context(capture(backbone.sites.mlps, see_mlp))
+            stack.enter_context(capture(backbone.sites.neurons, see_neurons))
+        embedding = backbone.features(images)
+    stacked = torch.stack(norms)
+    if not stacked.isfinite().all():
+        block = int((~stacked.isfinite()).flatten(1).any(dim=1).nonzero()[0])
+        raise ModelError(
+            f"{backbone.name} gives token norms that are not finite from block {block} on, "
+            f"in {backbone.dtype}; check its weights, or load it with dtype=torch.float32"
+        )
+    return Record(
+        layout=bare.for_length(stacked.shape[2]),
+        norms=stacked,
+        attention=torch.stack(rows) if rows else stacked.new_empty(0, 0, 0, 1, 0),
+        embedding=embedding,
+        mlp_inputs=kept,
+    )
+
+
+@torch.no_grad()
+def activations_of(backbone: Backbone, layer: int, tokens: Tensor) -> Tensor:
+    """Return the neuron activations [K, hidden] of MLP ``layer`` for the given inputs [K, D].
+
+    The MLP is run by itself and left as soon as the activations are there.
+    """
+    mlp = backbone.sites.mlps[layer].module
+
+    def leave(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
+        raise _Reached(x[0])
+
+    with evaluation_mode(mlp), capture([backbone.sites.neurons[layer]], leave):
+        try:
+            mlp(tokens[None])
+        except _Reached as reached:
+            return reached.activations
+    raise ModelError(f"the MLP of block {layer} never reached its down-projection")
+
+
+class _Reached(Exception):  # noqa: N818
+    """Carries the activations out of an MLP's forward."""
+
+    def __init__(self, activations: Tensor) -> None:
+        self.activations = activations

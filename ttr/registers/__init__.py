@@ -1,0 +1,1 @@
+"""The method: find register neurons, move them onto test-time registers, and the arms of an experiment."""

@@ -1,0 +1,146 @@
+"""What detection learns from a pass: where the outliers are, and how strongly each neuron fires there.
+
+What needs every token (the sparsity filter, the activity away from outliers) is reduced while the activations
+pass by; where the outliers are is known only at the end of the pass, so the activations of those few tokens
+are computed again from the MLP's input. The sums are float64 and do not grow with the number of images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ttr.backbones.base import Backbone
+from ttr.forward.record import Record, activations_of
+from ttr.norms import Threshold, outlier_threshold
+from ttr.tokens import TokenLayout
+
+SPARSE_BELOW = 0.5
+SPARSE_SHARE = 0.5
+EXTREME = 25.0
+SELECTIVE = 5.0
+EMERGED = 0.5
+
+
+def find_outliers(passed: Record, layer: int, threshold: Threshold, include_cls: bool = False) -> Tensor:
+    """Return which tokens are outliers at the output of block ``layer``, bool [B, N].
+
+    The threshold is taken over the patches; registers never count, CLS only if asked.
+    """
+    norms = passed.norms[layer]
+    limit = outlier_threshold(passed.layout.select(norms, "patches"), threshold)
+    eligible = torch.zeros_like(norms, dtype=torch.bool)
+    eligible[:, passed.layout.where("patches")] = True
+    if include_cls:
+        eligible[:, passed.layout.where("cls")] = True
+    return eligible & (norms > limit[:, None])
+
+
+class Activity:
+    """What is kept of a batch's activations [B, N, hidden] as they pass: two numbers a neuron and image.
+
+    ``sparse[l]``: bool [B, hidden], the sparsity filter. ``patch_sums[l]``: float32 [B, hidden], the sum of
+    |activation| over the patches.
+    """
+
+    def __init__(self, layout: TokenLayout, sparsity: bool) -> None:
+        self.layout = layout
+        self.sparsity = sparsity
+        self.sparse: list[Tensor] = []
+        self.patch_sums: list[Tensor] = []
+
+    def __call__(self, layer: int, activations: Tensor) -> None:
+        """Take the activations of one block, [B, N, hidden], as they pass."""
+        patches = self.layout.select(activations, "patches")
+        self.patch_sums.append(torch.stack([p.abs().sum(dim=0, dtype=torch.float32) for p in patches]))
+        self.sparse.append(
+            torch.stack([_is_sparse(item) for item in activations])
+            if self.sparsity
+            else torch.ones_like(self.patch_sums[-1], dtype=torch.bool)
+        )
+
+
+def _is_sparse(activations: Tensor) -> Tensor:
+    """Return which neurons are below 0.5 on at least half of the tokens, [N, hidden] -> bool [hidden]."""
+    quiet = torch.lt(activations, SPARSE_BELOW, out=torch.empty_like(activations))
+    return quiet.sum(dim=0, dtype=torch.float32) >= SPARSE_SHARE * activations.shape[0]
+
+
+@dataclass
+class Evidence:
+    """Running sums over the images with outliers; float64, [blocks, neurons] each.
+
+    Attributes:
+        scores: sum of the sparsity-filtered mean |activation| at outliers.
+        at_outliers: the same without the filter.
+        elsewhere: sum of the mean |activation| at the other patches.
+        outlier_norms: sum of the outliers' mean norm at each block, [blocks].
+        images: images seen.
+        with_outliers: those with an outlier.
+    """
+
+    scores: Tensor
+    at_outliers: Tensor
+    elsewhere: Tensor
+    outlier_norms: Tensor
+    images: int = 0
+    with_outliers: int = 0
+
+    @classmethod
+    def empty(cls, backbone: Backbone) -> Evidence:
+        """Return sums of zero for a backbone."""
+        shape = (backbone.num_layers, backbone.num_neurons)
+        scores, at_outliers, elsewhere = torch.zeros(3, *shape, dtype=torch.float64)
+        return cls(scores, at_outliers, elsewhere, torch.zeros(shape[0], dtype=torch.float64))
+
+    def add(self, backbone: Backbone, passed: Record, activity: Activity, outliers: Tensor) -> None:
+        """Add a batch, with its outlier tokens, bool [B, N]."""
+        self.images += outliers.shape[0]
+        counts = outliers.sum(dim=1)
+        items = counts.nonzero()[:, 0].tolist()
+        if not items:
+            return
+        self.with_outliers += len(items)
+        sizes = counts[items].tolist()
+        is_patch = torch.zeros_like(outliers)
+        is_patch[:, passed.layout.where("patches")] = True
+        on_patch = is_patch[outliers].split(sizes)
+        for norms in passed.norms[:, outliers].split(sizes, dim=1):
+            self.outlier_norms += norms.mean(dim=1).to(self.outlier_norms)
+        for layer, inputs in enumerate(passed.mlp_inputs):
+            active = activations_of(backbone, layer, inputs[outliers]).float().abs().split(sizes)
+            for item, found, patches in zip(items, active, on_patch, strict=True):
+                score = found.mean(dim=0)
+                others = passed.layout.patches - int(patches.sum())
+                elsewhere = activity.patch_sums[layer][item] - found[patches].sum(dim=0)
+                self.at_outliers[layer] += score.to(self.scores)
+                self.elsewhere[layer] += elsewhere.clamp(min=0).to(self.scores) / max(others, 1)
+                self.scores[layer] += (score * activity.sparse[layer][item]).to(self.scores)
+
+    def emergence(self, at: int) -> int:
+        """Return the first block at whose output the outliers have half of their norm at block ``at``."""
+        reached = self.outlier_norms[: at + 1] >= EMERGED * self.outlier_norms[at]
+        return int(reached.nonzero()[0]) if self.with_outliers else at
+
+    def ranking(self) -> tuple[tuple[int, int, float], ...]:
+        """Return all neurons, best first; equal scores in order of block and neuron."""
+        mean = (self.scores / max(self.with_outliers, 1)).flatten()
+        values, order = mean.sort(descending=True, stable=True)
+        width = self.scores.shape[1]
+        layers, neurons = order // width, order % width
+        return tuple(zip(layers.tolist(), neurons.tolist(), values.tolist(), strict=True))
+
+    def extreme_and_selective(self, top_layer: int) -> Tensor:
+        """Return which neurons pass the data-driven cut, bool [blocks, neurons]."""
+        eligible = self.scores[: top_layer + 1]
+        positive = eligible[eligible > 0]
+        if not positive.numel():
+            return torch.zeros_like(self.scores, dtype=torch.bool)
+        middle = positive.median()
+        spread = 1.4826 * (positive - middle).abs().median()
+        extreme = self.scores > middle + EXTREME * spread
+        passes = extreme & (self.at_outliers >= SELECTIVE * self.elsewhere)
+        passes[top_layer + 1 :] = False
+        return passes

@@ -1,0 +1,235 @@
+"""Register neurons as a value: which were kept, how all of them rank, and where the ranking came from.
+
+A set is specific to a model, a resolution and an image set, so it carries its provenance and is checked
+against the backbone before it is used. On disk it is JSON with a schema; nothing in it is ever executed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from numbers import Integral
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ttr.backbones.catalog import architecture
+from ttr.errors import NeuronsError, OptionError
+from ttr.files import write_json
+from ttr.wording import counted
+
+if TYPE_CHECKING:
+    from ttr.backbones.base import Backbone
+
+SCHEMA = "ttr.register-neurons/1"
+
+
+class RankedNeuron(NamedTuple):
+    """One MLP neuron and its score: mean |activation| at outlier patches (NaN when it was not measured)."""
+
+    layer: int
+    neuron: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a set of register neurons was measured; None where it is not known.
+
+    Attributes:
+        backbone: name of the backbone.
+        weights: origin of its weights.
+        weights_hash: first 16 hex digits of the SHA-256 of its state dict.
+        num_layers: its blocks.
+        num_neurons: MLP width of each block.
+        image_size: (height, width) in pixels.
+        image_set: which labelled set and split they are of, and how many were drawn, in words.
+        images: images looked at.
+        images_with_outliers: those that had at least one outlier, which alone are scored.
+        threshold: the rule or norm for outliers.
+        outlier_layer: block at whose output outliers were read.
+        top_layer: last block from which neurons were kept.
+        sparsity: whether the sparsity filter was on.
+        include_cls: whether CLS could count as an outlier.
+        ttr_version: version that measured.
+    """
+
+    backbone: str | None = None
+    weights: str | None = None
+    weights_hash: str | None = None
+    num_layers: int | None = None
+    num_neurons: int | None = None
+    image_size: tuple[int, int] | None = None
+    image_set: str | None = None
+    images: int | None = None
+    images_with_outliers: int | None = None
+    threshold: float | str | None = None
+    outlier_layer: int | None = None
+    top_layer: int | None = None
+    sparsity: bool | None = None
+    include_cls: bool | None = None
+    ttr_version: str | None = None
+
+
+@dataclass(frozen=True)
+class RegisterNeurons:
+    """The register neurons of a model. Make one with ``ttr.detect``, ``load`` or ``from_pairs``.
+
+    Attributes:
+        kept: the kept (block, neuron) pairs, best first; ``pairs`` gives them as a list.
+        ranked: all neurons as plain (block, neuron, score), best first; ``ranking`` names their parts.
+        provenance: where it was measured.
+        message: a sentence about the result, such as why it is empty.
+    """
+
+    kept: tuple[tuple[int, int], ...]
+    ranked: tuple[tuple[int, int, float], ...] = field(repr=False)
+    provenance: Provenance = Provenance()
+    message: str = ""
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """The kept neurons as [(block, neuron), ...], best first."""
+        return list(self.kept)
+
+    @property
+    def ranking(self) -> list[RankedNeuron]:
+        """All neurons as named tuples (layer, neuron, score), best first."""
+        return [RankedNeuron(*row) for row in self.ranked]
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    @classmethod
+    def from_pairs(cls, pairs: Iterable[tuple[int, int]]) -> RegisterNeurons:
+        """Keep the given (block, neuron) pairs, in the given order, with no scores and no provenance.
+
+        Raises:
+            NeuronsError: a pair is not two non-negative integers, or stands there twice.
+        """
+        if not isinstance(pairs, Iterable):
+            raise NeuronsError(f"got {pairs!r}; needed pairs (block, neuron), such as [(5, 599), (4, 2028)]")
+        kept = tuple(_pair(pair) for pair in pairs)
+        if len(set(kept)) != len(kept):
+            twice = next(pair for pair in kept if kept.count(pair) > 1)
+            raise NeuronsError(f"neuron {twice} is listed twice; list each (block, neuron) once")
+        return cls(kept=kept, ranked=tuple((*pair, math.nan) for pair in kept))
+
+    def top(self, k: int, max_layer: int | None = None) -> RegisterNeurons:
+        """Keep the best ``k`` of the ranking with block <= ``max_layer`` (fewer if there are fewer).
+
+        A negative ``max_layer`` counts from the last block, where the number of blocks is known.
+
+        Raises:
+            OptionError: ``k`` is no integer >= 0, or there is no such block.
+        """
+        if isinstance(k, bool) or not isinstance(k, Integral) or k < 0:
+            raise OptionError(f"k={k!r}; needed an integer, 0 or more neurons")
+        max_layer = self._block(max_layer)
+        allowed = (row[:2] for row in self.ranked if max_layer is None or row[0] <= max_layer)
+        kept = tuple(islice(allowed, k))
+        top_layer = self.provenance.top_layer if max_layer is None else max_layer
+        message = f"{counted(len(kept), 'neuron')} kept by rank"
+        if max_layer is not None:
+            message += f" from blocks 0..{max_layer}"
+        provenance = replace(self.provenance, top_layer=top_layer)
+        return replace(self, kept=kept, provenance=provenance, message=message)
+
+    def _block(self, index: int | None) -> int | None:
+        blocks = self.provenance.num_layers
+        if index is not None and (isinstance(index, bool) or not isinstance(index, Integral)):
+            raise OptionError(f"max_layer={index!r}; needed an integer, a block")
+        if index is None or (index >= 0 and blocks is None):
+            return index
+        if blocks is None or not -blocks <= index < blocks:
+            counted_from = "0" if blocks is None else f"{-blocks}..{blocks - 1}"
+            raise OptionError(f"max_layer={index}; needed a block counted from {counted_from}")
+        return index % blocks
+
+    def by_layer(self) -> dict[int, list[int]]:
+        """Return {block: [neurons]}, blocks ascending, neurons in order of rank."""
+        grouped: dict[int, list[int]] = {}
+        for layer, neuron in self.kept:
+            grouped.setdefault(layer, []).append(neuron)
+        return dict(sorted(grouped.items()))
+
+    def check(self, backbone: Backbone, image_size: tuple[int, int] | None = None) -> None:
+        """Raise NeuronsError unless this set belongs to ``backbone``: its shape, name and resolution.
+
+        ``image_size``: (height, width) of the images at hand, for a model that takes any size.
+        """
+        for layer, neuron in self.kept:
+            if layer >= backbone.num_layers or neuron >= backbone.num_neurons:
+                raise NeuronsError(
+                    f"neuron ({layer}, {neuron}) does not exist in {backbone.name}, which has "
+                    f"{backbone.num_layers} blocks of {backbone.num_neurons} neurons (counted from 0); "
+                    "use the backbone they were found on, or detect again"
+                )
+        source = self.provenance
+        made_for_name = None if source.backbone is None else architecture(source.backbone)
+        given_name = architecture(backbone.name)
+        # A model from memory may only have a description, which says nothing about whose neurons these are.
+        is_named = ":" in given_name or bool(backbone.warning)
+        size = image_size or (source.image_size if backbone.any_size else backbone.image_size)
+        for what, made_for, given in (
+            ("backbone", made_for_name if is_named else None, given_name),
+            ("resolution", source.image_size, size),
+            ("depth", source.num_layers, backbone.num_layers),
+            ("MLP width", source.num_neurons, backbone.num_neurons),
+        ):
+            if made_for is not None and made_for != given:
+                found = "this is" if what == "backbone" else f"{backbone.name} has"
+                side = made_for[0] if isinstance(made_for, tuple) else made_for
+                remedy = f"load it with image_size={side} (--image-size {side}), or " * (what == "resolution")
+                raise NeuronsError(
+                    f"these register neurons were found for {what} {_show(made_for)}, but {found} "
+                    f"{_show(given)}; {remedy}detect them again for this backbone; to use them all the same, "
+                    "drop their provenance with RegisterNeurons.from_pairs(neurons.pairs)"
+                )
+
+    def save(self, path: str | Path) -> None:
+        """Write the set as JSON, whole or not at all."""
+        from dataclasses import asdict
+
+        write_json(
+            Path(path),
+            {
+                "schema": SCHEMA,
+                "pairs": self.kept,
+                "message": self.message,
+                "provenance": asdict(self.provenance),
+                "ranking": [[layer, neuron, _written(score)] for layer, neuron, score in self.ranked],
+            },
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> RegisterNeurons:
+        """Read a set that ``save`` wrote, or a predecessor's ``register_neurons.pt`` (nothing is executed).
+
+        Raises:
+            NeuronsError: no such file, or neither of the two.
+        """
+        from ttr.registers.neurons_file import read
+
+        if not isinstance(path, str | Path):
+            raise NeuronsError(f"got {type(path).__name__}; needed the path of a register-neurons file")
+        return read(Path(path))
+
+
+def _written(score: float) -> float | None:
+    return None if math.isnan(score) else score
+
+
+def _pair(pair: Any) -> tuple[int, int]:
+    try:
+        layer, neuron = pair
+        if int(layer) == layer >= 0 and int(neuron) == neuron >= 0:
+            return int(layer), int(neuron)
+    except (TypeError, ValueError):
+        pass
+    raise NeuronsError(f"got {pair!r}; needed a pair (block, neuron) of integers counted from 0")
+
+
+def _show(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

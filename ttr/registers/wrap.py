@@ -1,0 +1,281 @@
+"""Test-time registers: move the register neurons' activity off the image and onto tokens of its own.
+
+Outlier patches are made by a sparse set of MLP neurons. Jiang et al. (2025, arXiv 2506.08010, Algorithm 2)
+append tokens that are zero before the first norm and, at every register neuron i of every listed block, set
+
+    a_i(test-time register) = a_i(t*),   t* = argmax_t |a_i(t)|    (sign kept, neuron by neuron)
+    a_i(any other token)    = 0,
+
+so that the high norm, and the attention it draws, lands on the appended tokens. These are dropped before
+the output: shapes and order stay the bare model's. Nothing is trained and no weight changes.
+
+``TestTimeRegisters`` installs exactly three kinds of edits: insert at the entry, move at the neurons of the
+listed blocks, drop at the exit (and from what the model collected on the way). With no neurons it is the
+blank-token control; with ``num_registers=0`` it zeroes the neurons and gives them no other place. Neither is
+the bare model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from types import TracebackType
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from ttr.backbones.base import Backbone
+from ttr.backbones.compiled import forget_compiled_code, is_compiled
+from ttr.backbones.extra_key import extra_key
+from ttr.backbones.families import as_backbone
+from ttr.errors import ModelError, NeuronsError, OptionError
+from ttr.hooks import Edit, Site, attach, detach, edits_at
+from ttr.registers.intermediates import CollectedWithoutRegisters, give_back, keep_shapes
+from ttr.registers.neurons import RegisterNeurons
+from ttr.tokens import TokenLayout
+
+RegisterValue = Literal["neuron", "layer"]
+Others = Literal["zero", "mean", "clip", "keep"]
+Scope = Literal["all", "patches"]
+
+
+def signed_maximum(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    """Return the value of largest magnitude along ``dim``, sign and dimensions kept (ties: negative)."""
+    high, low = x.amax(dim, keepdim=True), x.amin(dim, keepdim=True)
+    return torch.where(high.abs() > low.abs(), high, low)
+
+
+@dataclass(frozen=True)
+class InsertRegisters:
+    """Edit: put R zero tokens behind the prefix of [B, prefix+P, D]."""
+
+    layout: TokenLayout
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return [B, prefix+R+P, D]."""
+        return self.layout.insert_test_time(x)
+
+
+@dataclass(frozen=True)
+class DropRegisters:
+    """Edit: take the R inserted tokens out again."""
+
+    layout: TokenLayout
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return [B, prefix+P, D]."""
+        return self.layout.drop_test_time(x)
+
+
+@dataclass(frozen=True, eq=False)
+class MoveNeurons:
+    """Edit of one block's neuron activations [B, N, hidden]; see the module for the formula.
+
+    Attributes:
+        indices: the block's register neurons, int64 [k].
+        layout: counts of prefix and test-time tokens (the patches are all that follow).
+        register_value: one signed maximum a neuron, or one a layer over all listed neurons and tokens.
+        others: what the remaining tokens get.
+        scope: whether CLS and trained registers are among the remaining tokens.
+        scale: factor on the register's value, one number a register.
+    """
+
+    indices: Tensor
+    layout: TokenLayout
+    register_value: RegisterValue
+    others: Others
+    scope: Scope
+    scale: tuple[float, ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return a copy with the listed neurons edited, [B, N, hidden]."""
+        indices = self.indices.to(x.device)
+        return x.index_copy(2, indices, self.moved(x.index_select(2, indices)))
+
+    def moved(self, active: Tensor) -> Tensor:
+        """Return the edited activations of the listed neurons alone, [B, N, k] -> [B, N, k]."""
+        prefix, registers = self.layout.prefix, self.layout.test_time
+        kept = self.layout.where("prefix")
+        ahead, patches = active[:, kept], active[:, prefix + registers :]
+        parts = [ahead if self.scope == "patches" else self._ordinary(ahead, patches)]
+        if registers:
+            value = signed_maximum(active, 1 if self.register_value == "neuron" else (1, 2))
+            scale = torch.tensor(self.scale, dtype=active.dtype, device=active.device)
+            parts.append((scale[:, None] * value).expand(-1, -1, active.shape[2]))
+        parts.append(self._ordinary(patches, patches))
+        return torch.cat(parts, dim=1)
+
+    def _ordinary(self, tokens: Tensor, patches: Tensor) -> Tensor:
+        if self.others == "zero":
+            return torch.zeros_like(tokens)
+        if self.others == "keep":
+            return tokens
+        mean = patches.mean(dim=1, keepdim=True)
+        if self.others == "mean":
+            return mean.expand_as(tokens)
+        return torch.where(tokens > mean + patches.std(dim=1, keepdim=True), mean, tokens)
+
+
+class TestTimeRegisters:
+    """Wrap a backbone with test-time registers, for a ``with`` block or from ``install()`` to ``remove()``.
+
+    Args:
+        backbone_or_model: a Backbone, or a model that ``ttr.adapt`` knows.
+        neurons: the register neurons; an empty set makes the blank-token control.
+        num_registers: R >= 0 appended tokens; 0 zeroes the neurons without a substitute.
+        register_value: ``"neuron"``, the published rule: each neuron's own signed maximum over all tokens;
+            ``"layer"``, the predecessor's code: one signed maximum over all listed neurons of the block.
+        others: what the other tokens get at the register neurons: ``"zero"`` (published), ``"mean"`` (the
+            neuron's mean over the patches), ``"clip"`` (activations more than one sample standard deviation
+            above the patch mean become that mean), ``"keep"``.
+        scope: ``"all"`` tokens but the registers (published), or ``"patches"``: CLS and trained registers
+            keep their activations (the predecessor's code).
+        scale: factor on the registers' values; one number, or one a register.
+
+    The model's outputs keep the bare model's shapes, its parameters and state dict are untouched, and
+    every item of a batch is edited. ``register_value="layer", scope="patches"`` gives the predecessor's
+    features.
+
+    Raises:
+        OptionError: an option has no such value.
+        NeuronsError: the neurons do not belong to this backbone.
+        ModelError: the model is of no known family, compiled already, or wrapped already (on install).
+
+    Example:
+        >>> with TestTimeRegisters(backbone, neurons):
+        ...     features = backbone.embed(images)
+    """
+
+    __test__ = False
+
+    def __init__(
+        self,
+        backbone_or_model: Backbone | nn.Module,
+        neurons: RegisterNeurons,
+        *,
+        num_registers: int = 1,
+        register_value: RegisterValue = "neuron",
+        others: Others = "zero",
+        scope: Scope = "all",
+        scale: float | Sequence[float] | Tensor = 1.0,
+    ) -> None:
+        self.backbone = as_backbone(backbone_or_model)
+        if not isinstance(neurons, RegisterNeurons):
+            raise NeuronsError(
+                f"got {type(neurons).__name__} as neurons; needed RegisterNeurons: make them with "
+                "ttr.detect, RegisterNeurons.load(path) or RegisterNeurons.from_pairs(pairs)"
+            )
+        self.num_registers = _count(num_registers)
+        _check("register_value", register_value, RegisterValue)
+        _check("others", others, Others)
+        _check("scope", scope, Scope)
+        neurons.check(self.backbone)
+        self.neurons = neurons
+        self._settings: dict[str, Any] = {
+            "register_value": register_value,
+            "others": others,
+            "scope": scope,
+            "scale": _scales(scale, self.num_registers),
+        }
+        self._handles: list[RemovableHandle] = []
+        self._raised: list[tuple[Any, int]] = []
+
+    @property
+    def installed(self) -> bool:
+        """Whether the wrap stands in the model now."""
+        return bool(self._handles) or bool(self._raised)
+
+    def edits(self) -> list[tuple[Site, Edit]]:
+        """Return the (site, pure function) pairs that make the wrap, in the order of the forward pass."""
+        layout = self.backbone.layout.with_test_time(self.num_registers)
+        sites = self.backbone.sites
+        moves: list[tuple[Site, Edit]] = [
+            (sites.neurons[layer], MoveNeurons(torch.tensor(indices), layout, **self._settings))
+            for layer, indices in self.neurons.by_layer().items()
+        ]
+        if not self.num_registers:
+            return moves
+        ends: list[tuple[Site, Edit]] = [(sites.exit, DropRegisters(layout))]
+        if sites.collected is not None:
+            ends.append((sites.collected, CollectedWithoutRegisters(layout)))
+        return [(sites.entry, InsertRegisters(layout)), *moves, *ends]
+
+    def install(self) -> TestTimeRegisters:
+        """Put the wrap into the model until :meth:`remove`; install before ``torch.compile`` or export."""
+        self._refuse_unfit()
+        forget_compiled_code()
+        for module in self.backbone.sites.rotary if self.num_registers else ():
+            self._raised.append((module, module.num_prefix_tokens))
+            module.num_prefix_tokens += self.num_registers
+        try:
+            self._handles = attach(self.edits())
+            if self.num_registers:
+                keep_shapes(self.backbone)
+        except BaseException:
+            self.remove()
+            raise
+        return self
+
+    def remove(self) -> None:
+        """Take the wrap out again; the model is as it was. Removing twice does no harm."""
+        if self._handles:
+            give_back(self.backbone)
+        detach(self._handles)
+        self._handles = []
+        for module, count in self._raised:
+            module.num_prefix_tokens = count
+        self._raised = []
+
+    def __enter__(self) -> TestTimeRegisters:
+        return self.install()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.remove()
+
+    def _refuse_unfit(self) -> None:
+        sites = self.backbone.sites
+        standing = [e for site in (sites.entry, *sites.neurons) for e in edits_at(site)]
+        if self.installed or any(isinstance(e, InsertRegisters | MoveNeurons) for e in standing):
+            raise ModelError(
+                f"{self.backbone.name} is wrapped already (with test-time registers or an attention bias); "
+                "remove() that wrap (or leave its with block) first"
+            )
+        if any(extra_key(site.module) is not None for site in sites.attention):
+            raise ModelError(f"{self.backbone.name} carries an attention bias already; remove() it first")
+        if is_compiled(self.backbone.model) or is_compiled(sites.tower):
+            raise ModelError(
+                f"{self.backbone.name} is compiled already, and the compiled form would ignore the wrap; "
+                "install the wrap first, then compile (or delete what torch.compile returned)"
+            )
+
+
+def _check(name: str, value: Any, allowed: Any) -> None:
+    if value not in get_args(allowed):
+        raise OptionError(f"{name}={value!r}; needed one of {', '.join(map(repr, get_args(allowed)))}")
+
+
+def _count(registers: Any) -> int:
+    if isinstance(registers, bool) or not isinstance(registers, Integral) or registers < 0:
+        raise OptionError(f"num_registers={registers!r}; needed an integer >= 0")
+    return int(registers)
+
+
+def _scales(scale: Any, registers: int) -> tuple[float, ...]:
+    try:
+        if isinstance(scale, bool):
+            raise TypeError
+        given = torch.as_tensor(scale, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise OptionError(f"scale={scale!r}; needed one number, or one a register") from error
+    values = given.expand(registers) if given.ndim == 0 else given
+    if values.shape != (registers,) or not values.isfinite().all():
+        raise OptionError(f"scale={scale!r}; needed one finite number, or {registers} of them")
+    return tuple(values.tolist())

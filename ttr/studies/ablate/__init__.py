@@ -1,0 +1,1 @@
+"""Conditions x tasks x analyses: what tokens are for."""

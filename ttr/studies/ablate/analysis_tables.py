@@ -1,0 +1,195 @@
+"""The analyses of a measured ablation as long tables; see :mod:`ttr.analysis` for what each number means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ttr.analysis.probing import probe_layers
+from ttr.analysis.routing import GROUPS
+from ttr.evaluate.knn import recall_at_1
+from ttr.evaluate.segmentation import miou_resampled
+from ttr.statistics.contrasts import Measured as Number
+from ttr.statistics.contrasts import contrast
+from ttr.statistics.inference import holm
+from ttr.studies.ablate.conditions import FULL
+from ttr.studies.ablate.experiment import Measured, labels
+from ttr.studies.ablate.tables import NOTHING, estimate, with_verdicts
+
+
+def register_names(measured: Measured) -> list[str]:
+    """Return the names of the registers, trained ones first: register-1, ..., test-time-1, ..."""
+    layout = measured.subject.layout
+    return [
+        *(f"register-{index + 1}" for index in range(layout.registers)),
+        *(f"test-time-{index + 1}" for index in range(layout.test_time)),
+    ]
+
+
+def attention(measured: Measured) -> pd.DataFrame:
+    """Return where each source's attention goes.
+
+    Columns: condition, block, source, target, share (0..1), ci_low, ci_high, n. Targets
+    are ``cls``, ``registers`` and ``patches``, and beside them each single register by name.
+    """
+    rows = []
+    for condition, arrays in _analysed(measured).items():
+        flows, shares = arrays["flows"], arrays["shares"]
+        single = register_names(measured)[: shares.shape[3]]
+        both = np.concatenate([flows, shares], axis=3)
+        for block in range(flows.shape[1]):
+            for i, source in enumerate(GROUPS):
+                for j, target in enumerate((*GROUPS, *single)):
+                    place = {"condition": condition, "block": block, "source": source, "target": target}
+                    rows += _row(measured, place, "share", both[:, block, i, j])
+    return pd.DataFrame(rows)
+
+
+def divergence(measured: Measured) -> pd.DataFrame:
+    """Return how far attention is from the full condition's.
+
+    Columns: condition, block, source, js (nats, 0..ln 2), ci_low, ci_high, n.
+    """
+    rows = []
+    for condition, arrays in _analysed(measured).items():
+        for block in range(arrays["divergence"].shape[1]):
+            for i, source in enumerate(GROUPS):
+                place = {"condition": condition, "block": block, "source": source}
+                rows += _row(measured, place, "js", arrays["divergence"][:, block, i])
+    return pd.DataFrame(rows)
+
+
+def geometry(measured: Measured) -> pd.DataFrame:
+    """Return the patches' cosine to the full condition, and their effective rank.
+
+    Columns: condition, measure, value, ci_low, ci_high, n, delta (from full) with its interval, p, p_holm,
+    verdict.
+    """
+    rows = []
+    analysed = _analysed(measured)
+    for condition, arrays in analysed.items():
+        for measure in ("patch_cosine", "effective_rank"):
+            numbers = arrays[measure].astype(np.float64)
+            (row,) = _row(measured, {"condition": condition, "measure": measure}, "value", numbers)
+            row |= {"delta": 0.0, "delta_ci_low": NOTHING, "delta_ci_high": NOTHING, "p": NOTHING}
+            if condition != FULL.name:
+                full = analysed[FULL.name][measure].astype(np.float64)
+                found = contrast([(1, numbers), (-1, full)], groups=_groups(measured), seed=_seed(measured))
+                row |= {
+                    "delta": found.value,
+                    "delta_ci_low": found.interval.low,
+                    "delta_ci_high": found.interval.high,
+                    "p": found.p,
+                }
+            rows.append(row)
+    return with_verdicts(pd.DataFrame(rows), ["measure"])
+
+
+def probing(measured: Measured) -> pd.DataFrame:
+    """Return a linear probe of CLS and of every register at each looked-into block.
+
+    Columns: block, token, accuracy, ci_low, ci_high, chance, p (of accuracy = chance), p_holm, n.
+    """
+    assert measured.analysed is not None
+    items = measured.training.items
+    train = np.array([item.split == "train" for item in items])
+    tokens = measured.training.arrays[FULL.name]["layer_tokens"][train]
+    test = _analysed(measured)[FULL.name]["layer_tokens"]
+    cls = ["cls"] if measured.subject.layout.cls else []
+    probes = probe_layers(
+        tokens,
+        labels(measured.dataset, items)[train],
+        test,
+        labels(measured.dataset, measured.analysed.items),
+        layers=measured.blocks,
+        tokens=[*cls, *register_names(measured)],
+        groups=_groups(measured),
+        seed=_seed(measured),
+    )
+    table = pd.DataFrame(
+        [
+            {
+                "block": probe.layer,
+                "token": probe.token,
+                "accuracy": probe.accuracy,
+                "ci_low": probe.interval.low,
+                "ci_high": probe.interval.high,
+                "chance": probe.chance,
+                "p": probe.p,
+                "n": len(probe.correct),
+            }
+            for probe in probes
+        ]
+    )
+    table["p_holm"] = holm(table["p"].tolist())
+    return table
+
+
+def layers(measured: Measured) -> pd.DataFrame:
+    """Return the tasks at each looked-into block: block, task, metric, value, ci_low, ci_high, n.
+
+    Retrieval is among the analysed images; for the probe of CLS see :func:`probing`.
+    """
+    assert measured.analysed is not None
+    arrays, rows = _analysed(measured)[FULL.name], []
+    y = labels(measured.dataset, measured.analysed.items)
+    retrieved = "knn" in measured.settings.tasks and measured.subject.layout.cls and len(y) > 1
+    for index, block in enumerate(measured.blocks):
+        if retrieved:
+            place = {"block": block, "task": "knn", "metric": "recall_at_1"}
+            rows += _row(measured, place, "value", recall_at_1(arrays["layer_tokens"][:, index, 0], y))
+        for name, metric in (("layer_pck", "pck_0.1"), ("layer_nearest", "nearest_patch")):
+            if name in arrays:
+                place = {"block": block, "task": "correspondence", "metric": metric}
+                rows += _row(measured, place, "value", arrays[name][:, index])
+        if "layer_confusion" in arrays:
+            counts = arrays["layer_confusion"][:, index]
+            counts = counts[counts.sum(axis=(1, 2)) > 0]
+            place = {"block": block, "task": "segmentation", "metric": "miou"}
+            rows += _row(measured, place, "value", partial(miou_resampled, counts), len(counts))
+    return pd.DataFrame(rows, columns=["block", "task", "metric", "value", "ci_low", "ci_high", "n"])
+
+
+def register_cosines(measured: Measured) -> pd.DataFrame:
+    """Return the cosine between registers at the end: columns first, second, cosine, ci_low, ci_high, n."""
+    cosines, names = _analysed(measured)[FULL.name]["register_cosines"], register_names(measured)
+    rows = []
+    for i, first in enumerate(names):
+        for j, second in enumerate(names):
+            rows += _row(measured, {"first": first, "second": second}, "cosine", cosines[:, i, j])
+    return pd.DataFrame(rows, columns=["first", "second", "cosine", "ci_low", "ci_high", "n"])
+
+
+def _row(
+    measured: Measured, place: dict[str, Any], name: str, number: Number, count: int | None = None
+) -> list[dict[str, Any]]:
+    """Return the row of a number, or none where it is not defined for any image."""
+    if not callable(number):
+        number, count = number.astype(np.float64), int(np.isfinite(number).sum())
+    assert count is not None
+    if not count:
+        return []
+    groups = None if callable(number) else _groups(measured)
+    value, interval = estimate(number, count, groups, _seed(measured))
+    return [{**place, name: value, "ci_low": interval.low, "ci_high": interval.high, "n": count}]
+
+
+def _analysed(measured: Measured) -> dict[str, dict[str, np.ndarray]]:
+    assert measured.analysed is not None
+    return measured.analysed.arrays
+
+
+def _groups(measured: Measured) -> Sequence[str] | None:
+    assert measured.analysed is not None
+    items = measured.analysed.items
+    if not any(item.group for item in items):
+        return None
+    return [item.group or f"/{item.name}" for item in items]
+
+
+def _seed(measured: Measured) -> int:
+    return measured.settings.seed

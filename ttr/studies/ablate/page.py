@@ -1,0 +1,232 @@
+"""The page of one or more ablations: every figure of the study in one file that asks nothing of the network.
+
+Figures come from :mod:`ttr.studies.ablate.task_charts` and its neighbours, a variant a choice; the page's small script swaps
+variants and pictures, and plotly, carried in the page once, draws them.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import itertools
+import json
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ttr.drawing.html import fill
+from ttr.errors import OptionError
+from ttr.studies.ablate.attention_charts import (
+    GROUPS,
+    NAMES,
+    attention_by_block,
+    attention_flows,
+    divergence_curves,
+)
+from ttr.studies.ablate.between import effects, read_per_image
+from ttr.studies.ablate.folder import Folder
+from ttr.studies.ablate.layer_charts import layer_tasks, probing_curves, register_cosines
+from ttr.studies.ablate.panels import panels
+from ttr.studies.ablate.sentences import sentences
+from ttr.studies.ablate.task_charts import (
+    METRIC_NAMES,
+    ablation_heatmap,
+    additivity_bars,
+    effects_between,
+    metric_name,
+    signed,
+)
+from ttr.studies.integrate.section import integration_section
+from ttr.wording import counted
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+#: What the page's script swaps.
+SWAPPED = ("images", "conditions", "queries", "pixels", "norms", "colours", "attention")
+MEASURES = {"patch_cosine": "patch cosine to full", "effective_rank": "effective rank"}
+
+
+def page(folders: Sequence[Folder], integrations: Sequence[pd.DataFrame] = ()) -> str:
+    """Return the page as HTML.
+
+    Args:
+        folders: ablations, one or more; each is a part of the page, and they are compared with each other.
+        integrations: tables as read from ``integration.csv``, for the section on faithfulness.
+
+    Raises:
+        DataError: what a comparison needs is damaged.
+    """
+    from markupsafe import Markup
+
+    models = [_model(folder, f"m{index}") for index, folder in enumerate(folders)]
+    pairs = [_pair(a, b, f"b{i}") for i, (a, b) in enumerate(itertools.combinations(folders, 2))]
+    charts: dict[str, Any] = {}
+    for part in (*models, *pairs):
+        charts |= part.pop("charts")
+    return fill(
+        "ablation.html",
+        models=models,
+        pairs=pairs,
+        charts=_packed(json.dumps(charts)),
+        pictures=_packed(
+            json.dumps(
+                {m["id"]: {name: m["pictures"][name] for name in SWAPPED} for m in models if m["pictures"]}
+            )
+        ),
+        faithfulness=Markup(integration_section(pd.concat(integrations))) if integrations else "",
+        warnings=list(
+            dict.fromkeys(m["provenance"]["warning"] for m in models if m["provenance"]["warning"])
+        ),
+        plotly=_plotly(),
+        counted=counted,
+        signed=signed,
+        p_text=lambda p: "–" if p != p else "< 0.0001" if p < 0.0001 else f"{p:.4f}",
+        metric_name=metric_name,
+        names=NAMES,
+        measures=MEASURES,
+        numbered=lambda names: list(enumerate(names)),
+        doubled=lambda names: [(name, name) for name in names],
+        labelled=lambda groups: [(group, NAMES[group]) for group in groups],
+        keyed=lambda sums: [(each["key"], each["name"]) for each in sums],
+    )
+
+
+def _packed(text: str) -> str:
+    """Return a text as the page carries it: gzip in base64, a third of its length."""
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+
+
+@cache
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return _packed(get_plotlyjs())
+
+
+def _model(folder: Folder, key: str) -> dict[str, Any]:
+    """Return one ablation's part of the page."""
+    tables, manifest = folder.tables, folder.manifest
+    results = tables["results"]
+    shown = panels(folder.pictures) if folder.pictures else None
+    attention, additivity = tables.get("attention"), tables.get("additivity")
+    provenance = {"warning": "", "disclaimer": "", "backbone": {}, **manifest["provenance"]}
+    return {
+        "id": key,
+        "name": folder.name,
+        "provenance": provenance,
+        "dataset": manifest["dataset"],
+        "manifest": {name: manifest[name] for name in manifest if name not in ("files", "schema")},
+        "lead": sentences(results, additivity),
+        "results": results.to_dict("records"),
+        "metrics": len(set(zip(results["task"], results["metric"], strict=True))),
+        "conditions": list(dict.fromkeys(results["condition"])),
+        "tables": tables,
+        "attention_conditions": [] if attention is None else list(dict.fromkeys(attention["condition"])),
+        "singles": 0 if attention is None else attention["target"].nunique() - len(GROUPS),
+        "blocks": 0 if attention is None else int(attention["block"].max()) + 1,
+        "sources": [] if attention is None else _there(attention["source"]),
+        "divergent": _there(tables["divergence"]["source"]) if "divergence" in tables else [],
+        "geometry": tables["geometry"].to_dict("records") if "geometry" in tables else [],
+        "sums": [] if additivity is None else _sums(additivity),
+        "pictures": shown,
+        "charts": {f"{key}-{name}": chart for name, chart in _charts(folder).items()},
+    }
+
+
+def _charts(folder: Folder) -> dict[str, Any]:
+    """Return every chart of a folder, by name, each with its variants."""
+    tables = folder.tables
+    results = tables["results"]
+    found = {
+        "heatmap": variants(
+            (choice, ablation_heatmap(results, change=choice == "change")) for choice in ("raw", "change")
+        )
+    }
+    if "additivity" in tables:
+        sums = tables["additivity"]
+        found["additivity"] = variants(
+            ("|".join(place), additivity_bars(sums, *place)) for place in (s["place"] for s in _sums(sums))
+        )
+    if "attention" in tables:
+        found |= _attention_charts(tables["attention"])
+    if "divergence" in tables:
+        found["divergence"] = variants(
+            (source, divergence_curves(tables["divergence"], source))
+            for source in _there(tables["divergence"]["source"])
+        )
+    for name, draw in (("probing", probing_curves), ("layers", layer_tasks), ("registers", register_cosines)):
+        if name in tables:
+            found[name] = variants([("", draw(tables[name]))])
+    return found
+
+
+def _attention_charts(attention: pd.DataFrame) -> dict[str, Any]:
+    conditions, blocks = (list(dict.fromkeys(attention[name])) for name in ("condition", "block"))
+    by_condition = dict(list(attention.groupby("condition", sort=False)))
+    found = {
+        "flows": variants(
+            (f"{condition}|{block}", attention_flows(by_condition[condition], condition, block))
+            for condition in conditions
+            for block in blocks
+        )
+    }
+    for source in _there(attention["source"]):
+        found[f"flow-{source}"] = variants(
+            (condition, attention_by_block(by_condition[condition], condition, source))
+            for condition in conditions
+        )
+    return found
+
+
+def variants(figures: Iterable[tuple[str, Figure]]) -> dict[str, Any]:
+    """Return figures as JSON values, {key: traces and the place of its layout}; equal layouts once."""
+    layouts: list[Any] = []
+    found = {}
+    for key, figure in figures:
+        drawn = json.loads(figure.to_json())
+        if drawn["layout"] not in layouts:
+            layouts.append(drawn["layout"])
+        found[key] = {"data": drawn["data"], "layout": layouts.index(drawn["layout"])}
+    return {"variants": found, "layouts": layouts}
+
+
+def _pair(a: Folder, b: Folder, key: str) -> dict[str, Any]:
+    """Return the comparison of two ablations, or why there is none."""
+    names = (
+        (a.name, b.name) if a.name != b.name else (f"{a.name} ({a.path.name})", f"{b.name} ({b.path.name})")
+    )
+    pair: dict[str, Any] = {"id": key, "names": names, "rows": [], "refusal": "", "charts": {}, "places": []}
+    try:
+        table = effects(read_per_image(a.path), read_per_image(b.path), names)
+    except OptionError as error:
+        return {**pair, "refusal": str(error)}
+    places = list(dict.fromkeys(zip(table["task"], table["metric"], strict=True)))
+    drawn = variants(("|".join(place), effects_between(table, *place)) for place in places)
+    return {
+        **pair,
+        "rows": table.to_dict("records"),
+        "places": [("|".join(place), metric_name(*place)) for place in places],
+        "charts": {f"{key}-effects": drawn},
+    }
+
+
+def _sums(additivity: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return where single and collective zeroing are compared, with names to choose by."""
+    columns = ["registers", "task", "metric"]
+    places = list(dict.fromkeys(additivity[columns].itertuples(index=False, name=None)))
+    several = additivity["registers"].nunique() > 1
+    return [
+        {
+            "place": place,
+            "key": "|".join(place),
+            "name": (f"{place[0]}: " if several else "") + METRIC_NAMES.get(place[1:], " ".join(place[1:])),
+        }
+        for place in places
+    ]
+
+
+def _there(groups: pd.Series) -> list[str]:
+    return [group for group in GROUPS if group in set(groups)]

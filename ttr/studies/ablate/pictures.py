@@ -1,0 +1,144 @@
+"""What people look at: a few images under every condition, on scales and colours that all of them share.
+
+Norm maps, attention maps (CLS and every register as query, last block, mean of the heads) and patch colours
+on one basis, as plain arrays: a page or an application colours and enlarges them. And the gallery: for each
+register the patches, among the analysed images, that it resembles most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ttr.analysis.patch_colours import fit_colours
+from ttr.analysis.routing import unrotated
+from ttr.analysis.specialisation import NearestPatches, NearPatch
+from ttr.datasets.registry import Item
+from ttr.forward.attention import attention_rows
+from ttr.norms import token_norms
+from ttr.progress import progress_bar
+from ttr.studies.ablate.experiment import Measured
+from ttr.studies.ablate.subject import Passed
+from ttr.studies.compare.comparison import pixels_of
+
+SHOWN = 6
+NEAREST = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Arrays for a page; C conditions, I images, Q queries (CLS, then registers), a grid of r x c patches.
+
+    Attributes:
+        images: I names.
+        pixels: what the model was given, uint8 [I, H, W, 3].
+        norms: patch norms at the last block, float32 [C, I, r, c].
+        attention: of each query, float32 [C, I, Q, r, c], 0..1; NaN for a query that a condition lacks.
+        colours: principal components of the patches, uint8 [C, I, r, c, 3].
+        nearest: of each register, nearest first.
+        crops: their pixels, uint8 [S, NEAREST, h, w, 3]; black where there are fewer.
+    """
+
+    images: tuple[str, ...]
+    pixels: np.ndarray = field(repr=False)
+    norms: np.ndarray = field(repr=False)
+    attention: np.ndarray = field(repr=False)
+    colours: np.ndarray = field(repr=False)
+    nearest: tuple[tuple[NearPatch, ...], ...] = field(repr=False)
+    crops: np.ndarray = field(repr=False)
+
+
+@torch.no_grad()
+def pictures(measured: Measured, *, shown: int = SHOWN) -> Pictures:
+    """Return the pictures of the first ``shown`` analysed images, and the gallery over all of them.
+
+    Raises:
+        ImageError: an image cannot be read any more.
+    """
+    assert measured.analysed is not None
+    items = measured.analysed.items[:shown]
+    batch = _inputs(measured, items)
+    norms, attention, patches = [], [], []
+    last: dict[str, tuple[Tensor, Any]] = {}
+    final = measured.subject.backbone.num_layers - 1
+
+    def see(block: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
+        if block == final:
+            last["input"] = (x, kwargs)
+
+    look = measured.subject.look(batch, "pictures", measured.conditions, attention=see)
+    in_full = last["input"]
+    for condition in measured.conditions:
+        last["input"] = in_full
+        passed = look.under(condition, see)
+        layout = passed.layout
+        grid = layout.grid
+        norms.append(layout.to_grid(layout.select(token_norms(passed.last), "patches")).cpu().numpy())
+        attention.append(_attention(measured, passed, *last["input"]))
+        patches.append(passed.tokens.patches.float().cpu().numpy())
+    colours = fit_colours(np.concatenate(patches).reshape(-1, patches[0].shape[-1]))
+    painted = [[colours.paint(image, grid) for image in each] for each in patches]
+    nearest = _nearest(measured)
+    return Pictures(
+        images=tuple(item.name for item in items),
+        pixels=pixels_of(measured.subject.backbone, batch),
+        norms=np.stack(norms),
+        attention=np.stack(attention),
+        colours=np.array(painted, dtype=np.uint8),
+        nearest=nearest,
+        crops=_crops(measured, nearest),
+    )
+
+
+def _inputs(measured: Measured, items: tuple[Item, ...]) -> Tensor:
+    backbone = measured.subject.backbone
+    return torch.stack([backbone.preprocess(measured.dataset.open(item)) for item in items])
+
+
+def _attention(measured: Measured, passed: Passed, x: Tensor, kwargs: Mapping[str, Any]) -> np.ndarray:
+    """Return [I, Q, r, c] with as many queries as the full condition has."""
+    backbone, layout, full = measured.subject.backbone, passed.layout, measured.subject.layout
+    module = backbone.sites.attention[-1].module
+    queries = slice(0, layout.prefix + layout.test_time)
+    with unrotated(backbone, module, layout):
+        rows = attention_rows(backbone, module, x, kwargs, queries).mean(dim=1)
+    maps = layout.to_grid(layout.select(rows, "patches", dim=2), dim=2).cpu().numpy()
+    lacking = full.prefix + full.test_time - maps.shape[1]
+    return np.pad(maps, ((0, 0), (0, lacking), (0, 0), (0, 0)), constant_values=np.nan)
+
+
+def _nearest(measured: Measured) -> tuple[tuple[NearPatch, ...], ...]:
+    assert measured.analysed is not None
+    if not measured.subject.layout.registers + measured.subject.layout.test_time:
+        return ()
+    found = NearestPatches(NEAREST)
+    items, size = measured.analysed.items, measured.settings.batch_size
+    with progress_bar("gallery", len(items), show=measured.settings.progress) as advance:
+        for start in range(0, len(items), size):
+            part = items[start : start + size]
+            passed = measured.subject.look(_inputs(measured, part), "gallery", ()).full
+            registers = torch.cat([passed.tokens.registers, passed.tokens.test_time], dim=1)
+            found.add([item.name for item in part], registers, passed.tokens.patches, passed.layout.grid)
+            advance(len(part))
+    return found.gallery()
+
+
+def _crops(measured: Measured, nearest: tuple[tuple[NearPatch, ...], ...]) -> np.ndarray:
+    """Return the pixels of each patch and a margin of one patch around it."""
+    assert measured.analysed is not None
+    backbone = measured.subject.backbone
+    high, wide = backbone.patch_size
+    crops = np.zeros((len(nearest), NEAREST, 3 * high, 3 * wide, 3), dtype=np.uint8)
+    by_name = {item.name: item for item in measured.analysed.items}
+    for register, patches in enumerate(nearest):
+        for place, patch in enumerate(patches):
+            pixels = pixels_of(backbone, _inputs(measured, (by_name[patch.image],)))[0]
+            padded = np.pad(pixels, ((high, high), (wide, wide), (0, 0)))
+            top, left = patch.row * high, patch.column * wide
+            crops[register, place] = padded[top : top + 3 * high, left : left + 3 * wide]
+    return crops

@@ -1,0 +1,138 @@
+"""Each task's numbers of a measured ablation, one an image: what tables, tests and model comparisons share.
+
+probe            top1          right or wrong, by the head that was trained in the full condition
+                 top1_own      by a head trained on this condition's own features
+knn              recall_at_1   nearest other test image, all in this condition
+                 knn_accuracy  majority of the 5 nearest training images in the full condition
+oneshot          accuracy      share of draws, exemplars from the full condition
+correspondence   pck_0.1, nearest_patch
+segmentation     miou          no mean over images: a function of how often each image counts
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ttr.evaluate.knn import knn_correct, recall_at_1
+from ttr.evaluate.oneshot import oneshot
+from ttr.evaluate.probe import Labelled, probabilities
+from ttr.evaluate.segmentation import miou_resampled
+from ttr.progress import progress_bar
+from ttr.statistics.contrasts import Measured as Number
+from ttr.studies.ablate.conditions import FULL
+from ttr.studies.ablate.experiment import Measured, labelled, labels
+from ttr.studies.bench.benchmark import trained
+
+METRICS = {
+    "probe": ("top1", "top1_own"),
+    "knn": ("recall_at_1", "knn_accuracy"),
+    "correspondence": ("pck_0.1", "nearest_patch"),
+    "segmentation": ("miou",),
+    "oneshot": ("accuracy",),
+}
+NEIGHBOURS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """One metric of one condition.
+
+    Attributes:
+        condition: its name.
+        task: of :data:`METRICS`.
+        metric: its name.
+        number: one an image, float64 [N] (NaN: not defined for it), or a statistic of resampled images.
+        images: names of the N images (pairs).
+        groups: their groups, or None where the set has none.
+        confusions: of segmentation, int64 [N, C, C].
+    """
+
+    condition: str
+    task: str
+    metric: str
+    number: Number
+    images: tuple[str, ...]
+    groups: tuple[str, ...] | None
+    confusions: np.ndarray | None = None
+
+    @property
+    def per_image(self) -> np.ndarray:
+        """One number an image, float64 [N]; for mIoU the image's own, which does not average to it."""
+        if self.confusions is None:
+            assert isinstance(self.number, np.ndarray)
+            return self.number
+        return miou_resampled(self.confusions, np.eye(len(self.confusions)))
+
+
+def scores(measured: Measured, cache: Path) -> list[Score]:
+    """Return every metric of every condition; heads come from the cache where they were trained before."""
+    settings = measured.settings
+    found: list[Score] = []
+    with progress_bar("heads", len(measured.conditions), show=settings.progress) as advance:
+        for condition in measured.conditions:
+            found += _vector_scores(measured, condition.name, cache)
+            advance(1)
+    for condition in measured.conditions:
+        found += _dense_scores(measured, condition.name)
+    order = {task: index for index, task in enumerate(settings.tasks)}
+    return sorted(found, key=lambda score: order[score.task])
+
+
+def _vector_scores(measured: Measured, condition: str, cache: Path) -> Iterator[Score]:
+    dataset, settings, items = measured.dataset, measured.settings, measured.scored.items
+    x, y = measured.scored.arrays[condition]["embedding"], labels(dataset, items)
+    groups = groups_of(measured)
+    made = partial(Score, condition, images=tuple(item.name for item in items), groups=groups)
+
+    def right(vectors: np.ndarray) -> np.ndarray:
+        known = measured.training.items
+        train, val = (labelled(dataset, known, vectors, split) for split in ("train", "val"))
+        head = trained(cache, settings.head, train, val, dataset.classes, settings.seed)
+        return (probabilities(head, x).argmax(axis=1) == y).astype(np.float64)
+
+    full = measured.training.arrays[FULL.name]["embedding"]
+    if "probe" in settings.tasks:
+        yield made("probe", "top1", right(full))
+        yield made("probe", "top1_own", right(measured.training.arrays[condition]["embedding"]))
+    gallery, queries = labelled(dataset, measured.training.items, full, "train"), Labelled(x, y)
+    if "knn" in settings.tasks:
+        yield made("knn", "recall_at_1", recall_at_1(x, y).astype(np.float64))
+        k = min(NEIGHBOURS, len(gallery.y))
+        yield made("knn", "knn_accuracy", knn_correct(gallery, queries, k).astype(np.float64))
+    if "oneshot" in settings.tasks:
+        yield made("oneshot", "accuracy", oneshot(gallery, queries, seed=settings.seed))
+
+
+def _dense_scores(measured: Measured, condition: str) -> Iterator[Score]:
+    arrays, items = measured.scored.arrays[condition], measured.scored.items
+    names, groups = tuple(item.name for item in items), groups_of(measured)
+    if "pck" in arrays:
+        yield Score(condition, "correspondence", "pck_0.1", arrays["pck"], names, groups)
+        yield Score(condition, "correspondence", "nearest_patch", arrays["nearest"], names, groups)
+    if measured.paired is not None:
+        # Few images stand in many pairs of their category: pairs are no independent evidence, categories are.
+        pairs, found = measured.paired.items, measured.paired.arrays[condition]
+        places = tuple(pair.name for pair in pairs), tuple(pair.category for pair in pairs)
+        yield Score(condition, "correspondence", "pck_0.1", found["pck"], *places)
+        yield Score(condition, "correspondence", "nearest_patch", found["nearest"], *places)
+    if "confusion" in arrays:
+        # A condition may hide what little mask an image has; who takes part is decided in full.
+        there = measured.scored.arrays[FULL.name]["confusion"].sum(axis=(1, 2)) > 0
+        confusions = arrays["confusion"][there]
+        kept = tuple(name for name, masked in zip(names, there, strict=True) if masked)
+        masked_groups = None if groups is None else tuple(np.array(groups)[there].tolist())
+        number = partial(miou_resampled, confusions)
+        yield Score(condition, "segmentation", "miou", number, kept, masked_groups, confusions)
+
+
+def groups_of(measured: Measured) -> tuple[str, ...] | None:
+    """Return the groups of the test images; one without a group is a group of its own."""
+    items = measured.scored.items
+    if not any(item.group for item in items):
+        return None
+    return tuple(item.group or f"/{item.name}" for item in items)

@@ -1,0 +1,110 @@
+"""What an ablation found, in plain sentences that are made of its numbers alone.
+
+Zeroing first, since it is what most studies report; then the plausible replacements, which say how much of
+that was the registers' content; then CLS and the control. Where a difference is not distinguishable the
+sentence says so, and never that there is none.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from ttr.studies.ablate.task_charts import metric_name, signed
+
+SETS = {"registers": "the trained registers", "test-time": "the test-time registers"}
+PLAUSIBLE = ("mean", "noise", "shuffle", "resample")
+TOLD = ("top1", "recall_at_1", "pck_0.1", "miou", "accuracy")
+
+
+def sentences(results: pd.DataFrame, additivity: pd.DataFrame | None = None) -> list[str]:
+    """Return the findings, a paragraph each.
+
+    Args:
+        results: columns of :func:`ttr.studies.ablate.tables.results`.
+        additivity: columns of :func:`ttr.studies.ablate.tables.additivities`, where there is one.
+    """
+    found = []
+    for tokens, name in SETS.items():
+        found += [_zeroing(results, f"{tokens}:zero", f"Zeroing {name}")]
+        found += [_plausible(results, tokens, name)]
+        found += [_excess(additivity, tokens)]
+    for substitute, how in (("zero", "Zeroing CLS"), ("mean", "Replacing CLS by its mean over images")):
+        found.append(_zeroing(results, f"cls:{substitute}", how))
+    for condition in dict.fromkeys(results["condition"]):
+        if condition.startswith("patches-"):
+            count = condition.partition(":")[0].removeprefix("patches-")
+            what = "1 random patch" if count == "1" else f"{count} random patches"
+            found.append(_zeroing(results, condition, f"The control, zeroing {what} of each image,"))
+    return [text for text in found if text]
+
+
+def _zeroing(results: pd.DataFrame, condition: str, how: str) -> str:
+    rows = results[(results["condition"] == condition) & results["metric"].isin(TOLD)]
+    if rows.empty:
+        return ""
+    changed = [_change(row) for row in rows.to_dict("records") if row["verdict"] in ("higher", "lower")]
+    same = [
+        metric_name(row["task"], row["metric"])
+        for row in rows.to_dict("records")
+        if row["verdict"] == "not distinguishable"
+    ]
+    if not changed:
+        return f"{how} leaves {_listed(same)} not distinguishable from the full model." if same else ""
+    text = f"{how} changes {_listed(changed)}"
+    return f"{text}; {_listed(same)} not distinguishable." if same else f"{text}."
+
+
+def _plausible(results: pd.DataFrame, tokens: str, name: str) -> str:
+    wanted = [f"{tokens}:{substitute}" for substitute in PLAUSIBLE]
+    rows = results[results["condition"].isin(wanted) & results["delta"].notna()]
+    if rows.empty:
+        return ""
+    means = [each for each in PLAUSIBLE if f"{tokens}:{each}" in set(rows["condition"])]
+    told = int((rows["verdict"] != "not distinguishable").sum())
+    largest = rows.loc[rows["delta"].abs().idxmax()]
+    where = f"{largest['condition']}, {metric_name(largest['task'], largest['metric'])}"
+    text = (
+        f"Replacing {name} plausibly instead ({_listed(means)}) changes metrics by at most "
+        f"{abs(100 * largest['delta']):.1f} points ({where}: {signed(largest['delta'])}, {_ends(largest)}); "
+    )
+    if not told:
+        return text + f"none of the {len(rows)} differences is distinguishable from zero."
+    return (
+        text
+        + f"{told} of the {len(rows)} differences {'is' if told == 1 else 'are'} distinguishable from zero."
+    )
+
+
+def _excess(additivity: pd.DataFrame | None, tokens: str) -> str:
+    if additivity is None:
+        return ""
+    rows = additivity[(additivity["registers"] == tokens) & additivity["metric"].isin(TOLD)]
+    if rows.empty:
+        return ""
+    task, metric = rows.iloc[0][["task", "metric"]]
+    terms = rows[(rows["task"] == task) & (rows["metric"] == metric)].set_index("term")
+    total, joint, excess = (terms.loc[term] for term in ("sum", "collective", "excess"))
+    sure = excess["p"] < 0.05 and not excess["ci_low"] <= 0 <= excess["ci_high"]
+    more = "over the sum" if sure else "over the sum, not distinguishable from zero"
+    return (
+        f"Zeroed one at a time they change {metric_name(task, metric)} by {signed(total['value'])} points in "
+        f"sum, all at once by {signed(joint['value'])}: {signed(excess['value'])} "
+        f"[{signed(excess['ci_low'])}, {signed(excess['ci_high'])}] {more}."
+    )
+
+
+def _change(row: dict) -> str:
+    before, after = 100 * (row["value"] - row["delta"]), 100 * row["value"]
+    return (
+        f"{metric_name(row['task'], row['metric'])} from {before:.1f} % to {after:.1f} % "
+        f"({signed(row['delta'])} points, {_ends(row)})"
+    )
+
+
+def _ends(row: dict) -> str:
+    low, high = row["delta_ci_low"], row["delta_ci_high"]
+    return f"[{signed(low)}, {signed(high)}]" if low == low else "no interval"
+
+
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -1,0 +1,56 @@
+"""How an ablation runs, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ttr.errors import OptionError
+from ttr.forward.batches import check_batch_size
+
+TASKS = ("probe", "knn", "correspondence", "segmentation", "oneshot")
+#: Patches that the segmentation probe learns from, over all training images.
+PATCHES = 8000
+PATCHES_AN_IMAGE = 64
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an ablation runs; every field is part of what decides its numbers, but the last three.
+
+    Attributes:
+        tasks: of :data:`TASKS`.
+        calibration_images: training images the calibration sees, at most.
+        analysis_images: test images that attention, geometry and layers are measured on, at most; 0: none.
+        layers: how many blocks are looked into.
+        head: of the probe, ``logistic`` or ``linear``.
+        seed: of every draw.
+        batch_size: images a pass; shuffling draws within it.
+        on_error: ``"raise"`` or ``"skip"`` a bad image.
+        workers: reading threads.
+        progress: show progress bars.
+    """
+
+    tasks: tuple[str, ...] = TASKS
+    calibration_images: int = 5000
+    analysis_images: int = 200
+    layers: int = 7
+    head: str = "logistic"
+    seed: int = 42
+    batch_size: int = 32
+    on_error: str = "raise"
+    workers: int = 2
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        unknown = [task for task in self.tasks if task not in TASKS]
+        if unknown or not self.tasks or len(set(self.tasks)) != len(self.tasks):
+            given = ", ".join(self.tasks) or "none"
+            raise OptionError(f"tasks {given}; needed one or more of {', '.join(TASKS)}, each once")
+        if self.calibration_images < 1 or self.analysis_images < 0 or self.layers < 2:
+            raise OptionError(
+                f"calibration_images={self.calibration_images}, analysis_images={self.analysis_images}, "
+                f"layers={self.layers}; needed at least 1, 0 and 2"
+            )
+        check_batch_size(self.batch_size)
+        if self.batch_size < 2:
+            raise OptionError("batch_size=1; shuffling across images needs at least 2")

@@ -1,0 +1,205 @@
+"""Run one batch under many conditions, and share what they have in common.
+
+The bare pass (``full``) comes first and keeps the blocks' outputs at which conditions begin. A condition that
+first replaces tokens at block l starts from the full output of block l: the blocks up to there are not run
+again, which is exact, since nothing before differs. The model's own forward does all the rest, its embedding,
+norm and head included; a wrap that is installed takes part.
+
+Replacing happens at block outputs, so at the last block it changes the tokens that are read and nothing else:
+a head on CLS cannot notice what became of a register there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ttr.backbones.base import Backbone
+from ttr.forward.calibration import Calibration
+from ttr.hooks import bypass, capture, edit, evaluation_mode
+from ttr.registers.arms import Arm
+from ttr.studies.ablate.conditions import BARE, Condition
+from ttr.studies.ablate.substitute import positions, substitute
+from ttr.tokens import TokenLayout, Tokens
+
+#: Called with (block, attention input [B, N, D], its keyword arguments).
+SeeAttention = Callable[[int, Tensor, Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """The model under study, and what decides every replacement.
+
+    Attributes:
+        backbone: the bare backbone.
+        arm: what is done to it in every condition but ``bare``: nothing, or test-time registers.
+        calibration: for the substitutes that need one.
+        seed: of every random draw.
+    """
+
+    backbone: Backbone
+    arm: Arm
+    calibration: Calibration | None = None
+    seed: int = 42
+
+    @property
+    def layout(self) -> TokenLayout:
+        """The tokens of every condition but ``bare``, at the native image size."""
+        return self.backbone.layout.with_test_time(self.arm.num_registers)
+
+    def look(
+        self,
+        images: Tensor,
+        key: str,
+        conditions: Iterable[Condition],
+        *,
+        keep: Iterable[int] = (),
+        attention: SeeAttention | None = None,
+    ) -> Look:
+        """Run a batch [B, 3, H, W] in full; the conditions then start from it.
+
+        Args:
+            images: the batch.
+            key: names it; with the seed it decides the draws.
+            conditions: those that will be asked for.
+            keep: further blocks whose outputs are kept.
+            attention: sees every block's attention input.
+        """
+        firsts = {condition.blocks[0] for condition in conditions if condition.blocks}
+        full = self.run(images, firsts | set(keep), attention)
+        return Look(self, images, key, full)
+
+    @torch.no_grad()
+    def run(
+        self, images: Tensor, keep: Iterable[int], attention: SeeAttention | None, *, bare: bool = False
+    ) -> Passed:
+        """Run a batch without any replacement and keep the outputs of some blocks; see :meth:`look`."""
+        wanted, last = set(keep), self.backbone.num_layers - 1
+        kept: dict[int, Tensor] = {}
+
+        def see(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
+            if index in wanted or index == last:
+                kept[index] = x
+
+        images = self.backbone.prepare(images)
+        with ExitStack() as stack:
+            if not bare:
+                stack.enter_context(self.arm.applied(self.backbone))
+            stack.enter_context(evaluation_mode(self.backbone.model))
+            stack.enter_context(capture(self.backbone.sites.blocks, see))
+            if attention is not None:
+                stack.enter_context(capture(self.backbone.sites.attention, attention))
+            embedding = self.backbone.features(images)
+        return _passed(
+            self.backbone, images, embedding, kept[last], {b: x for b, x in kept.items() if b in wanted}
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """One batch of a subject, its full pass done.
+
+    Attributes:
+        subject: whose.
+        images: the batch, [B, 3, H, W].
+        key: its name.
+        full: its full pass.
+    """
+
+    subject: Subject
+    images: Tensor
+    key: str
+    full: Passed
+
+    @torch.no_grad()
+    def under(self, condition: Condition, attention: SeeAttention | None = None) -> Passed:
+        """Return the batch under a condition, run from the first block at which it differs.
+
+        ``attention`` sees the attention inputs of the blocks that run: those behind the first replaced one
+        (every block for ``bare``, none for ``full``). Before that they are the full pass's.
+
+        Raises:
+            OptionError: shuffling a batch of one, or no calibration where one is needed.
+        """
+        subject, backbone = self.subject, self.subject.backbone
+        if condition == BARE:
+            return subject.run(self.images, (), attention, bare=True)
+        if not condition.blocks:
+            return self.full
+        images = backbone.prepare(self.images)
+        where = positions(condition, len(images), self._generator(condition.tokens))
+        generator = self._generator(condition.name)
+        first, blocks = condition.blocks[0], backbone.sites.blocks
+        kept: list[Tensor] = []
+
+        def replacing(block: int) -> Callable[[Tensor], Tensor]:
+            given: dict[str, Any] = {"calibration": subject.calibration, "generator": generator}
+            return lambda x: substitute(x, block, where, condition.substitute, **given)
+
+        def see(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
+            kept.append(x)
+
+        def see_attention(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
+            assert attention is not None
+            attention(first + 1 + index, x, kwargs)
+
+        with ExitStack() as stack:
+            stack.enter_context(subject.arm.applied(backbone))
+            stack.enter_context(evaluation_mode(backbone.model))
+            known = self.full.outputs[first]
+            stack.enter_context(bypass([site.module for site in blocks[: first + 1]], known))
+            stack.enter_context(edit([(blocks[block], replacing(block)) for block in condition.blocks]))
+            stack.enter_context(capture(blocks[-1:], see))
+            if attention is not None:
+                stack.enter_context(capture(backbone.sites.attention[first + 1 :], see_attention))
+            embedding = backbone.features(images)
+        passed = _passed(backbone, images, embedding, kept[0], {})
+        if condition.random:
+            held = torch.zeros(len(images), passed.layout.length, dtype=torch.bool).scatter(1, where, True)
+            passed.replaced = passed.layout.select(held, "patches")
+        return passed
+
+    def _generator(self, what: str) -> torch.Generator:
+        text = "\n".join([str(self.subject.seed), what, self.key])
+        digest = hashlib.sha256(text.encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+@dataclass(eq=False)
+class Passed:
+    """A batch under one condition.
+
+    Attributes:
+        layout: its tokens.
+        embedding: global feature, [B, D'].
+        tokens: after the final norm.
+        last: the last block's output as it is, [B, N, D].
+        outputs: the blocks' outputs that were kept, {block: [B, N, D]}.
+        replaced: which patches were replaced at random, bool [B, P], or None.
+    """
+
+    layout: TokenLayout
+    embedding: Tensor
+    tokens: Tokens
+    last: Tensor
+    outputs: dict[int, Tensor] = field(default_factory=dict)
+    replaced: Tensor | None = None
+
+
+@torch.no_grad()
+def normed(backbone: Backbone, x: Tensor, layout: TokenLayout) -> Tokens:
+    """Return the tokens of a block's output [B, N, D] after the final norm."""
+    return layout.split(backbone.sites.final_norm.forward(x))
+
+
+def _passed(
+    backbone: Backbone, images: Tensor, embedding: Tensor, last: Tensor, kept: dict[int, Tensor]
+) -> Passed:
+    layout = backbone.layout_for(images).for_length(last.shape[1])
+    return Passed(layout, embedding, normed(backbone, last, layout), last, kept)

@@ -1,0 +1,208 @@
+"""Figures of an ablation's tasks: conditions x metrics, single against collective zeroing, two models.
+
+Each takes a table as :mod:`ttr.studies.ablate.tables` makes it (or as read back from its CSV file) and returns a
+plotly figure whose hover says the exact value, its interval, the test and what the difference comes to. The
+page and the application show the same figures.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ttr.drawing.charts import (
+    CHANGE_MAP,
+    GREY,
+    SUBSTITUTE_COLOURS,
+    VALUE_MAP,
+    VERMILLION,
+    cells,
+    figure,
+    interval,
+    p_value,
+    substitute_of,
+)
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+METRIC_NAMES = {
+    ("probe", "top1"): "probe",
+    ("probe", "top1_own"): "own probe",
+    ("knn", "recall_at_1"): "recall@1",
+    ("knn", "knn_accuracy"): "k-NN",
+    ("correspondence", "pck_0.1"): "PCK@0.1",
+    ("correspondence", "nearest_patch"): "nearest patch",
+    ("segmentation", "miou"): "mIoU",
+    ("oneshot", "accuracy"): "one-shot",
+}
+
+
+def metric_name(task: str, metric: str) -> str:
+    """Return a metric's short name for people."""
+    return METRIC_NAMES.get((task, metric), f"{task} {metric}")
+
+
+def ablation_heatmap(results: pd.DataFrame, *, change: bool = False) -> Figure:
+    """Draw conditions x metrics, in per cent, or the change from ``full`` in points.
+
+    Args:
+        results: columns of :func:`ttr.studies.ablate.tables.results`; values 0..1.
+        change: colour and print the change from ``full``. Bold: distinguishable from no change.
+    """
+    places = list(dict.fromkeys(zip(results["task"], results["metric"], strict=True)))
+    conditions = list(dict.fromkeys(results["condition"]))
+    known = {(r["condition"], r["task"], r["metric"]): r for r in results.to_dict("records")}
+    found = [[known.get((condition, *place)) for place in places] for condition in conditions]
+    quantity = "delta" if change else "value"
+    values = [[None if cell is None else 100 * cell[quantity] for cell in row] for row in found]
+    reach = max([abs(v) for row in values for v in row if v is not None and v == v] or [1]) or 1
+    return cells(
+        [metric_name(*place) for place in places],
+        conditions,
+        values,
+        [[_printed(cell, change) for cell in row] for row in found],
+        [[_hover(cell) for cell in row] for row in found],
+        unit="points" if change else "%",
+        span=(-reach, reach) if change else (0, 100),
+        height=110 + 30 * len(conditions),
+        colours=CHANGE_MAP if change else VALUE_MAP,
+        gap=2,
+    )
+
+
+def _printed(cell: dict[str, Any] | None, change: bool) -> str:
+    if cell is None or cell["value"] != cell["value"]:
+        return "–"
+    if not change:
+        return f"{100 * cell['value']:.1f}"
+    if cell["condition"] == "full" or cell["delta"] != cell["delta"]:
+        return "–"
+    text = signed(cell["delta"])
+    return f"<b>{text}</b>" if cell["verdict"] in ("higher", "lower") else text
+
+
+def signed(share: float) -> str:
+    """Return a change of a share in points with its sign; never a negative nothing."""
+    text = f"{100 * share:+.1f}".replace("-", "−")
+    return "0.0" if text in ("+0.0", "−0.0") else text
+
+
+def _hover(cell: dict[str, Any] | None) -> str:
+    if cell is None:
+        return "not measured"
+    name = metric_name(cell["task"], cell["metric"])
+    lines = [
+        f"<b>{cell['condition']}</b>, {name}",
+        f"value {cell['value']:.4f}, {interval(cell['ci_low'], cell['ci_high'], '{:.4f}')}, n = {cell['n']}",
+    ]
+    if cell["condition"] != "full":
+        if cell["delta"] != cell["delta"]:
+            lines.append("cannot be compared with full")
+        else:
+            ends = interval(cell["delta_ci_low"], cell["delta_ci_high"], "{:+.4f}")
+            lines += [
+                f"change {cell['delta']:+.4f}, {ends}",
+                f"p (Holm) {p_value(cell['p_holm'])}: {cell['verdict']}",
+            ]
+    return "<br>".join(lines)
+
+
+def additivity_bars(additivity: pd.DataFrame, registers: str, task: str, metric: str) -> Figure:
+    """Draw what zeroing each register costs, their sum, all at once, and the excess, with 95 % intervals.
+
+    Args:
+        additivity: columns of :func:`ttr.studies.ablate.tables.additivities`.
+        registers: ``registers`` or ``test-time``.
+        task: one of its tasks.
+        metric: one of the task's metrics.
+    """
+    from plotly.graph_objects import Bar
+
+    table = additivity
+    here = (table["registers"] == registers) & (table["task"] == task) & (table["metric"] == metric)
+    rows = table[here].to_dict("records")
+    names = {"sum": "sum of single ones", "collective": "all at once", "excess": "all − sum"}
+    colours = {
+        "sum": SUBSTITUTE_COLOURS["mean"],
+        "collective": VERMILLION,
+        "excess": SUBSTITUTE_COLOURS["shuffle"],
+    }
+    bars = Bar(
+        y=[names.get(row["term"], row["term"].removesuffix(":zero")) for row in rows],
+        x=[100 * row["value"] for row in rows],
+        orientation="h",
+        marker={"color": [colours.get(row["term"], GREY) for row in rows]},
+        error_x=_errors(rows, "value", "ci_low", "ci_high"),
+        hovertext=[
+            f"<b>{names.get(row['term'], row['term'])}</b>, {metric_name(task, metric)}<br>"
+            f"{100 * row['value']:+.2f} points, "
+            f"{interval(100 * row['ci_low'], 100 * row['ci_high'], '{:+.2f}')}<br>p {p_value(row['p'])}"
+            for row in rows
+        ],
+        hoverinfo="text",
+    )
+    shown = figure([bars], height=90 + 34 * len(rows), showlegend=False)
+    shown.update_xaxes(title_text="change from full, points", zeroline=True, zerolinecolor=GREY)
+    shown.update_yaxes(autorange="reversed", showgrid=False, ticks="", ticksuffix=" ")
+    return shown
+
+
+def effects_between(effects: pd.DataFrame, task: str, metric: str) -> Figure:
+    """Draw each condition's effect in two models side by side, with 95 % intervals.
+
+    Args:
+        effects: columns of :func:`ttr.studies.ablate.between.effects`, of one pair of models.
+        task: one of its tasks.
+        metric: one of the task's metrics.
+    """
+    from plotly.graph_objects import Scatter
+
+    rows = effects[(effects["task"] == task) & (effects["metric"] == metric)].to_dict("records")
+    traces = []
+    for place, (side, colour) in enumerate((("a", VERMILLION), ("b", SUBSTITUTE_COLOURS["mean"]))):
+        traces.append(
+            Scatter(
+                x=[100 * row[f"effect_{side}"] for row in rows],
+                y=[row["condition"] for row in rows],
+                name=rows[0][f"model_{side}"] if rows else side,
+                mode="markers",
+                orientation="h",
+                offsetgroup=side,
+                marker={"color": colour, "size": 10, "symbol": ("circle", "diamond")[place]},
+                error_x=_errors(rows, f"effect_{side}", f"{side}_ci_low", f"{side}_ci_high", colour),
+                hovertext=[
+                    f"<b>{row['condition']}</b>, {row[f'model_{side}']}<br>"
+                    f"{100 * row[f'effect_{side}']:+.2f} points, "
+                    f"{interval(100 * row[f'{side}_ci_low'], 100 * row[f'{side}_ci_high'], '{:+.2f}')}<br>"
+                    f"between models: {100 * row['difference']:+.2f}, p (Holm) {p_value(row['p_holm'])}: "
+                    f"{row['verdict']}"
+                    for row in rows
+                ],
+                hoverinfo="text",
+            )
+        )
+    shown = figure(traces, height=130 + 34 * len(rows), scattermode="group", scattergap=0.4)
+    shown.update_xaxes(title_text="change from full, points", zeroline=True, zerolinecolor=GREY)
+    shown.update_yaxes(autorange="reversed", ticksuffix=" ")
+    return shown
+
+
+def _errors(
+    rows: list[dict[str, Any]], value: str, low: str, high: str, colour: str = GREY
+) -> dict[str, Any]:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [100 * (row[high] - row[value]) for row in rows],
+        "arrayminus": [100 * (row[value] - row[low]) for row in rows],
+        "color": colour,
+        "thickness": 1.5,
+        "width": 4,
+    }
+
+
+def condition_colour(condition: str) -> str:
+    """Return the colour of a condition's substitute."""
+    return SUBSTITUTE_COLOURS.get(substitute_of(condition), GREY)

@@ -1,0 +1,1 @@
+"""Linear heads on a labelled set, every arm on the same images."""

@@ -1,0 +1,239 @@
+"""The benchmark: a labelled set, a backbone, its arms, and linear heads on what each arm sees.
+
+    images x arms -> features -> a head an arm, trained on that arm's own features -> the test set
+
+Two questions, two kinds of head. ``linear`` and ``logistic`` are trained anew on each arm's own features:
+what do the features hold? ``linear:plain`` and ``logistic:plain`` were trained on the bare model's and meet
+the arm's features only in the test: what happens to a deployed head when the model below it is wrapped?
+All arms are tested on the same images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ttr.backbones.base import Backbone
+from ttr.datasets.registry import Dataset, Item, Split
+from ttr.errors import DataError, ModelError, OptionError
+from ttr.evaluate.heads import LinearHead
+from ttr.evaluate.metrics import Predictions
+from ttr.evaluate.probe import HEADS, Labelled, probabilities
+from ttr.features.extract import Features, extract
+from ttr.forward.preprocessing import Preprocessing
+from ttr.progress import progress_bar
+from ttr.registers.arms import Arm
+
+SEEDS = (42, 43, 44)
+VERSIONS = tuple(metadata.version(name) for name in ("torch", "scikit-learn", "numpy"))
+FEATURES = ("embedding", "cls", "patches", "registers", "test_time")
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One head of one arm, and what it said of the test set.
+
+    Attributes:
+        arm: the treatment.
+        feature: what it classifies from: a feature's name, or several joined with ``+``.
+        head: ``linear`` or ``logistic``, trained on the arm itself; with ``:plain``, on the bare model.
+        seed: of its training.
+        model: the head.
+        predictions: on the test set, in the order of ``Benchmark.test``.
+    """
+
+    arm: Arm
+    feature: str
+    head: str
+    seed: int
+    model: LinearHead = field(repr=False)
+    predictions: Predictions = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Benchmark:
+    """All outcomes on one set.
+
+    Attributes:
+        dataset: the labelled set.
+        outcomes: every arm, feature, head and seed.
+        test: names of the test images.
+        groups: their groups, or None where the set has none.
+        skipped: {name: reason} of the images of any split that could not be read.
+        counts: readable images a split.
+        keys: what decided each arm's features.
+        data: digest of the images used, see :func:`data_digest`.
+    """
+
+    dataset: Dataset
+    outcomes: tuple[Outcome, ...]
+    test: tuple[str, ...]
+    groups: tuple[str, ...] | None
+    skipped: dict[str, str]
+    counts: dict[str, int]
+    keys: dict[str, Any]
+    data: str
+
+
+def run_benchmark(
+    backbone: Backbone,
+    dataset: Dataset,
+    arms: Sequence[Arm],
+    cache: Path,
+    *,
+    heads: Sequence[str] = tuple(HEADS),
+    features: Sequence[str] = ("embedding",),
+    seeds: Sequence[int] = SEEDS,
+    preprocessing: Preprocessing | None = None,
+    batch_size: int = 32,
+    on_error: str = "raise",
+    workers: int = 2,
+    progress: bool = False,
+) -> Benchmark:
+    """Run the benchmark.
+
+    Args:
+        backbone: the bare backbone.
+        dataset: the labelled set, with training, validation and test images.
+        arms: the treatments, see :func:`ttr.registers.arms.arms`.
+        cache: folder of the feature cache.
+        heads: of :data:`ttr.evaluate.probe.HEADS`. Logistic regression is convex and is fitted once.
+        features: what to classify from: of :data:`FEATURES`, or several joined with ``+``, such as
+            ``cls+test_time``. An arm that lacks one (no register) is left out of that feature.
+        seeds: of the linear probe.
+        preprocessing: None: the backbone's own.
+        batch_size: images a pass.
+        on_error: ``"raise"`` or ``"skip"`` a bad image.
+        workers: reading threads.
+        progress: show progress bars.
+
+    Raises:
+        DataError: a split has no readable image.
+        OptionError: an unknown head or feature, or no seeds.
+        ImageError: as :func:`ttr.features.extract.extract`.
+    """
+    check_settings(heads, features, seeds)
+    found = extract(
+        backbone,
+        dataset,
+        arms,
+        cache,
+        preprocessing=preprocessing,
+        batch_size=batch_size,
+        on_error=on_error,
+        workers=workers,
+        progress=progress,
+    )
+    items = found[0].items
+    counts = {split: sum(item.split == split for item in items) for split in ("train", "val", "test")}
+    for split, count in counts.items():
+        if not count:
+            raise DataError(f"{dataset.name} has no readable image in its {split} split; see: ttr data check")
+    plan = [
+        (each, feature, head, seed)
+        for each in found
+        for feature in features
+        if set(feature.split("+")) <= set(each.arrays)
+        for head in heads
+        for seed in (seeds if head == "linear" else seeds[:1])
+    ]
+    if not plan:
+        raise OptionError(f"no arm has the features {', '.join(features)}; add an arm with registers")
+    own: list[Outcome] = []
+    with progress_bar("heads", len(plan), show=progress) as advance:
+        for each, feature, head, seed in plan:
+            train, val = (labelled(dataset, each, feature, split) for split in ("train", "val"))
+            model = trained(cache, head, train, val, dataset.classes, seed)
+            own.append(_tested(dataset, each, feature, head, seed, model))
+            advance(1)
+    deployed = [
+        _tested(dataset, each, known.feature, f"{known.head}:plain", known.seed, known.model)
+        for known in own
+        if known.arm.name == "plain"
+        for each in found
+    ]
+    test = [item for item in items if item.split == "test"]
+    grouped = any(item.group for item in test)
+    return Benchmark(
+        dataset=dataset,
+        outcomes=(*own, *deployed),
+        test=tuple(item.name for item in test),
+        groups=tuple(item.group or f"/{item.name}" for item in test) if grouped else None,
+        skipped=found[0].skipped,
+        counts=counts,
+        keys={f"{each.arm.name}, {each.arm.num_registers} registers": each.key for each in found},
+        data=data_digest(items, found[0].contents),
+    )
+
+
+def data_digest(items: Sequence[Item], contents: Mapping[str, str]) -> str:
+    """Return the SHA-256 of the images of a run, in hexadecimal, whatever their order.
+
+    It is taken over a JSON list a line, [name, split, label, group, content hash], sorted by name.
+
+    Args:
+        items: the images that were used.
+        contents: {name: SHA-256 of what decides its pixels}.
+    """
+    lines = [
+        json.dumps([item.name, item.split, item.label, item.group, contents[item.name]])
+        for item in sorted(items, key=lambda item: item.name)
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def check_settings(heads: Sequence[str], features: Sequence[str], seeds: Sequence[int]) -> None:
+    """Raise OptionError for an unknown head or feature, or no seeds."""
+    unknown = [head for head in heads if head not in HEADS]
+    if unknown or not heads:
+        raise OptionError(f"heads {', '.join(heads) or 'none'}; needed one or more of {', '.join(HEADS)}")
+    parts = [part for feature in features for part in feature.split("+")]
+    strange = [part for part in parts if part not in FEATURES]
+    if strange or not parts:
+        known = ", ".join(FEATURES)
+        raise OptionError(f"features {', '.join(features) or 'none'}; needed {known}, or several joined by +")
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise OptionError(f"seeds {', '.join(map(str, seeds)) or 'none'}; needed one or more, each once")
+
+
+def _tested(
+    dataset: Dataset, found: Features, feature: str, head: str, seed: int, model: LinearHead
+) -> Outcome:
+    test = labelled(dataset, found, feature, "test")
+    predictions = Predictions(test.y, probabilities(model, test.x), dataset.ordinal)
+    return Outcome(found.arm, feature, head, seed, model, predictions)
+
+
+def trained(
+    cache: Path, head: str, train: Labelled, val: Labelled, classes: tuple[str, ...], seed: int
+) -> LinearHead:
+    """Return a head, from the cache if it was trained on these very features before.
+
+    Raises:
+        OutputError: the cache cannot be written.
+    """
+    digest = hashlib.sha256(json.dumps([head, seed, classes, *VERSIONS]).encode())
+    for part in (train.x, train.y, val.x, val.y):
+        digest.update(str(part.shape).encode() + np.ascontiguousarray(part).tobytes())
+    path = cache / "heads" / f"{digest.hexdigest()[:24]}.safetensors"
+    try:
+        return LinearHead.load(path)
+    except ModelError:
+        model = HEADS[head](train, val, classes, seed=seed)
+        model.save(path)
+        return model
+
+
+def labelled(dataset: Dataset, found: Features, feature: str, split: Split) -> Labelled:
+    """Return the vectors of one split with their classes; several features side by side."""
+    chosen = np.array([item.split == split for item in found.items])
+    x = np.concatenate([found.arrays[part] for part in feature.split("+")], axis=1)[chosen]
+    y = np.array([dataset.target(item) for item in found.items if item.split == split], dtype=np.int64)
+    return Labelled(x, y)

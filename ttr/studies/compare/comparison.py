@@ -1,0 +1,176 @@
+"""Before and after: what moving the registers does to norms and attention, image by image.
+
+``compare`` runs every image through the bare backbone and through the wrapped one, and keeps for each run the
+numbers of the published figures: the largest patch norm, the outlier patches, the largest attention that CLS
+pays to a patch, and what the registers hold of both, at every block. The outlier threshold is taken from the
+bare map and applied to both, so that before and after are measured with one yardstick.
+
+A cleaner map is not a more faithful one. So each map's faithfulness stands beside it, with a word for it
+(:mod:`ttr.analysis.faithfulness`): what share of the image's feature comes from the patches that it shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ttr.analysis.faithfulness import grade, record_with_faithfulness
+from ttr.backbones.base import Backbone
+from ttr.backbones.families import as_backbone
+from ttr.errors import OptionError
+from ttr.forward.batches import batches, check_batch_size, check_images, count
+from ttr.norms import Threshold, check_threshold, outlier_threshold
+from ttr.progress import progress_bar
+from ttr.registers.neurons import RegisterNeurons
+from ttr.registers.wrap import TestTimeRegisters
+from ttr.studies.compare.view import View, view_of
+from ttr.studies.provenance import provenance
+
+
+@dataclass(frozen=True)
+class ImageComparison:
+    """One image before and after.
+
+    Attributes:
+        image: its name.
+        outlier_layer: block at whose output outliers were counted.
+        outlier_threshold: norm above which a patch counted, in both runs.
+        before: the bare model.
+        after: the wrapped model.
+        pixels: what the model was given, uint8 [H, W, 3].
+        provenance: what the run was made with (:func:`ttr.studies.provenance.provenance`), the same for all images.
+    """
+
+    image: str
+    outlier_layer: int
+    outlier_threshold: float
+    before: View
+    after: View
+    pixels: np.ndarray = field(repr=False, compare=False)
+    provenance: Mapping[str, Any] = field(repr=False, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return one entry of ``compare.json``; the provenance stands once, in the manifest beside it."""
+        return {
+            "image": self.image,
+            "outlier_layer": self.outlier_layer,
+            "outlier_threshold": self.outlier_threshold,
+            "before": _graded(self.before),
+            "after": _graded(self.after),
+        }
+
+
+def _graded(view: View) -> dict[str, Any]:
+    return {**view.to_json(), "faithfulness_grade": grade(view.faithfulness)}
+
+
+def compare(
+    backbone: Backbone,
+    neurons: RegisterNeurons,
+    images: Tensor | Iterable[Any],
+    *,
+    names: Sequence[str] | None = None,
+    num_registers: int = 1,
+    threshold: Threshold | None = None,
+    outlier_layer: int | None = None,
+    batch_size: int = 8,
+    progress: bool = False,
+) -> Iterator[ImageComparison]:
+    """Compare each image, bare against wrapped with ``num_registers`` test-time registers.
+
+    The arguments are checked at once; images run as the returned iterator is read, a batch at a time.
+
+    Args:
+        backbone: the bare backbone.
+        neurons: its register neurons (an empty set compares with the blank token).
+        images: a tensor [N, 3, H, W], or an iterable of PIL images or tensors [3, H, W].
+        names: a name for each image; None: "image 0", ...
+        num_registers: R >= 0.
+        threshold: for outliers; None: the rule the neurons were found with, else ``"auto"``.
+        outlier_layer: where outliers are counted; None: where the neurons' were, else the penultimate.
+        batch_size: images a pass.
+        progress: show a progress bar with an estimate.
+
+    Raises:
+        NeuronsError: the neurons belong to another backbone.
+        ModelError: the model has no CLS token, or is wrapped already.
+        OptionError: a value is outside its range, or there are fewer names than images.
+        ImageError: an item is no image.
+    """
+    backbone = as_backbone(backbone)
+    backbone.require_cls()
+    check_batch_size(batch_size)
+    check_images(images)
+    if names is not None and not isinstance(names, Sequence):
+        raise OptionError(f"names={names!r}; needed a list, one name an image")
+    wrap = TestTimeRegisters(backbone, neurons, num_registers=num_registers)
+    rule, layer = yardstick(backbone, neurons, threshold, outlier_layer)
+    made_with = MappingProxyType(
+        provenance(
+            backbone,
+            num_registers=wrap.num_registers,
+            threshold=rule,
+            outlier_layer=layer,
+            batch_size=int(batch_size),
+        )
+    )
+
+    def run() -> Iterator[ImageComparison]:
+        done = 0
+        with progress_bar("comparing", count(images), show=progress) as advance:
+            for batch in batches(backbone, images, batch_size):
+                neurons.check(backbone, (batch.shape[-2], batch.shape[-1]))
+                bare, trust_before = record_with_faithfulness(backbone, batch)
+                with wrap:
+                    wrapped, trust_after = record_with_faithfulness(backbone, batch)
+                limits = outlier_threshold(bare.layout.select(bare.norms[layer], "patches"), rule)
+                pictures = pixels_of(backbone, batch)
+                for item, limit in enumerate(limits.tolist()):
+                    yield ImageComparison(
+                        image=_name(names, done),
+                        outlier_layer=layer,
+                        outlier_threshold=limit,
+                        before=view_of(bare, trust_before, item, layer, limit),
+                        after=view_of(wrapped, trust_after, item, layer, limit),
+                        pixels=pictures[item],
+                        provenance=made_with,
+                    )
+                    done += 1
+                advance(batch.shape[0])
+
+    return run()
+
+
+def yardstick(
+    backbone: Backbone, neurons: RegisterNeurons, threshold: Threshold | None, outlier_layer: int | None
+) -> tuple[Threshold, int]:
+    """Return the rule for outliers and the block where they are counted: as given, else the neurons' own."""
+    source = neurons.provenance
+    rule = check_threshold(threshold if threshold is not None else source.threshold or "auto")  # type: ignore[arg-type]
+    wanted = outlier_layer if outlier_layer is not None else source.outlier_layer
+    return rule, backbone.layer(-2 if wanted is None else wanted, "outlier_layer")
+
+
+def _name(names: Sequence[str] | None, index: int) -> str:
+    if names is None:
+        return f"image {index}"
+    if index >= len(names):
+        raise OptionError(f"{len(names)} names were given for more images; give one name an image")
+    return names[index]
+
+
+def pixels_of(backbone: Backbone, batch: Tensor) -> np.ndarray:
+    """Return what the model was given as uint8 [B, H, W, 3], its normalisation undone where it is known."""
+    images = batch.float().cpu()
+    if backbone.normalisation is not None:
+        mean, deviation = backbone.normalisation
+        images = images * deviation[:, None, None] + mean[:, None, None]
+    else:
+        low, high = images.amin(dim=(1, 2, 3), keepdim=True), images.amax(dim=(1, 2, 3), keepdim=True)
+        images = (images - low) / (high - low).clamp(min=1e-12)
+    return (255 * images.clamp(0, 1)).round().byte().permute(0, 2, 3, 1).numpy()

@@ -1,0 +1,1 @@
+"""A wrapped backbone as one file."""

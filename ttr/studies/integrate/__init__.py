@@ -1,0 +1,1 @@
+"""What CLS is made of, and whether the map is faithful."""

@@ -1,0 +1,205 @@
+"""Integration over a set of images: at chosen blocks, bare and with R test-time registers, in one go.
+
+Every image is read once and runs once for each number of registers. What is left of it are a few numbers
+and the vectors that CKA and the heads need; the vectors lie in scratch files that vanish with the study, so
+memory holds one batch, whatever the number of images.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ttr.analysis.integration import PARTS, Part, full_output, restricted, split
+from ttr.analysis.register_content import strongest_register
+from ttr.backbones.base import Backbone
+from ttr.errors import ImageError, OptionError
+from ttr.forward.batches import batches
+from ttr.forward.blocks import SeenBlock, watch
+from ttr.forward.record import record
+from ttr.hooks import capture
+from ttr.progress import progress_bar
+from ttr.registers.neurons import RegisterNeurons
+from ttr.registers.wrap import TestTimeRegisters
+from ttr.tokens import TokenLayout
+
+#: What vectors are kept of: CLS made of a part; the strongest register before and after the norm.
+KINDS = (*PARTS, "full", "before", "after")
+#: (number of registers, block, one of these).
+Place = tuple[int, int, str]
+
+
+@dataclass(eq=False)
+class Study:
+    """What was measured of every image.
+
+    Attributes:
+        images: how many.
+        layers: blocks of the model.
+        vectors: {place: float32 [images, D]}, in scratch files; CLS after the final norm for parts and
+            ``full`` (which stands under the last block), the strongest register of a block's input for
+            ``before`` and ``after`` its norm.
+        numbers: {place: {"cosine", "attention_share", "norm": float64 [images]}} of the parts; NaN where a
+            part has no such number (the skip connection has no attention).
+        cls_cosines: {number of registers: cosine of CLS behind each block with that behind the last,
+            float64 [images, L]}.
+    """
+
+    images: int
+    layers: int
+    vectors: dict[Place, np.ndarray] = field(default_factory=dict)
+    numbers: dict[Place, dict[str, np.ndarray]] = field(default_factory=dict)
+    cls_cosines: dict[int, np.ndarray] = field(default_factory=dict)
+    _scratch: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+
+    def keep(self, place: Place, start: int, vectors: Tensor) -> None:
+        """Keep the vectors of a batch, [B, D], from image ``start`` on."""
+        registers, block, kind = place
+        if registers not in self._scratch:
+            shape = (self.layers, len(KINDS), self.images, vectors.shape[1])
+            with (
+                tempfile.TemporaryFile() as file
+            ):  # its map outlives it; what is never written takes no space
+                self._scratch[registers] = np.memmap(file, np.float32, "w+", shape=shape)
+        self.vectors.setdefault(place, self._scratch[registers][block, KINDS.index(kind)])
+        self.vectors[place][start : start + len(vectors)] = vectors.float().cpu().numpy()
+
+    def note(self, place: Place, start: int, **numbers: Tensor) -> None:
+        """Keep numbers of a batch, [B] each, from image ``start`` on."""
+        known = self.numbers.setdefault(place, {})
+        for name, values in numbers.items():
+            known.setdefault(name, np.full(self.images, np.nan))
+            known[name][start : start + len(values)] = values.double().cpu().numpy()
+
+
+def check_registers(num_registers: Sequence[int]) -> list[int]:
+    """Return the numbers of registers ascending, each once.
+
+    Raises:
+        OptionError: none, a negative one, or one given twice.
+    """
+    if not num_registers or min(num_registers) < 0 or len(set(num_registers)) != len(num_registers):
+        given = ", ".join(map(str, num_registers)) or "none"
+        raise OptionError(f"num_registers {given}; needed numbers >= 0, each once (0: the bare model)")
+    return sorted(num_registers)
+
+
+@torch.no_grad()
+def study(
+    backbone: Backbone,
+    neurons: RegisterNeurons,
+    images: Iterable[Any],
+    count: int,
+    *,
+    blocks: Sequence[int] = (-1,),
+    num_registers: Sequence[int] = (0, 1, 2, 3, 4),
+    renormalise: bool = False,
+    keep_skip: bool = False,
+    batch_size: int = 8,
+    progress: bool = False,
+) -> Study:
+    """Measure what CLS is made of, at each block and with each number of registers.
+
+    Args:
+        backbone: the bare backbone.
+        neurons: its register neurons; an empty set makes blank tokens of the registers.
+        images: PIL images or tensors.
+        count: how many they are.
+        blocks: where CLS is restricted; negative ones count from the last.
+        num_registers: values of R; 0 is the bare model.
+        renormalise: see :func:`ttr.analysis.integration.restricted`.
+        keep_skip: the same.
+        batch_size: images a pass.
+        progress: show a progress bar, which counts images times passes.
+
+    Raises:
+        ModelError: the model has no CLS token, there is no such block, or contributions cannot be told apart.
+        OptionError: a value is outside its range.
+        ImageError: there are no images.
+    """
+    backbone.require_cls()
+    places = sorted({backbone.layer(block, "block") for block in blocks})
+    if not places:
+        raise OptionError("no blocks were given; needed at least one")
+    counts = check_registers(num_registers)
+    if not count:
+        raise ImageError("no images were given; needed at least one to measure on")
+    found = Study(count, backbone.num_layers)
+    contexts: dict[int, AbstractContextManager[Any]] = {
+        r: TestTimeRegisters(backbone, neurons, num_registers=r) if r else nullcontext() for r in counts
+    }
+    done = 0
+    with progress_bar("integrating", count * len(counts), show=progress) as advance:
+        for batch in batches(backbone, images, batch_size):
+            for registers, context in contexts.items():
+                with context:
+                    _see(found, backbone, batch, registers, places, done, renormalise, keep_skip)
+                advance(len(batch))
+            done += len(batch)
+    return found
+
+
+def _see(
+    found: Study,
+    backbone: Backbone,
+    batch: Tensor,
+    registers: int,
+    blocks: Sequence[int],
+    start: int,
+    renormalise: bool,
+    keep_skip: bool,
+) -> None:
+    """Run one batch once, and keep what the study wants of it."""
+    path: list[Tensor] = []
+
+    def see_cls(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
+        path.append(backbone.layout.select(x, "cls")[:, 0].double())
+
+    with watch(backbone, blocks[0]) as seen, capture(backbone.sites.blocks, see_cls):
+        layout = record(backbone, batch).layout
+    full = full_output(backbone, layout, seen)
+    found.keep((registers, backbone.num_layers - 1, "full"), start, full)
+    cosines = F.cosine_similarity(torch.stack(path, dim=1), path[-1][:, None], dim=2)
+    known = found.cls_cosines.setdefault(registers, np.empty((found.images, backbone.num_layers)))
+    known[start : start + len(batch)] = cosines.cpu().numpy()
+    for block in blocks:
+        outputs = restricted(backbone, layout, block, seen, renormalise=renormalise, keep_skip=keep_skip)
+        _note_parts(found, backbone, layout, registers, block, seen[block], start, outputs, full)
+        if layout.registers + layout.test_time:
+            both = strongest_register(layout, seen[block].tokens, seen[block].normed)
+            for name, vectors in zip(("before", "after"), both, strict=True):
+                found.keep((registers, block, name), start, vectors)
+
+
+def _note_parts(
+    found: Study,
+    backbone: Backbone,
+    layout: TokenLayout,
+    registers: int,
+    block: int,
+    seen: SeenBlock,
+    start: int,
+    outputs: Mapping[Part, Tensor],
+    full: Tensor,
+) -> None:
+    made_of = split(backbone, layout, block, seen)
+    for part in PARTS:
+        if part not in outputs:
+            continue
+        place = (registers, block, part)
+        found.keep(place, start, outputs[part])
+        numbers = {
+            "cosine": F.cosine_similarity(outputs[part].double(), full.double()),
+            "norm": made_of.contributions[part].norm(dim=1),
+        }
+        if part in made_of.shares:
+            numbers["attention_share"] = made_of.shares[part]
+        found.note(place, start, **numbers)

@@ -1,0 +1,230 @@
+"""The study's numbers as tables, every one with its interval over images (over groups where there are some).
+
+``integration.csv``, a row a backbone, block, number of registers and part:
+
+    backbone, block, num_registers, part (patches | registers | cls | skip)
+    cka                 linear CKA of the feature made of the part alone with the model's own
+    ci_low, ci_high     its 95 % bootstrap interval over images
+    cosine              mean over images of the cosine of the two; of patches: the map's faithfulness
+    attention_share     attention of CLS to the part, mean of heads and images, 0..1 (empty for skip)
+    norm                length of the part's contribution to CLS in the block, mean over images
+    cosine_low, cosine_high   95 % interval of the cosine
+    cka_debiased        the debiased CKA; trust it rather where images are fewer than dimensions
+    images, dimensions, parameters   how many: images, dimensions of CLS, parameters of the model
+
+Zero registers are the bare model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from ttr.analysis.integration import PARTS
+from ttr.analysis.register_content import alike, outlier_dimensions
+from ttr.analysis.similarity import FEWEST, TILE, StreamingCKA, cka_interval
+from ttr.backbones.base import Backbone
+from ttr.evaluate.oneshot import oneshot
+from ttr.evaluate.probe import Labelled, probabilities, train_logistic
+from ttr.statistics.contrasts import contrast
+from ttr.statistics.inference import Interval, bootstrap_interval, holm, resample_weights, verdict
+from ttr.studies.integrate.study import Study
+
+DRAWS = 100
+NAN = float("nan")
+Groups = Sequence[str] | None
+
+
+def integration_table(
+    found: Study, backbone: Backbone, *, groups: Groups = None, seed: int = 42
+) -> pd.DataFrame:
+    """Return the rows of ``integration.csv``; see the module for the columns."""
+    weights = resample_weights(found.images, groups=groups, seed=seed)
+    parameters = sum(p.numel() for p in backbone.sites.tower.parameters())
+    rows = []
+    for (registers, block, part), numbers in found.numbers.items():
+        x = found.vectors[registers, block, part]
+        full = found.vectors[registers, found.layers - 1, "full"]
+        cka, debiased, interval = _cka(x, full, weights)
+        cosine = _mean(numbers["cosine"], weights)
+        share = numbers.get("attention_share")
+        rows.append(
+            {
+                "backbone": backbone.name,
+                "block": block,
+                "num_registers": registers,
+                "part": part,
+                "cka": cka,
+                "ci_low": interval.low,
+                "ci_high": interval.high,
+                "cosine": cosine[0],
+                "attention_share": NAN if share is None else float(share.mean()),
+                "norm": float(numbers["norm"].mean()),
+                "cosine_low": cosine[1].low,
+                "cosine_high": cosine[1].high,
+                "cka_debiased": debiased,
+                "images": found.images,
+                "dimensions": x.shape[1],
+                "parameters": parameters,
+            }
+        )
+    table = pd.DataFrame(rows)
+    table["order"] = [PARTS.index(part) for part in table.part]
+    return table.sort_values(["block", "num_registers", "order"], ignore_index=True).drop(columns="order")
+
+
+def _cka(x: np.ndarray, full: np.ndarray, weights: np.ndarray) -> tuple[float, float, Interval]:
+    if len(x) < FEWEST:
+        return NAN, NAN, Interval(NAN, NAN, f"needs {FEWEST} images")
+    streaming = StreamingCKA()
+    for start in range(0, len(x), TILE):
+        streaming.add(np.array(x[start : start + TILE]), np.array(full[start : start + TILE]))
+    value = streaming.value()
+    return value, streaming.value(debiased=True), cka_interval(x, full, weights, value)
+
+
+def _mean(values: np.ndarray, weights: np.ndarray) -> tuple[float, Interval]:
+    value = float(values.mean())
+    return value, bootstrap_interval(value, weights @ values / weights.sum(axis=1))
+
+
+def changes_table(found: Study, backbone: Backbone, *, groups: Groups = None, seed: int = 42) -> pd.DataFrame:
+    """Return how the map's faithfulness with R registers differs from the bare model's, image by image.
+
+    Columns: backbone, block, num_registers, difference, ci_low, ci_high, p (paired, sign flips), p_holm (over
+    all rows), verdict (higher, lower, not distinguishable), images. Empty without the bare model.
+    """
+    rows = []
+    for (registers, block, part), numbers in found.numbers.items():
+        bare = found.numbers.get((0, block, part))
+        if part != "patches" or not registers or bare is None:
+            continue
+        change = contrast([(1, numbers["cosine"]), (-1, bare["cosine"])], groups=groups, seed=seed)
+        rows.append(
+            {
+                "backbone": backbone.name,
+                "block": block,
+                "num_registers": registers,
+                "difference": change.value,
+                "ci_low": change.interval.low,
+                "ci_high": change.interval.high,
+                "p": change.p,
+                "images": change.n,
+            }
+        )
+    columns = ("backbone", "block", "num_registers", "difference", "ci_low", "ci_high", "p", "images")
+    table = pd.DataFrame(rows, columns=columns).sort_values(["block", "num_registers"], ignore_index=True)
+    table.insert(7, "p_holm", holm(table.p.tolist()))
+    verdicts = [verdict(Interval(r.ci_low, r.ci_high), r.p_holm) for r in table.itertuples()]
+    table.insert(8, "verdict", verdicts)
+    return table
+
+
+def layers_table(found: Study, backbone: Backbone, *, groups: Groups = None, seed: int = 42) -> pd.DataFrame:
+    """Return the cosine of CLS behind each block with CLS behind the last: backbone, num_registers, block,
+    cosine, ci_low, ci_high."""
+    weights = resample_weights(found.images, groups=groups, seed=seed)
+    rows = []
+    for registers, cosines in found.cls_cosines.items():
+        for block, values in enumerate(cosines.T):
+            value, interval = _mean(values, weights)
+            rows.append((backbone.name, registers, block, value, interval.low, interval.high))
+    return pd.DataFrame(rows, columns=["backbone", "num_registers", "block", "cosine", "ci_low", "ci_high"])
+
+
+def registers_table(
+    found: Study, backbone: Backbone, *, groups: Groups = None, seed: int = 42
+) -> pd.DataFrame:
+    """Return how alike the strongest register is across images, at the input of each block.
+
+    Columns: backbone, block, num_registers, when (before or after the norm), cosine, ci_low, ci_high,
+    outlier_dimensions (how many), named (up to ten, strongest first), outlier_share (of the squared
+    length). Empty for a model without registers.
+    """
+    weights = resample_weights(found.images, groups=groups, seed=seed)
+    rows = []
+    for (registers, block, what), before in found.vectors.items():
+        if what != "before":
+            continue
+        after = found.vectors[registers, block, "after"]
+        outliers = outlier_dimensions(before, after)
+        named = " ".join(map(str, outliers.dimensions))
+        shares = (outliers.share_before, outliers.share_after)
+        for when, vectors, share in zip(("before", "after"), (before, after), shares, strict=True):
+            same = alike(vectors, weights)
+            place = (backbone.name, block, registers, when)
+            interval = (same.interval.low, same.interval.high)
+            rows.append((*place, same.cosine, *interval, outliers.count, named, share))
+    columns = ["backbone", "block", "num_registers", "when", "cosine", "ci_low", "ci_high"]
+    return pd.DataFrame(rows, columns=[*columns, "outlier_dimensions", "named", "outlier_share"])
+
+
+def accuracy_table(
+    found: Study,
+    backbone: Backbone,
+    train: dict[int, Labelled],
+    labels: np.ndarray,
+    classes: tuple[str, ...],
+    *,
+    groups: Groups = None,
+    seed: int = 42,
+) -> pd.DataFrame:
+    """Return how well heads made on the full feature read the features that are made of one part alone.
+
+    One-shot: one full feature of a training image a class, in :data:`DRAWS` draws. Probe: logistic regression
+    on the full features of the training images; the last fifth of each class chooses its strength.
+
+    Args:
+        found: measured on the test images.
+        backbone: as measured.
+        train: {number of registers: full features of the training images}.
+        labels: classes of the test images, int [images].
+        classes: their names.
+        groups: of the test images.
+        seed: of draws and resamples.
+
+    Returns:
+        Columns: backbone, block, num_registers, part (full: nothing left out), task (one-shot | probe),
+        accuracy, ci_low, ci_high, images.
+    """
+    weights = resample_weights(found.images, groups=groups, seed=seed)
+    heads = {registers: train_logistic(*_fifths(known), classes) for registers, known in train.items()}
+    rows = []
+    for (registers, block, part), vectors in found.vectors.items():
+        if part not in (*PARTS, "full"):
+            continue
+        x = np.array(vectors)
+        tasks = {
+            "one-shot": oneshot(train[registers], Labelled(x, labels), draws=DRAWS, seed=seed),
+            "probe": (probabilities(heads[registers], x).argmax(axis=1) == labels).astype(float),
+        }
+        for task, right in tasks.items():
+            value, interval = _mean(right, weights)
+            place = (backbone.name, block, registers, part, task)
+            rows.append((*place, value, interval.low, interval.high, found.images))
+    columns = [
+        "backbone",
+        "block",
+        "num_registers",
+        "part",
+        "task",
+        "accuracy",
+        "ci_low",
+        "ci_high",
+        "images",
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _fifths(known: Labelled) -> tuple[Labelled, Labelled]:
+    """Split off the last fifth of each class (at least one image) to choose by."""
+    held = np.zeros(len(known.y), dtype=bool)
+    for label in np.unique(known.y):
+        members = np.flatnonzero(known.y == label)
+        if len(members) > 1:
+            held[members[-max(1, len(members) // 5) :]] = True
+    if not held.any():
+        return known, known
+    return Labelled(known.x[~held], known.y[~held]), Labelled(known.x[held], known.y[held])

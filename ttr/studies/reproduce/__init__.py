@@ -1,0 +1,1 @@
+"""Published studies again, their numbers beside measured ones."""

@@ -1,0 +1,142 @@
+"""The decoupling study again: is CLS made of the patches, from small models to large ones?
+
+Each of the study's eight models, DINOv2 S to g with and without trained registers, is an integration of its
+own (:mod:`ttr.studies.integrate.write`) at the last block of the bare model. A model whose weights are not there is a
+row all the same: it keeps its published numbers, and says what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ttr.backbones.base import Backbone
+from ttr.datasets.registry import Dataset
+from ttr.errors import ImageError, ModelError
+from ttr.files import MANIFEST, whole_folder, write_json
+from ttr.studies.integrate.write import Integration, write_integration
+from ttr.studies.reproduce.published import Study, studies
+
+SCHEMA = "ttr.reproduce-decoupling/1"
+STUDY = "decoupling"
+NAN = float("nan")
+FAITHFULNESS = "faithfulness"
+CKA = "CKA, {} alone"
+REGISTER = "register cosine {} the norm"
+
+
+def reproduce_decoupling(
+    load: Callable[[str], Backbone],
+    dataset: Dataset,
+    out: Path,
+    *,
+    backbones: list[str] | None = None,
+    num_images: int | None = 500,
+    seed: int | None = None,
+    batch_size: int = 8,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Measure the models and write the folder ``out``: an integration each, ``reproduction.csv``, a manifest.
+
+    Args:
+        load: catalog name -> backbone; a ModelError makes that model a missing one.
+        dataset: a labelled set; its test images are measured.
+        out: folder to make; an earlier result is replaced.
+        backbones: names to measure; None: the published ones.
+        num_images: a sample of so many images; None: all.
+        seed: of the sample and the intervals; None: the study's entry.
+        batch_size: images a pass.
+        progress: show progress bars.
+
+    Returns:
+        Columns: backbone, quantity, published, measured, ci_low, ci_high, verdict (empty: nothing is tested),
+        measured_backbone, weights, images, missing (why there is no measured number, else empty).
+
+    Raises:
+        ModelError: not one model could be measured; nothing is written then.
+        OutputError: ``out`` cannot be written.
+    """
+    entry = studies()[STUDY]
+    names = entry.settings["backbones"] if backbones is None else backbones
+    seed = entry.settings["seed"] if seed is None else seed
+    rows: list[dict[str, Any]] = []
+    measured: list[str] = []
+    with whole_folder(out) as folder:
+        for name in names:
+            weights: list[str] = []
+
+            def loaded(given: str, weights: list[str] = weights) -> tuple[Backbone, None]:
+                backbone = load(given)
+                weights.append(str(backbone.weights))
+                return backbone, None
+
+            try:
+                found = write_integration(
+                    [name],
+                    loaded,
+                    dataset,
+                    folder / name.replace(":", "-").replace("/", "-"),
+                    num_registers=[0],
+                    num_images=num_images,
+                    batch_size=batch_size,
+                    seed=seed,
+                    progress=progress,
+                )
+            except (ModelError, ImageError) as error:
+                rows += _rows(entry, name, None, "", str(error))
+                continue
+            rows += _rows(entry, name, found, weights[0], "")
+            measured.append(name.replace(":", "-").replace("/", "-"))
+        table = pd.DataFrame(rows)
+        if not measured:
+            reasons = "; ".join(dict.fromkeys(table.missing))
+            raise ModelError(f"not one model could be measured: {reasons}")
+        table.to_csv(folder / "reproduction.csv", index=False)
+        published = {"source": entry.source, "settings": entry.settings, "notes": entry.notes}
+        manifest = {
+            "schema": SCHEMA,
+            "files": ["reproduction.csv", *measured],
+            "published": published,
+            "dataset": dataset.name,
+            "settings": {"num_images": num_images, "seed": seed},
+        }
+        write_json(folder / MANIFEST, manifest)
+    return table
+
+
+def _rows(
+    entry: Study, name: str, found: Integration | None, weights: str, missing: str
+) -> Iterator[dict[str, Any]]:
+    numbers = {} if found is None else _numbers(found)
+    published = {key[1]: value for key, value in entry.values.items() if key[0] == name}
+    quantities = list(dict.fromkeys([*numbers, *published])) or [FAITHFULNESS]
+    for quantity in quantities:
+        value, low, high = numbers.get(quantity, (NAN, NAN, NAN))
+        yield {
+            "backbone": name,
+            "quantity": quantity,
+            "published": published.get(quantity, NAN),
+            "measured": value,
+            "ci_low": low,
+            "ci_high": high,
+            "verdict": "",
+            "measured_backbone": "" if found is None else name,
+            "weights": weights,
+            "images": 0 if found is None else int(found.tables["integration"].images.iloc[0]),
+            "missing": missing,
+        }
+
+
+def _numbers(found: Integration) -> dict[str, tuple[float, float, float]]:
+    """Return what the study shows of a model, {quantity: (value, low, high)}."""
+    rows = found.tables["integration"].set_index("part")
+    patches = rows.loc["patches"]
+    numbers = {FAITHFULNESS: (patches.cosine, patches.cosine_low, patches.cosine_high)}
+    for part, row in rows.iterrows():
+        numbers[CKA.format(part)] = (row.cka, row.ci_low, row.ci_high)
+    for row in found.tables["registers"].itertuples():
+        numbers[REGISTER.format(row.when)] = (row.cosine, row.ci_low, row.ci_high)
+    return numbers

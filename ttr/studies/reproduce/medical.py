@@ -1,0 +1,238 @@
+"""The medical study again: two backbones, three labelled sets, the published accuracies beside measured ones.
+
+Each of the six cells is a benchmark of its own (:mod:`ttr.studies.bench.write`): neurons found on the set's training
+images with the published settings, the published probe, the arms ``plain``, ``token`` (what the study calls
+its baseline) and ``ttr``. A cell whose images or weights are not there is a row all the same: it keeps its
+published numbers, and says what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from ttr.backbones.base import Backbone
+from ttr.datasets.registry import Dataset, loader, open_dataset
+from ttr.errors import DataError, ImageError, ModelError, OptionError
+from ttr.features.chunks import check_on_error
+from ttr.features.prepared import found_neurons
+from ttr.files import MANIFEST, whole_folder, write_json
+from ttr.statistics.inference import Interval, holm, verdict
+from ttr.studies.bench.write import Bench, write_bench
+from ttr.studies.provenance import provenance
+from ttr.studies.reproduce.published import Study, studies
+
+SCHEMA = "ttr.reproduce-medical/1"
+STUDY = "medical"
+ARMS = ("plain", "token", "ttr")
+DIFFERENCE = "ttr - token"
+#: What makes one cell impossible and leaves the others as they are.
+MISSING = (DataError, ImageError, ModelError)
+NAN = float("nan")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One set with one backbone: its benchmark, or why there is none.
+
+    Attributes:
+        dataset: name of the set.
+        backbone: catalog name of the published backbone.
+        measured: the benchmark, or the reason.
+        made_with: its provenance, empty where there is none.
+    """
+
+    dataset: str
+    backbone: str
+    measured: Bench | str
+    made_with: Mapping[str, Any]
+
+    @property
+    def folder(self) -> str:
+        """Its benchmark's folder."""
+        return f"{self.dataset}-{self.backbone}"
+
+
+def reproduce_medical(
+    roots: Mapping[str, Path],
+    load: Callable[[str], Backbone],
+    out: Path,
+    cache: Path,
+    *,
+    published_detection: bool = True,
+    num_registers: int | None = None,
+    seed: int | None = None,
+    on_error: str = "raise",
+    **options: Any,
+) -> pd.DataFrame:
+    """Measure the six cells and write ``out``: a benchmark a cell, ``reproduction.csv``, a manifest.
+
+    Args:
+        roots: {dataset: its folder}; a set that is not there is a missing one.
+        load: catalog name -> backbone; called once a backbone, and only if some set can be read.
+        out: folder to make; an earlier result is replaced.
+        cache: folder of the feature cache.
+        published_detection: use the published detection settings (they belong to the published backbones),
+            else the default ones.
+        num_registers: R; None: as published.
+        seed: of the probe, of the detection's sample and of everything else; None: as published.
+        on_error: ``"raise"``: a bad image makes its cells missing; ``"skip"``: it is left out and recorded.
+        options: ``batch_size``, ``workers``, ``progress`` of :func:`ttr.studies.bench.write.write_bench`.
+
+    Returns:
+        Four rows a cell: plain, token, ttr, and ``ttr - token``. Columns: dataset, backbone, arm, metric,
+        published, measured, ci_low, ci_high, n, p, p_holm (over the measured cells' differences), verdict,
+        measured_backbone, weights, missing (why there is no measured number, else empty).
+
+    Raises:
+        DataError: not one cell could be measured; nothing is written then.
+        OptionError: ``roots`` names a set that was not in the study, or a value is outside its range.
+        OutputError: ``out`` cannot be written.
+    """
+    study = studies()[STUDY]
+    check_names("roots", roots, study.named("dataset"))
+    check_on_error(on_error)
+    seed = study.settings["seed"] if seed is None else seed
+    registers = study.settings["num_registers"] if num_registers is None else num_registers
+    sets = {name: _attempt(_opened, name, roots.get(name)) for name in study.named("dataset")}
+    readable = any(isinstance(dataset, Dataset) for dataset in sets.values())
+
+    def measure(dataset: Dataset, name: str, backbone: Backbone, folder: Path) -> Bench:
+        chosen = study.settings["detection"][name] if published_detection else {}
+        neurons = found_neurons(
+            backbone,
+            dataset,
+            cache,
+            images=study.settings["detection_images"],
+            seed=seed,
+            on_error=on_error,
+            progress=options.get("progress", False),
+            **chosen,
+        )
+        return write_bench(
+            backbone,
+            dataset,
+            neurons,
+            folder,
+            cache,
+            arm_names=ARMS,
+            num_registers=(registers,),
+            heads=("linear",),
+            seeds=(seed,),
+            on_error=on_error,
+            **options,
+        )
+
+    cells: list[Cell] = []
+    with whole_folder(out) as folder:
+        for name in study.named("backbone"):
+            model = _attempt(load, name) if readable else "no set to measure it on"
+            for dataset, opened in sets.items():
+                measured: Bench | str
+                if isinstance(opened, str) or isinstance(model, str):
+                    measured = opened if isinstance(opened, str) else str(model)
+                    cells.append(Cell(dataset, name, measured, {}))
+                    continue
+                measured = _attempt(measure, opened, name, model, folder / f"{dataset}-{name}")
+                cells.append(Cell(dataset, name, measured, provenance(model)))
+        table = _table(study, cells)
+        if not any(isinstance(cell.measured, Bench) for cell in cells):
+            raise DataError(f"not one cell could be measured: {'; '.join(reasons(table))}")
+        table.to_csv(folder / "reproduction.csv", index=False)
+        write_json(folder / MANIFEST, _manifest(study, cells, registers, seed))
+    return table
+
+
+def check_names(what: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """Raise OptionError unless all names are known ones."""
+    for name in given:
+        if name not in known:
+            raise OptionError(f"{what} name {name!r}; the study has {', '.join(known)}")
+
+
+def reasons(table: pd.DataFrame) -> list[str]:
+    """Return why cells are missing, each reason once with its cells: ``"aptos (clip-vit-b-16): ..."``."""
+    cells = table[table.missing != ""].drop_duplicates(["dataset", "backbone"])
+    return [
+        f"{', '.join(dict.fromkeys(part.dataset))} ({', '.join(dict.fromkeys(part.backbone))}): {reason}"
+        for reason, part in cells.groupby("missing", sort=False)
+    ]
+
+
+def _attempt(step: Callable[..., T], *arguments: Any) -> T | str:
+    """Return what ``step`` returns, or why it is impossible."""
+    try:
+        return step(*arguments)
+    except MISSING as error:
+        return str(error)
+
+
+def _opened(name: str, root: Path | None) -> Dataset:
+    if root is None:
+        card = loader(name).card
+        raise DataError(f"no root was given for it: --roots {name}=DIR. {card.how_to_get}")
+    return open_dataset(name, root)
+
+
+def _table(study: Study, cells: Sequence[Cell]) -> pd.DataFrame:
+    table = pd.DataFrame([row for cell in cells for row in _rows(study, cell)])
+    tested = table.p.notna()
+    table.loc[tested, "p_holm"] = holm(table.p[tested].tolist())
+    for place in table.index[tested]:
+        row = table.loc[place]
+        table.loc[place, "verdict"] = verdict(Interval(row.ci_low, row.ci_high), row.p_holm)
+    return table
+
+
+def _rows(study: Study, cell: Cell) -> Iterator[dict[str, Any]]:
+    place = {"dataset": cell.dataset, "backbone": cell.backbone}
+    published = {arm: study.value(**place, arm=arm) for arm in ARMS}
+    numbers = {arm: NAN if value is None else value for arm, value in published.items()}
+    for arm, value in {**numbers, DIFFERENCE: numbers["ttr"] - numbers["token"]}.items():
+        row: dict[str, Any] = {**place, "arm": arm, "metric": study.metric, "published": value}
+        row |= {"measured": NAN, "ci_low": NAN, "ci_high": NAN, "n": 0, "p": NAN, "p_holm": NAN}
+        row |= {"verdict": "", "measured_backbone": "", "weights": "", "missing": ""}
+        if isinstance(cell.measured, str):
+            yield {**row, "missing": cell.measured}
+            continue
+        found = _found(cell.measured, study.metric, arm)
+        row |= {"measured": found.difference if arm == DIFFERENCE else found.value}
+        row |= {name: found[name] for name in ("ci_low", "ci_high", "n")}
+        row |= {"p": found.p} if arm == DIFFERENCE else {}
+        made_with = cell.made_with["backbone"]
+        yield {**row, "measured_backbone": made_with["name"], "weights": made_with["weights"]}
+
+
+def _found(bench: Bench, metric: str, arm: str) -> pd.Series:
+    """Return the row of the benchmark's tables that an arm, or the difference, stands in."""
+    if arm == DIFFERENCE:
+        table = bench.comparisons
+        chosen = (table["first"] == "ttr") & (table.second == "token")
+    else:
+        table = bench.results
+        chosen = table.arm == arm
+    return table[chosen & (table.metric == metric) & (table["head"] == "linear")].iloc[0]
+
+
+def _manifest(study: Study, cells: Sequence[Cell], registers: int, seed: int) -> dict[str, Any]:
+    measured = [cell for cell in cells if isinstance(cell.measured, Bench)]
+    return {
+        "schema": SCHEMA,
+        "files": ["reproduction.csv", *(cell.folder for cell in measured)],
+        "published": {"source": study.source, "settings": study.settings, "notes": study.notes},
+        "settings": {"num_registers": registers, "seed": seed},
+        "cells": [
+            {
+                "dataset": cell.dataset,
+                "backbone": cell.backbone,
+                "missing": cell.measured if isinstance(cell.measured, str) else None,
+                "provenance": None if isinstance(cell.measured, str) else cell.made_with,
+            }
+            for cell in cells
+        ],
+    }

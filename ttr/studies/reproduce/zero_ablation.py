@@ -1,0 +1,232 @@
+"""The zero-ablation study again: does a model need what its registers say, or only that they are there?
+
+Each of the study's six models (DINOv2 without and with registers and DINOv3, as S and as B) is an ablation of
+its own (:mod:`ttr.studies.ablate.write`): heads trained on the full model, tested with registers or CLS zeroed, and
+with plausible values in their place. A model whose weights are not there, a task that the set cannot give and
+a condition that a model lacks the tokens for are rows all the same: they keep their published number, and say
+what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ttr.backbones.base import Backbone
+from ttr.datasets.registry import Dataset
+from ttr.datasets.spair import KeypointPair
+from ttr.errors import DataError, ImageError, ModelError, OptionError
+from ttr.files import MANIFEST, whole_folder, write_json
+from ttr.registers.arms import Arm
+from ttr.registers.neurons import RegisterNeurons
+from ttr.studies.ablate.conditions import FULL, parse
+from ttr.studies.ablate.experiment import require
+from ttr.studies.ablate.settings import Settings
+from ttr.studies.ablate.write import write_ablation
+from ttr.studies.reproduce.published import Study, studies
+from ttr.studies.reproduce.zero_ablation_numbers import (
+    CHANGE,
+    CONDITIONS,
+    METRICS,
+    NAN,
+    NOTHING,
+    OF_REGISTERS,
+    SPAIR,
+    SPAIR_METRIC,
+    SUM,
+    TO_REGISTERS,
+    Numbers,
+    is_shown,
+    of_analyses,
+    of_singles,
+    of_task,
+    place_of,
+)
+
+SCHEMA = "ttr.reproduce-zero-ablation/1"
+STUDY = "zero-ablation"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was measured of one model, and why the rest was not.
+
+    Attributes:
+        name: of the backbone that was measured.
+        weights: where its weights come from.
+        numbers: by task and condition.
+        lacking: {task or condition: reason}.
+    """
+
+    name: str
+    weights: str = ""
+    numbers: Numbers = field(default_factory=dict)
+    lacking: Mapping[str, str] = field(default_factory=dict)
+
+    def reason(self, task: str, condition: str) -> str:
+        """Return why a number is not there."""
+        condition = condition.removesuffix(CHANGE)
+        asked = "registers:zero" if condition == SUM or task in (TO_REGISTERS, OF_REGISTERS) else condition
+        return self.lacking.get(task) or self.lacking.get(asked) or f"{self.name} has no such number"
+
+
+def reproduce_zero_ablation(
+    load: Callable[[str], Backbone],
+    dataset: Dataset,
+    out: Path,
+    cache: Path,
+    settings: Settings,
+    *,
+    instead: str | None = None,
+    pairs: Sequence[KeypointPair] = (),
+) -> pd.DataFrame:
+    """Measure the models and write the folder ``out``: an ablation each, ``reproduction.csv``, a manifest.
+
+    Args:
+        load: catalog name -> backbone; a ModelError makes that model a missing one.
+        dataset: a labelled set, with masks for the segmentation.
+        out: folder to make; an earlier result is replaced.
+        cache: folder of the feature cache.
+        settings: of the ablations; their tasks are those of the study that the set can give.
+        instead: the backbone that is measured, once, in place of all six: a rehearsal.
+        pairs: annotated pairs of SPair-71k; they make an ablation of their own, ``NAME-spair``.
+
+    Returns:
+        A row each published number, and, but in a rehearsal, each measured change from full. Columns:
+        backbone, task, condition (``registers:zero - full`` is a change), published, measured, ci_low,
+        ci_high, n, p, p_holm (as in that model's ablation, over the conditions of the task), verdict,
+        measured_backbone, weights, missing (why there is no measured number, else empty).
+
+    Raises:
+        DataError: the set can give not one of the tasks.
+        ModelError: not one model could be measured; nothing is written then.
+        OutputError: ``out`` cannot be written.
+    """
+    study = studies()[STUDY]
+    impossible = _impossible(dataset, pairs)
+    names = study.named("backbone") if instead is None else (instead,)
+    found: dict[str, Found] = {}
+    failed: dict[str, str] = {}
+    with whole_folder(out) as folder:
+        for name in names:
+            try:
+                place = folder / name.replace(":", "-").replace("/", "-")
+                found[name] = _measure(load(name), dataset, place, cache, settings, pairs, impossible)
+            except (ModelError, ImageError) as error:
+                failed[name] = str(error)
+        if not found:
+            raise ModelError(f"not one model could be measured: {'; '.join(dict.fromkeys(failed.values()))}")
+        folders = sorted(path.name for path in folder.iterdir())
+        rows: list[dict[str, Any]] = []
+        for name in study.named("backbone"):
+            measured, failure = found.get(instead or name), failed.get(instead or name, "")
+            rows += _rows(study, name, measured, failure, instead is not None)
+        table = pd.DataFrame(rows)
+        table.to_csv(folder / "reproduction.csv", index=False)
+        write_json(folder / MANIFEST, _manifest(study, dataset, settings, folders, failed))
+    return table
+
+
+def reasons(table: pd.DataFrame) -> list[str]:
+    """Return why numbers are missing, each reason once: ``"dinov3-vit-b-16 (spair): ..."``."""
+    return [
+        f"{', '.join(dict.fromkeys(part.backbone))} ({', '.join(dict.fromkeys(part.task))}): {reason}"
+        for reason, part in table[table.missing != ""].groupby("missing", sort=False)
+    ]
+
+
+def _impossible(dataset: Dataset, pairs: Sequence[KeypointPair]) -> dict[str, str]:
+    """Return {task: why the data cannot give it}."""
+    reasons = {} if pairs else {SPAIR: "no annotated pairs were given: --pairs DIR of SPair-71k"}
+    for task in METRICS:
+        try:
+            require(dataset, Settings(tasks=(task,)))
+        except DataError as error:
+            reasons[task] = str(error)
+    if all(task in reasons for task in METRICS):
+        raise DataError(
+            f"not one task can be measured: {'; '.join(dict.fromkeys(reasons[t] for t in METRICS))}"
+        )
+    return reasons
+
+
+def _measure(
+    backbone: Backbone,
+    dataset: Dataset,
+    folder: Path,
+    cache: Path,
+    settings: Settings,
+    pairs: Sequence[KeypointPair],
+    impossible: Mapping[str, str],
+) -> Found:
+    """Run the ablation of one model, and a second one on annotated pairs if there are any."""
+    lacking = dict(impossible)
+    conditions = [FULL.name]
+    for condition in CONDITIONS:
+        try:
+            conditions.append(parse(condition, backbone, backbone.layout).name)
+        except OptionError as error:
+            lacking[condition] = str(error)
+    arm = Arm("plain", RegisterNeurons.from_pairs([]), 0)
+    tasks = tuple(task for task in METRICS if task not in impossible)
+    chosen = replace(settings, tasks=tasks, layers=min(settings.layers, backbone.num_layers))
+    ablation = write_ablation(backbone, arm, dataset, conditions, folder, cache, chosen)
+    numbers = of_analyses(folder, backbone.num_layers - 1)
+    for task in tasks:
+        numbers |= of_task(ablation.results, task, METRICS[task], task)
+    if "probe" in tasks:
+        numbers |= of_singles(folder, numbers["probe", FULL.name]["n"])
+    if pairs:
+        chosen = replace(chosen, tasks=("correspondence",), analysis_images=0)
+        beside = folder.with_name(f"{folder.name}-{SPAIR}")
+        try:
+            ablation = write_ablation(backbone, arm, dataset, conditions, beside, cache, chosen, pairs=pairs)
+            numbers |= of_task(ablation.results, "correspondence", SPAIR_METRIC, SPAIR)
+        except ImageError as error:
+            lacking[SPAIR] = str(error)
+    return Found(backbone.name, str(backbone.weights), numbers, lacking)
+
+
+def _rows(
+    study: Study, name: str, found: Found | None, failure: str, rehearsal: bool
+) -> Iterator[dict[str, Any]]:
+    published = {key[1:]: value for key, value in study.values.items() if key[0] == name}
+    for (task, condition), value in tuple(published.items()):
+        full = published.get((task, FULL.name))
+        if full is not None and condition != FULL.name and not condition.endswith(CHANGE):
+            published[task, condition + CHANGE] = round(value - full, 4)
+    measured = {} if found is None else found.numbers
+    # A rehearsal stands in six times; what nobody published is said once, in its ablation's folder.
+    more = [] if rehearsal else [key for key in measured if is_shown(*key)]
+    for task, condition in sorted({*published, *more}, key=place_of):
+        number = measured.get((task, condition))
+        missing = failure
+        if found is not None and number is None:
+            missing = found.reason(task, condition)
+        yield {
+            "backbone": name,
+            "task": task,
+            "condition": condition,
+            "published": published.get((task, condition), NAN),
+            **(number or NOTHING),
+            "measured_backbone": "" if found is None or number is None else found.name,
+            "weights": "" if found is None or number is None else found.weights,
+            "missing": missing,
+        }
+
+
+def _manifest(
+    study: Study, dataset: Dataset, settings: Settings, folders: list[str], failed: Mapping[str, str]
+) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "files": ["reproduction.csv", *folders],
+        "published": {"source": study.source, "settings": study.settings, "notes": study.notes},
+        "dataset": dataset.name,
+        "settings": {name: value for name, value in asdict(settings).items() if name != "tasks"},
+        "missing": failed,
+    }

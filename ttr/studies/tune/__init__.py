@@ -1,0 +1,1 @@
+"""How many neurons, up to which block, how many registers."""

@@ -1,0 +1,147 @@
+"""Many wraps over the same images: one bare pass of each batch, then one pass for each wrap.
+
+The outlier threshold is taken on the bare map and holds for every wrap, so that all are measured with one
+yardstick. An image leaves four numbers a run; intervals come from resampling images (not patches, which are
+not independent within an image), and all runs share the resamples, so a ratio of two runs is a paired one.
+Memory holds one batch and those numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ttr.backbones.base import Backbone
+from ttr.errors import ImageError
+from ttr.forward.batches import batches, count
+from ttr.forward.record import Record, record
+from ttr.norms import Threshold, outlier_threshold
+from ttr.progress import progress_bar
+from ttr.registers.wrap import TestTimeRegisters
+
+SHARE, NORM, ATTENTION, COSINE = range(4)
+RESAMPLES = 1000
+PERCENTILES = (2.5, 97.5)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A mean over images and its 95 % percentile bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The numbers of every run and image.
+
+    Attributes:
+        values: float64 [1 + wraps, images, 4]; the bare run first. The four are the share of outlier patches
+            (0..1), the largest patch norm, the CLS attention that all registers hold at the last block (0..1,
+            NaN without CLS), and the cosine of the embedding with the first wrap's.
+        resampled: float64 [resamples, 1 + wraps, 4], their means over images drawn with replacement.
+    """
+
+    values: np.ndarray
+    resampled: np.ndarray
+
+    def measure(self, run: int, quantity: int) -> Measure:
+        """Return the mean of a quantity over the images of a run."""
+        return _measure(self.values[run, :, quantity].mean(), self.resampled[:, run, quantity])
+
+    def remaining(self, run: int) -> Measure | None:
+        """Return a run's outlier share over the bare one's, or None where the bare one is 0."""
+        shares = self.values[:, :, SHARE].mean(axis=1)
+        if not shares[0]:
+            return None
+        has_outliers = self.resampled[:, 0, SHARE] > 0
+        drawn = self.resampled[has_outliers][..., SHARE]
+        return _measure(shares[run] / shares[0], drawn[:, run] / drawn[:, 0])
+
+
+def _measure(mean: float, drawn: np.ndarray) -> Measure:
+    low, high = np.percentile(drawn, PERCENTILES)
+    return Measure(float(mean), float(low), float(high))
+
+
+def sweep(
+    backbone: Backbone,
+    wraps: Sequence[TestTimeRegisters],
+    images: Tensor | Iterable[Any],
+    *,
+    threshold: Threshold = "auto",
+    outlier_layer: int = -2,
+    batch_size: int = 8,
+    seed: int = 42,
+    progress: bool = False,
+) -> Samples:
+    """Run the images through the bare backbone and through each wrap, and keep their numbers.
+
+    Args:
+        backbone: the bare backbone.
+        wraps: wraps of it, none installed.
+        images: a tensor [N, 3, H, W], or an iterable of PIL images or tensors [3, H, W].
+        threshold: for outliers; see :mod:`ttr.norms`.
+        outlier_layer: block at whose output outliers are counted; negative counts from the last.
+        batch_size: images a pass.
+        seed: of the resamples.
+        progress: show a progress bar, which counts images times passes.
+
+    Raises:
+        ImageError: there are no images.
+        ModelError: there is no such block.
+    """
+    layer = backbone.layer(outlier_layer, "outlier_layer")
+    contexts: list[AbstractContextManager[Any]] = [nullcontext(), *wraps]
+    found: list[np.ndarray] = []
+    total = count(images)
+    passes = None if total is None else total * len(contexts)
+    with progress_bar("sweeping", passes, show=progress) as advance:
+        for batch in batches(backbone, images, batch_size):
+            runs: list[Tensor] = []
+            for index, wrap in enumerate(contexts):
+                with wrap:
+                    passed = record(backbone, batch, attention=bool(backbone.layout.cls))
+                if index == 0:
+                    norms = passed.layout.select(passed.norms[layer], "patches")
+                    limits = outlier_threshold(norms, threshold)
+                if index <= 1:
+                    reference = passed.embedding
+                runs.append(_numbers(passed, layer, limits, reference))
+                advance(batch.shape[0])
+            found.append(torch.stack(runs).numpy())
+    if not found:
+        raise ImageError("no images were given; needed at least one to measure on")
+    values = np.concatenate(found, axis=1)
+    return Samples(values, _resample(values, seed))
+
+
+def _numbers(passed: Record, layer: int, limits: Tensor, reference: Tensor) -> Tensor:
+    """Return the four numbers of each image, float64 [B, 4]."""
+    layout = passed.layout
+    norms = layout.select(passed.norms[layer], "patches")
+    share = (norms > limits[:, None]).cpu().double().mean(dim=1)
+    attention = torch.full_like(share, torch.nan)
+    if layout.cls:
+        registers = slice(layout.cls, layout.prefix + layout.test_time)
+        attention = passed.cls_attention[-1][:, :, registers].sum(dim=2).mean(dim=1)
+    numbers = [number.cpu().double() for number in (share, norms.amax(dim=1), attention)]
+    cosine = F.cosine_similarity(passed.embedding.cpu().double(), reference.cpu().double())
+    return torch.stack([*numbers, cosine.clamp(max=1)], dim=1)
+
+
+def _resample(values: np.ndarray, seed: int) -> np.ndarray:
+    runs, images, quantities = values.shape
+    flat = values.transpose(1, 0, 2).reshape(images, -1)
+    generator = np.random.default_rng(seed)
+    drawn = (generator.multinomial(images, np.full(images, 1 / images)) for _ in range(RESAMPLES))
+    return np.stack([counts @ flat / images for counts in drawn]).reshape(RESAMPLES, runs, quantities)
