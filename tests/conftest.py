@@ -27,8 +27,8 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from tests.app_page import CHROMIUM, WITHOUT
-from tests.loopback_hub import LoopbackHub
+from tests.tools.app_page import CHROMIUM, WITHOUT
+from tests.tools.loopback_hub import LoopbackHub
 
 # What the libraries brought stays; the collector need not walk through it again and again.
 gc.freeze()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import ttr
-from tests import torch_hub
+from tests.tools import torch_hub
 from ttr.cli.main import app
 
 ROOT = Path(__file__).parent.parent

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 
-from tests.app_page import serve_page
+from tests.tools.app_page import serve_page
 from ttr.apps.html import panels
 from ttr.apps.html.panels import Look
 from ttr.apps.image.intake import take_in

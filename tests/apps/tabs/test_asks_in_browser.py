@@ -1,0 +1,131 @@
+"""The tabs Prompt map and Marker test in a real browser: what a visitor types and sees, wide and narrow."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.tools.app_page import screenshot, select, serve_page, violations, visits
+
+WIDTHS = {"wide": 1280, "narrow": 390}
+WORDS = "Words, separated by commas or lines"
+pytestmark = pytest.mark.browser
+expect.set_options(timeout=60_000)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory, browser):
+    with serve_page(tmp_path_factory.mktemp("page"), "--backbone", "phantom-clip") as served:
+        yield served.address
+
+
+@pytest.fixture(scope="module", params=["wide-light", "narrow-dark"])
+def page(request, address, browser):
+    width, scheme = request.param.split("-")
+    with visits(browser, address) as opened:
+        page = opened(WIDTHS[width], scheme)
+        page.set_default_timeout(60_000)
+        page.kind = request.param
+        yield page
+
+
+def too_wide(page: Page) -> list[str]:
+    """Return what reaches beyond the window, if the page can be scrolled sideways."""
+    return page.evaluate(
+        """() => document.documentElement.scrollWidth <= window.innerWidth ? [] :
+        [...document.querySelectorAll('body *')].filter(e => e.offsetParent !== null
+            && e.getBoundingClientRect().right > window.innerWidth + 1)
+            .map(e => `${e.tagName} ${e.className} ${Math.round(e.getBoundingClientRect().right)}`)"""
+    )
+
+
+def test_words_become_maps_with_their_scale_and_numbers(page, tmp_path):
+    select(page, "Prompt map")
+    page.get_by_label(WORDS).fill("rings, stripes\nL")
+    page.get_by_role("button", name="Show where they fit").click()
+    maps = page.locator("#prompt-maps")
+    expect(maps.get_by_role("img", name=re.compile("^Before: fit of “rings”"))).to_be_visible()
+    expect(maps.get_by_role("img", name=re.compile("^After: fit of “rings”"))).to_be_visible()
+    expect(maps).to_contain_text("cosine of a patch with “rings”")
+    numbers = page.locator("#prompt-numbers")
+    expect(numbers.locator("tbody tr")).to_have_count(3)
+    expect(numbers).to_contain_text("knows no words")
+    page.get_by_label("stripes").check()
+    expect(maps.get_by_role("img", name=re.compile("^After: fit of “stripes”"))).to_be_visible()
+    screenshot(page, f"prompts-{page.kind}", tmp_path)
+    page.get_by_label("difference to the others").check()
+    expect(maps).to_contain_text("minus the mean of the others")
+    assert too_wide(page) == []
+    assert violations(page) == []
+    screenshot(page, f"difference-{page.kind}", tmp_path)
+    page.get_by_label(WORDS).fill(" , ")
+    page.get_by_role("button", name="Show where they fit").click()
+    expect(page.locator("#prompt-status").get_by_role("alert")).to_contain_text("There are no words")
+
+
+@pytest.mark.parametrize("page", ["wide-light"], indirect=True)
+def test_what_was_asked_stays_with_its_image_and_goes_with_it(page):
+    select(page, "Prompt map")
+    page.get_by_label(WORDS).fill("hip")
+    page.get_by_role("button", name="Show where they fit").click()
+    expect(page.get_by_label("hip", exact=True)).to_be_checked()
+    maps = page.locator("#prompt-maps .ttr-pair")
+    expect(maps).to_be_visible()
+    select(page, "Marker test")
+    select(page, "Prompt map")
+    page.wait_for_timeout(500)
+    expect(maps).to_be_visible()
+    select(page, "Compare")
+    old = page.locator("#maps .ttr-frame > img").first.get_attribute("src")
+    page.get_by_role("button", name="Sample: fundus").click()
+    expect(page.locator("#maps .ttr-frame > img").first).not_to_have_attribute("src", old)
+    select(page, "Prompt map")
+    expect(maps).to_have_count(0)
+    expect(page.locator("#prompt-status")).to_contain_text("Type what to look for")
+
+
+def test_a_marker_is_burnt_in_and_answered(page, tmp_path):
+    select(page, "Marker test")
+    expect(page.locator("#marker-status")).to_contain_text("Choose a marker")
+    page.get_by_label("PORTABLE").check()
+    page.get_by_label("bottom right").check()
+    page.get_by_label("Answers to choose from").fill("rings, stripes")
+    page.get_by_role("button", name="Burn it in").click()
+    numbers = page.locator("#marker-numbers")
+    expect(numbers).to_contain_text("Clean, and marked with “PORTABLE”, bottom right")
+    expect(page.locator("#marker-verdict")).to_contain_text("follow the marker")
+    expect(numbers.locator("tbody tr")).to_have_count(6)
+    expect(numbers).to_contain_text("This backbone is a phantom")
+    assert "50.5" not in numbers.locator("table").inner_text()
+    expect(numbers.locator(".ttr-published")).to_contain_text("Published, on natural images")
+    expect(page.locator("#marker-maps .ttr-pair")).to_have_count(2)
+    expect(page.locator("#marker-maps .ttr-mark").first).to_be_visible()
+    page.get_by_role("button", name="Try all markers in all corners").click()
+    places = page.locator("#marker-places")
+    expect(places).to_contain_text("All 16 places on this picture")
+    expect(places.locator("tbody tr")).to_have_count(2)
+    expect(places).to_contain_text("of 16 (")
+    assert too_wide(page) == []
+    assert violations(page) == []
+    screenshot(page, f"marker-{page.kind}", tmp_path)
+
+
+@pytest.mark.parametrize("page", ["wide-light"], indirect=True)
+def test_a_model_without_words_says_which_model_has_them(page, tmp_path):
+    select(page, "Compare")
+    page.get_by_text("Model and register neurons").click()
+    page.get_by_label("Model", exact=True).click()
+    page.get_by_role("option", name="phantom", exact=True).click()
+    expect(page.locator("#numbers")).to_contain_text("phantom ·", timeout=60_000)
+    select(page, "Prompt map")
+    status = page.locator("#prompt-status")
+    expect(status).to_contain_text("it has no text tower")
+    expect(status).to_contain_text("ttr app --backbone clip-vit-b-16 --pretrained")
+    page.get_by_label(WORDS).fill("bone")
+    page.get_by_role("button", name="Show where they fit").click()
+    page.wait_for_timeout(300)
+    expect(status).to_contain_text("it has no text tower")
+    expect(page.locator("#prompt-maps .ttr-pair")).to_have_count(0)
+    screenshot(page, f"no-words-{page.kind}", tmp_path)

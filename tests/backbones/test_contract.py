@@ -1,0 +1,281 @@
+"""What every backbone must keep, whatever its family."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import transformers
+from torch import nn
+
+import ttr
+from tests.conftest import FAMILIES, TRANSFORMERS, scramble, tiny_clip_with_timm_tower
+from ttr.forward.attention import attention_rows
+from ttr.forward.record import record
+from ttr.hooks import capture, edit
+from ttr.registers.wrap import signed_maximum
+
+TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
+
+
+def neurons_of(backbone, count=6):
+    generator = torch.Generator().manual_seed(3)
+    pairs = set()
+    while len(pairs) < count:
+        layer = torch.randint(backbone.num_layers, (), generator=generator)
+        pairs.add((int(layer), int(torch.randint(backbone.num_neurons, (), generator=generator))))
+    return ttr.RegisterNeurons.from_pairs(sorted(pairs))
+
+
+def hook_count(model: nn.Module) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+def prefix_counts(model: nn.Module) -> list[int]:
+    return [m.num_prefix_tokens for m in model.modules() if hasattr(m, "num_prefix_tokens")]
+
+
+def test_identity_edit_is_bit_equal_to_the_bare_model(model, images):
+    backbone = ttr.adapt(model)
+    bare = backbone.embed(images)
+    sites = [backbone.sites.entry, backbone.sites.exit, *backbone.sites.blocks]
+    sites += [*backbone.sites.neurons, *backbone.sites.attention]
+    with edit([(site, lambda x: x) for site in sites]):
+        assert torch.equal(backbone.embed(images), bare)
+
+
+def test_no_neurons_and_no_registers_is_bit_equal_to_bare(model, images):
+    backbone = ttr.adapt(model)
+    nothing = ttr.RegisterNeurons.from_pairs([])
+    bare = backbone.embed(images)
+    with ttr.TestTimeRegisters(backbone, nothing, num_registers=0):
+        assert torch.equal(backbone.embed(images), bare)
+
+
+def test_embed_is_the_models_own_output(model, images):
+    backbone = ttr.adapt(model)
+    with torch.no_grad():
+        if hasattr(model, "encode_image"):
+            expected = model.encode_image(images)
+        elif hasattr(model, "forward_features"):
+            expected = model.forward_features(images)[:, 0]
+        elif hasattr(model, "visual_projection"):
+            expected = model(images).image_embeds
+        elif isinstance(model, transformers.PreTrainedModel):
+            expected = getattr(model, "dinov2", model)(images).pooler_output
+        else:
+            expected = model(images)
+    torch.testing.assert_close(backbone.embed(images), expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize("registers", [0, 1, 3])
+def test_a_batch_equals_its_items(model, images, registers):
+    backbone = ttr.adapt(model)
+    with ttr.TestTimeRegisters(backbone, neurons_of(backbone), num_registers=registers):
+        together = backbone.embed(images)
+        alone = torch.cat([backbone.embed(image[None]) for image in images])
+    torch.testing.assert_close(together, alone, **TOLERANCE)
+
+
+def test_the_wrap_changes_something_and_keeps_shapes(model, images):
+    backbone = ttr.adapt(model)
+    bare, bare_tokens = backbone.embed(images), backbone.tokens(images)
+    with ttr.TestTimeRegisters(backbone, neurons_of(backbone), num_registers=2):
+        wrapped, tokens = backbone.embed(images), backbone.tokens(images)
+    assert wrapped.shape == bare.shape
+    assert not torch.allclose(wrapped, bare, atol=1e-4)
+    assert tokens.test_time.shape == (5, 2, bare_tokens.patches.shape[2])
+    assert tokens.patches.shape == bare_tokens.patches.shape
+    assert tokens.registers.shape == bare_tokens.registers.shape
+
+
+def test_everything_is_as_before_after_success_and_after_an_exception(model, images):
+    backbone = ttr.adapt(model)
+    has_cls = bool(backbone.layout.cls)
+    state = copy.deepcopy(model.state_dict())
+    bare, hooks, counts = backbone.embed(images), hook_count(model), prefix_counts(model)
+    model.train()
+    model.training = False
+    flags = [m.training for m in model.modules()]
+    wrap = ttr.TestTimeRegisters(backbone, neurons_of(backbone))
+    with wrap:
+        backbone.embed(images)
+        record(backbone, images, attention=has_cls, neurons=lambda layer, x: None)
+    with pytest.raises(RuntimeError, match="on purpose"), wrap:
+        raise RuntimeError("on purpose")
+
+    def fail(x):
+        raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"), wrap, edit([(backbone.sites.blocks[1], fail)]):
+        record(backbone, images, attention=has_cls, neurons=lambda layer, x: None)
+    wrap.remove()
+    assert hook_count(model) == hooks
+    assert prefix_counts(model) == counts
+    assert [m.training for m in model.modules()] == flags
+    assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
+    assert torch.equal(backbone.embed(images), bare)
+
+
+def test_edits_touch_only_the_named_neurons(model, images):
+    backbone = ttr.adapt(model)
+    neurons = neurons_of(backbone)
+    first = next(iter(neurons.by_layer()))
+    listed = torch.zeros(backbone.num_neurons, dtype=torch.bool)
+    listed[neurons.by_layer()[first]] = True
+    runs = []
+    for pairs in (ttr.RegisterNeurons.from_pairs([]), neurons):
+        kept = {}
+        with ttr.TestTimeRegisters(backbone, pairs):
+            layout = record(backbone, images, neurons=kept.__setitem__).layout
+        runs.append(kept[first])
+    before, after = runs
+    assert torch.equal(before[:, :, ~listed], after[:, :, ~listed])
+    registers = layout.select(after, "test_time")[:, :, listed]
+    assert torch.equal(registers, signed_maximum(before[:, :, listed], 1))
+    assert not layout.select(after, "patches")[:, :, listed].any()
+    assert not layout.select(after, "prefix")[:, :, listed].any()
+
+
+def test_patches_reshape_to_the_grid_patch_zero_included(model):
+    """Paint one patch; the first block's map must light up right there, wrapped or not."""
+    backbone = ttr.adapt(model)
+    height, width = backbone.patch_size
+    rows, columns = backbone.layout.grid
+    for registers in (0, 2):
+        neurons = ttr.RegisterNeurons.from_pairs([])
+        for row, column in ((0, 0), (0, columns - 1), (rows - 1, 0), (rows - 1, columns - 1)):
+            grey = torch.zeros(1, 3, *backbone.image_size)
+            painted = grey.clone()
+            painted[:, :, row * height : (row + 1) * height, column * width : (column + 1) * width] = 3.0
+            kept = []
+            with (
+                ttr.TestTimeRegisters(backbone, neurons, num_registers=registers),
+                capture(backbone.sites.attention[:1], lambda i, x, kwargs, kept=kept: kept.append(x)),
+            ):
+                backbone.embed(grey)
+                backbone.embed(painted)
+            layout = backbone.layout.for_length(kept[0].shape[1])
+            change = layout.select((kept[1] - kept[0]).norm(dim=-1), "patches")
+            grid = layout.to_grid(change)[0]
+            assert divmod(int(grid.argmax()), columns) == (row, column)
+            assert (grid > 0).sum() == 1
+
+
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("as_maps", [False, True])
+@pytest.mark.parametrize("model", sorted(FAMILIES.keys() - TRANSFORMERS.keys()), indirect=True)
+def test_intermediates_keep_the_bare_shapes_and_hold_the_patches(model, images, norm, as_maps):
+    """Those of transformers are its hidden states; test_transformers_vit.py holds them."""
+    backbone = ttr.adapt(model)
+    tower = backbone.sites.tower
+    timm_model = not hasattr(tower, "resblocks") and not hasattr(tower, "transformer")
+    names = (
+        ("norm", "return_prefix_tokens") if timm_model else ("normalize_intermediates", "output_extra_tokens")
+    )
+    options = {names[0]: norm, names[1]: True, "output_fmt": "NCHW" if as_maps else "NLC"}
+
+    def flat(result):
+        if isinstance(result, dict):
+            prefixes = result["image_intermediates_prefix"]
+            return list(zip(result["image_intermediates"], prefixes, strict=True))
+        return result
+
+    def call():
+        with torch.no_grad():
+            return flat(
+                tower.forward_intermediates(images, indices=[0, 2], intermediates_only=True, **options)
+            )
+
+    bare = call()
+    outputs = {}
+    with ttr.TestTimeRegisters(backbone, neurons_of(backbone), num_registers=3):
+        with capture(backbone.sites.blocks, lambda i, x, kwargs: outputs.__setitem__(i, x)):
+            wrapped = call()
+        if timm_model and hasattr(tower, "get_intermediate_layers"):
+            layers = tower.get_intermediate_layers(images, n=2, reshape=as_maps, norm=norm)
+            assert layers[-1].shape == bare[-1][0].shape
+    for index, (patches, prefix), (bare_patches, bare_prefix) in zip((0, 2), wrapped, bare, strict=True):
+        assert (patches.shape, prefix.shape) == (bare_patches.shape, bare_prefix.shape)
+        layout = backbone.layout_for(images).for_length(outputs[index].shape[1])
+        assert layout.test_time == 3
+        final = backbone.sites.final_norm.forward if norm else (lambda x: x)
+        expected = layout.split(final(outputs[index])).patches
+        if as_maps:
+            expected = layout.to_grid(expected).permute(0, 3, 1, 2)
+        torch.testing.assert_close(patches, expected, **TOLERANCE)
+    assert "forward_intermediates" not in vars(tower)
+    for again, was in zip(call(), bare, strict=True):
+        assert torch.equal(again[0], was[0])
+        assert torch.equal(again[1], was[1])
+
+
+def test_recomputed_attention_equals_the_unfused_models(model, images):
+    """The reference: what the unfused module multiplies its values with, or MultiheadAttention's weights."""
+    backbone = ttr.adapt(model)
+    wrap = ttr.TestTimeRegisters(backbone, neurons_of(backbone), num_registers=2)
+    recomputed, reference = [], []
+
+    def watch(index, x, kwargs):
+        module = backbone.sites.attention[index].module
+        recomputed.append(attention_rows(backbone, module, x, kwargs, slice(None)))
+        if isinstance(module, nn.MultiheadAttention):
+            reference.append(module.forward(x, x, x, need_weights=True, average_attn_weights=False)[1])
+
+    if isinstance(model, transformers.PreTrainedModel):
+        model.set_attn_implementation("eager")
+        for site in backbone.sites.attention:
+            site.module.register_forward_hook(lambda m, args, out: reference.append(out[1]))
+    with wrap:
+        for site in backbone.sites.attention:
+            module = site.module
+            if hasattr(module, "fused_attn"):
+                module.fused_attn = False
+                module.attn_drop.register_forward_hook(lambda m, args, out: reference.append(args[0]))
+        with capture(backbone.sites.attention, watch):
+            backbone.embed(images)
+    assert len(recomputed) == len(reference) == backbone.num_layers
+    for ours, theirs in zip(recomputed, reference, strict=True):
+        torch.testing.assert_close(ours, theirs, **TOLERANCE)
+
+
+def test_norms_are_float32_under_bfloat16_autocast(model, images):
+    backbone = ttr.adapt(model)
+    exact = record(backbone, images).norms
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        passed = record(backbone, images, attention=bool(backbone.layout.cls))
+    assert passed.norms.dtype == passed.cls_attention.dtype == torch.float32
+    torch.testing.assert_close(passed.norms, exact, rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_the_exported_wrapped_model_equals_eager(family, images):
+    model = scramble(FAMILIES[family]())
+    backbone = ttr.adapt(model)
+    tower = backbone.sites.tower
+    with ttr.TestTimeRegisters(backbone, neurons_of(backbone), num_registers=2), torch.no_grad():
+        exported = torch.export.export(tower, (images,))
+        expected = tower(images)
+    torch.testing.assert_close(exported.module()(images), expected, **TOLERANCE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_the_compiled_wrapped_model_equals_eager(family, images):
+    model = scramble(FAMILIES[family]())
+    backbone = ttr.adapt(model)
+    tower = backbone.sites.tower
+    with ttr.TestTimeRegisters(backbone, neurons_of(backbone), num_registers=2), torch.no_grad():
+        expected = tower(images)
+        torch.testing.assert_close(torch.compile(tower)(images), expected, **TOLERANCE)
+
+
+def test_an_open_clip_model_with_a_timm_tower_is_located_in_its_trunk():
+    model = scramble(tiny_clip_with_timm_tower())
+    backbone = ttr.adapt(model)
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.embed(images), model.visual(images))
+    with ttr.TestTimeRegisters(backbone, neurons_of(backbone)):
+        assert backbone.tokens(images).test_time.shape == (2, 1, 192)

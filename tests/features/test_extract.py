@@ -1,0 +1,363 @@
+"""Features against the backbone's own, and the cache against everything that could make it lie."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ttr
+from tests.conftest import scramble, tiny_vit
+from ttr.datasets.base import Item, make_dataset
+from ttr.datasets.phantom_set import CARD
+from ttr.errors import ImageError, ModelError, OptionError, OutputError
+from ttr.features.extract import extract
+from ttr.features.shelf import Shelf, cache_key
+from ttr.forward.preprocessing import Preprocessing
+from ttr.registers.arms import arms
+
+SOME = ttr.RegisterNeurons.from_pairs([(0, 3), (1, 5)])
+
+
+PART = 16
+
+
+@pytest.fixture(autouse=True)
+def _small_parts(monkeypatch):
+    monkeypatch.setattr("ttr.features.chunks.PART", PART)
+
+
+def to_tensor(image):
+    pixels = np.asarray(image.resize((32, 32)), dtype=np.float32)
+    return torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1)
+
+
+@pytest.fixture
+def backbone():
+    return ttr.adapt(scramble(tiny_vit(reg_tokens=2)), preprocess=to_tensor)
+
+
+def write_set(folder, count=40):
+    folder.mkdir(exist_ok=True)
+    items = []
+    for number in range(count):
+        path = folder / f"{number:03d}.png"
+        pixels = np.random.default_rng(number).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+        items.append(Item(path.name, "ab"[number % 2], "train", path))
+    return make_dataset("made", items, CARD)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return write_set(tmp_path / "images")
+
+
+def all_arms(backbone):
+    return arms(("plain", "token", "neurons", "ttr"), backbone, SOME, num_registers=3)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_features_are_those_of_the_backbone_under_each_arm(backbone, dataset, tmp_path):
+    found = extract(backbone, dataset, all_arms(backbone), tmp_path / "cache", batch_size=10)
+    images = torch.stack([backbone.preprocess(dataset.open(item)) for item in dataset.items])
+    for features in found:
+        with features.arm.applied(backbone):
+            tokens = backbone.tokens(images)
+            expected = {
+                "embedding": backbone.embed(images),
+                "cls": tokens.cls,
+                "patches": tokens.patches.mean(dim=1),
+                "registers": tokens.registers.mean(dim=1),
+            }
+        if features.arm.num_registers:
+            expected["test_time"] = tokens.test_time[:, 0]
+            torch.testing.assert_close(tokens.test_time[:, 2], tokens.test_time[:, 0])
+        assert set(features.arrays) == set(expected)
+        for name, values in expected.items():
+            assert features.arrays[name].dtype == np.float32
+            np.testing.assert_allclose(features.arrays[name], values, rtol=1e-4, atol=1e-5)
+        assert features.items == dataset.items
+    assert not any(module._forward_pre_hooks for module in backbone.model.modules())
+
+
+def count_reads(dataset):
+    opened = []
+
+    def decode(item, content):
+        opened.append(item.name)
+        return type(dataset).__dataclass_fields__["decode"].default(item, content)
+
+    return replace(dataset, decode=decode), opened
+
+
+def test_each_image_is_decoded_once_for_all_arms_and_never_again(backbone, dataset, tmp_path):
+    watched, opened = count_reads(dataset)
+    first = extract(backbone, watched, all_arms(backbone)[:3], tmp_path / "cache")
+    assert sorted(opened) == sorted(item.name for item in dataset.items)
+    opened.clear()
+    again = extract(backbone, watched, all_arms(backbone)[:3], tmp_path / "cache")
+    assert opened == []
+    for before, after in zip(first, again, strict=True):
+        assert all(np.array_equal(before.arrays[name], after.arrays[name]) for name in before.arrays)
+    extract(backbone, watched, all_arms(backbone), tmp_path / "cache")
+    assert len(opened) == len(dataset.items), "a new arm alone is computed"
+
+
+def test_a_changed_image_is_never_served_and_the_others_are(backbone, dataset, tmp_path):
+    plain = all_arms(backbone)[:1]
+    before = extract(backbone, dataset, plain, tmp_path / "cache")[0].arrays["cls"]
+    Image.new("RGB", (20, 24), "white").save(dataset.items[20].path)
+    watched, opened = count_reads(dataset)
+    after = extract(backbone, watched, plain, tmp_path / "cache")[0].arrays["cls"]
+    changed = np.flatnonzero((before != after).any(axis=1))
+    assert changed.tolist() == [20]
+    assert len(opened) == PART, "its part alone"
+
+
+@pytest.mark.parametrize("what", ["weights", "neurons", "registers", "steps", "structure", "order"])
+def test_whatever_decides_the_features_is_in_the_key(backbone, dataset, tmp_path, what):
+    arm = arms(("ttr",), backbone, SOME)[0]
+    steps = Preprocessing(backbone)
+    key = cache_key(backbone, arm, steps)
+    assert key == cache_key(ttr.adapt(backbone.model, preprocess=to_tensor), arm, steps)
+    if what == "order":
+        watched, opened = count_reads(dataset)
+        extract(backbone, dataset, [arm], tmp_path / "cache")
+        found = extract(backbone, watched, [arm], tmp_path / "cache", items=dataset.items[::-1])[0]
+        assert found.items == dataset.items[::-1]
+        assert len(opened) == len(dataset.items)
+        return
+    if what == "weights":
+        with torch.no_grad():
+            backbone.model.norm.bias.add_(1e-3)
+        backbone = ttr.adapt(backbone.model, preprocess=to_tensor)
+    elif what == "structure":
+        backbone.model.blocks[0].mlp.act = torch.nn.ReLU()
+        backbone = ttr.adapt(backbone.model, preprocess=to_tensor)
+    elif what == "neurons":
+        arm = arms(("ttr",), backbone, ttr.RegisterNeurons.from_pairs([(0, 3), (1, 6)]))[0]
+    elif what == "registers":
+        arm = arms(("ttr",), backbone, SOME, num_registers=2)[0]
+    else:
+        steps = Preprocessing(backbone, ("clahe",))
+    assert cache_key(backbone, arm, steps) != key
+
+
+def test_a_bad_image_ends_the_run_by_name_or_is_left_out_and_said(backbone, dataset, tmp_path):
+    plain = all_arms(backbone)[:1]
+    whole = extract(backbone, dataset, plain, tmp_path / "cache")[0].arrays["cls"]
+    dataset.items[3].path.write_bytes(dataset.items[3].path.read_bytes()[:60])
+    dataset.items[30].path.unlink()
+    for _ in range(2):
+        with pytest.raises(ImageError, match=r"003.png is damaged .* with --on-error skip"):
+            extract(backbone, dataset, plain, tmp_path / "cache")
+    found = extract(backbone, dataset, plain, tmp_path / "cache", on_error="skip")[0]
+    assert list(found.skipped) == ["003.png", "030.png"]
+    assert "cannot be read" in found.skipped["030.png"]
+    kept = [n for n in range(40) if n not in (3, 30)]
+    assert found.items == tuple(dataset.items[n] for n in kept)
+    np.testing.assert_allclose(found.arrays["cls"], whole[kept], atol=1e-5)
+    for item in dataset.items:
+        item.path.unlink(missing_ok=True)
+    with pytest.raises(ImageError, match="not one image could be read"):
+        extract(backbone, dataset, plain, tmp_path / "cache", on_error="skip")
+
+
+def test_a_damaged_part_is_computed_again(backbone, dataset, tmp_path):
+    plain = all_arms(backbone)[:1]
+    extract(backbone, dataset, plain, tmp_path / "cache")
+    before = files(tmp_path / "cache")
+    part = sorted((tmp_path / "cache").rglob("part-*"))[1]
+    part.write_bytes(part.read_bytes()[:100])
+    extract(backbone, dataset, plain, tmp_path / "cache")
+    assert files(tmp_path / "cache") == before
+
+
+def test_a_part_that_goes_while_its_run_is_on_the_way_is_computed_again(
+    backbone, dataset, tmp_path, monkeypatch
+):
+    """The reading thread found it in the cache and read no image; nothing empty may take its place."""
+    plain = all_arms(backbone)[:1]
+    before = extract(backbone, dataset, plain, tmp_path / "cache")[0]
+    whole = files(tmp_path / "cache")
+    gone, original = [], Shelf.read
+
+    def read(shelf, path):
+        part = original(shelf, path)
+        if not gone and "part-00001" in path.name:
+            gone.append(path)
+            path.unlink()
+        return part
+
+    monkeypatch.setattr(Shelf, "read", read)
+    after = extract(backbone, dataset, plain, tmp_path / "cache")[0]
+    assert gone
+    assert files(tmp_path / "cache") == whole
+    assert np.array_equal(after.arrays["cls"], before.arrays["cls"])
+
+
+WORK = """
+import sys, time
+sys.path.insert(0, {root!r})
+from pathlib import Path
+import ttr, torch
+torch.set_num_threads(1)
+from tests.features.test_extract import SOME, to_tensor, write_set, all_arms
+from tests.conftest import scramble, tiny_vit
+from ttr.features import extract as features
+from ttr.features import chunks as image_runs
+image_runs.PART = 16
+torch.manual_seed(0)
+backbone = ttr.adapt(scramble(tiny_vit(reg_tokens=2)), preprocess=to_tensor)
+slow = {slow!r}
+original = features.vectors
+def vectors(*arguments):
+    time.sleep(slow)
+    return original(*arguments)
+features.vectors = vectors
+dataset = write_set(Path({folder!r}))
+features.extract(backbone, dataset, all_arms(backbone), Path({cache!r}), batch_size=8)
+"""
+
+
+def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_bytes(tmp_path):
+    def start(cache, slow):
+        code = WORK.format(
+            root=str(Path(__file__).parents[2]),
+            slow=slow,
+            folder=str(tmp_path / "images"),
+            cache=str(tmp_path / cache),
+        )
+        return subprocess.Popen([sys.executable, "-c", code])
+
+    assert start("whole", 0).wait(timeout=120) == 0
+    process = start("killed", 0.2)
+    deadline = time.monotonic() + 60
+    while len(list((tmp_path / "killed").rglob("part-*.safetensors"))) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    partly = files(tmp_path / "killed")
+    whole = files(tmp_path / "whole")
+    finished = {name for name in partly if name.endswith(".safetensors")}
+    assert 4 <= len(finished) < len([name for name in whole if name.endswith(".safetensors")])
+    written = {name: (tmp_path / "killed" / name).stat().st_mtime_ns for name in finished}
+    assert start("killed", 0).wait(timeout=120) == 0
+    assert files(tmp_path / "killed") == whole
+    assert all((tmp_path / "killed" / name).stat().st_mtime_ns == t for name, t in written.items())
+
+
+RACE = """
+import sys, time
+sys.path.insert(0, {root!r})
+from pathlib import Path
+import numpy as np
+from ttr.features.shelf import Part, Shelf
+numbers = np.arange(1_000_000, dtype=np.float32).reshape(4, -1)
+print("ready", flush=True)
+sys.stdin.readline()
+for index in range(12):
+    shelf = Shelf.of(Path({cache!r}), {{"key": index}})
+    path = shelf.path(0, "same")
+    shelf.write(path, Part({{"cls": numbers + index}}, tuple("abcd"), {{}}))
+    assert np.array_equal(shelf.read(path).arrays["cls"], numbers + index)
+"""
+
+
+def test_two_processes_write_the_same_parts_at_the_same_time(tmp_path):
+    """Under one name for both, one would rename what the other has half written, or find it gone."""
+    code = RACE.format(root=str(Path(__file__).parents[2]), cache=str(tmp_path / "cache"))
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(2)]
+    for process in both:
+        assert process.stdout.readline() == "ready\n"
+    for process in both:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    errors = [process.communicate(timeout=60)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    assert {path.suffix for path in (tmp_path / "cache").rglob("*") if path.is_file()} == {
+        *(".json", ".safetensors"),
+    }
+    assert not list((tmp_path / "cache").rglob(".*"))
+
+
+def test_a_run_is_one_piece_of_memory_and_so_is_what_is_returned(backbone, dataset, tmp_path):
+    """What the model sees are views of it; many pieces leave holes, and memory then grows with the set."""
+    seen, original = [], backbone.features
+
+    def features(images):
+        seen.append(images)
+        return original(images)
+
+    spied = replace(backbone, features=features)
+    dataset.items[20].path.write_bytes(b"no image")
+    plain = all_arms(backbone)[:1]
+    found = extract(spied, dataset, plain, tmp_path / "cache", on_error="skip", batch_size=6)[0]
+    pieces = {images.untyped_storage().data_ptr() for images in seen}
+    assert [len(images) for images in seen] == [6, 6, 4, 6, 6, 3, 6, 2]
+    assert len(pieces) == 3
+    assert all(array.base is not None and len(array.base) == 40 for array in found.arrays.values())
+    assert len(found.arrays["cls"]) == len(found.items) == 39
+    assert set(found.contents) == {item.name for item in found.items}
+
+
+def test_images_of_several_sizes_or_types_are_refused_by_name(backbone, dataset, tmp_path):
+    plain = all_arms(backbone)[:1]
+    for change in (lambda x: x[:1], lambda x: x.double()):
+        calls = iter(range(1000))
+
+        def uneven(image, change=change, calls=calls):
+            x = to_tensor(image)
+            return change(x) if next(calls) == 5 + 2 else x  # the fingerprint sees two images first
+
+        strange = replace(backbone, preprocess_image=uneven)
+        with pytest.raises(ModelError, match="of 005.png and .* needed the same size and type"):
+            extract(strange, dataset, plain, tmp_path / "cache", workers=1)
+
+
+def test_memory_holds_a_few_runs_and_not_the_set(backbone, dataset, tmp_path):
+    """Reading never runs further ahead of the model than its threads allow."""
+    watched, opened = count_reads(dataset)
+    seen, original = [], backbone.features
+
+    def features(images):
+        seen.append(len(opened))
+        return original(images)
+
+    spied = replace(backbone, features=features)
+    extract(spied, watched, all_arms(backbone)[:1], tmp_path / "cache", workers=1, batch_size=PART)
+    assert seen[0] <= 2 * PART + PART
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"on_error": "ignore"}, "on_error='ignore'"),
+        ({"workers": 0}, "workers=0"),
+        ({"batch_size": 0}, "batch_size=0"),
+    ],
+)
+def test_options_outside_their_range_are_refused(backbone, dataset, tmp_path, options, complaint):
+    with pytest.raises(OptionError, match=complaint):
+        extract(backbone, dataset, all_arms(backbone), tmp_path, **options)
+
+
+def test_a_cache_that_cannot_be_written_is_refused(backbone, dataset, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be written"):
+        extract(backbone, dataset, all_arms(backbone), tmp_path / "file")
