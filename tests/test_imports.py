@@ -15,44 +15,25 @@ import ttr
 PACKAGE = Path(ttr.__file__).parent
 #: From the ground up; a module may import from its own line and the lines above it.
 ORDER = [
-    {
-        *("errors", "version", "files", "progress", "catalog", "torchvision_operators", "wording"),
-        *("export_files", "compiled", "published_results", "threads", "kept"),
-    },
-    {"tokens", "hooks", "norms"},
-    {"datasets"},
-    {"backbones"},
-    {"batches", "attention", "conditions"},
-    {"capture", "prompts", "calibration"},
-    {"substitute"},
-    {"neurons", "neurons_file"},
-    {"evidence", "intermediates"},
-    {"detection", "registers", "heads"},
-    {"provenance", "views", "preprocessing", "attention_bias"},
-    {"arms"},
-    {"feature_cache"},
-    {"image_runs"},
-    {"features", "evaluate", "statistics"},
-    {"analysis"},
-    {"benchmark"},
-    {"benchmark_tables"},
-    {"comparison", "sweep"},
-    {"ablation"},
-    {"tuning"},
-    {"plots", "exporting"},
-    {"benchmark_plots", "integration_plots", "figure_style"},
-    {"figures"},
-    {"figures_attention", "figures_layers", "figures_integration", "figures_benchmark", "ablation_words"},
-    {"report"},
-    {"integration_report", "ablation_panels"},
-    {"ablation_report"},
-    {"apps"},
-    {"cli", "__main__"},
+    ("errors", "version", "files", "progress", "wording", "threads", "torchvision_operators"),
+    ("tokens", "hooks", "norms"),
+    ("datasets",),
+    ("backbones",),
+    ("forward",),
+    ("statistics",),
+    ("analysis",),
+    ("registers",),
+    ("evaluate",),
+    ("features",),
+    ("drawing",),
+    ("studies",),
+    ("apps",),
+    ("cli", "__main__"),
 ]
 
 
 #: Symbolic links are not followed by rglob on every Python, so the linked rooms are named.
-FILES = sorted({p for pattern in ("*.py", "*/*.py") for p in PACKAGE.glob(pattern)})
+FILES = sorted({p for pattern in ("*.py", "*/*.py", "*/*/*.py") for p in PACKAGE.glob(pattern)})
 
 
 def level(module: str) -> int:

@@ -52,9 +52,11 @@ def block_curves(comparison: ImageComparison) -> Figure:
 
 
 def on_page(figure: Figure, *, mark: int | None = None) -> Figure:
-    """Return a figure of :mod:`ttr.studies.ablate.task_charts` for the page: a finger scrolls past it instead of zooming, what
-    the pointer shows stands on one dark ground (the page writes it in white), and a dotted line at the block
-    ``mark``."""
+    """Return a figure of :mod:`ttr.studies.ablate.task_charts` for the page.
+
+    A finger scrolls past it instead of zooming, what the pointer shows stands on one dark ground (the page
+    writes it in white), and a dotted line stands at the block ``mark``.
+    """
     figure.update_layout(dragmode=False, hoverlabel={"bgcolor": "#1f2937", "bordercolor": "#9ca3af"})
     if mark is not None:
         figure.add_vline(mark, line={"color": "rgba(128,128,128,.9)", "width": 1, "dash": "dot"})

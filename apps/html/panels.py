@@ -16,7 +16,8 @@ from ttr.analysis.faithfulness import grade
 from ttr.apps.image.case import DISCLAIMER, Study
 from ttr.apps.image.framing import Frame
 from ttr.drawing import maps as plots
-from ttr.drawing.html import bar, fill, rows
+from ttr.drawing.html import bar, fill
+from ttr.studies.compare.page import rows
 from ttr.wording import percent
 
 SIDES = (("before", "Before", "bare model"), ("after", "After", "registers moved"))

@@ -1,7 +1,7 @@
 """An ablation's pictures as HTML: maps under every condition on stated scales, and what registers resemble.
 
-The maps are the small PNGs of :mod:`ttr.studies.ablate.panels`, made once a result; another image, condition or
-query is then a matter of looking up.
+The maps are the small PNGs of :mod:`ttr.studies.ablate.panels`, made once a result; another image, condition
+or query is then a matter of looking up.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from ttr.apps.html.panels import SIDES, Look
 from ttr.apps.image.case import DISCLAIMER, Study
 from ttr.apps.image.framing import Frame
 from ttr.drawing import maps as plots
-from ttr.drawing.html import rows
+from ttr.studies.compare.page import rows
 from ttr.wording import percent
 
 SCHEMA = "ttr.study/1"

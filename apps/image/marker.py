@@ -15,7 +15,8 @@ The rule, stated before anything was measured (:data:`RULE`): the *map* follows 
 and s has grown by half or more; the *answer* follows if the likeliest class is another one with the marker.
 A model follows the marker if either does.
 
-One picture and one place prove nothing: :mod:`ttr.apps.image.marker_places` asks every marker in every corner.
+One picture and one place prove nothing: :mod:`ttr.apps.image.marker_places` asks every marker in every
+corner.
 """
 
 from __future__ import annotations

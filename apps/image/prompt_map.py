@@ -1,8 +1,9 @@
 """Where in the picture do words fit? The cosine of each patch with a text, before and after. No widgets.
 
 CLIP (Radford et al. 2021, arXiv 2103.00020) compares a text with the whole image: CLS of the last block,
-behind the final norm and the projection. The map sends every patch the same way. With p_i the token of
-patch i at the last block's output, W the projection and w_t the unit vector of a text (:mod:`ttr.evaluate.zero_shot`),
+behind the final norm and the projection. The map sends every patch the same way. With p_i the token of patch
+i at the last block's output, W the projection and w_t the unit vector of a text
+(:mod:`ttr.evaluate.zero_shot`),
 
     z_i = W^T norm(p_i),     s_t(i) = cos(z_i, w_t),     s_t(image) = cos(W^T norm(CLS), w_t).
 

@@ -13,11 +13,11 @@ from tests.conftest import scramble, tiny_clip, tiny_eva
 from ttr.analysis.faithfulness import FAITHFUL, PARTLY, grade, record_with_faithfulness, sentence
 from ttr.analysis.integration import full_output, restricted, split
 from ttr.analysis.similarity import linear_cka
-from ttr.apps.image.inspection import write_comparison
 from ttr.backbones.phantoms import integration as integration_phantoms
 from ttr.datasets.phantom import phantom_images
 from ttr.forward.blocks import watch
 from ttr.forward.record import record
+from ttr.studies.compare.write import write_comparison
 
 NAMES = ("phantom-patches", "phantom-registers", "phantom-skip")
 

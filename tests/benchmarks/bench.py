@@ -2,7 +2,8 @@
 
     python tests/benchmarks/bench.py [--backbone open_clip:ViT-B-16] [--images 128] [--rounds 3]
 
-- features / bare: images a second of ``ttr.features.extract.extract`` (reading, decoding, resizing, model, cache) to
+- features / bare: images a second of ``ttr.features.extract.extract`` (reading, decoding, resizing, model,
+cache) to
   those of the bare model on batches that are ready in memory. Target: at least 0.95. Rounds alternate. The
   images are JPEG files of 512 px; a machine with one core decodes and computes in turn, and cannot reach it.
 - second arm: files that are decoded for two arms, against one. Target: equal.

@@ -22,9 +22,9 @@ from torch import Tensor
 
 import ttr
 from ttr.analysis.faithfulness import record_with_faithfulness
-from ttr.apps.image.inspection import write_comparison
 from ttr.backbones import Backbone
 from ttr.forward.record import Record, record
+from ttr.studies.compare.write import write_comparison
 
 
 def without(backbone: Backbone, images: Tensor) -> tuple[Record, Tensor]:

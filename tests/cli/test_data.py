@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 import ttr
-from ttr.apps.image.inspection import write_comparison
 from ttr.datasets.phantom import phantom_image
 from ttr.datasets.registry import LOADERS, open_dataset
+from ttr.studies.compare.write import write_comparison
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 """Vision models of transformers from a directory that ``save_pretrained`` wrote, or from the hub.
 
 The directory says everything: ``config.json`` the class and its sizes, ``model.safetensors`` the weights,
-``preprocessor_config.json`` what is done to an image (:mod:`ttr.backbones.transformers_preprocess`). Each is read by
-the library's own reader, which also knows the older layouts of weights on the hub. Nothing in it is executed:
-no pickled weights, no code that a repository brings along.
+``preprocessor_config.json`` what is done to an image (:mod:`ttr.backbones.transformers_preprocess`). Each is
+read by the library's own reader, which also knows the older layouts of weights on the hub. Nothing in it is
+executed: no pickled weights, no code that a repository brings along.
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ def compare(
       ttr compare --backbone timm:vit_large_patch14_dinov2 --weights dinov2_l.safetensors \\
           --image-size 224 --neurons neurons.json --out comparison/ chest-1.png chest-2.png
     """
-    from ttr.apps.image.inspection import write_comparison
     from ttr.datasets.registry import OpenedImages, list_images
+    from ttr.studies.compare.write import write_comparison
 
     paths = [path for given in images for path in (list_images(given) if given.is_dir() else [given])]
     found, model = load_with_neurons(neurons, backbone, weights, pretrained, image_size, device)

@@ -47,7 +47,7 @@ def show_comparison(comparisons: Sequence[ImageComparison], page: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ttr.drawing.html import rows
+    from ttr.studies.compare.page import rows
     from ttr.wording import counted
 
     title = f"mean over {counted(len(comparisons), 'image')}"

@@ -1,7 +1,7 @@
 """Images x arms -> features: each image is read and decoded once, and every arm looks at it.
 
-Images come in runs that are read ahead, and parts go to the cache as they are done (:mod:`ttr.features.chunks`).
-What is kept of an image are vectors for linear heads:
+Images come in runs that are read ahead, and parts go to the cache as they are done
+(:mod:`ttr.features.chunks`). What is kept of an image are vectors for linear heads:
 
     embedding       Backbone.embed: CLIP's projected embedding, else CLS after the final norm
     cls             CLS after the final norm

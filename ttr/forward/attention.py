@@ -7,8 +7,9 @@ attention module was given:
     A = softmax(q k^T * d^-1/2),   q, k after the module's own norms and rotary embedding.
 
 Memory is O(heads x rows x N) a block, never N x N: who needs all rows projects once (:func:`project`) and
-takes them in chunks. The softmax runs in fp32. Where an attention bias stands (:mod:`ttr.registers.attention_bias`),
-its key takes part in the softmax and its column is left out: the rows are what the tokens hold.
+takes them in chunks. The softmax runs in fp32. Where an attention bias stands
+(:mod:`ttr.registers.attention_bias`), its key takes part in the softmax and its column is left out: the rows
+are what the tokens hold.
 """
 
 from __future__ import annotations

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from ttr.apps.image.inspection import write_comparison
 from ttr.backbones import load
 from ttr.datasets.registry import open_image, phantom_images, sample_paths
 from ttr.registers.detection import detect
 from ttr.registers.neurons import RegisterNeurons
 from ttr.studies.compare.comparison import ImageComparison
+from ttr.studies.compare.write import write_comparison
 
 TITLE = "Test-time registers: before and after, on a phantom"
 

@@ -64,8 +64,10 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class Benchmarked:
-    """What a benchmark left: columns of ``results`` and ``comparisons`` as in :mod:`ttr.studies.bench.tables`;
-    ``comparisons`` is None where no two arms could be compared."""
+    """What a benchmark left, columns as in :mod:`ttr.studies.bench.tables`.
+
+    ``comparisons`` is None where no two arms could be compared.
+    """
 
     manifest: dict[str, Any]
     results: pd.DataFrame = field(repr=False)

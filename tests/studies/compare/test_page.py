@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 import ttr
-from ttr.apps.image.inspection import write_comparison
 from ttr.datasets.registry import phantom_images
 from ttr.drawing import html as report
 from ttr.drawing import maps as plots
 from ttr.errors import ImageError, OutputError
+from ttr.studies.compare.write import write_comparison
 from ttr.studies.demo import run_demo
 
 

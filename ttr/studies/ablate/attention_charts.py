@@ -34,8 +34,8 @@ def attention_flows(attention: pd.DataFrame, condition: str, block: int) -> Figu
     """Draw the nine source -> target flows of one block, and beside them the share of each single register.
 
     Args:
-        attention: columns of :func:`ttr.studies.ablate.analysis_tables.attention`; a row of the three groups sums
-            to 1.
+        attention: columns of :func:`ttr.studies.ablate.analysis_tables.attention`; a row of the three groups
+            sums to 1.
         condition: which one.
         block: counted from 0.
     """

@@ -82,7 +82,8 @@ def run_experiment(
         conditions: from :func:`ttr.studies.ablate.conditions.parse_all`, ``full`` first.
         cache: folder of the feature cache.
         settings: the rest.
-        calibration: of this model, for conditions that need one; see :func:`ttr.forward.calibration.calibrate`.
+        calibration: of this model, for conditions that need one; see
+            :func:`ttr.forward.calibration.calibrate`.
         pairs: annotated pairs that correspondence is measured on, instead of warps of the test images.
 
     Raises:

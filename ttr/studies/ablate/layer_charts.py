@@ -17,7 +17,8 @@ def probing_curves(probing: pd.DataFrame) -> Figure:
     """Draw a linear probe's accuracy on CLS and on each register, block by block, with 95 % intervals.
 
     Args:
-        probing: columns of :func:`ttr.studies.ablate.analysis_tables.probing`; accuracies 0..1. Dotted: chance.
+        probing: columns of :func:`ttr.studies.ablate.analysis_tables.probing`; accuracies 0..1. Dotted:
+            chance.
     """
     from plotly.graph_objects import Scatter
 

@@ -1,7 +1,7 @@
 """The page of one or more ablations: every figure of the study in one file that asks nothing of the network.
 
-Figures come from :mod:`ttr.studies.ablate.task_charts` and its neighbours, a variant a choice; the page's small script swaps
-variants and pictures, and plotly, carried in the page once, draws them.
+Figures come from :mod:`ttr.studies.ablate.task_charts` and its neighbours, a variant a choice; the page's
+small script swaps variants and pictures, and plotly, carried in the page once, draws them.
 """
 
 from __future__ import annotations

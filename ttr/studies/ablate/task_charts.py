@@ -1,8 +1,8 @@
 """Figures of an ablation's tasks: conditions x metrics, single against collective zeroing, two models.
 
-Each takes a table as :mod:`ttr.studies.ablate.tables` makes it (or as read back from its CSV file) and returns a
-plotly figure whose hover says the exact value, its interval, the test and what the difference comes to. The
-page and the application show the same figures.
+Each takes a table as :mod:`ttr.studies.ablate.tables` makes it (or as read back from its CSV file) and
+returns a plotly figure whose hover says the exact value, its interval, the test and what the difference comes
+to. The page and the application show the same figures.
 """
 
 from __future__ import annotations

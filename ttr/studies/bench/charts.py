@@ -16,8 +16,8 @@ def differences(comparisons: pd.DataFrame) -> Figure:
     """Draw each difference with its 95 % interval, filled where it is distinguishable from zero.
 
     Args:
-        comparisons: rows of one metric, columns of :func:`ttr.studies.bench.tables.comparisons`; shares. Blue:
-            heads trained on the bare model; orange: on the arm.
+        comparisons: rows of one metric, columns of :func:`ttr.studies.bench.tables.comparisons`; shares.
+            Blue: heads trained on the bare model; orange: on the arm.
     """
     from plotly.graph_objects import Scatter
 

@@ -2,8 +2,8 @@
 
 Thousands of resamples and permutations take longer than everything else in a repeated run. They follow from
 the predictions, the groups and a few names, so they are kept under the digest of those, of the code that
-computes them and of the libraries behind it (:mod:`ttr.features.memo`): another prediction or another line of code is
-another digest.
+computes them and of the libraries behind it (:mod:`ttr.features.memo`): another prediction or another line of
+code is another digest.
 """
 
 from __future__ import annotations

@@ -43,7 +43,8 @@ class ImageComparison:
         before: the bare model.
         after: the wrapped model.
         pixels: what the model was given, uint8 [H, W, 3].
-        provenance: what the run was made with (:func:`ttr.studies.provenance.provenance`), the same for all images.
+        provenance: what the run was made with (:func:`ttr.studies.provenance.provenance`), the same for all
+            images.
     """
 
     image: str

@@ -1,8 +1,8 @@
 """The decoupling study again: is CLS made of the patches, from small models to large ones?
 
 Each of the study's eight models, DINOv2 S to g with and without trained registers, is an integration of its
-own (:mod:`ttr.studies.integrate.write`) at the last block of the bare model. A model whose weights are not there is a
-row all the same: it keeps its published numbers, and says what is missing.
+own (:mod:`ttr.studies.integrate.write`) at the last block of the bare model. A model whose weights are not
+there is a row all the same: it keeps its published numbers, and says what is missing.
 """
 
 from __future__ import annotations

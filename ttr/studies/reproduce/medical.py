@@ -1,9 +1,9 @@
 """The medical study again: two backbones, three labelled sets, the published accuracies beside measured ones.
 
-Each of the six cells is a benchmark of its own (:mod:`ttr.studies.bench.write`): neurons found on the set's training
-images with the published settings, the published probe, the arms ``plain``, ``token`` (what the study calls
-its baseline) and ``ttr``. A cell whose images or weights are not there is a row all the same: it keeps its
-published numbers, and says what is missing.
+Each of the six cells is a benchmark of its own (:mod:`ttr.studies.bench.write`): neurons found on the set's
+training images with the published settings, the published probe, the arms ``plain``, ``token`` (what the
+study calls its baseline) and ``ttr``. A cell whose images or weights are not there is a row all the same: it
+keeps its published numbers, and says what is missing.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The zero-ablation study again: does a model need what its registers say, or only that they are there?
 
 Each of the study's six models (DINOv2 without and with registers and DINOv3, as S and as B) is an ablation of
-its own (:mod:`ttr.studies.ablate.write`): heads trained on the full model, tested with registers or CLS zeroed, and
-with plausible values in their place. A model whose weights are not there, a task that the set cannot give and
-a condition that a model lacks the tokens for are rows all the same: they keep their published number, and say
-what is missing.
+its own (:mod:`ttr.studies.ablate.write`): heads trained on the full model, tested with registers or CLS
+zeroed, and with plausible values in their place. A model whose weights are not there, a task that the set
+cannot give and a condition that a model lacks the tokens for are rows all the same: they keep their published
+number, and say what is missing.
 """
 
 from __future__ import annotations

@@ -132,7 +132,8 @@ def sweep_neurons(
         top_k: numbers of neurons, at least 1.
         top_layers: last blocks; negative ones count from the last block.
         num_registers: R >= 0.
-        settings: those of :func:`ttr.studies.tune.sweep.sweep` (threshold, outlier_layer, batch_size, seed, progress).
+        settings: those of :func:`ttr.studies.tune.sweep.sweep` (threshold, outlier_layer, batch_size, seed,
+            progress).
 
     Raises:
         OptionError: a list is empty, or a value is outside its range.

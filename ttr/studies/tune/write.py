@@ -1,7 +1,8 @@
 """Tuning as an application: a folder of images in; curves, numbers and a set of register neurons out.
 
-The folder holds ``tune.json`` and ``tune.csv`` (the same rows, columns as in :class:`ttr.studies.tune.tuning.Row`),
-``neurons.json`` (the recommended set), ``index.html`` (self-contained) and, written last, ``manifest.json``.
+The folder holds ``tune.json`` and ``tune.csv`` (the same rows, columns as in
+:class:`ttr.studies.tune.tuning.Row`), ``neurons.json`` (the recommended set), ``index.html`` (self-contained)
+and, written last, ``manifest.json``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import Any
 
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import OpenedImages
-from ttr.drawing import maps as plots
 from ttr.drawing.html import fill
 from ttr.errors import ImageError
 from ttr.files import MANIFEST, whole_folder, write_json, write_text
@@ -23,6 +23,7 @@ from ttr.norms import Threshold
 from ttr.registers.detection import detect
 from ttr.registers.neurons import Provenance, RegisterNeurons
 from ttr.studies.provenance import provenance
+from ttr.studies.tune import pictures
 from ttr.studies.tune.tuning import (
     REGISTERS,
     TOLERANCE,
@@ -188,7 +189,7 @@ def _page(tuning: Tuning, made_with: dict[str, Any], measured: int, layer: int, 
         tolerance=tolerance,
         neuron_rows=neuron_rows,
         register_rows=register_rows,
-        neuron_curves=plots.neuron_curves(neuron_rows) if tuning.advice.row else "",
-        register_curves=plots.register_curves(register_rows) if register_rows else "",
+        neuron_curves=pictures.neuron_curves(neuron_rows) if tuning.advice.row else "",
+        register_curves=pictures.register_curves(register_rows) if register_rows else "",
         provenance=made_with,
     )

@@ -1,0 +1,173 @@
+"""The page of a comparison, and the table of what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ttr.analysis.faithfulness import FAITHFUL, PARTLY, sentence
+from ttr.drawing import maps as plots
+from ttr.drawing.html import bar, fill
+from ttr.registers.neurons import RegisterNeurons
+from ttr.studies.compare import pictures
+from ttr.studies.compare.comparison import ImageComparison
+from ttr.studies.compare.view import View
+from ttr.wording import counted
+
+SHOWN = 24
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured quantity, before and after, ready to print.
+
+    Attributes:
+        label: what it is.
+        before: its value for the bare model, or a dash.
+        after: its value for the wrapped model, or a dash.
+        ratio: after / before, or a dash where one is missing or zero.
+    """
+
+    label: str
+    before: str
+    after: str
+    ratio: str
+
+
+QUANTITIES = (
+    ("max_patch_norm", "largest patch norm, last block", "{:.1f}"),
+    ("median_patch_norm", "median patch norm, last block", "{:.1f}"),
+    ("outlier_patches", "outlier patches", "{:.3g}"),
+    ("max_patch_attention", "largest CLS attention to a patch", "{:.4f}"),
+    ("register_attention", "CLS attention held by registers", "{:.3f}"),
+    ("register_norm", "largest register norm", "{:.1f}"),
+    ("faithfulness", "faithfulness of the attention map", "{:.2f}"),
+)
+
+
+def rows(before: Sequence[View], after: Sequence[View]) -> list[Row]:
+    """Return the table of measured quantities, each the mean over the given views."""
+    table = []
+    for name, label, pattern in QUANTITIES:
+        low, high = (_mean([getattr(view, name) for view in views]) for views in (before, after))
+        ratio = f"{high / low:.3f}" if low and high is not None else "–"
+        table.append(Row(label, _show(low, pattern), _show(high, pattern), ratio))
+    return table
+
+
+def intervention(neurons: int, registers: int) -> str:
+    """Return in words what was done to the model with so many neurons and test-time registers."""
+    tokens = counted(registers, "test-time register")
+    if neurons and registers:
+        return f"{counted(neurons, 'register neuron')} moved to {tokens}"
+    if neurons:
+        return f"{counted(neurons, 'register neuron')} zeroed and no register appended"
+    return f"no neuron edited and {tokens} appended" + (" (the blank-token control)" if registers else "")
+
+
+def render(
+    comparisons: Sequence[ImageComparison],
+    neurons: RegisterNeurons,
+    *,
+    title: str,
+    truth: Sequence[tuple[int, int]] = (),
+    left_out: int = 0,
+) -> str:
+    """Return the page as HTML.
+
+    Args:
+        comparisons: the images to show, at least one, with pixels; the page takes their provenance.
+        neurons: the register neurons that were moved.
+        title: heading of the page.
+        truth: the planted neurons, on a phantom.
+        left_out: images that are in the numbers' file but not on the page.
+    """
+    provenance = dict(comparisons[0].provenance)
+    views = [view for c in comparisons for view in (c.before, c.after)]
+    norm_scale = max(float(view.maps.norms.max()) for view in views)
+    attention_scale = max(float(view.maps.attention.max()) for view in views)
+    return fill(
+        "report.html",
+        title=title,
+        provenance=provenance,
+        intervention=intervention(len(neurons), provenance["settings"]["num_registers"]),
+        counted=counted,
+        summary=rows([c.before for c in comparisons], [c.after for c in comparisons]),
+        cards=[_card(c, norm_scale, attention_scale) for c in comparisons],
+        norm_bar=bar(plots.NORM_MAP, norm_scale, "{:.0f}"),
+        attention_bar=bar(plots.ATTENTION_MAP, attention_scale, "{:.3f}"),
+        curves=pictures.layer_curves(comparisons),
+        distributions=pictures.distributions(comparisons),
+        neurons=neurons,
+        # Without outliers no neuron was measured, and the order of the zeros says nothing.
+        ranking=[neuron for neuron in neurons.ranking[:20] if neuron.score != 0],
+        kept=set(neurons.pairs),
+        truth=set(truth),
+        images=len(comparisons),
+        left_out=left_out,
+        faithful_from=FAITHFUL,
+        partly_from=PARTLY,
+    )
+
+
+def _card(comparison: ImageComparison, norm_scale: float, attention_scale: float) -> dict[str, Any]:
+    """Return the panels and numbers of one image."""
+    pixels = comparison.pixels
+    before, after = comparison.before.maps, comparison.after.maps
+    own = float(after.attention.max())
+    size = pixels.shape[:2]
+    panels = [
+        ("input", "what the model is given", pixels),
+        (
+            "norms before",
+            "patch norms, bare model",
+            plots.colourise(before.norms, norm_scale, plots.NORM_MAP, size),
+        ),
+        (
+            "norms after",
+            "patch norms, wrapped model",
+            plots.colourise(after.norms, norm_scale, plots.NORM_MAP, size),
+        ),
+        (
+            "attention before",
+            "CLS attention, bare model",
+            plots.overlay(pixels, before.attention, attention_scale),
+        ),
+        (
+            "attention after",
+            "CLS attention, wrapped model",
+            plots.overlay(pixels, after.attention, attention_scale),
+        ),
+        (
+            f"attention after, own scale 0–{own:.4f}",
+            "the same map on a scale of its own, to see its shape",
+            plots.overlay(pixels, after.attention, own),
+        ),
+    ]
+    return {
+        "name": comparison.image,
+        "panels": [
+            {
+                "title": name,
+                "alt": f"{comparison.image}: {text}",
+                "uri": plots.png_uri(np.ascontiguousarray(image)),
+            }
+            for name, text, image in panels
+        ],
+        "rows": rows([comparison.before], [comparison.after]),
+        "faithfulness": sentence(comparison.before.faithfulness, comparison.after.faithfulness),
+        "threshold": comparison.outlier_threshold,
+        "layer": comparison.outlier_layer,
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _show(value: float | None, pattern: str) -> str:
+    return "–" if value is None else pattern.format(value)
