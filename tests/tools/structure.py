@@ -82,7 +82,7 @@ def _main() -> None:
         leads_to = sorted(target for source, target in joined if source == name)
         print(f"{name:28} {count:3} modules -> {', '.join(leads_to) or 'nothing'}")
     print(
-        f"{len(known)} modules, {len(joined)} arrows between rooms, {sum(joined.values())} imports behind them"
+        f"{len(known)} modules; {len(joined)} arrows between rooms, {sum(joined.values())} imports"
     )
 
 
