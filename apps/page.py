@@ -6,7 +6,7 @@ from importlib import resources
 
 import gradio as gr
 
-from ttr.apps.html import explanations as words
+from ttr.apps.html import explanations
 from ttr.apps.image.case import DISCLAIMER
 from ttr.apps.image.workbench import Workbench
 from ttr.apps.tabs.compare import NAME, compare_tab
@@ -31,7 +31,7 @@ THEME = gr.themes.Base(
 )
 HEAD = (
     '<div class="ttr-head"><h1>Test-time registers</h1>'
-    f'<p class="ttr-soft">{words.PAGE} {DISCLAIMER}</p></div>'
+    f'<p class="ttr-soft">{explanations.PAGE} {DISCLAIMER}</p></div>'
 )
 
 
@@ -41,15 +41,15 @@ def page(workbench: Workbench, results: Results | None = None) -> gr.Blocks:
         title="Test-time registers", analytics_enabled=False, delete_cache=(SWEPT, FORGOTTEN), fill_width=True
     ) as blocks:
         gr.HTML(HEAD)
-        study, chosen = gr.State(None, time_to_live=FORGOTTEN), gr.State(None, time_to_live=FORGOTTEN)
+        case, chosen = gr.State(None, time_to_live=FORGOTTEN), gr.State(None, time_to_live=FORGOTTEN)
         with gr.Tabs() as tabs:
             with gr.Tab(NAME, id=NAME):
-                opening = compare_tab(workbench, blocks, study, chosen)
+                opening = compare_tab(workbench, blocks, case, chosen)
             with gr.Tab("Batch"):
                 batch_tab(workbench, chosen, opening, tabs)
             with gr.Tab("Prompt map") as tab:
-                prompts_tab(workbench, study, chosen, tab)
+                prompts_tab(workbench, case, chosen, tab)
             with gr.Tab("Marker test") as tab:
-                marker_tab(workbench, study, chosen, tab)
+                marker_tab(workbench, case, chosen, tab)
             results_tabs(results or Results())
     return blocks

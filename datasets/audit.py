@@ -46,7 +46,7 @@ KINDS: dict[str, tuple[bool, str]] = {
     "shared-group": (True, "groups in more than one split"),
     "duplicate": (False, "exact duplicates elsewhere, labels agree"),
     "near-duplicate": (False, "near duplicates elsewhere, labels agree"),
-    "look-alike": (False, "pairs that look alike: cropped copies, or different images"),
+    "imprint-alike": (False, "pairs that look alike: cropped copies, or different images"),
     "missing-split": (False, "splits that are missing"),
     "rare-class": (False, f"classes with fewer than {FEWEST} training or test images"),
     "mask": (False, "masks that are missing, damaged or of another size than their image"),
@@ -60,7 +60,7 @@ class Entry:
     Attributes:
         items: the images concerned; empty where it is about a split or a class.
         detail: what is the matter, where the kind of the finding does not say it.
-        distance: bits by which the perceptual hashes differ, of near duplicates and look-alikes.
+        distance: bits by which the perceptual hashes differ, of near duplicates and imprint-alikes.
         correlation: of their detail, up to 1.
     """
 
@@ -136,7 +136,7 @@ class Audit:
 
 
 @dataclass(frozen=True)
-class Look:
+class Imprint:
     """What is kept of an item: digest and thumbnail, or why it cannot be read, and what ails its mask."""
 
     digest: str = ""
@@ -157,15 +157,15 @@ def audit(dataset: Dataset, *, workers: int | None = None, progress: bool = Fals
 
     workers = workers or (1 if len(dataset.items) < WORTH_PROCESSES else joblib.cpu_count())
     reader = replace(dataset, items=())
-    tasks = (joblib.delayed(_look)(reader, item) for item in dataset.items)
-    looks: dict[Item, Look] = {}
+    tasks = (joblib.delayed(_imprint)(reader, item) for item in dataset.items)
+    imprints: dict[Item, Imprint] = {}
     with progress_bar("checking", len(dataset.items), show=progress) as advance:
         seen = joblib.Parallel(n_jobs=workers, return_as="generator")(tasks)
-        for item, look in zip(dataset.items, seen, strict=True):
-            looks[item] = look
+        for item, imprint in zip(dataset.items, seen, strict=True):
+            imprints[item] = imprint
             advance(1)
     found: dict[str, list[Entry]] = {kind: [] for kind in KINDS}
-    for kind, entry in _findings(dataset, looks):
+    for kind, entry in _findings(dataset, imprints):
         found[kind].append(entry)
     return Audit(
         dataset=dataset.name,
@@ -174,14 +174,14 @@ def audit(dataset: Dataset, *, workers: int | None = None, progress: bool = Fals
     )
 
 
-def _look(dataset: Dataset, item: Item) -> Look:
+def _imprint(dataset: Dataset, item: Item) -> Imprint:
     try:
         digest = dataset.content_hash(item)
         image = dataset.open(item)
     except ImageError as error:
-        return Look(trouble=str(error))
+        return Imprint(trouble=str(error))
     mask_trouble = "" if item.mask is None else _mask_trouble(item.mask, image.size)
-    return Look(digest, thumbnail(image), mask_trouble=mask_trouble)
+    return Imprint(digest, thumbnail(image), mask_trouble=mask_trouble)
 
 
 def _mask_trouble(mask: Path, size: tuple[int, int]) -> str:
@@ -194,14 +194,14 @@ def _mask_trouble(mask: Path, size: tuple[int, int]) -> str:
     return f"mask {mask.name} is {found[0]}x{found[1]} px, its image {size[0]}x{size[1]}"
 
 
-def _findings(dataset: Dataset, looks: dict[Item, Look]) -> Iterator[tuple[str, Entry]]:
-    for item, look in looks.items():
-        if look.trouble:
-            yield "unreadable", Entry((item,), look.trouble)
-        if look.mask_trouble:
-            yield "mask", Entry((item,), look.mask_trouble)
-    yield from _duplicates(looks)
-    yield from _near_duplicates(looks)
+def _findings(dataset: Dataset, imprints: dict[Item, Imprint]) -> Iterator[tuple[str, Entry]]:
+    for item, imprint in imprints.items():
+        if imprint.trouble:
+            yield "unreadable", Entry((item,), imprint.trouble)
+        if imprint.mask_trouble:
+            yield "mask", Entry((item,), imprint.mask_trouble)
+    yield from _duplicates(imprints)
+    yield from _near_duplicates(imprints)
     yield from _shared_groups(dataset.items)
     for split, classes in _counts(dataset).items():
         if not any(classes.values()):
@@ -217,18 +217,22 @@ def _counts(dataset: Dataset) -> dict[Split, dict[str, int]]:
     return {split: {label: found[split, label] for label in dataset.classes} for split in SPLITS}
 
 
-def _duplicates(looks: dict[Item, Look]) -> Iterator[tuple[str, Entry]]:
+def _duplicates(imprints: dict[Item, Imprint]) -> Iterator[tuple[str, Entry]]:
     same: dict[str, list[Item]] = defaultdict(list)
-    for item, look in looks.items():
-        if not look.trouble:
-            same[look.digest].append(item)
+    for item, imprint in imprints.items():
+        if not imprint.trouble:
+            same[imprint.digest].append(item)
     for items in same.values():
         if len(items) > 1:
             yield from _by_harm("duplicate", Entry(tuple(items)))
 
 
-def _near_duplicates(looks: dict[Item, Look]) -> Iterator[tuple[str, Entry]]:
-    readable = [(item, look.digest, look.thumb) for item, look in looks.items() if look.thumb is not None]
+def _near_duplicates(imprints: dict[Item, Imprint]) -> Iterator[tuple[str, Entry]]:
+    readable = [
+        (item, imprint.digest, imprint.thumb)
+        for item, imprint in imprints.items()
+        if imprint.thumb is not None
+    ]
     pairs = near_pairs([thumb for _, _, thumb in readable])
     for pair in sorted(pairs, key=lambda pair: -pair.correlation):
         (one, digest, _), (two, other, _) = readable[pair.first], readable[pair.second]
@@ -238,7 +242,7 @@ def _near_duplicates(looks: dict[Item, Look]) -> Iterator[tuple[str, Entry]]:
         if pair.correlation >= SAME:
             yield from _by_harm("near-duplicate", entry)
         else:
-            yield "look-alike", entry
+            yield "imprint-alike", entry
 
 
 def _by_harm(kind: str, entry: Entry) -> Iterator[tuple[str, Entry]]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ttr.apps.html import result_explanations as words_results
-from ttr.apps.html.result_tables import NONE, Cell, Row, number, p_text, points, table, verdict
+from ttr.apps.html import result_explanations
+from ttr.apps.html.result_tables import NONE, Cell, TableRow, number, p_text, points, table, verdict
 from ttr.drawing.html import fill
 from ttr.errors import OptionError
-from ttr.studies.reproduce.published import studies
+from ttr.studies.reproduce.published import published_studies
 from ttr.studies.results import Benchmarked
 from ttr.wording import counted
 
@@ -96,7 +96,7 @@ def about(found: Benchmarked) -> str:
         warnings.append(f"Known problems of this set: {card['problems']}.")
     if data.get("skipped"):
         warnings.append(f"{counted(len(data['skipped']), 'image')} left out because unreadable.")
-    lead = [words_results.ARMS, words_results.HEADS]
+    lead = [result_explanations.ARMS, result_explanations.HEADS]
     return fill("app_about.html", line=" · ".join(parts), warnings=warnings, lead=lead, note="")
 
 
@@ -132,7 +132,7 @@ def before_after(found: Benchmarked, view: View) -> str:
     caption += _unsure(values)
     columns = ["metric", f"before: {before.label}", f"after: {after.label}", "change", "p (Holm)", "verdict"]
     if published:
-        study = studies()[STUDY]
+        study = published_studies()[STUDY]
         columns += ["published before", "published after"]
         caption += f" Published, accuracy in per cent: {study.source}. {' '.join(study.notes)}"
     return table("Before and after", caption, columns, rows, fold=False)
@@ -154,7 +154,7 @@ def every_difference(found: Benchmarked, metric: str) -> str:
     if found.comparisons is None:
         return ""
     here = found.comparisons[found.comparisons["metric"] == metric]
-    rows: list[Row] = [
+    rows: list[TableRow] = [
         [
             f"{row['first']} − {row['second']}",
             f"{row['head']}" + ("" if row["feature"] == "embedding" else f", {row['feature']}"),
@@ -223,9 +223,9 @@ def _value(metric: str, row: dict[str, Any] | None) -> Cell:
     return number(scale * row["value"], scale * row["ci_low"], scale * row["ci_high"], pattern)
 
 
-def _difference(found: Benchmarked, before: Treatment, after: Treatment, view: View, metric: str) -> Row:
+def _difference(found: Benchmarked, before: Treatment, after: Treatment, view: View, metric: str) -> TableRow:
     """Return change, p and verdict of a metric where this pair was compared, whichever was first."""
-    nothing: Row = [NONE] * 3
+    nothing: TableRow = [NONE] * 3
     pairs = found.comparisons
     if pairs is None or (before.registers and after.registers and before.registers != after.registers):
         return nothing
@@ -251,7 +251,7 @@ def _difference(found: Benchmarked, before: Treatment, after: Treatment, view: V
 
 def _published(found: Benchmarked, *arms: Treatment) -> dict[str, str]:
     """Return what was published of these arms, {kind: accuracy in per cent}; empty where nothing was."""
-    study, row = studies()[STUDY], found.results.iloc[0]
+    study, row = published_studies()[STUDY], found.results.iloc[0]
     values = {
         arm.kind: study.value(backbone=row["backbone"], dataset=row["dataset"], arm=arm.kind) for arm in arms
     }

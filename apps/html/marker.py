@@ -7,34 +7,34 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ttr.apps.html.panels import SIDES, Look, pair, peak
-from ttr.apps.image.case import DISCLAIMER, Study
+from ttr.apps.image.case import DISCLAIMER, Case
 from ttr.apps.image.marker import PUBLISHED, RULE, MarkerTest, Reaction
 from ttr.apps.image.marker_places import Followed, Places
-from ttr.drawing import maps as plots
 from ttr.drawing.html import fill
+from ttr.drawing.maps import ATTENTION_MAP
 from ttr.wording import percent
 
 
 @dataclass(frozen=True)
-class Row:
+class MarkerRow:
     """One quantity, ready to print: four cells (before without and with, after without and with), or two."""
 
     label: str
     cells: tuple[str, ...]
 
 
-def marked(study: Study, test: MarkerTest) -> Study:
-    """Return the study of the picture with the marker."""
-    picture = replace(study.picture, image=test.image)
-    return replace(study, picture=picture, inspection=test.marked, answer=None)
+def marked(case: Case, test: MarkerTest) -> Case:
+    """Return the case of the picture with the marker."""
+    picture = replace(case.picture, image=test.image)
+    return replace(case, picture=picture, inspection=test.marked, answer=None)
 
 
-def maps(study: Study, test: MarkerTest, *, smooth: bool) -> str:
+def maps(case: Case, test: MarkerTest, *, smooth: bool) -> str:
     """Return the attention maps with and without the marker as HTML: four maps on one scale."""
     layer = test.marked.layers - 1
     shown = [
-        ("with the marker", marked(study, test), test.marked),
-        ("without it", replace(study, inspection=test.clean), test.clean),
+        ("with the marker", marked(case, test), test.marked),
+        ("without it", replace(case, inspection=test.clean), test.clean),
     ]
     values = {name: [run.attention_map(layer) for run in found.runs] for name, _, found in shown}
     high = max(float(each.max()) for pair_ in values.values() for each in pair_ if each is not None)
@@ -47,7 +47,7 @@ def maps(study: Study, test: MarkerTest, *, smooth: bool) -> str:
             f"Attention {name}, before and after",
             values[name],
             alts,
-            plots.ATTENTION_MAP,
+            ATTENTION_MAP,
             "share of the attention of CLS on one patch; one scale for all four maps",
             Look(layer, smooth=smooth),
             "{:.3f}",
@@ -66,27 +66,29 @@ def verdict(test: MarkerTest) -> str:
     return fill("app_verdict.html", test=test, sides=sides, occupied=" and ".join(occupied))
 
 
-def numbers(study: Study, test: MarkerTest, answered_by: str) -> str:
+def numbers(case: Case, test: MarkerTest, answered_by: str) -> str:
     """Return the numbers and the rule as HTML; ``answered_by``: what the answer comes from, or ""."""
     both = test.before, test.after
     rows = [
-        Row("attention share", _each(both, lambda r: (r.clean, r.marked), "{:.1%}")),
-        Row("times its area", _each(both, lambda r: (r.clean / r.area, r.marked / r.area), "{:.2f}")),
-        Row(
+        MarkerRow("attention share", _each(both, lambda r: (r.clean, r.marked), "{:.1%}")),
+        MarkerRow("times its area", _each(both, lambda r: (r.clean / r.area, r.marked / r.area), "{:.2f}")),
+        MarkerRow(
             "brightest there",
             _each(both, lambda r: ("yes" if peak_ else "no" for peak_ in (r.peak_clean, r.peak_marked))),
         ),
-        Row("feature cosine", _each(both, lambda r: (r.cosine,), "{:.4f}")),
+        MarkerRow("feature cosine", _each(both, lambda r: (r.cosine,), "{:.4f}")),
     ]
     replies = [each.reply for each in both if each.reply is not None]
     if replies:
         rows += [
-            Row("answer", _each(replies, lambda r: (f"{r.clean} → {r.marked}" if r.changed else r.clean,))),
-            Row("probability", _each(replies, lambda r: (percent(r.was), percent(r.now)))),
+            MarkerRow(
+                "answer", _each(replies, lambda r: (f"{r.clean} → {r.marked}" if r.changed else r.clean,))
+            ),
+            MarkerRow("probability", _each(replies, lambda r: (percent(r.was), percent(r.now)))),
         ]
     return fill(
         "app_marker.html",
-        study=study,
+        case=case,
         test=test,
         rows=rows,
         rule=RULE,
@@ -101,7 +103,7 @@ def places(found: Places) -> str:
     tallies = [("the map follows", found.maps)]
     if found.answers is not None:
         tallies.append(("the answer changes", found.answers))
-    rows = [Row(label, (_tallied(tally.before), _tallied(tally.after))) for label, tally in tallies]
+    rows = [MarkerRow(label, (_tallied(tally.before), _tallied(tally.after))) for label, tally in tallies]
     followed = [
         (name, [str(m) for m, r in zip(found.markers, reactions, strict=True) if r.follows])
         for name, reactions in (("before", found.before), ("after", found.after))

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from ttr.analysis.faithfulness import grade
-from ttr.apps.image.case import DISCLAIMER, Study
+from ttr.apps.image.case import DISCLAIMER, Case
 from ttr.apps.image.framing import Frame
-from ttr.drawing import maps as plots
 from ttr.drawing.html import bar, fill
+from ttr.drawing.maps import ATTENTION_MAP, NORM_MAP, colourise, png_uri
 from ttr.studies.compare.page import rows
 from ttr.wording import percent
 
@@ -42,13 +42,13 @@ class Look:
     shared: bool = True
 
 
-def attention(study: Study, look: Look) -> str:
+def attention(case: Case, look: Look) -> str:
     """Return the attention maps before and after as HTML.
 
     Raises:
         OptionError: no such block, head or query.
     """
-    found = study.inspection
+    found = case.inspection
     found.check(look.layer, look.head, look.query)
     maps = [run.attention_map(look.layer, look.head, look.query) for run in found.runs]
     shares = [run.register_share(look.layer, look.head, look.query) for run in found.runs]
@@ -61,34 +61,34 @@ def attention(study: Study, look: Look) -> str:
         for values, share in zip(maps, shares, strict=True)
     ]
     label = f"share of the attention of {look.query} on one patch"
-    return pair(study, "Attention before and after", maps, alts, plots.ATTENTION_MAP, label, look, "{:.3f}")
+    return pair(case, "Attention before and after", maps, alts, ATTENTION_MAP, label, look, "{:.3f}")
 
 
-def norms(study: Study, look: Look) -> str:
+def norms(case: Case, look: Look) -> str:
     """Return the norm maps before and after as HTML; head and query do not matter."""
-    maps = [run.norm_map(look.layer) for run in study.inspection.runs]
+    maps = [run.norm_map(look.layer) for run in case.inspection.runs]
     alts = [f"patch norms, block {look.layer}: {peak(values)}" for values in maps]
     label = "norm (length) of a patch's token"
-    return pair(study, "Patch norms before and after", maps, alts, plots.NORM_MAP, label, look, "{:.0f}")
+    return pair(case, "Patch norms before and after", maps, alts, NORM_MAP, label, look, "{:.0f}")
 
 
-def colours(study: Study, look: Look) -> str:
+def colours(case: Case, look: Look) -> str:
     """Return the patches at the last block as colours, before and after, as HTML."""
     alts = ["patches at the last block as colours; equal colours are like features"] * 2
-    pictures = [run.colours for run in study.inspection.runs]
-    return _figures(study, "Patch colours before and after", pictures, alts, look.smooth)
+    pictures = [run.colours for run in case.inspection.runs]
+    return _figures(case, "Patch colours before and after", pictures, alts, look.smooth)
 
 
-def numbers(study: Study) -> str:
+def numbers(case: Case) -> str:
     """Return the numbers, warnings and answers beside the maps as HTML."""
-    before, after = study.inspection.comparison.before, study.inspection.comparison.after
+    before, after = case.inspection.comparison.before, case.inspection.comparison.after
     graded = [
         (tag, name, view.faithfulness, grade(view.faithfulness))
         for (tag, name, _), view in zip(SIDES, (before, after), strict=True)
     ]
     table = [row for row in rows([before], [after]) if "faithfulness" not in row.label]
     return fill(
-        "app_numbers.html", study=study, grades=graded, rows=table, percent=percent, disclaimer=DISCLAIMER
+        "app_numbers.html", case=case, grades=graded, rows=table, percent=percent, disclaimer=DISCLAIMER
     )
 
 
@@ -100,15 +100,15 @@ def message(text: str) -> str:
     return f'<p class="ttr-alert" role="alert">{escape(text)}</p>' if text else ""
 
 
-def thumbnail(study: Study) -> str:
+def thumbnail(case: Case) -> str:
     """Return the visitor's picture in its own colours as HTML, with what kind of file it is."""
     from markupsafe import escape
 
-    image = study.picture.image.copy()
+    image = case.picture.image.copy()
     image.thumbnail((480, 480))
-    uri = plots.png_uri(np.asarray(image))
-    width, height = study.picture.image.size
-    said = f"{study.picture.kind}, {width} × {height} pixels"
+    uri = png_uri(np.asarray(image))
+    width, height = case.picture.image.size
+    said = f"{case.picture.kind}, {width} × {height} pixels"
     return (
         f'<figure class="ttr-thumb"><img src="{uri}" alt="the image in its own colours">'
         f'<figcaption class="ttr-soft">{escape(said)}</figcaption></figure>'
@@ -116,7 +116,7 @@ def thumbnail(study: Study) -> str:
 
 
 def pair(
-    study: Study,
+    case: Case,
     title: str,
     maps: list[Any],
     alts: list[str],
@@ -127,10 +127,10 @@ def pair(
     bounds: tuple[float, float] | None = None,
     mark: tuple[float, float, float, float] | None = None,
 ) -> str:
-    """Return two maps over the picture of a study as HTML, before and after, with their scale in numbers.
+    """Return two maps over the picture of a case as HTML, before and after, with their scale in numbers.
 
     Args:
-        study: whose picture is behind them.
+        case: whose picture is behind them.
         title: what they are, for a screen reader.
         maps: [rows, columns] before and after; None where there is none.
         alts: each map in words.
@@ -146,16 +146,16 @@ def pair(
     if bounds is not None:
         scales = [bounds] * 2
     pictures = [
-        None if values is None else plots.colourise(values, high, colour_map, values.shape, low)
+        None if values is None else colourise(values, high, colour_map, values.shape, low)
         for values, (low, high) in zip(maps, scales, strict=True)
     ]
     bars = [{**bar(colour_map, high, pattern, low), "label": label} for low, high in scales]
     shared = look.shared or bounds is not None
-    return _figures(study, title, pictures, alts, look.smooth, bars, shared, mark)
+    return _figures(case, title, pictures, alts, look.smooth, bars, shared, mark)
 
 
 def _figures(
-    study: Study,
+    case: Case,
     title: str,
     pictures: list[Any],
     alts: list[str],
@@ -164,14 +164,14 @@ def _figures(
     shared: bool = True,
     mark: tuple[float, float, float, float] | None = None,
 ) -> str:
-    frame = study.inspection.frame
+    frame = case.inspection.frame
     sides = [
         {
             "tag": tag,
             "name": name,
             "note": note,
             "alt": f"{name}: {alt}",
-            "map": None if picture is None else plots.png_uri(picture),
+            "map": None if picture is None else png_uri(picture),
             "none": "the bare model has no such token",
             "bar": None if bars is None or shared else bars[index],
         }
@@ -181,9 +181,9 @@ def _figures(
         "app_pair.html",
         title=title,
         sides=sides,
-        backdrop="data:image/jpeg;base64," + base64.b64encode(study.backdrop).decode(),
-        width=study.picture.image.width,
-        height=study.picture.image.height,
+        backdrop="data:image/jpeg;base64," + base64.b64encode(case.backdrop).decode(),
+        width=case.picture.image.width,
+        height=case.picture.image.height,
         box=_box(frame),
         mark=None if mark is None else _box(frame.part(*mark)),
         whole=frame.whole,

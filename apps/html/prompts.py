@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from ttr.apps.html.panels import Look, pair, peak
-from ttr.apps.image.case import DISCLAIMER, Study
+from ttr.apps.image.case import DISCLAIMER, Case
 from ttr.apps.image.prompt_map import PromptMaps
-from ttr.drawing import maps as plots
 from ttr.drawing.html import fill
+from ttr.drawing.maps import DIFFERENCE_MAP, SIMILARITY_MAP
 
 
-def maps(study: Study, found: PromptMaps, index: int, *, difference: bool, smooth: bool) -> str:
+def maps(case: Case, found: PromptMaps, index: int, *, difference: bool, smooth: bool) -> str:
     """Return the maps of one text before and after as HTML, on a scale that both share.
 
     Cosines run from the lowest to the highest of both maps; differences lie evenly on both sides of 0.
@@ -29,11 +29,11 @@ def maps(study: Study, found: PromptMaps, index: int, *, difference: bool, smoot
     else:
         label = f"cosine of a patch with “{text}”; the scale begins at the lowest, not at 0"
     return pair(
-        study,
+        case,
         f"Where “{text}” fits, before and after",
         list(values),
         [f"fit of “{text}”: {peak(each)}" for each in values],
-        plots.DIFFERENCE_MAP if difference else plots.SIMILARITY_MAP,
+        DIFFERENCE_MAP if difference else SIMILARITY_MAP,
         label,
         Look(0, smooth=smooth),
         "{:+.3f}" if difference else "{:.3f}",
@@ -41,13 +41,13 @@ def maps(study: Study, found: PromptMaps, index: int, *, difference: bool, smoot
     )
 
 
-def numbers(study: Study, found: PromptMaps, caution: str = "") -> str:
+def numbers(case: Case, found: PromptMaps, caution: str = "") -> str:
     """Return the table of texts as HTML, with what must be said of it; ``caution``: of the neurons, or ""."""
-    cautions = [line for line in (found.caution, caution, *study.picture.notes) if line]
+    cautions = [line for line in (found.caution, caution, *case.picture.notes) if line]
     rows = [
         (text, *(f"{value:+.3f}" for value in (image_before, image_after, np.max(before), np.max(after))))
         for text, image_before, image_after, before, after in zip(
             found.texts, found.image_before, found.image_after, found.before, found.after, strict=True
         )
     ]
-    return fill("app_prompts.html", study=study, cautions=cautions, rows=rows, disclaimer=DISCLAIMER)
+    return fill("app_prompts.html", case=case, cautions=cautions, rows=rows, disclaimer=DISCLAIMER)

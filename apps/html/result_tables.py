@@ -36,14 +36,14 @@ class Cell:
 
 
 #: A row of a table.
-Row = list[str | Cell]
+TableRow = list[str | Cell]
 
 
 def table(
     label: str,
     caption: str,
     columns: Sequence[str],
-    rows: Iterable[Row],
+    rows: Iterable[TableRow],
     *,
     fold: bool = True,
 ) -> str:
@@ -97,7 +97,7 @@ def about(folder: Folder) -> str:
 
 def tasks(results: pd.DataFrame) -> str:
     """Return every condition and metric with value and change, as ``results.csv`` has them."""
-    rows: list[Row] = [
+    rows: list[TableRow] = [
         [
             row["condition"],
             metric_name(row["task"], row["metric"]),
@@ -121,7 +121,7 @@ def flows(attention: pd.DataFrame, condition: str, block: int) -> str:
     here = attention[(attention["condition"] == condition) & (attention["block"] == block)]
     cells = {(row["source"], row["target"]): row for row in here.to_dict("records")}
     targets = [*GROUPS, *dict.fromkeys(t for t in attention["target"] if t not in GROUPS)]
-    rows: list[Row] = [
+    rows: list[TableRow] = [
         [f"from {NAMES[source]}", *(_share(cells.get((source, target))) for target in targets)]
         for source in GROUPS
     ]
@@ -140,7 +140,7 @@ def by_block(
     """Return a table of one value, a row a name of the column ``names``, a column a block."""
     blocks = sorted(set(rows["block"].tolist()))
     cells = {(row[names], row["block"]): row for row in rows.to_dict("records")}
-    body: list[Row] = []
+    body: list[TableRow] = []
     for name in dict.fromkeys(rows[names]):
         found = [cells.get((name, block)) for block in blocks]
         body.append(
@@ -162,7 +162,7 @@ def additivity(sums: pd.DataFrame, place: tuple[str, str, str]) -> str:
     registers, task, metric = place
     here = sums[(sums["registers"] == registers) & (sums["task"] == task) & (sums["metric"] == metric)]
     named = {"sum": "sum of single ones", "collective": "all at once", "excess": "all − sum"}
-    rows: list[Row] = [
+    rows: list[TableRow] = [
         [
             named.get(row["term"], row["term"].removesuffix(":zero")),
             points(row["value"], row["ci_low"], row["ci_high"]),
@@ -176,7 +176,7 @@ def additivity(sums: pd.DataFrame, place: tuple[str, str, str]) -> str:
 
 def geometry(found: pd.DataFrame) -> str:
     """Return what becomes of the patches under each condition."""
-    rows: list[Row] = [
+    rows: list[TableRow] = [
         [
             row["condition"],
             MEASURES.get(row["measure"], row["measure"]),
@@ -201,7 +201,7 @@ def cosines(registers: pd.DataFrame) -> str:
     """Return the cosine between each two registers."""
     names = list(dict.fromkeys(registers["first"]))
     cells = {(row["first"], row["second"]): row for row in registers.to_dict("records")}
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for first in names:
         found = [cells.get((first, second)) for second in names]
         rows.append(

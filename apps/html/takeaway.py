@@ -16,9 +16,9 @@ import numpy as np
 
 from ttr.analysis.faithfulness import grade
 from ttr.apps.html.panels import SIDES, Look
-from ttr.apps.image.case import DISCLAIMER, Study
+from ttr.apps.image.case import DISCLAIMER, Case
 from ttr.apps.image.framing import Frame
-from ttr.drawing import maps as plots
+from ttr.drawing.maps import ATTENTION_MAP, NORM_MAP, colourise
 from ttr.studies.compare.page import rows
 from ttr.wording import percent
 
@@ -29,38 +29,38 @@ NOTE = (
 )
 
 
-def zip_of(study: Study, look: Look, opacity: float = 0.5) -> bytes:
+def zip_of(case: Case, look: Look, opacity: float = 0.5) -> bytes:
     """Return a ZIP: image.png, both maps of each run as PNG, numbers.json, provenance.json, README.txt."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, picture in pictures(study, look, opacity):
+        for name, picture in pictures(case, look, opacity):
             archive.writestr(f"{name}.png", _png(picture))
-        archive.writestr("numbers.json", json.dumps(numbers(study, look), indent=1, allow_nan=False))
-        made_with = dict(study.inspection.comparison.provenance)
+        archive.writestr("numbers.json", json.dumps(numbers(case, look), indent=1, allow_nan=False))
+        made_with = dict(case.inspection.comparison.provenance)
         archive.writestr("provenance.json", json.dumps(made_with, indent=1))
         archive.writestr("README.txt", NOTE)
     return stream.getvalue()
 
 
-def pictures(study: Study, look: Look, opacity: float = 0.5) -> Iterator[tuple[str, np.ndarray]]:
+def pictures(case: Case, look: Look, opacity: float = 0.5) -> Iterator[tuple[str, np.ndarray]]:
     """Yield (name, uint8 [H, W, 3]) at the picture's own resolution; both runs on one scale if asked."""
-    found = study.inspection
-    pixels = np.asarray(study.picture.image)
+    found = case.inspection
+    pixels = np.asarray(case.picture.image)
     yield "image", pixels
     for kind, colour_map, maps in (
         (
             "attention",
-            plots.ATTENTION_MAP,
+            ATTENTION_MAP,
             [r.attention_map(look.layer, look.head, look.query) for r in found.runs],
         ),
-        ("norms", plots.NORM_MAP, [run.norm_map(look.layer) for run in found.runs]),
+        ("norms", NORM_MAP, [run.norm_map(look.layer) for run in found.runs]),
     ):
         highs = [0.0 if values is None else float(values.max()) for values in maps]
         for (tag, _, _), values, high in zip(
             SIDES, maps, [max(highs)] * 2 if look.shared else highs, strict=True
         ):
             if values is not None:
-                coloured = plots.colourise(values, high, colour_map, values.shape)
+                coloured = colourise(values, high, colour_map, values.shape)
                 yield f"{kind}-{tag}", laid(pixels, coloured, found.frame, opacity, look.smooth)
 
 
@@ -78,47 +78,47 @@ def laid(pixels: np.ndarray, coloured: np.ndarray, frame: Frame, opacity: float,
     return grey.round().astype(np.uint8)
 
 
-def numbers(study: Study, look: Look) -> dict[str, Any]:
-    """Return all numbers of a study as JSON values."""
-    found, picture = study.inspection, study.picture
+def numbers(case: Case, look: Look) -> dict[str, Any]:
+    """Return all numbers of a case as JSON values."""
+    found, picture = case.inspection, case.picture
     entry = {**found.comparison.to_json(), "image": picture.sha256}
-    answer = study.answer
+    answer = case.answer
     return {
         "schema": SCHEMA,
         **entry,
-        "model": study.model,
-        "neurons": {"source": study.neurons, "count": found.num_neurons},
+        "model": case.model,
+        "neurons": {"source": case.neurons, "count": found.num_neurons},
         "image_file": {"kind": picture.kind, "sha256": picture.sha256, "size": list(picture.image.size)},
         "window": None if picture.window is None else [picture.window.center, picture.window.width],
         "seen_part": vars(found.frame),
         "look": vars(look),
         "answer": None if answer is None else vars(answer),
-        "warnings": list(study.cautions),
+        "warnings": list(case.cautions),
         "disclaimer": DISCLAIMER,
     }
 
 
-def pdf_of(study: Study, look: Look, opacity: float = 0.5) -> bytes:
+def pdf_of(case: Case, look: Look, opacity: float = 0.5) -> bytes:
     """Return :func:`page_of` as PDF."""
     stream = io.BytesIO()
     about = {"Title": "Before and after test-time registers", "Subject": DISCLAIMER}
-    page_of(study, look, opacity).savefig(stream, format="pdf", metadata=about)
+    page_of(case, look, opacity).savefig(stream, format="pdf", metadata=about)
     return stream.getvalue()
 
 
-def page_of(study: Study, look: Look, opacity: float = 0.5) -> Any:
+def page_of(case: Case, look: Look, opacity: float = 0.5) -> Any:
     """Return one A4 page as a figure: maps with their scale, numbers, warnings, provenance."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.27, 11.69))
     figure.text(0.08, 0.955, "Before and after test-time registers", size=15, weight="bold")
-    figure.text(0.08, 0.937, f"{study.model} · {study.neurons} · image {study.picture.sha256[:16]}", size=8)
-    shown = dict(pictures(study, look, opacity))
-    found = study.inspection
+    figure.text(0.08, 0.937, f"{case.model} · {case.neurons} · image {case.picture.sha256[:16]}", size=8)
+    shown = dict(pictures(case, look, opacity))
+    found = case.inspection
     for row, (kind, colour_map, label) in enumerate(
         (
-            ("attention", plots.ATTENTION_MAP, f"attention of {look.query}, block {look.layer}"),
-            ("norms", plots.NORM_MAP, f"patch norms, block {look.layer}"),
+            ("attention", ATTENTION_MAP, f"attention of {look.query}, block {look.layer}"),
+            ("norms", NORM_MAP, f"patch norms, block {look.layer}"),
         )
     ):
         for column, (tag, name, _) in enumerate(SIDES):
@@ -128,7 +128,7 @@ def page_of(study: Study, look: Look, opacity: float = 0.5) -> Any:
             if f"{kind}-{tag}" in shown:
                 axes.imshow(shown[f"{kind}-{tag}"], interpolation="none")
                 _bar(figure, axes, _high(found, kind, look, column), colour_map)
-    _text(figure, study)
+    _text(figure, case)
     return figure
 
 
@@ -155,23 +155,23 @@ def _bar(figure: Any, axes: Any, high: float, colour_map: str) -> None:
     bar.ax.tick_params(labelsize=7)
 
 
-def _text(figure: Any, study: Study) -> None:
+def _text(figure: Any, case: Case) -> None:
     import textwrap
 
-    before, after = study.inspection.comparison.before, study.inspection.comparison.after
+    before, after = case.inspection.comparison.before, case.inspection.comparison.after
     lines = [f"{row.label}:  {row.before}  →  {row.after}" for row in rows([before], [after])]
     lines.append(f"the map is {grade(before.faithfulness)} before, {grade(after.faithfulness)} after")
-    if study.answer is not None:
+    if case.answer is not None:
         checked = (
-            f"calibrated on {study.answer.calibrated_on} images"
-            if study.answer.calibrated_on
+            f"calibrated on {case.answer.calibrated_on} images"
+            if case.answer.calibrated_on
             else "not calibrated"
         )
-        lines += [f"{name}:  {percent(b)}  →  {percent(a)}  ({checked})" for name, b, a in study.answer.rows]
+        lines += [f"{name}:  {percent(b)}  →  {percent(a)}  ({checked})" for name, b, a in case.answer.rows]
     figure.text(0.08, 0.315, "\n".join(lines), size=8.5, va="top", linespacing=1.45)
-    said = "\n\n".join(textwrap.fill(line, 52) for line in study.cautions)
+    said = "\n\n".join(textwrap.fill(line, 52) for line in case.cautions)
     figure.text(0.55, 0.315, said, size=8, va="top", color="#5c4300", linespacing=1.4)
-    made = dict(study.inspection.comparison.provenance)
+    made = dict(case.inspection.comparison.provenance)
     backbone = made["backbone"]
     figure.text(
         0.08,

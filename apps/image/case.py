@@ -45,7 +45,7 @@ class Answer:
 
 
 @dataclass(frozen=True, eq=False)
-class Study:
+class Case:
     """All that the page knows of one image.
 
     Attributes:

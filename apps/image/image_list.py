@@ -18,7 +18,7 @@ from ttr.errors import OptionError, TTRError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ttr.apps.image.case import Study
+    from ttr.apps.image.case import Case
     from ttr.apps.image.workbench import Chosen, Workbench
 
 MOST_FILES = 500
@@ -94,14 +94,14 @@ def csv_of(rows: pd.DataFrame) -> bytes:
 
 def _line(workbench: Workbench, number: int, file: Path, chosen: Chosen) -> Line:
     try:
-        return _measured(number, file.name, workbench.study(take_in(file), chosen))
+        return _measured(number, file.name, workbench.case(take_in(file), chosen))
     except TTRError as error:
         return Line(number, file.name, note=str(error))
 
 
-def _measured(number: int, name: str, study: Study) -> Line:
-    before, after = study.inspection.comparison.before, study.inspection.comparison.after
-    answers = ("", "") if study.answer is None else study.answer.first
+def _measured(number: int, name: str, case: Case) -> Line:
+    before, after = case.inspection.comparison.before, case.inspection.comparison.after
+    answers = ("", "") if case.answer is None else case.answer.first
     return Line(
         number,
         name,

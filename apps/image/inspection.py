@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class Trace:
     """One image through one model, whole; arrays are float32.
 
     Attributes:
@@ -103,8 +103,8 @@ class Inspection:
     image: Image
     frame: Frame
     comparison: ImageComparison
-    before: Run
-    after: Run
+    before: Trace
+    after: Trace
     num_neurons: int
 
     @property
@@ -118,7 +118,7 @@ class Inspection:
         return self.before.attention.shape[1]
 
     @property
-    def runs(self) -> tuple[Run, Run]:
+    def runs(self) -> tuple[Trace, Trace]:
         """The two runs, before and after."""
         return self.before, self.after
 
@@ -163,7 +163,7 @@ def inspect(
     ]
     basis = fit_colours(np.concatenate([_unit(part) for part in patches]))
     before, after = (
-        Run(
+        Trace(
             layout=run.layout,
             norms=run.norms[:, 0].cpu().numpy(),
             attention=run.attention[:, 0].cpu().numpy(),

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from ttr.apps.image.framing import frame_of
-from ttr.apps.image.inspection import Inspection, Run, inspect
+from ttr.apps.image.inspection import Inspection, Trace, inspect
 from ttr.apps.image.marker_drawing import Marker, draw_marker
 from ttr.backbones.base import Backbone
 from ttr.errors import ImageError
@@ -176,7 +176,7 @@ def marker_test(
     asked: Asked | None = None,
     num_registers: int = 1,
 ) -> MarkerTest:
-    """Run a picture through both models without and with a marker: four passes.
+    """Trace a picture through both models without and with a marker: four passes.
 
     Args:
         backbone: the bare backbone.
@@ -232,7 +232,7 @@ class Seen:
     feature: np.ndarray
 
 
-def seen_in(run: Run) -> Seen:
+def seen_in(run: Trace) -> Seen:
     """Return what a reaction is measured on of a run."""
     attention = run.attention_map(len(run.attention) - 1)
     assert attention is not None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ttr.apps.image.answers import Reader, fitting
-from ttr.apps.image.case import Study, answer, cautions
+from ttr.apps.image.case import Case, answer, cautions
 from ttr.apps.image.inspection import inspect
 from ttr.apps.image.intake import Picture
 from ttr.backbones import load
@@ -165,7 +165,7 @@ class Workbench:
             raise NeuronsError("no register neurons were found")
         return Chosen(name, f"detected on {len(images)} images", found)
 
-    def study(self, picture: Picture, chosen: Chosen) -> Study:
+    def case(self, picture: Picture, chosen: Chosen) -> Case:
         """Run a picture through a model before and after, and ask the head that fits.
 
         Raises:
@@ -176,7 +176,7 @@ class Workbench:
             found = inspect(backbone, chosen.neurons, picture.image, num_registers=self.num_registers)
         head = fitting(self._heads, backbone, len(found.before.feature))
         said = cautions(found, backbone.warning, (*filter(None, [chosen.caution]), *picture.notes))
-        return Study(
+        return Case(
             picture,
             found,
             chosen.model,
@@ -185,22 +185,22 @@ class Workbench:
             answer(head, found) if head is not None else None,
         )
 
-    def asked(self, study: Study | None, chosen: Chosen | None) -> tuple[Study, Chosen]:
+    def asked(self, case: Case | None, chosen: Chosen | None) -> tuple[Case, Chosen]:
         """Return the open image and the choice of a model that a section works on.
 
         Raises:
             OptionError: no image is open, or it was not yet run through the chosen model.
         """
-        if study is None:
+        if case is None:
             raise OptionError("there is no image yet; open one in the tab Compare")
         chosen = chosen or self.choose(self.names[0])
-        if study.model != chosen.model:
+        if case.model != chosen.model:
             raise OptionError(f"the image is not run through {chosen.model} yet; wait a moment and try again")
-        return study, chosen
+        return case, chosen
 
-    def head_for(self, study: Study) -> Reader | None:
-        """Return the head that answers for a study's model, or None."""
-        return fitting(self._heads, self.backbone(study.model), len(study.inspection.before.feature))
+    def head_for(self, case: Case) -> Reader | None:
+        """Return the head that answers for a case's model, or None."""
+        return fitting(self._heads, self.backbone(case.model), len(case.inspection.before.feature))
 
     def alone(self) -> Any:
         """Return the lock that lets one pass run at a time, for passes of the page's other sections."""
@@ -210,7 +210,7 @@ class Workbench:
         """Load the first model and run it once, so that the first visitor does not wait."""
         from ttr.apps.image.intake import take_in
 
-        self.study(take_in(next(iter(sample_paths().values()))), self.choose(self.names[0]))
+        self.case(take_in(next(iter(sample_paths().values()))), self.choose(self.names[0]))
 
 
 def _phantom(name: str) -> Callable[[], Backbone]:

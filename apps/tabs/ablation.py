@@ -6,13 +6,11 @@ from typing import Any
 
 import gradio as gr
 
-from ttr.apps.html import charts as figures
-from ttr.apps.html import explanations as words
-from ttr.apps.html import result_explanations as words_results
+from ttr.apps.html import charts, explanations, result_explanations
 from ttr.apps.html import result_tables as tables
 from ttr.apps.tabs.chooser import Contents, over_results
 from ttr.apps.tabs.events import AT_ONCE, guarded
-from ttr.apps.tabs.parts import Part, heading, values_of
+from ttr.apps.tabs.parts import Section, heading, values_of
 from ttr.studies.ablate.attention_charts import (
     GROUPS,
     NAMES,
@@ -47,10 +45,10 @@ def ablation_tab(results: Results, tab: gr.Tab, chosen: gr.State) -> None:
 
         return [about, *(widget for part in parts for widget in part.outputs)], show
 
-    over_results(results, ABLATION, tab, chosen, words_results.MAKE_ABLATION, lay_out)
+    over_results(results, ABLATION, tab, chosen, result_explanations.MAKE_ABLATION, lay_out)
 
 
-def _tasks(results: Results, names: gr.Dropdown, said: gr.HTML) -> Part:
+def _tasks(results: Results, names: gr.Dropdown, said: gr.HTML) -> Section:
     heading("What each condition costs")
     view = gr.Radio([RAW, CHANGE], value=RAW, label="Show", elem_id="heatmap-view")
     plot = gr.Plot(show_label=False, elem_id="heatmap", elem_classes=["ttr-plot", "ttr-wide"])
@@ -60,22 +58,22 @@ def _tasks(results: Results, names: gr.Dropdown, said: gr.HTML) -> Part:
         "condition’s own.</p>"
     )
     numbers = gr.HTML(elem_id="ablation-numbers")
-    gr.HTML(words.why(words_results.HEATMAP))
+    gr.HTML(explanations.why(result_explanations.HEATMAP))
 
     def draw(folder: Folder, how: str) -> Any:
-        return figures.on_page(ablation_heatmap(folder.tables["results"], change=how == CHANGE))
+        return charts.on_page(ablation_heatmap(folder.tables["results"], change=how == CHANGE))
 
     def looked(name: str, how: str) -> list[Any]:
         return guarded(lambda: [draw(results.ablation(name), how), ""], 2)
 
     view.input(looked, [names, view], [plot, said], **AT_ONCE)
-    return Part(
+    return Section(
         [view, plot, numbers],
         lambda folder: [RAW, draw(folder, RAW), tables.tasks(folder.tables["results"])],
     )
 
 
-def _flows(results: Results, names: gr.Dropdown, said: gr.HTML) -> Part:
+def _flows(results: Results, names: gr.Dropdown, said: gr.HTML) -> Section:
     heading("Where attention flows")
     missing = gr.HTML(elem_classes="ttr-said")
     with gr.Column() as body:
@@ -84,16 +82,16 @@ def _flows(results: Results, names: gr.Dropdown, said: gr.HTML) -> Part:
             block = gr.Slider(0, 11, 11, step=1, label="Block (layer)", elem_id="flow-block")
         flows = gr.Plot(show_label=False, elem_id="flows", elem_classes=["ttr-plot", "ttr-wide"])
         numbers = gr.HTML(elem_id="flow-numbers")
-        gr.HTML(words.why(words_results.FLOWS))
+        gr.HTML(explanations.why(result_explanations.FLOWS))
         source = gr.Radio(list(SOURCES), value="CLS", label="By block, attention of", elem_id="flow-source")
         curves = gr.Plot(show_label=False, elem_id="flow-curves", elem_classes="ttr-plot")
         series = gr.HTML(elem_id="flow-series")
-        gr.HTML(words.why(words_results.SOURCES))
+        gr.HTML(explanations.why(result_explanations.SOURCES))
 
     def at_block(folder: Folder, wanted: str, number: float) -> list[Any]:
         table = folder.tables["attention"]
         drawn = attention_flows(table, wanted, int(number))
-        return [figures.on_page(drawn), tables.flows(table, wanted, int(number))]
+        return [charts.on_page(drawn), tables.flows(table, wanted, int(number))]
 
     def along(folder: Folder, wanted: str, number: float, of: str) -> list[Any]:
         table = folder.tables["attention"]
@@ -101,7 +99,7 @@ def _flows(results: Results, names: gr.Dropdown, said: gr.HTML) -> Part:
         here = table[(table["condition"] == wanted) & (table["source"] == SOURCES[of])]
         caption = f"Attention of {of} under {wanted}, share with 95 % intervals."
         text = tables.by_block(here, "target", "share", "The numbers by block", caption, pattern="{:.3f}")
-        return [figures.on_page(drawn, mark=int(number)), text]
+        return [charts.on_page(drawn, mark=int(number)), text]
 
     def slid(name: str, wanted: str, number: float) -> list[Any]:
         return guarded(lambda: [*at_block(results.ablation(name), wanted, number), ""], 3, message=2)
@@ -137,24 +135,24 @@ def _flows(results: Results, names: gr.Dropdown, said: gr.HTML) -> Part:
         ]
 
     outputs = [condition, block, source, flows, numbers, curves, series]
-    return Part(outputs, show).where("attention", missing, body, words_results.ANALYSES)
+    return Section(outputs, show).where("attention", missing, body, result_explanations.ANALYSES)
 
 
-def _divergence(results: Results, names: gr.Dropdown, said: gr.HTML) -> Part:
+def _divergence(results: Results, names: gr.Dropdown, said: gr.HTML) -> Section:
     heading("How far attention is from full")
     missing = gr.HTML(elem_classes="ttr-said")
     with gr.Column() as body:
         source = gr.Radio(list(SOURCES), value="CLS", label="Attention of", elem_id="divergence-source")
         plot = gr.Plot(show_label=False, elem_id="divergence", elem_classes=["ttr-plot", "ttr-wide"])
         numbers = gr.HTML()
-        gr.HTML(words.why(words_results.DIVERGENCE))
+        gr.HTML(explanations.why(result_explanations.DIVERGENCE))
 
     def draw(folder: Folder, of: str) -> list[Any]:
         table = folder.tables["divergence"]
         here = table[(table["source"] == SOURCES[of]) & (table["condition"] != "full")]
         caption = f"Jensen–Shannon divergence of the attention of {of} from full, nats, with 95 % intervals."
         text = tables.by_block(here, "condition", "js", "The numbers", caption, pattern="{:.3f}")
-        return [figures.on_page(divergence_curves(table, SOURCES[of])), text]
+        return [charts.on_page(divergence_curves(table, SOURCES[of])), text]
 
     def looked(name: str, of: str) -> list[Any]:
         return guarded(lambda: [*draw(results.ablation(name), of), ""], 3, message=2)
@@ -166,17 +164,19 @@ def _divergence(results: Results, names: gr.Dropdown, said: gr.HTML) -> Part:
         of = [label for label, group in SOURCES.items() if group in there]
         return [gr.update(choices=of, value=of[0]), *draw(folder, of[0])]
 
-    return Part([source, plot, numbers], show).where("divergence", missing, body, words_results.ANALYSES)
+    return Section([source, plot, numbers], show).where(
+        "divergence", missing, body, result_explanations.ANALYSES
+    )
 
 
-def _additivity(results: Results, names: gr.Dropdown, said: gr.HTML) -> Part:
+def _additivity(results: Results, names: gr.Dropdown, said: gr.HTML) -> Section:
     heading("One register at a time, and all at once")
     missing = gr.HTML(elem_classes="ttr-said")
     with gr.Column() as body:
         place = gr.Dropdown([], label="Task", elem_id="additivity-task")
         plot = gr.Plot(show_label=False, elem_id="additivity", elem_classes="ttr-plot")
         numbers = gr.HTML()
-        gr.HTML(words.why(words_results.ADDITIVITY))
+        gr.HTML(explanations.why(result_explanations.ADDITIVITY))
 
     def places(folder: Folder) -> dict[str, tuple[str, str, str]]:
         columns = ["registers", "task", "metric"]
@@ -187,7 +187,7 @@ def _additivity(results: Results, names: gr.Dropdown, said: gr.HTML) -> Part:
 
     def draw(folder: Folder, wanted: str) -> list[Any]:
         table, at = folder.tables["additivity"], places(folder)[wanted]
-        return [figures.on_page(additivity_bars(table, *at)), tables.additivity(table, at)]
+        return [charts.on_page(additivity_bars(table, *at)), tables.additivity(table, at)]
 
     def looked(name: str, wanted: str) -> list[Any]:
         return guarded(lambda: [*draw(results.ablation(name), wanted), ""], 3, message=2)
@@ -198,15 +198,17 @@ def _additivity(results: Results, names: gr.Dropdown, said: gr.HTML) -> Part:
         labels = list(places(folder))
         return [gr.update(choices=labels, value=labels[0]), *draw(folder, labels[0])]
 
-    return Part([place, plot, numbers], show).where("additivity", missing, body, words_results.CONDITIONS)
+    return Section([place, plot, numbers], show).where(
+        "additivity", missing, body, result_explanations.CONDITIONS
+    )
 
 
-def _geometry() -> Part:
+def _geometry() -> Section:
     heading("What becomes of the patches")
     missing = gr.HTML(elem_classes="ttr-said")
     with gr.Column() as body:
         numbers = gr.HTML(elem_id="geometry")
-        gr.HTML(words.why(words_results.GEOMETRY))
-    return Part([numbers], lambda folder: [tables.geometry(folder.tables["geometry"])]).where(
-        "geometry", missing, body, words_results.ANALYSES
+        gr.HTML(explanations.why(result_explanations.GEOMETRY))
+    return Section([numbers], lambda folder: [tables.geometry(folder.tables["geometry"])]).where(
+        "geometry", missing, body, result_explanations.ANALYSES
     )

@@ -6,10 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from ttr.apps.html import benchmark as result_benchmark
-from ttr.apps.html import charts as figures
-from ttr.apps.html import explanations as words
-from ttr.apps.html import result_explanations as words_results
+from ttr.apps.html import benchmark as benchmark_html
+from ttr.apps.html import charts, explanations, result_explanations
 from ttr.apps.html.benchmark import METRICS, View
 from ttr.apps.tabs.chooser import Contents, over_results
 from ttr.apps.tabs.events import AT_ONCE, guarded
@@ -26,7 +24,7 @@ def benchmarks_tab(results: Results, tab: gr.Tab) -> None:
         heading("Before and after")
         controls = _controls()
         pair = gr.HTML(elem_id="bench-pair")
-        gr.HTML(words.why(words_results.BENCHMARK))
+        gr.HTML(explanations.why(result_explanations.BENCHMARK))
         heading("Every difference")
         metric = gr.Dropdown([], label="Metric", elem_id="bench-metric")
         with gr.Column() as compared:
@@ -41,7 +39,7 @@ def benchmarks_tab(results: Results, tab: gr.Tab) -> None:
 
         def looked(name: str, *choice: Any) -> list[Any]:
             def work() -> list[Any]:
-                return [result_benchmark.before_after(results.benchmark(name), _view(*choice)), ""]
+                return [benchmark_html.before_after(results.benchmark(name), _view(*choice)), ""]
 
             return guarded(work, 2)
 
@@ -55,26 +53,26 @@ def benchmarks_tab(results: Results, tab: gr.Tab) -> None:
         def show(name: str) -> list[Any]:
             found = results.benchmark(name)
             table = found.results
-            before, after = result_benchmark.first_pair(found)
-            lists = [list(result_benchmark.treatments(found))] * 2
+            before, after = benchmark_html.first_pair(found)
+            lists = [list(benchmark_html.treatments(found))] * 2
             lists += [values_of(table, column) for column in ("head", "feature")]
             lists.append([str(int(seed)) for seed in values_of(table, "seed")])
             chosen = [before, after, *(each[0] for each in lists[2:])]
             metrics = [(METRICS.get(each, each), each) for each in values_of(table, "metric")]
             return [
-                result_benchmark.about(found),
+                benchmark_html.about(found),
                 *(
                     gr.update(choices=choices, value=value)
                     for choices, value in zip(lists, chosen, strict=True)
                 ),
-                result_benchmark.before_after(found, _view(*chosen)),
+                benchmark_html.before_after(found, _view(*chosen)),
                 gr.update(choices=metrics, value=metrics[0][1]),
                 *_of_metric(found, metrics[0][1]),
             ]
 
         return [about, *controls, pair, metric, compared, forest, tests, arms], show
 
-    over_results(results, BENCHMARK, tab, gr.State(None), words_results.MAKE_BENCHMARK, lay_out)
+    over_results(results, BENCHMARK, tab, gr.State(None), result_explanations.MAKE_BENCHMARK, lay_out)
 
 
 def _controls() -> list[Any]:
@@ -96,9 +94,9 @@ def _of_metric(found: Benchmarked, metric: str) -> list[Any]:
     """Return whether arms were compared by a metric, the figure, its numbers, and every arm's."""
     pairs = found.comparisons
     here = None if pairs is None else pairs[pairs["metric"] == metric]
-    arms = result_benchmark.every_arm(found, metric)
+    arms = benchmark_html.every_arm(found, metric)
     if here is None or here.empty:
         untested = '<p class="ttr-missing">Arms were not compared by this metric; its numbers are below.</p>'
         return [gr.update(visible=False), gr.skip(), untested, arms]
-    drawn = figures.on_page(differences(here))
-    return [gr.update(visible=True), drawn, result_benchmark.every_difference(found, metric), arms]
+    drawn = charts.on_page(differences(here))
+    return [gr.update(visible=True), drawn, benchmark_html.every_difference(found, metric), arms]

@@ -10,8 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from ttr.apps.html import explanations as words
-from ttr.apps.html import result_explanations as words_results
+from ttr.apps.html import explanations, result_explanations
 from ttr.apps.tabs.events import AT_ONCE, IN_BROWSER, guarded
 from ttr.studies.results import COMMANDS, Results
 
@@ -70,7 +69,7 @@ def over_results(
         if not known:
             hidden = gr.update(visible=False)
             text = nothing(results, made_by)
-            return [words.empty(text, command), hidden, "", hidden, None, gr.skip(), *kept]
+            return [explanations.empty(text, command), hidden, "", hidden, None, gr.skip(), *kept]
         name = wanted if wanted in known else known[0]
         listed = gr.update(choices=known, value=name, visible=True)
         now = results.stamp(schema, name)
@@ -89,7 +88,7 @@ def nothing(results: Results, made_by: str) -> str:
     if results.root is None:
         return (
             f"No results folder is open. Make a result with {made_by}, such as by this command, then start "
-            f"the page again with: {words_results.OPEN}"
+            f"the page again with: {result_explanations.OPEN}"
         )
     return (
         f"The results folder holds no finished result of {made_by} yet. This command makes one, in a folder "

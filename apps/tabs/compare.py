@@ -9,15 +9,12 @@ from typing import Any
 
 import gradio as gr
 
-from ttr.apps.html import charts as figures
-from ttr.apps.html import explanations as words
-from ttr.apps.html import panels
-from ttr.apps.html import takeaway as export
+from ttr.apps.html import charts, explanations, panels, takeaway
 from ttr.apps.html.panels import Look
-from ttr.apps.image.case import Study
+from ttr.apps.image.case import Case
 from ttr.apps.image.intake import Picture, take_in
 from ttr.apps.image.workbench import Workbench
-from ttr.apps.tabs import window as viewer_window
+from ttr.apps.tabs import window as window_controls
 from ttr.apps.tabs.download import download
 from ttr.apps.tabs.events import ALONE, AT_ONCE, guarded
 from ttr.apps.tabs.look import CUT, SMOOTH, opacity_slider, style_radio, view_radio
@@ -30,8 +27,8 @@ MEAN = "mean of heads"
 SHARED, OWN = "shared", "own"
 #: A block number typed beyond the last block is the last block.
 WITHIN = (
-    "(study, layer, ...rest) => { const range = document.querySelector('#layer input[type=range]'); "
-    "return [study, Math.min(Math.max(layer, +range.min), +range.max), ...rest]; }"
+    "(case, layer, ...rest) => { const range = document.querySelector('#layer input[type=range]'); "
+    "return [case, Math.min(Math.max(layer, +range.min), +range.max), ...rest]; }"
 )
 
 
@@ -80,8 +77,8 @@ class Opening:
         found.success(lambda: gr.update(selected=NAME), None, tabs, **AT_ONCE)
 
 
-def compare_tab(workbench: Workbench, blocks: gr.Blocks, study: gr.State, chosen: gr.State) -> Opening:
-    """Lay out the tab; it keeps ``study`` and ``chosen`` (a Study and a Chosen) for the other tabs too."""
+def compare_tab(workbench: Workbench, blocks: gr.Blocks, case: gr.State, chosen: gr.State) -> Opening:
+    """Lay out the tab; it keeps ``case`` and ``chosen`` (a Case and a Chosen) for the other tabs too."""
     with gr.Row(elem_classes="ttr-columns"):
         with gr.Column(scale=2, min_width=250):
             upload = gr.File(label="Image (PNG, JPEG, TIFF or DICOM)", height=150)
@@ -90,7 +87,7 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, study: gr.State, chosen
                     name: gr.Button(f"Sample: {name}", size="sm", min_width=90) for name in sample_paths()
                 }
             thumbnail = gr.HTML()
-            window = viewer_window.window_box()
+            window = window_controls.window_box()
             changed = model_box(workbench, blocks, chosen)
         with gr.Column(scale=6, min_width=320):
             status = gr.HTML(elem_id="status")
@@ -99,18 +96,18 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, study: gr.State, chosen
         with gr.Column(scale=3, min_width=280):
             numbers = gr.HTML(elem_classes="ttr-numbers", elem_id="numbers")
             with gr.Row():
-                asked = [study, *controls.all(), controls.opacity]
+                asked = [case, *controls.all(), controls.opacity]
                 download(
-                    "Export ZIP", "ttr-study.zip", lambda *v: _exported(export.zip_of, *v), asked, status
+                    "Export ZIP", "ttr-study.zip", lambda *v: _exported(takeaway.zip_of, *v), asked, status
                 )
                 download(
-                    "Export PDF", "ttr-study.pdf", lambda *v: _exported(export.pdf_of, *v), asked, status
+                    "Export PDF", "ttr-study.pdf", lambda *v: _exported(takeaway.pdf_of, *v), asked, status
                 )
-    shown = [study, status, thumbnail, maps, norms, colours, curves, numbers, *controls.all()[:3]]
+    shown = [case, status, thumbnail, maps, norms, colours, curves, numbers, *controls.all()[:3]]
     shown += window.outputs()
 
     def analyse(picture: Picture, choice: Any, *seen: Any) -> list[Any]:
-        found = workbench.study(picture, choice or workbench.choose(workbench.names[0]))
+        found = workbench.case(picture, choice or workbench.choose(workbench.names[0]))
         return _shown(found, seen)
 
     def opened(path: str | None, choice: Any, *seen: Any) -> list[Any]:
@@ -118,42 +115,42 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, study: gr.State, chosen
             return [gr.skip()] * len(shown)
         return guarded(lambda: analyse(take_in(path), choice, *seen), len(shown))
 
-    def again(found: Study | None, choice: Any, *seen: Any) -> list[Any]:
+    def again(found: Case | None, choice: Any, *seen: Any) -> list[Any]:
         if found is None:
             return [gr.skip()] * len(shown)
         return guarded(lambda: analyse(found.picture, choice, *seen), len(shown))
 
-    def windowed(found: Study | None, choice: Any, wanted: Window | None, *seen: Any) -> list[Any]:
+    def windowed(found: Case | None, choice: Any, wanted: Window | None, *seen: Any) -> list[Any]:
         if found is None:
             return [gr.skip()] * len(shown)
         return guarded(lambda: analyse(found.picture.in_window(wanted), choice, *seen), len(shown))
 
-    def preset(found: Study | None, choice: Any, name: str, *seen: Any) -> list[Any]:
-        wanted = None if found is None else viewer_window.named(found.picture, name)
+    def preset(found: Case | None, choice: Any, name: str, *seen: Any) -> list[Any]:
+        wanted = None if found is None else window_controls.named(found.picture, name)
         return windowed(found, choice, wanted, *seen)
 
-    def typed(found: Study | None, choice: Any, center: float, width: float, *seen: Any) -> list[Any]:
-        return windowed(found, choice, viewer_window.typed(center, width), *seen)
+    def typed(found: Case | None, choice: Any, center: float, width: float, *seen: Any) -> list[Any]:
+        return windowed(found, choice, window_controls.typed(center, width), *seen)
 
     inputs = [chosen, *controls.all()]
     upload.upload(opened, [upload, *inputs], shown, **ALONE)
     for name, button in samples.items():
         button.click(partial(opened, str(sample_paths()[name])), inputs, shown, **ALONE)
     for event in changed:
-        event.then(again, [study, *inputs], shown, **ALONE)
+        event.then(again, [case, *inputs], shown, **ALONE)
     # A dropdown of the library says input twice, and the second answer would undo what was typed since.
-    window.preset.select(preset, [study, chosen, window.preset, *controls.all()], shown, **ALONE)
-    window.apply.click(typed, [study, chosen, window.center, window.width, *controls.all()], shown, **ALONE)
+    window.preset.select(preset, [case, chosen, window.preset, *controls.all()], shown, **ALONE)
+    window.apply.click(typed, [case, chosen, window.center, window.width, *controls.all()], shown, **ALONE)
     blocks.load(lambda *given: opened(str(sample_paths()["chest"]), *given), inputs, shown, **ALONE)
 
-    def looked(found: Study | None, *seen: Any) -> list[Any]:
+    def looked(found: Case | None, *seen: Any) -> list[Any]:
         if found is None:
             return [gr.skip()] * 3
         at = look(*seen)
         return [panels.attention(found, at), panels.norms(found, at), panels.colours(found, at)]
 
     for control in controls.all():
-        control.input(looked, [study, *controls.all()], [maps, norms, colours], js=WITHIN, **AT_ONCE)
+        control.input(looked, [case, *controls.all()], [maps, norms, colours], js=WITHIN, **AT_ONCE)
     return Opening(opened, inputs, shown)
 
 
@@ -161,16 +158,16 @@ def _maps() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.Plot]:
     with gr.Tabs():
         with gr.Tab("Attention"):
             maps = gr.HTML(elem_id="maps")
-            gr.HTML(words.why(words.ATTENTION))
+            gr.HTML(explanations.why(explanations.ATTENTION))
         with gr.Tab("Norms"):
             norms = gr.HTML(elem_id="norms")
-            gr.HTML(words.why(words.NORMS))
+            gr.HTML(explanations.why(explanations.NORMS))
         with gr.Tab("PCA colours"):
             colours = gr.HTML(elem_id="colours")
-            gr.HTML(words.why(words.COLOURS))
+            gr.HTML(explanations.why(explanations.COLOURS))
         with gr.Tab("By block"):
             curves = gr.Plot(show_label=False, elem_id="curves")
-            gr.HTML(words.why(words.CURVES))
+            gr.HTML(explanations.why(explanations.CURVES))
     return maps, norms, colours, curves
 
 
@@ -189,13 +186,13 @@ def _controls() -> Controls:
     return Controls(layer, head, query, style, scale, opacity)
 
 
-def _exported(kind: Callable[..., bytes], found: Study | None, *seen: Any) -> bytes | None:
+def _exported(kind: Callable[..., bytes], found: Case | None, *seen: Any) -> bytes | None:
     *at, opacity = seen
     return None if found is None else kind(found, look(*at), opacity / 100)
 
 
-def _shown(found: Study, seen: tuple[Any, ...]) -> list[Any]:
-    """Return the new values of all that shows a study; controls keep their place where they can."""
+def _shown(found: Case, seen: tuple[Any, ...]) -> list[Any]:
+    """Return the new values of all that shows a case; controls keep their place where they can."""
     inspection = found.inspection
     heads = [MEAN, *(f"head {index}" for index in range(inspection.heads))]
     queries = list(inspection.after.queries)
@@ -211,10 +208,10 @@ def _shown(found: Study, seen: tuple[Any, ...]) -> list[Any]:
         panels.attention(found, at),
         panels.norms(found, at),
         panels.colours(found, at),
-        figures.block_curves(inspection.comparison),
+        charts.block_curves(inspection.comparison),
         panels.numbers(found),
         gr.update(maximum=last, value=layer),
         gr.update(choices=heads, value=head),
         gr.update(choices=queries, value=query),
-        *viewer_window.values(found.picture),
+        *window_controls.values(found.picture),
     ]

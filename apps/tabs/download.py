@@ -1,4 +1,4 @@
-"""The buttons that hand a study over: one click makes the file and downloads it."""
+"""The buttons that hand a case over: one click makes the file and downloads it."""
 
 from __future__ import annotations
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import gradio as gr
 
-from ttr.apps.html import explanations as words
-from ttr.apps.html import image_list as batch_panel
-from ttr.apps.html import panels
+from ttr.apps.html import explanations, panels
+from ttr.apps.html import image_list as list_html
 from ttr.apps.image import image_list as batch
 from ttr.apps.image.image_list import Line
 from ttr.apps.image.workbench import Workbench
@@ -31,7 +30,7 @@ SCRIPT = resources.files("ttr").joinpath("templates", "app_batch.js").read_text(
 def batch_tab(workbench: Workbench, chosen: gr.State, opening: Opening, tabs: gr.Tabs) -> None:
     """Lay out the tab; a file's name opens its image in Compare."""
     found, paths = gr.State([], time_to_live=FORGOTTEN), gr.State([], time_to_live=FORGOTTEN)
-    gr.HTML(f'<p class="ttr-soft">{words.BATCH}</p>')
+    gr.HTML(f'<p class="ttr-soft">{explanations.BATCH}</p>')
     with gr.Row(elem_classes="ttr-columns"):
         several = gr.File(
             label="Images (PNG, JPEG, TIFF or DICOM)", file_count="multiple", height=150, min_width=280
@@ -43,7 +42,7 @@ def batch_tab(workbench: Workbench, chosen: gr.State, opening: Opening, tabs: gr
     status = gr.HTML(elem_id="batch-status")
     table = gr.HTML(elem_id="batch-table", js_on_load=SCRIPT, apply_default_css=False)
     download("Export CSV", "ttr-batch.csv", _csv, [found], status)
-    gr.HTML(words.why(words.BATCH_WHY))
+    gr.HTML(explanations.why(explanations.BATCH_WHY))
 
     def run(files: list[str] | None, folder: list[str] | None, choice: Any) -> Iterator[list[Any]]:
         places = sorted([*(files or []), *(folder or [])])
@@ -51,7 +50,7 @@ def batch_tab(workbench: Workbench, chosen: gr.State, opening: Opening, tabs: gr
         last = time.monotonic()
 
         def shown() -> list[str]:
-            return [batch_panel.status(lines, len(places)), batch_panel.table(lines)]
+            return [list_html.status(lines, len(places)), list_html.table(lines)]
 
         try:
             choice = choice or workbench.choose(workbench.names[0])

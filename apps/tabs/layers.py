@@ -6,14 +6,12 @@ from typing import Any
 
 import gradio as gr
 
-from ttr.apps.html import charts as figures
-from ttr.apps.html import explanations as words
-from ttr.apps.html import integration as result_integration
-from ttr.apps.html import result_explanations as words_results
+from ttr.apps.html import charts, explanations, result_explanations
+from ttr.apps.html import integration as integration_html
 from ttr.apps.html import result_tables as tables
 from ttr.apps.tabs.chooser import Contents, over_results
 from ttr.apps.tabs.events import AT_ONCE, guarded
-from ttr.apps.tabs.parts import Part, heading
+from ttr.apps.tabs.parts import Section, heading
 from ttr.studies.ablate.folder import Folder
 from ttr.studies.ablate.layer_charts import layer_tasks, probing_curves, register_cosines
 from ttr.studies.ablate.task_charts import metric_name
@@ -43,18 +41,20 @@ def layers_tab(results: Results, tab: gr.Tab, chosen: gr.State) -> None:
     def of_integration(names: gr.Dropdown, said: gr.HTML) -> Contents:
         return _faithfulness(results, names, said)
 
-    over_results(results, ABLATION, tab, chosen, words_results.MAKE_ABLATION, of_ablation)
+    over_results(results, ABLATION, tab, chosen, result_explanations.MAKE_ABLATION, of_ablation)
     heading("Is the map faithful, block by block?")
-    over_results(results, INTEGRATION, tab, gr.State(None), words_results.MAKE_INTEGRATION, of_integration)
+    over_results(
+        results, INTEGRATION, tab, gr.State(None), result_explanations.MAKE_INTEGRATION, of_integration
+    )
 
 
-def _probing() -> Part:
+def _probing() -> Section:
     heading("A linear probe of CLS and of each register")
     missing = gr.HTML(elem_classes="ttr-said")
     with gr.Column() as body:
         plot = gr.Plot(show_label=False, elem_id="probing", elem_classes="ttr-plot")
         numbers = gr.HTML(elem_id="probing-numbers")
-        gr.HTML(words.why(words_results.PROBING))
+        gr.HTML(explanations.why(result_explanations.PROBING))
 
     def show(folder: Folder) -> list[Any]:
         table = folder.tables["probing"]
@@ -63,42 +63,42 @@ def _probing() -> Part:
         text = tables.by_block(
             table, "token", "accuracy", "The numbers", caption, scale=100, pattern="{:.1f}"
         )
-        return [figures.on_page(probing_curves(table)), text]
+        return [charts.on_page(probing_curves(table)), text]
 
-    return Part([plot, numbers], show).where("probing", missing, body, words_results.ANALYSES)
+    return Section([plot, numbers], show).where("probing", missing, body, result_explanations.ANALYSES)
 
 
-def _dense() -> Part:
+def _dense() -> Section:
     heading("Tasks about places, on each block’s patches")
     missing = gr.HTML(elem_classes="ttr-said")
     with gr.Column() as body:
         plot = gr.Plot(show_label=False, elem_id="dense", elem_classes="ttr-plot")
         numbers = gr.HTML()
-        gr.HTML(words.why(words_results.DENSE))
+        gr.HTML(explanations.why(result_explanations.DENSE))
 
     def show(folder: Folder) -> list[Any]:
         table = folder.tables["layers"]
         named = table.assign(name=[metric_name(*at) for at in zip(table.task, table.metric, strict=True)])
         caption = "In per cent, with 95 % intervals."
         text = tables.by_block(named, "name", "value", "The numbers", caption, scale=100, pattern="{:.1f}")
-        return [figures.on_page(layer_tasks(table)), text]
+        return [charts.on_page(layer_tasks(table)), text]
 
-    return Part([plot, numbers], show).where("layers", missing, body, words_results.DENSE_TASKS)
+    return Section([plot, numbers], show).where("layers", missing, body, result_explanations.DENSE_TASKS)
 
 
-def _cosines() -> Part:
+def _cosines() -> Section:
     heading("How alike the registers are")
     missing = gr.HTML(elem_classes="ttr-said")
     with gr.Column(elem_classes="ttr-narrow") as body:
         plot = gr.Plot(show_label=False, elem_id="cosines", elem_classes="ttr-plot")
         numbers = gr.HTML()
-        gr.HTML(words.why(words_results.COSINES))
+        gr.HTML(explanations.why(result_explanations.COSINES))
 
     def show(folder: Folder) -> list[Any]:
         table = folder.tables["registers"]
-        return [figures.on_page(register_cosines(table)), tables.cosines(table)]
+        return [charts.on_page(register_cosines(table)), tables.cosines(table)]
 
-    return Part([plot, numbers], show).where("registers", missing, body, words_results.COSINES_BY)
+    return Section([plot, numbers], show).where("registers", missing, body, result_explanations.COSINES_BY)
 
 
 def _faithfulness(results: Results, names: gr.Dropdown, said: gr.HTML) -> Contents:
@@ -109,16 +109,16 @@ def _faithfulness(results: Results, names: gr.Dropdown, said: gr.HTML) -> Conten
         quantity = gr.Radio(list(QUANTITIES), value="cosine", label="Compared by", elem_id="faithful-by")
     plot = gr.Plot(show_label=False, elem_id="faithful", elem_classes="ttr-plot")
     numbers = gr.HTML(elem_id="faithful-numbers")
-    gr.HTML(words.why(words_results.FAITHFUL))
+    gr.HTML(explanations.why(result_explanations.FAITHFUL))
 
     def draw(name: str, backbone: str, count: str, by: str) -> list[Any]:
         """Return the menu of registers, the figure and its numbers for a choice, or for the nearest to it."""
         table = results.integration(name).table
-        counts = result_integration.counts(table, backbone)
+        counts = integration_html.counts(table, backbone)
         count = count if count in counts else next(iter(counts))
         drawn = faithfulness_by_block(table, backbone, counts[count], QUANTITIES[by])
-        text = result_integration.numbers(table, backbone, counts[count])
-        return [gr.update(choices=list(counts), value=count), figures.on_page(drawn), text]
+        text = integration_html.numbers(table, backbone, counts[count])
+        return [gr.update(choices=list(counts), value=count), charts.on_page(drawn), text]
 
     def looked(name: str, *choice: str) -> list[Any]:
         return guarded(lambda: [*draw(name, *choice), ""], 4, message=3)
@@ -132,7 +132,7 @@ def _faithfulness(results: Results, names: gr.Dropdown, said: gr.HTML) -> Conten
         found = results.integration(name)
         models = list(dict.fromkeys(found.table["backbone"]))
         return [
-            result_integration.about(found),
+            integration_html.about(found),
             gr.update(choices=models, value=models[0]),
             *draw(name, models[0], "", "cosine"),
             "cosine",

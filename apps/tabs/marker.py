@@ -7,11 +7,10 @@ from typing import Any
 
 import gradio as gr
 
-from ttr.apps.html import explanations as words
-from ttr.apps.html import marker as panels_marker
-from ttr.apps.html import panels
+from ttr.apps.html import explanations, panels
+from ttr.apps.html import marker as marker_html
 from ttr.apps.image.answers import Reader, TextReader, read_classes
-from ttr.apps.image.case import Study
+from ttr.apps.image.case import Case
 from ttr.apps.image.marker import MarkerTest, marker_test
 from ttr.apps.image.marker_drawing import CORNERS, KINDS, LARGEST, SMALLEST, Corner, Kind, Marker
 from ttr.apps.image.marker_places import all_places
@@ -36,8 +35,8 @@ class Controls:
     style: gr.Radio
 
 
-def marker_tab(workbench: Workbench, study: gr.State, chosen: gr.State, tab: gr.Tab) -> None:
-    """Lay out the tab; it asks about the image of ``study`` and the model of ``chosen``."""
+def marker_tab(workbench: Workbench, case: gr.State, chosen: gr.State, tab: gr.Tab) -> None:
+    """Lay out the tab; it asks about the image of ``case`` and the model of ``chosen``."""
     kept = gr.State(None, time_to_live=FORGOTTEN)
     with gr.Row(elem_classes="ttr-columns"):
         with gr.Column(scale=2, min_width=250):
@@ -49,7 +48,7 @@ def marker_tab(workbench: Workbench, study: gr.State, chosen: gr.State, tab: gr.
             places = gr.HTML(elem_classes="ttr-numbers ttr-status", elem_id="marker-places")
             gr.HTML(CUT)
             maps = gr.HTML(elem_id="marker-maps")
-            gr.HTML(words.why(words.MARKER))
+            gr.HTML(explanations.why(explanations.MARKER))
         with gr.Column(scale=3, min_width=280):
             numbers = gr.HTML(elem_classes="ttr-numbers", elem_id="marker-numbers")
     shown = [kept, status, picture, verdict, maps, numbers]
@@ -60,21 +59,29 @@ def marker_tab(workbench: Workbench, study: gr.State, chosen: gr.State, tab: gr.
     def swept(*values: Any) -> list[Any]:
         return guarded(lambda: _swept(workbench, *values), 2)
 
-    def looked(held: tuple[Study, MarkerTest] | None, style: str) -> Any:
-        return gr.skip() if held is None else panels_marker.maps(*held, smooth=style == SMOOTH)
+    def looked(held: tuple[Case, MarkerTest] | None, style: str) -> Any:
+        return gr.skip() if held is None else marker_html.maps(*held, smooth=style == SMOOTH)
 
-    def entered(found: Study | None, held: tuple[Study, Any] | None) -> list[Any]:
+    def entered(found: Case | None, held: tuple[Case, Any] | None) -> list[Any]:
         if held is not None and held[0] is found:
             return [gr.skip() for _ in (*shown, places)]
-        text = NOTHING if found is not None else words.NO_IMAGE
-        return [None, words.empty(text), "" if found is None else panels.thumbnail(found), "", "", "", ""]
+        text = NOTHING if found is not None else explanations.NO_IMAGE
+        return [
+            None,
+            explanations.empty(text),
+            "" if found is None else panels.thumbnail(found),
+            "",
+            "",
+            "",
+            "",
+        ]
 
     asked = [controls.size, controls.classes]
     marker = [controls.kind, controls.corner]
-    controls.burn.click(burnt, [study, chosen, *asked, *marker, controls.style], shown, **ALONE)
-    controls.every.click(swept, [study, chosen, *asked], [places, status], **ALONE)
+    controls.burn.click(burnt, [case, chosen, *asked, *marker, controls.style], shown, **ALONE)
+    controls.every.click(swept, [case, chosen, *asked], [places, status], **ALONE)
     controls.style.input(looked, [kept, controls.style], maps, **AT_ONCE)
-    tab.select(entered, [study, kept], [*shown, places], **IN_ORDER)
+    tab.select(entered, [case, kept], [*shown, places], **IN_ORDER)
 
 
 def _controls() -> Controls:
@@ -96,7 +103,7 @@ def _controls() -> Controls:
 
 def _burnt(
     workbench: Workbench,
-    found: Study | None,
+    found: Case | None,
     choice: Chosen | None,
     percent: float,
     typed: str,
@@ -119,15 +126,15 @@ def _burnt(
     return [
         (image, test),
         "",
-        panels.thumbnail(panels_marker.marked(image, test)),
-        panels_marker.verdict(test),
-        panels_marker.maps(image, test, smooth=style == SMOOTH),
-        panels_marker.numbers(image, test, _name(asked)),
+        panels.thumbnail(marker_html.marked(image, test)),
+        marker_html.verdict(test),
+        marker_html.maps(image, test, smooth=style == SMOOTH),
+        marker_html.numbers(image, test, _name(asked)),
     ]
 
 
 def _swept(
-    workbench: Workbench, found: Study | None, choice: Chosen | None, percent: float, typed: str
+    workbench: Workbench, found: Case | None, choice: Chosen | None, percent: float, typed: str
 ) -> list[Any]:
     image, model = workbench.asked(found, choice)
     backbone = workbench.backbone(model.model)
@@ -141,10 +148,10 @@ def _swept(
             asked=asked,
             num_registers=workbench.num_registers,
         )
-    return [panels_marker.places(result), ""]
+    return [marker_html.places(result), ""]
 
 
-def _asked(workbench: Workbench, image: Study, typed: str) -> Reader | TextReader | None:
+def _asked(workbench: Workbench, image: Case, typed: str) -> Reader | TextReader | None:
     """Return what answers: the typed texts, else the head that fits, else nothing."""
     if (typed or "").strip():
         return read_classes(workbench.backbone(image.model), read_texts(typed))

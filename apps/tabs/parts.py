@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from ttr.apps.html import result_explanations as words_results
+from ttr.apps.html import result_explanations
 from ttr.studies.ablate.folder import Folder
 
 if TYPE_CHECKING:
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Part:
+class Section:
     """Widgets and the values they take for a folder, in one order."""
 
     outputs: list[Any]
     show: Callable[[Folder], list[Any]]
 
-    def where(self, table: str, missing: gr.HTML, body: gr.Column, how: str) -> Part:
+    def where(self, table: str, missing: gr.HTML, body: gr.Column, how: str) -> Section:
         """Return the part that gives way to a word on ``how`` to make its table where that is not there."""
 
         def show(folder: Folder) -> list[Any]:
             if table in folder.tables:
                 return ["", gr.update(visible=True), *self.show(folder)]
-            said = words_results.missing(f"{table}.csv", how)
+            said = result_explanations.missing(f"{table}.csv", how)
             return [said, gr.update(visible=False), *(gr.skip() for _ in self.outputs)]
 
-        return Part([missing, body, *self.outputs], show)
+        return Section([missing, body, *self.outputs], show)
 
 
 def heading(text: str) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import gradio as gr
 
-from ttr.apps.html import explanations as words
-from ttr.apps.html import prompts as panels_prompts
-from ttr.apps.image.case import Study
+from ttr.apps.html import explanations
+from ttr.apps.html import prompts as prompts_html
+from ttr.apps.image.case import Case
 from ttr.apps.image.prompt_map import AS_TYPED, PromptMaps, can_read, prompt_map, read_texts
 from ttr.apps.image.workbench import Chosen, Workbench
 from ttr.apps.tabs.events import ALONE, AT_ONCE, FORGOTTEN, IN_ORDER, guarded
@@ -37,8 +37,8 @@ class Controls:
         return [self.which, self.kind, self.style]
 
 
-def prompts_tab(workbench: Workbench, study: gr.State, chosen: gr.State, tab: gr.Tab) -> None:
-    """Lay out the tab; it asks about the image of ``study`` and the model of ``chosen``."""
+def prompts_tab(workbench: Workbench, case: gr.State, chosen: gr.State, tab: gr.Tab) -> None:
+    """Lay out the tab; it asks about the image of ``case`` and the model of ``chosen``."""
     kept = gr.State(None, time_to_live=FORGOTTEN)
     with gr.Row(elem_classes="ttr-columns"):
         with gr.Column(scale=2, min_width=250):
@@ -47,7 +47,7 @@ def prompts_tab(workbench: Workbench, study: gr.State, chosen: gr.State, tab: gr
             status = gr.HTML(elem_id="prompt-status", elem_classes="ttr-status")
             gr.HTML(CUT)
             maps = gr.HTML(elem_id="prompt-maps")
-            gr.HTML(words.why(words.PROMPTS))
+            gr.HTML(explanations.why(explanations.PROMPTS))
         with gr.Column(scale=3, min_width=280):
             numbers = gr.HTML(elem_classes="ttr-numbers", elem_id="prompt-numbers")
     shown = [kept, status, maps, numbers, controls.which]
@@ -55,22 +55,22 @@ def prompts_tab(workbench: Workbench, study: gr.State, chosen: gr.State, tab: gr
     def asked(*values: Any) -> list[Any]:
         return guarded(lambda: _answered(workbench, *values), len(shown))
 
-    def looked(held: tuple[Study, PromptMaps] | None, *seen: str) -> list[Any]:
+    def looked(held: tuple[Case, PromptMaps] | None, *seen: str) -> list[Any]:
         if held is None:
             return [gr.skip(), gr.skip()]
         return guarded(lambda: ["", _map(*held, *seen)], 2, message=0)
 
-    def entered(found: Study | None, held: tuple[Study, Any] | None) -> list[Any]:
+    def entered(found: Case | None, held: tuple[Case, Any] | None) -> list[Any]:
         if held is not None and held[0] is found:
             return [gr.skip() for _ in shown]
         return _unasked(workbench, found)
 
-    inputs = [study, chosen, controls.text, controls.template, controls.kind, controls.style]
+    inputs = [case, chosen, controls.text, controls.template, controls.kind, controls.style]
     for event in (controls.run.click, controls.text.submit, controls.template.submit):
         event(asked, inputs, shown, **ALONE)
     for control in controls.looks():
         control.input(looked, [kept, *controls.looks()], [status, maps], **AT_ONCE)
-    tab.select(entered, [study, kept], shown, **IN_ORDER)
+    tab.select(entered, [case, kept], shown, **IN_ORDER)
 
 
 def _controls() -> Controls:
@@ -90,7 +90,7 @@ def _controls() -> Controls:
 
 def _answered(
     workbench: Workbench,
-    found: Study | None,
+    found: Case | None,
     choice: Chosen | None,
     typed: str,
     around: str,
@@ -116,29 +116,29 @@ def _answered(
         (image, result),
         "",
         _map(image, result, texts[0], kind, style),
-        panels_prompts.numbers(image, result, model.caution),
+        prompts_html.numbers(image, result, model.caution),
         gr.update(choices=list(texts), value=texts[0], visible=True),
     ]
 
 
-def _unasked(workbench: Workbench, found: Study | None) -> list[Any]:
+def _unasked(workbench: Workbench, found: Case | None) -> list[Any]:
     return [None, _state(workbench, found), "", "", gr.update(visible=False)]
 
 
-def _state(workbench: Workbench, found: Study | None) -> str:
+def _state(workbench: Workbench, found: Case | None) -> str:
     """Return what must be said before anything was asked, as HTML."""
     if found is None:
-        return words.empty(words.NO_IMAGE)
+        return explanations.empty(explanations.NO_IMAGE)
     if not can_read(workbench.backbone(found.model)):
-        return words.empty(
+        return explanations.empty(
             f"{found.model} reads images alone: it has no text tower. Choose phantom-clip under “Model and "
             "register neurons” in the tab Compare, or start the page with a CLIP model:",
             COMMAND,
         )
-    return words.empty(NOTHING)
+    return explanations.empty(NOTHING)
 
 
-def _map(image: Study, result: PromptMaps, text: str, kind: str, style: str) -> str:
-    return panels_prompts.maps(
+def _map(image: Case, result: PromptMaps, text: str, kind: str, style: str) -> str:
+    return prompts_html.maps(
         image, result, result.texts.index(text), difference=kind == DIFFERENCE, smooth=style == SMOOTH
     )

@@ -6,9 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from ttr.apps.html import explanations as words
-from ttr.apps.html import pictures as result_pictures
-from ttr.apps.html import result_explanations as words_results
+from ttr.apps.html import explanations, result_explanations
+from ttr.apps.html import pictures as pictures_html
 from ttr.apps.html.pictures import ALL, FULL, At
 from ttr.apps.tabs.chooser import Contents, over_results
 from ttr.apps.tabs.events import AT_ONCE, guarded
@@ -17,9 +16,9 @@ from ttr.studies.ablate.folder import Shown
 from ttr.studies.results import ABLATION, Results
 
 KINDS = {
-    "Norms": ("norms", words_results.NORM_MAPS),
-    "Colours": ("colours", words_results.COLOUR_MAPS),
-    "Attention": ("attention", words_results.OVERLAYS),
+    "Norms": ("norms", result_explanations.NORM_MAPS),
+    "Colours": ("colours", result_explanations.COLOUR_MAPS),
+    "Attention": ("attention", result_explanations.OVERLAYS),
 }
 
 
@@ -42,15 +41,15 @@ def registers_tab(results: Results, tab: gr.Tab, chosen: gr.State) -> None:
                         if kind == "attention":
                             query = _whose()
                         maps.append(gr.HTML(elem_id=f"pictures-{kind}"))
-                        gr.HTML(words.why(why))
+                        gr.HTML(explanations.why(why))
                 with gr.Tab("Nearest patches"):
                     gallery = gr.HTML(elem_id="gallery")
-                    gr.HTML(words.why(words_results.GALLERY))
+                    gr.HTML(explanations.why(result_explanations.GALLERY))
 
         controls: list[Any] = [image, condition, query, scale]
 
         def drawn(shown: Shown, *choice: str) -> list[str]:
-            return [result_pictures.pictures(shown, kind, At(*choice)) for kind, _ in KINDS.values()]
+            return [pictures_html.pictures(shown, kind, At(*choice)) for kind, _ in KINDS.values()]
 
         def looked(name: str, *choice: str) -> list[Any]:
             def work() -> list[Any]:
@@ -65,9 +64,9 @@ def registers_tab(results: Results, tab: gr.Tab, chosen: gr.State) -> None:
         def show(name: str) -> list[Any]:
             shown = results.ablation(name).pictures
             if shown is None:
-                text = words_results.missing("pictures.safetensors", words_results.ANALYSES)
+                text = result_explanations.missing("pictures.safetensors", result_explanations.ANALYSES)
                 return [text, gr.update(visible=False), *(gr.skip() for _ in (*controls, *maps, gallery))]
-            tokens = result_pictures.queries(shown)
+            tokens = pictures_html.queries(shown)
             second = shown.conditions[min(1, len(shown.conditions) - 1)]
             lists = ((shown.images, shown.images[0]), (shown.conditions, second), (tokens, tokens[0]))
             return [
@@ -76,12 +75,12 @@ def registers_tab(results: Results, tab: gr.Tab, chosen: gr.State) -> None:
                 *(gr.update(choices=choices, value=value) for choices, value in lists),
                 FULL,
                 *drawn(shown, shown.images[0], second, tokens[0], FULL),
-                result_pictures.gallery(shown),
+                pictures_html.gallery(shown),
             ]
 
         return [missing, body, *controls, *maps, gallery], show
 
-    over_results(results, ABLATION, tab, chosen, words_results.MAKE_ABLATION, lay_out)
+    over_results(results, ABLATION, tab, chosen, result_explanations.MAKE_ABLATION, lay_out)
 
 
 def _whose() -> gr.Dropdown:

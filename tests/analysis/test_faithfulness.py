@@ -13,7 +13,7 @@ from tests.conftest import scramble, tiny_clip, tiny_eva
 from ttr.analysis.faithfulness import FAITHFUL, PARTLY, grade, record_with_faithfulness, sentence
 from ttr.analysis.integration import full_output, restricted, split
 from ttr.analysis.similarity import linear_cka
-from ttr.backbones.phantoms import integration as integration_phantoms
+from ttr.backbones.phantoms import integration
 from ttr.datasets.phantom import phantom_images
 from ttr.forward.blocks import watch
 from ttr.forward.record import record
@@ -82,8 +82,8 @@ def test_their_maps_are_one_map_up_to_a_factor(seen):
 def test_the_grades_follow_the_dial(drawn, monkeypatch):
     """The stated calibration: cosine = r / sqrt(1 + r^2), r = patches over all else, as the gain turns."""
     for gain in (1, 2, 4, 8, 30):
-        truth = integration_phantoms.Truth(gain=gain, ordinary=1)
-        monkeypatch.setitem(integration_phantoms.TRUTHS, "phantom-patches", truth)
+        truth = integration.Truth(gain=gain, ordinary=1)
+        monkeypatch.setitem(integration.TRUTHS, "phantom-patches", truth)
         backbone = ttr.load("phantom-patches")
         images = torch.stack([backbone.preprocess(image) for image in drawn[:12]])
         with watch(backbone, 5) as blocks:

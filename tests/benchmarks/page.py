@@ -70,13 +70,13 @@ def report(name: str, rounds: int) -> None:
     chosen = Chosen(name, "given", RegisterNeurons.from_pairs(pairs))
     picture = take_in(sample_paths()["chest"])
     batch = backbone.preprocess(picture.image)[None]
-    study = workbench.study(picture, chosen)
+    case = workbench.case(picture, chosen)
     bare, compared = [], []
     for _ in range(rounds):
         bare.append(seconds(lambda: [backbone.embed(batch) for _ in range(2)]))
         compared.append(seconds(lambda: shown(workbench, picture, chosen)))
-    last = study.inspection.layers
-    looks = [1000 * seconds(partial(panels.attention, study, Look(each % last))) for each in range(rounds)]
+    last = case.inspection.layers
+    looks = [1000 * seconds(partial(panels.attention, case, Look(each % last))) for each in range(rounds)]
     ratios = sorted(ours / theirs for ours, theirs in zip(compared, bare, strict=True))
     print(f"{name}: comparison {1000 * statistics.median(compared):.0f} ms")
     print(f"comparison / two bare passes  {statistics.median(ratios):.2f}  target: at most 2 for a ViT-B/16")
@@ -86,11 +86,11 @@ def report(name: str, rounds: int) -> None:
 
 def shown(workbench: Workbench, picture: object, chosen: Chosen) -> None:
     """Compute all that the page shows of an uploaded image."""
-    study = workbench.study(picture, chosen)
-    look = Look(study.inspection.layers - 1)
+    case = workbench.case(picture, chosen)
+    look = Look(case.inspection.layers - 1)
     for panel in (panels.attention, panels.norms, panels.colours):
-        panel(study, look)
-    panels.numbers(study)
+        panel(case, look)
+    panels.numbers(case)
 
 
 if __name__ == "__main__":

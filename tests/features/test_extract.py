@@ -218,8 +218,8 @@ torch.set_num_threads(1)
 from tests.features.test_extract import SOME, to_tensor, write_set, all_arms
 from tests.conftest import scramble, tiny_vit
 from ttr.features import extract as features
-from ttr.features import chunks as image_runs
-image_runs.PART = 16
+from ttr.features import chunks
+chunks.PART = 16
 torch.manual_seed(0)
 backbone = ttr.adapt(scramble(tiny_vit(reg_tokens=2)), preprocess=to_tensor)
 slow = {slow!r}

@@ -11,7 +11,7 @@ import ttr
 from ttr.datasets.phantom_set import phantom_set
 from ttr.datasets.registry import sampled_images
 from ttr.errors import ImageError
-from ttr.features import prepared as preparation
+from ttr.features import prepared
 from ttr.features.prepared import calibrated, found_neurons
 
 
@@ -26,8 +26,8 @@ def test_both_are_those_of_the_sample_and_are_run_once(phantom, dataset, tmp_pat
     assert neurons.pairs == ttr.detect(phantom, sample).pairs
     bias = calibrated(phantom, neurons, dataset, tmp_path, images=8, seed=3)
     assert torch.equal(bias.keys, ttr.calibrate_bias(phantom, neurons, sample).keys)
-    monkeypatch.setattr(preparation, "detect", None)
-    monkeypatch.setattr(preparation, "calibrate_bias", None)
+    monkeypatch.setattr(prepared, "detect", None)
+    monkeypatch.setattr(prepared, "calibrate_bias", None)
     again = found_neurons(phantom, dataset, tmp_path, images=8, seed=3)
     assert (again.pairs, again.message, again.provenance) == (
         neurons.pairs,
@@ -41,7 +41,7 @@ def test_both_are_those_of_the_sample_and_are_run_once(phantom, dataset, tmp_pat
 def test_what_decides_them_is_never_served_from_the_cache(phantom, dataset, tmp_path, monkeypatch, what):
     ran = []
     monkeypatch.setattr(
-        preparation, "detect", lambda *a, **k: ran.append(k) or ttr.RegisterNeurons.from_pairs([(0, 1)])
+        prepared, "detect", lambda *a, **k: ran.append(k) or ttr.RegisterNeurons.from_pairs([(0, 1)])
     )
     found_neurons(phantom, dataset, tmp_path, images=8)
     found_neurons(phantom, dataset, tmp_path, images=8)

@@ -29,8 +29,14 @@ def modules() -> dict[str, Path]:
 
 
 def arrows(known: Mapping[str, Path]) -> dict[str, set[str]]:
-    """Return {module: the modules it imports}, imports inside functions and for type checking included."""
-    return {name: set(_imported(ast.parse(path.read_text()), known)) - {name} for name, path in known.items()}
+    """Return {module: the modules it imports}, imports inside functions and for type checking included.
+
+    The face of the package names every room and is left out, as who imports and as what is imported.
+    """
+    inside = {name: path for name, path in known.items() if name != "ttr"}
+    return {
+        name: set(_imported(ast.parse(path.read_text()), inside)) - {name} for name, path in inside.items()
+    }
 
 
 def _imported(tree: ast.AST, known: Iterable[str]) -> Iterator[str]:
@@ -40,7 +46,9 @@ def _imported(tree: ast.AST, known: Iterable[str]) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "ttr":
             for alias in node.names:
                 inside = f"{node.module}.{alias.name}"
-                yield inside if inside in known else node.module
+                found = inside if inside in known else node.module
+                if found in known:
+                    yield found
 
 
 def room(module: str, known: Mapping[str, Path]) -> str:
@@ -48,9 +56,9 @@ def room(module: str, known: Mapping[str, Path]) -> str:
     return module if known[module].name == "__init__.py" else module.rpartition(".")[0]
 
 
-def between_rooms(known: Mapping[str, Path]) -> Counter[tuple[str, str]]:
+def between_rooms(graph: Mapping[str, Iterable[str]], known: Mapping[str, Path]) -> Counter[tuple[str, str]]:
     """Count the imports that lead from one room into another."""
-    pairs = ((room(a, known), room(b, known)) for a, targets in arrows(known).items() for b in targets)
+    pairs = ((room(source, known), room(target, known)) for source in graph for target in graph[source])
     return Counter((a, b) for a, b in pairs if a != b)
 
 
@@ -77,13 +85,11 @@ def circle(graph: Mapping[str, Iterable[str]]) -> list[str]:
 
 def _main() -> None:
     known = modules()
-    joined = between_rooms(known)
+    joined = between_rooms(arrows(known), known)
     for name, count in sorted(Counter(room(module, known) for module in known).items()):
         leads_to = sorted(target for source, target in joined if source == name)
         print(f"{name:28} {count:3} modules -> {', '.join(leads_to) or 'nothing'}")
-    print(
-        f"{len(known)} modules; {len(joined)} arrows between rooms, {sum(joined.values())} imports"
-    )
+    print(f"{len(known)} modules; {len(joined)} arrows between rooms, {sum(joined.values())} imports")
 
 
 if __name__ == "__main__":

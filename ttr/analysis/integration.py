@@ -37,9 +37,9 @@ from ttr.forward.blocks import SeenBlock
 from ttr.hooks import Site, edit, edits_at, evaluation_mode
 from ttr.tokens import Group, TokenLayout
 
-Part = Literal["patches", "registers", "cls", "skip", "full"]
-PARTS: tuple[Part, ...] = ("patches", "registers", "cls", "skip")
-GROUPS: dict[Part, Group] = {"patches": "patches", "registers": "all_registers", "cls": "cls"}
+PartName = Literal["patches", "registers", "cls", "skip", "full"]
+PARTS: tuple[PartName, ...] = ("patches", "registers", "cls", "skip")
+GROUPS: dict[PartName, Group] = {"patches": "patches", "registers": "all_registers", "cls": "cls"}
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Split:
         shares: {patches, registers, cls: attention of CLS, mean of the heads, float32 [B], 0..1}.
     """
 
-    contributions: Mapping[Part, Tensor]
+    contributions: Mapping[PartName, Tensor]
     constant: Tensor
-    shares: Mapping[Part, Tensor]
+    shares: Mapping[PartName, Tensor]
 
     def total(self) -> Tensor:
         """Return the sum of all: CLS behind the block's attention and skip connection, [B, D]."""
@@ -90,9 +90,9 @@ def split(backbone: Backbone, layout: TokenLayout, block: int, seen: SeenBlock) 
     parts, constant = backbone.mixing.output(attention).contributions(mixes.to(seen.normed.dtype), cls_input)
     if scale is not None:
         parts, constant = parts * scale, constant * scale
-    contributions: dict[Part, Tensor] = {p: x.float() for p, x in zip(GROUPS, parts, strict=True)}
+    contributions: dict[PartName, Tensor] = {p: x.float() for p, x in zip(GROUPS, parts, strict=True)}
     contributions["skip"] = layout.select(seen.tokens, "cls")[:, 0].float()
-    shares: dict[Part, Tensor] = {
+    shares: dict[PartName, Tensor] = {
         part: layout.select(weights, group, dim=2).sum(dim=2).mean(dim=1) for part, group in GROUPS.items()
     }
     return Split(contributions, constant.float(), shares)
@@ -105,11 +105,11 @@ def restricted(
     block: int,
     seen: Mapping[int, SeenBlock],
     *,
-    parts: Sequence[Part] = PARTS,
+    parts: Sequence[PartName] = PARTS,
     renormalise: bool = False,
     keep_skip: bool = False,
     weights: Tensor | None = None,
-) -> dict[Part, Tensor]:
+) -> dict[PartName, Tensor]:
     """Return CLS after the final norm, made in block ``block`` of one part alone; see the module.
 
     A wrap that was installed during the pass must stand while this runs.
@@ -140,7 +140,7 @@ def restricted(
     values = backbone.mixing.value(attention, here.normed, here.attention_arguments)
     cls_input = layout.select(here.normed, "cls")[:, 0]
     skip = layout.select(here.tokens, "cls")[:, 0]
-    found: dict[Part, Tensor] = {}
+    found: dict[PartName, Tensor] = {}
     with evaluation_mode(backbone.model):
         for part in parts:
             if part == "registers" and not layout.registers + layout.test_time:
@@ -161,7 +161,7 @@ def full_output(backbone: Backbone, layout: TokenLayout, seen: Mapping[int, Seen
 
 
 def _mix(
-    layout: TokenLayout, weights: Tensor, values: Tensor, part: Part, renormalise: bool = False
+    layout: TokenLayout, weights: Tensor, values: Tensor, part: PartName, renormalise: bool = False
 ) -> Tensor:
     """Return the heads' mix of the values of one part's tokens, [B, heads * d]."""
     if part == "skip":

@@ -32,7 +32,7 @@ from ttr.tokens import TokenLayout
 #: Sources and targets, in the order of the axes of :attr:`LayerStatistics.flows`.
 GROUPS = ("cls", "registers", "patches")
 CHUNK = 64
-Run = tuple[Tensor, Mapping[str, Any], TokenLayout]
+AttentionInput = tuple[Tensor, Mapping[str, Any], TokenLayout]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ def attention_statistics(
     x: Tensor,
     kwargs: Mapping[str, Any],
     layout: TokenLayout,
-    reference: Run | None = None,
+    reference: AttentionInput | None = None,
     *,
     chunk: int = CHUNK,
 ) -> LayerStatistics:
@@ -167,7 +167,7 @@ def unrotated(backbone: Backbone, module: Any, layout: TokenLayout) -> Iterator[
         module.num_prefix_tokens = before
 
 
-def _check_comparable(x: Tensor, layout: TokenLayout, reference: Run) -> None:
+def _check_comparable(x: Tensor, layout: TokenLayout, reference: AttentionInput) -> None:
     x_reference, _, other = reference
     if len(x) != len(x_reference):
         raise OptionError(

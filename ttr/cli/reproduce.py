@@ -82,9 +82,9 @@ def medical(
           --pretrained --device cuda --out medical/
     """
     from ttr.studies.reproduce.medical import STUDY, reasons, reproduce_medical
-    from ttr.studies.reproduce.published import studies
+    from ttr.studies.reproduce.published import published_studies
 
-    study = studies()[STUDY]
+    study = published_studies()[STUDY]
     load = study_loader(study, study.named("backbone"), weights, pretrained, backbone is not None, device)
     table = reproduce_medical(
         parse_places("--roots", roots),
@@ -138,9 +138,9 @@ def decoupling(
     """
     from ttr.datasets.registry import open_dataset
     from ttr.studies.reproduce.decoupling import STUDY, reproduce_decoupling
-    from ttr.studies.reproduce.published import studies
+    from ttr.studies.reproduce.published import published_studies
 
-    study = studies()[STUDY]
+    study = published_studies()[STUDY]
     load = study_loader(study, study.settings["backbones"], weights, pretrained, bool(backbone), device)
     data = open_dataset(dataset, root)
     table = reproduce_decoupling(
@@ -208,10 +208,10 @@ def zero_ablation(
     from ttr.datasets.spair import spair
     from ttr.features.chunks import check_on_error
     from ttr.studies.ablate.settings import Settings
-    from ttr.studies.reproduce.published import studies
+    from ttr.studies.reproduce.published import published_studies
     from ttr.studies.reproduce.zero_ablation import STUDY, reasons, reproduce_zero_ablation
 
-    study = studies()[STUDY]
+    study = published_studies()[STUDY]
     check_on_error(on_error)
     load = study_loader(study, study.named("backbone"), weights, pretrained, backbone is not None, device)
     settings = Settings(

@@ -11,11 +11,11 @@ from ttr.cli.loading import load_backbone
 
 if TYPE_CHECKING:
     from ttr.backbones.base import Backbone
-    from ttr.studies.reproduce.published import Study
+    from ttr.studies.reproduce.published import PublishedStudy
 
 
 def study_loader(
-    study: Study,
+    study: PublishedStudy,
     known: Sequence[str],
     weights: list[str] | None,
     pretrained: bool,

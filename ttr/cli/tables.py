@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ttr.studies.compare.comparison import ImageComparison
     from ttr.studies.doctor import Check
     from ttr.studies.export.write import Exported
-    from ttr.studies.reproduce.published import Study
-    from ttr.studies.tune.tuning import Recommendation, Row
+    from ttr.studies.reproduce.published import PublishedStudy
+    from ttr.studies.tune.tuning import Recommendation, SweepRow
 
 SHOWN = 10
 #: Width of an interval of differences, ``-0.667..-0.292``: never cut.
@@ -121,7 +121,7 @@ def show_checks(checks: Sequence[Check]) -> None:
     typer.echo(f"{off} of {len(checks)} checks are off" if off else f"nothing is off in {len(checks)} checks")
 
 
-def show_tuning(advice: Recommendation, rows: Sequence[Row], page: Path) -> None:
+def show_tuning(advice: Recommendation, rows: Sequence[SweepRow], page: Path) -> None:
     """Print the bare model, the recommended setting and the sweep over registers, and the page to open."""
     from rich.console import Console
     from rich.table import Table
@@ -173,7 +173,7 @@ def show_bench(comparisons: DataFrame, skipped: Mapping[str, str], page: Path) -
     print_path(page)
 
 
-def show_reproduction(table: DataFrame, study: Study, instead: str | None = None) -> None:
+def show_reproduction(table: DataFrame, study: PublishedStudy, instead: str | None = None) -> None:
     """Print published beside measured, a column each, the study's notes, and what was measured instead.
 
     Args:

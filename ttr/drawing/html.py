@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from ttr.drawing import maps as plots
+from ttr.drawing.maps import colour_stops
 
 
 def fill(template: str, **values: Any) -> str:
@@ -24,6 +24,6 @@ def _environment() -> Any:
 def bar(colour_map: str, high: float, pattern: str, low: float = 0.0) -> dict[str, Any]:
     """Return a colour bar from ``low`` to ``high`` for a page: its colours, and five numbers along it."""
     return {
-        "stops": plots.colour_stops(colour_map),
+        "stops": colour_stops(colour_map),
         "ticks": [pattern.format(low + share * (high - low)) for share in (0, 0.25, 0.5, 0.75, 1)],
     }

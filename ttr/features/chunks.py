@@ -1,8 +1,9 @@
-"""Images in runs of 64, read ahead in threads, and what was computed of each run kept in the cache.
+"""Images in chunks of 64, read ahead in threads, and what was computed of each chunk kept in the cache.
 
-Every long computation over a set of images goes this way: a run is read and decoded once, whatever is not in
-the cache yet is computed of it, and each result is written as a part that is whole or absent. So memory holds
-a few runs, a computation that was killed goes on where it stopped, and its files are the same in the end.
+Every long computation over a set of images goes this way: a chunk is read and decoded once, whatever is not
+in the cache yet is computed of it, and each result is written as a part that is whole or absent. So memory
+holds a few chunks, a computation that was killed goes on where it stopped, and its files are the same in the
+end.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run of items as it comes out of a reading thread.
+class Chunk:
+    """A chunk of items as it comes out of a reading thread.
 
     Attributes:
         index: its number.
@@ -78,7 +79,7 @@ def collect(
     items: Sequence[Any],
     source: Source,
     shelves: Sequence[Shelf],
-    compute: Callable[[Run, list[int]], list[Part]],
+    compute: Callable[[Chunk, list[int]], list[Part]],
     *,
     label: str,
     on_error: str = "raise",
@@ -91,7 +92,7 @@ def collect(
         items: what to look at, in order.
         source: how they are read.
         shelves: one a treatment.
-        compute: (run, indices of the shelves that lack it) -> their parts, in that order.
+        compute: (chunk, indices of the shelves that lack it) -> their parts, in that order.
         label: of the progress bar.
         on_error: ``"raise"``: a bad image ends the run, by name; ``"skip"``: it is recorded and left out.
         workers: threads that read and decode ahead.
@@ -108,15 +109,15 @@ def collect(
         raise OptionError(f"workers={workers}; needed at least 1")
     found = [_Joined(len(items)) for _ in shelves]
     with progress_bar(label, len(items), show=progress) as advance:
-        for run in _read_ahead(tuple(items), source, shelves, workers):
-            paths, parts = _look_up(run, shelves)
-            if not run.decoded and None in parts:
-                # What was in the cache when the run was read ahead has been removed or damaged since.
-                run = _read(run.index, run.items, source, shelves, anyway=True)
-                paths, parts = _look_up(run, shelves)
+        for chunk in _read_ahead(tuple(items), source, shelves, workers):
+            paths, parts = _look_up(chunk, shelves)
+            if not chunk.decoded and None in parts:
+                # What was in the cache when the chunk was read ahead has been removed or damaged since.
+                chunk = _read(chunk.index, chunk.items, source, shelves, anyway=True)
+                paths, parts = _look_up(chunk, shelves)
             missing = [index for index, part in enumerate(parts) if part is None]
             if missing:
-                for index, made in zip(missing, compute(run, missing), strict=True):
+                for index, made in zip(missing, compute(chunk, missing), strict=True):
                     shelves[index].write(paths[index], made)
                     parts[index] = made
             for joined, part in zip(found, parts, strict=True):
@@ -125,20 +126,20 @@ def collect(
                     name, reason = next(iter(part.skipped.items()))
                     raise ImageError(f"{reason} ({name}); leave bad images out with --on-error skip")
                 joined.add(part)
-            advance(len(run.items))
+            advance(len(chunk.items))
     return [joined.part() for joined in found]
 
 
-def _look_up(run: Run, shelves: Sequence[Shelf]) -> tuple[list[Path], list[Part | None]]:
-    paths = [shelf.path(run.index, run.digest) for shelf in shelves]
+def _look_up(chunk: Chunk, shelves: Sequence[Shelf]) -> tuple[list[Path], list[Part | None]]:
+    paths = [shelf.path(chunk.index, chunk.digest) for shelf in shelves]
     return paths, [shelf.read(path) for shelf, path in zip(shelves, paths, strict=True)]
 
 
 class _Joined:
     """The parts of one shelf, row behind row.
 
-    Memory for all rows is taken at once. Arrays that are kept run by run settle in the holes that the model's
-    large ones leave, and those then find no room: the process would grow with every run.
+    Memory for all rows is taken at once. Arrays that are kept chunk by chunk settle in the holes that the
+    model's large ones leave, and those then find no room: the process would grow with every chunk.
     """
 
     def __init__(self, count: int) -> None:
@@ -171,18 +172,18 @@ def check_on_error(on_error: str) -> None:
 
 def _read_ahead(
     items: tuple[Any, ...], source: Source, shelves: Sequence[Shelf], workers: int
-) -> Iterator[Run]:
+) -> Iterator[Chunk]:
     starts = range(0, len(items), PART)
-    # A last run of one would be a batch of one, which no shuffle can be drawn of: it joins the one before.
+    # A last chunk of one would be a batch of one, which no shuffle can be drawn of: it joins the one before.
     alone = len(starts) > 1 and len(items) - starts[-1] == 1
-    runs = [items[start : start + PART] for start in starts]
+    parts = [items[start : start + PART] for start in starts]
     if alone:
-        runs = [*runs[:-2], runs[-2] + runs[-1]]
-    pending: deque[Future[Run]] = deque()
+        parts = [*parts[:-2], parts[-2] + parts[-1]]
+    pending: deque[Future[Chunk]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
-            for index, run in enumerate(runs):
-                pending.append(pool.submit(_read, index, run, source, shelves))
+            for index, part in enumerate(parts):
+                pending.append(pool.submit(_read, index, part, source, shelves))
                 if len(pending) > workers:
                     yield pending.popleft().result()
             while pending:
@@ -194,12 +195,12 @@ def _read_ahead(
 
 def _read(
     index: int, items: tuple[Any, ...], source: Source, shelves: Sequence[Shelf], anyway: bool = False
-) -> Run:
-    run = Run(index, items, digest_of([content_hash(source.content_hash, item) for item in items]))
-    if not anyway and None not in _look_up(run, shelves)[1]:
-        return run
-    # One piece of memory a run, returned whole when the run is done. Single images would live among the
-    # short-lived arrays of decoding and of the model, and leave holes that grow with every run.
+) -> Chunk:
+    chunk = Chunk(index, items, digest_of([content_hash(source.content_hash, item) for item in items]))
+    if not anyway and None not in _look_up(chunk, shelves)[1]:
+        return chunk
+    # One piece of memory a chunk, returned whole when the chunk is done. Single images would live among the
+    # short-lived arrays of decoding and of the model, and leave holes that grow with every chunk.
     images = torch.empty(0)
     readable: list[Any] = []
     skipped: dict[str, str] = {}
@@ -215,7 +216,7 @@ def _read(
         images[len(readable)] = read
         readable.append(item)
     images = images[: len(readable)]
-    return replace(run, decoded=True, readable=tuple(readable), images=images, skipped=skipped)
+    return replace(chunk, decoded=True, readable=tuple(readable), images=images, skipped=skipped)
 
 
 def _check_alike(read: Tensor, first: Tensor, name: str) -> None:

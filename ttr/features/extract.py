@@ -27,7 +27,7 @@ from torch import Tensor
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset, Item
 from ttr.errors import ImageError
-from ttr.features.chunks import Run, Source, collect
+from ttr.features.chunks import Chunk, Source, collect
 from ttr.features.shelf import Part, Shelf, cache_key
 from ttr.forward.batches import check_batch_size
 from ttr.forward.preprocessing import Preprocessing
@@ -100,8 +100,8 @@ def extract(
         contents[item.name] = dataset.content_hash(item)
         return contents[item.name]
 
-    def compute(run: Run, missing: list[int]) -> list[Part]:
-        return [_compute(backbone, arms[index], run, batch_size) for index in missing]
+    def compute(chunk: Chunk, missing: list[int]) -> list[Part]:
+        return [_compute(backbone, arms[index], chunk, batch_size) for index in missing]
 
     found = collect(
         items,
@@ -118,12 +118,12 @@ def extract(
     ]
 
 
-def _compute(backbone: Backbone, arm: Arm, run: Run, batch_size: int) -> Part:
+def _compute(backbone: Backbone, arm: Arm, chunk: Chunk, batch_size: int) -> Part:
     rows: list[dict[str, Tensor]] = []
     with arm.applied(backbone):
-        for images in run.images.split(batch_size) if run.readable else ():
+        for images in chunk.images.split(batch_size) if chunk.readable else ():
             rows.append(vectors(backbone, images))
-    return run.part(
+    return chunk.part(
         {name: torch.cat([row[name] for row in rows]).numpy() for name in (rows[0] if rows else ())}
     )
 

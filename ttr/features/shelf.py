@@ -1,7 +1,7 @@
 """Features on disk, under the content of everything that decides them; a changed input is never served.
 
 A key folder stands for a treatment: weights, structure, arm, preprocessing, libraries. In it lie parts, each
-the features of a run of images in order, named by the digest of their contents:
+the features of a chunk of images in order, named by the digest of their contents:
 
     <cache>/<key>/part-00003-<digest of the images' bytes>.safetensors
 
@@ -33,7 +33,7 @@ LIBRARIES = ("torch", "timm", "open_clip_torch", "pillow", "numpy")
 
 @dataclass(frozen=True)
 class Part:
-    """The features of one run of images.
+    """The features of one chunk of images.
 
     Attributes:
         arrays: {feature: float32 [n, D]}, one row a readable image, in order.
@@ -60,7 +60,7 @@ def cache_key(backbone: Backbone, arm: Arm, preprocessing: Preprocessing) -> dic
 
 
 def digest_of(hashes: list[str]) -> str:
-    """Return the digest of a run of images from the hashes of their contents, 24 hex digits."""
+    """Return the digest of a chunk of images from the hashes of their contents, 24 hex digits."""
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:24]
 
 

@@ -1,18 +1,26 @@
 """Register neurons as a value: which were kept, how all of them rank, and where the ranking came from.
 
 A set is specific to a model, a resolution and an image set, so it carries its provenance and is checked
-against the backbone before it is used. On disk it is JSON with a schema; nothing in it is ever executed.
+against the backbone before it is used.
+
+On disk it is JSON, checked against a schema. The predecessors saved a ranking of all neurons instead, a
+``torch.save``d list of (block, neuron, score). It is read with ``weights_only``, which executes nothing. A
+ranking says which neurons are best, not how many to keep: for the two models that were published the
+published number is kept, and the message says so; for others nothing is kept until ``.top(k, max_layer)``
+chooses.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, TypeAdapter, ValidationError
 
 from ttr.backbones.catalog import architecture
 from ttr.errors import NeuronsError, OptionError
@@ -23,6 +31,11 @@ if TYPE_CHECKING:
     from ttr.backbones.base import Backbone
 
 SCHEMA = "ttr.register-neurons/1"
+#: (blocks, MLP width) -> (model, neurons kept, last block), as S-med chose them (Kukade and Bansal 2025).
+PUBLISHED_CHOICE = {
+    (12, 3072): ("CLIP ViT-B/16", 20, 5),
+    (24, 4096): ("DINOv2 ViT-L/14", 50, 19),
+}
 
 
 class RankedNeuron(NamedTuple):
@@ -190,8 +203,6 @@ class RegisterNeurons:
 
     def save(self, path: str | Path) -> None:
         """Write the set as JSON, whole or not at all."""
-        from dataclasses import asdict
-
         write_json(
             Path(path),
             {
@@ -210,11 +221,10 @@ class RegisterNeurons:
         Raises:
             NeuronsError: no such file, or neither of the two.
         """
-        from ttr.registers.neurons_file import read
-
         if not isinstance(path, str | Path):
             raise NeuronsError(f"got {type(path).__name__}; needed the path of a register-neurons file")
-        return read(Path(path))
+        path = Path(path)
+        return _read_ranking(path) if path.suffix in {".pt", ".pth"} else _read_json(path)
 
 
 def _written(score: float) -> float | None:
@@ -233,3 +243,69 @@ def _pair(pair: Any) -> tuple[int, int]:
 
 def _show(value: Any) -> str:
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+Pair = tuple[NonNegativeInt, NonNegativeInt]
+
+
+class NeuronsFile(BaseModel):
+    """The schema ``ttr.register-neurons/1``."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    schema_name: Literal["ttr.register-neurons/1"] = Field(alias="schema")
+    pairs: list[Pair]
+    message: str = ""
+    provenance: Provenance = Provenance()
+    ranking: list[tuple[NonNegativeInt, NonNegativeInt, float | None]] = []
+
+
+def _read_json(path: Path) -> RegisterNeurons:
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise NeuronsError(
+            f"register-neurons file {path} cannot be read ({error.strerror}); make one with: ttr detect"
+        ) from error
+    try:
+        file = TypeAdapter(NeuronsFile).validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "file"
+        raise NeuronsError(
+            f"{path} is no register-neurons file of schema {SCHEMA} ({where}: {first['msg']}); "
+            "make one with: ttr detect"
+        ) from error
+    ranked = tuple((layer, n, math.nan if s is None else s) for layer, n, s in file.ranking)
+    try:
+        neurons = RegisterNeurons.from_pairs(file.pairs)
+    except NeuronsError as error:
+        raise NeuronsError(f"{path}: {error}") from error
+    return RegisterNeurons(neurons.kept, ranked or neurons.ranked, file.provenance, file.message)
+
+
+def _read_ranking(path: Path) -> RegisterNeurons:
+    import torch
+
+    try:
+        rows = torch.load(path, map_location="cpu", weights_only=True)
+        ranked = sorted(((int(b), int(n), float(s)) for b, n, s in rows), key=lambda row: -row[2])
+    except Exception as error:
+        raise NeuronsError(
+            f"{path} is no ranking of register neurons ({type(error).__name__}); needed a torch file with a "
+            "list of (block, neuron, score), or a JSON file made with: ttr detect"
+        ) from error
+    if not ranked or min(min(block, neuron) for block, neuron, _ in ranked) < 0:
+        raise NeuronsError(f"{path} holds no (block, neuron, score) rows counted from 0; see: ttr detect")
+    shape = (1 + max(row[0] for row in ranked), 1 + max(row[1] for row in ranked))
+    if len({row[:2] for row in ranked}) != len(ranked):
+        raise NeuronsError(f"{path} lists a neuron twice; list each (block, neuron) once")
+    provenance = Provenance(num_layers=shape[0], num_neurons=shape[1])
+    neurons = RegisterNeurons((), tuple(ranked), provenance)
+    if shape not in PUBLISHED_CHOICE:
+        return replace(neurons, message=f"a ranking of {len(ranked)} neurons; choose with top(k, max_layer)")
+    model, k, top_layer = PUBLISHED_CHOICE[shape]
+    message = (
+        f"a ranking of {len(ranked)} neurons; kept as published for {model}: {k} of blocks 0..{top_layer}"
+    )
+    return replace(neurons.top(k, top_layer), message=message)

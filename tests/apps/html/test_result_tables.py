@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 
 from tests.tools.small_results import FEW, small_ablation, small_bench, small_integration
-from ttr.apps.html import benchmark as result_benchmark
-from ttr.apps.html import integration as result_integration
-from ttr.apps.html import pictures as result_pictures
+from ttr.apps.html import benchmark as benchmark_html
+from ttr.apps.html import integration as integration_html
+from ttr.apps.html import pictures as pictures_html
 from ttr.apps.html import result_tables
 from ttr.apps.html.benchmark import View
 from ttr.apps.html.pictures import ALL, FULL, At
@@ -221,22 +221,22 @@ def test_what_an_ablation_says_of_itself(folder):
 
 def test_maps_stand_on_a_stated_scale_and_say_their_numbers(folder):
     shown = folder.pictures
-    text = result_pictures.pictures(shown, "norms", At(shown.images[1], "registers:zero", "CLS", ALL))
+    text = pictures_html.pictures(shown, "norms", At(shown.images[1], "registers:zero", "CLS", ALL))
     values = shown.arrays["norms"][1, 1]
     assert f"largest {values.max():.3g} in row" in text
     largest = f"{shown.arrays['norms'].max():.1f}"
     assert text.count(f"<span>{largest}</span>") == 1
-    full = result_pictures.pictures(shown, "norms", At(shown.images[1], "registers:zero", "CLS", FULL))
+    full = pictures_html.pictures(shown, "norms", At(shown.images[1], "registers:zero", "CLS", FULL))
     assert f"<span>{shown.arrays['norms'][0].max():.1f}</span>" in full
     assert f"larger values, up to {largest}, take the last colour" in full
     assert text.count("<img") == 1 + 2 + len(FEW)
-    attention = result_pictures.pictures(shown, "attention", At(shown.images[0], "full", "register-2", ALL))
+    attention = pictures_html.pictures(shown, "attention", At(shown.images[0], "full", "register-2", ALL))
     peak = shown.arrays["attention"][0, 0, 2].max()
     assert "Attention of register-2" in attention
     assert f"largest {peak:.3g} in row" in attention
     with pytest.raises(OptionError, match="choose from the lists"):
-        result_pictures.pictures(shown, "norms", At("../secret", "full", "CLS", ALL))
-    gallery = result_pictures.gallery(shown)
+        pictures_html.pictures(shown, "norms", At("../secret", "full", "CLS", ALL))
+    gallery = pictures_html.gallery(shown)
     assert gallery.count("<h3>register-") == 4
     assert f"{shown.nearest[0][0]['cosine']:.3f}" in gallery
 
@@ -245,8 +245,8 @@ def test_maps_that_a_condition_lacks_are_said_to_lack(copy):
     results = Results(copy)
     shown = results.ablation("ablation").pictures
     shown.arrays["attention"][1, :, 1] = np.nan
-    result_pictures._made.cache_clear()
-    text = result_pictures.pictures(shown, "attention", At(shown.images[0], FEW[1], "register-1", ALL))
+    pictures_html._made.cache_clear()
+    text = pictures_html.pictures(shown, "attention", At(shown.images[0], FEW[1], "register-1", ALL))
     assert "Hatched: the condition has no such token." in text
     assert f"{FEW[1]}: there is no such token" in text
     # Beside full, and in the strip.
@@ -255,24 +255,24 @@ def test_maps_that_a_condition_lacks_are_said_to_lack(copy):
 
 def test_before_and_after_are_results_csv_and_comparisons_csv(root, results):
     found = results.benchmark("bench")
-    assert result_benchmark.first_pair(found) == ("plain", "ttr, R = 1")
+    assert benchmark_html.first_pair(found) == ("plain", "ttr, R = 1")
     view = View("plain", "ttr, R = 1", "logistic", "embedding", 42)
-    rows = {row[0]: row for row in Cells(result_benchmark.before_after(found, view)).rows}
+    rows = {row[0]: row for row in Cells(benchmark_html.before_after(found, view)).rows}
     table = pd.read_csv(root / "bench" / "results.csv")
     table = table[(table["head"] == "logistic")].set_index(["arm", "metric"])
     for metric, scale in (("top1", 100), ("f1_macro", 100), ("brier", 1), ("ece", 1)):
-        row = rows[result_benchmark.METRICS[metric]]
+        row = rows[benchmark_html.METRICS[metric]]
         for cell, arm in zip(row[1:3], ("plain", "ttr"), strict=True):
             of = table.loc[(arm, metric)]
             expected = [scale * of[name] for name in ("value", "ci_low", "ci_high") if of[name] == of[name]]
             assert numbers(cell) == pytest.approx(expected, abs=0.051 if scale == 100 else 6e-4)
     pairs = pd.read_csv(root / "bench" / "comparisons.csv").set_index(["first", "second", "head", "metric"])
     tested = pairs.loc[("ttr", "plain", "logistic", "top1")]
-    row = rows[result_benchmark.METRICS["top1"]]
+    row = rows[benchmark_html.METRICS["top1"]]
     assert numbers(row[3])[0] == pytest.approx(100 * tested.difference, abs=0.051)
     assert row[5] == tested.verdict
-    assert rows[result_benchmark.METRICS["brier"]][3:] == ["–"] * 3
-    text = result_benchmark.before_after(found, view)
+    assert rows[benchmark_html.METRICS["brier"]][3:] == ["–"] * 3
+    text = benchmark_html.before_after(found, view)
     assert "No interval for calibration error: resampling only adds" in text
     assert "published" not in text
 
@@ -288,7 +288,7 @@ def test_a_difference_the_other_way_round_changes_sign_and_verdict(results):
         {
             row[0]: row
             for row in Cells(
-                result_benchmark.before_after(changed, View(*pair, "logistic", "embedding", 42))
+                benchmark_html.before_after(changed, View(*pair, "logistic", "embedding", 42))
             ).rows
         }["accuracy (top 1), %"]
         for pair in (("plain", "ttr, R = 1"), ("ttr, R = 1", "plain"))
@@ -301,9 +301,7 @@ def test_published_numbers_stand_in_columns_of_their_own(results):
     found = results.benchmark("bench")
     named = found.results.assign(backbone="dinov2-vit-l-14", dataset="orthonet")
     study = type(found)(found.manifest, named, found.comparisons)
-    text = result_benchmark.before_after(
-        study, View("token, R = 1", "ttr, R = 1", "logistic", "embedding", 42)
-    )
+    text = benchmark_html.before_after(study, View("token, R = 1", "ttr, R = 1", "logistic", "embedding", 42))
     row = Cells(text).rows[0]
     assert row[-2:] == ["65.00", "69.44"]
     assert all("65.00" not in cell and "69.44" not in cell for cell in row[:-2])
@@ -315,13 +313,13 @@ def test_published_numbers_stand_in_columns_of_their_own(results):
 def test_what_was_not_measured_is_refused_and_what_was_not_compared_is_said(results):
     found = results.benchmark("bench")
     with pytest.raises(OptionError, match="no arm neurons"):
-        result_benchmark.before_after(found, View("neurons", "plain", "logistic", "embedding", 42))
+        benchmark_html.before_after(found, View("neurons", "plain", "logistic", "embedding", 42))
     with pytest.raises(OptionError, match="was not measured with head linear"):
-        result_benchmark.before_after(found, View("plain", "ttr, R = 1", "linear", "embedding", 42))
+        benchmark_html.before_after(found, View("plain", "ttr, R = 1", "linear", "embedding", 42))
     alone = type(found)(found.manifest, found.results, None)
-    text = result_benchmark.before_after(alone, View("plain", "ttr, R = 1", "logistic", "embedding", 42))
+    text = benchmark_html.before_after(alone, View("plain", "ttr, R = 1", "logistic", "embedding", 42))
     assert Cells(text).rows[0][3:] == ["–"] * 3
-    about = result_benchmark.about(found)
+    about = benchmark_html.about(found)
     assert "A phantom." in about
     assert "token has blank tokens" in about
     assert "medical study’s baseline" in about
@@ -351,10 +349,10 @@ def test_faithfulness_by_block_is_integration_csv(root, results):
     expected = table[table.part == "registers"].sort_values("block")
     assert list(line.x) == expected.block.tolist()
     assert list(line.y) == pytest.approx(expected.cosine.tolist())
-    rows = Cells(result_integration.numbers(found.table, "phantom-registers", 0)).rows
+    rows = Cells(integration_html.numbers(found.table, "phantom-registers", 0)).rows
     assert [numbers(row[2])[0] for row in rows] == pytest.approx(table.cosine.tolist(), abs=6e-4)
-    assert result_integration.counts(found.table, "phantom-registers") == {"none (bare model)": 0}
-    assert "fewer images than the feature has dimensions" in result_integration.about(found)
+    assert integration_html.counts(found.table, "phantom-registers") == {"none (bare model)": 0}
+    assert "fewer images than the feature has dimensions" in integration_html.about(found)
 
 
 def test_the_command_refuses_a_folder_that_is_not_there(run, tmp_path):
@@ -370,6 +368,6 @@ def test_names_in_a_result_are_escaped(copy):
     found["images"][0] = "<script>alert(1)</script>"
     index.write_text(json.dumps(found))
     shown = Results(copy).ablation("ablation").pictures
-    text = result_pictures.pictures(shown, "norms", At(shown.images[0], "full", "CLS", ALL))
+    text = pictures_html.pictures(shown, "norms", At(shown.images[0], "full", "CLS", ALL))
     assert "<script>" not in text
     assert "&lt;script&gt;" in text

@@ -37,7 +37,7 @@ def test_the_page_answers_as_the_benchmark_did_at_one_temperature(bench):
     backbone = ttr.load("phantom", image_size=64)
     workbench = Workbench({"small": lambda: backbone}, heads=[reader])
     picture = Picture(SET.decode(FIRST, SET.read(FIRST)), "PNG", "0" * 64)
-    answer = workbench.study(picture, workbench.choose("small")).answer
+    answer = workbench.case(picture, workbench.choose("small")).answer
     shown = {name: before for name, before, _ in answer.rows}
     expected = dict(zip(reader.classes, softened / softened.sum(), strict=True))
     for name, value in shown.items():
@@ -63,7 +63,7 @@ def test_a_head_answers_only_for_its_own_weights(bench):
     backbone = ttr.load("phantom-reg4", image_size=64)
     workbench = Workbench({"other": lambda: backbone}, heads=[read_bench_head(bench)])
     picture = Picture(SET.decode(FIRST, SET.read(FIRST)), "PNG", "0" * 64)
-    assert workbench.study(picture, workbench.choose("other")).answer is None
+    assert workbench.case(picture, workbench.choose("other")).answer is None
 
 
 def test_a_bare_file_is_uncalibrated_and_a_broken_folder_is_refused(bench, tmp_path):

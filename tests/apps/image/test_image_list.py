@@ -1,4 +1,4 @@
-"""A batch without widgets: the numbers of single studies, the worst first, and one bad file stops nothing."""
+"""A batch without widgets: the numbers of single cases, the worst first, and one bad file stops nothing."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def lines(workbench, files):
 
 def test_a_line_holds_the_numbers_of_its_own_study(workbench, files, lines):
     assert [line.number for line in lines] == [1, 2, 3, 4]
-    study = workbench.study(take_in(files[3]), workbench.choose("phantom"))
-    before, after = study.inspection.comparison.before, study.inspection.comparison.after
+    case = workbench.case(take_in(files[3]), workbench.choose("phantom"))
+    before, after = case.inspection.comparison.before, case.inspection.comparison.after
     line = lines[3]
     assert line.faithfulness_before == pytest.approx(before.faithfulness, rel=1e-5)
     assert line.faithfulness_after == pytest.approx(after.faithfulness, rel=1e-5)

@@ -107,7 +107,7 @@ def test_neurons_of_another_resolution_or_of_other_weights_come_with_one_warning
         "The register neurons were found at 160 px, and this model runs at 224 px; "
         "detect them again at this resolution."
     )
-    assert chosen.caution in workbench.study(picture, chosen).cautions
+    assert chosen.caution in workbench.case(picture, chosen).cautions
     origin = replace(origin, image_size=phantom.image_size)
     chosen = workbench.fitted("phantom", "from a file", replace(neurons, provenance=origin))
     assert chosen.caution.startswith("The register neurons were found on other weights than these")

@@ -12,10 +12,10 @@ from PIL import Image
 import ttr
 from tests.conftest import scramble, tiny_vit
 from tests.evaluate.test_zero_shot import whole_clip
-from ttr.apps.html import marker as panels_marker
-from ttr.apps.image import marker as rooms
+from ttr.apps.html import marker as marker_html
+from ttr.apps.image import marker as marker_image
 from ttr.apps.image.answers import Reader, read_classes
-from ttr.apps.image.case import Study
+from ttr.apps.image.case import Case
 from ttr.apps.image.framing import Frame
 from ttr.apps.image.inspection import inspect
 from ttr.apps.image.intake import Picture
@@ -144,7 +144,7 @@ def test_a_dark_mark_on_a_bright_picture_is_followed_until_the_registers_move(ph
         marked.paste((0, 0, 0), (0, 0, 32, 32))
         return marked
 
-    monkeypatch.setattr(rooms, "draw_marker", black_corner)
+    monkeypatch.setattr(marker_image, "draw_marker", black_corner)
     found = marker_test(phantom, planted, Image.new("RGB", (224, 224), (250, 250, 250)), Marker())
     assert found.patches.sum() == 4
     assert found.patches[:2, :2].all()
@@ -285,16 +285,16 @@ def test_a_reaction_needs_no_attention_of_registers(phantom, planted, tested):
 
 
 def test_the_published_number_is_in_no_table(phantom, planted, tested, chest):
-    study = Study(
+    case = Case(
         Picture(chest, "PNG", "0" * 64), inspect(phantom, planted, chest), "phantom", "planted", (), None
     )
-    shown = panels_marker.numbers(study, tested, "")
+    shown = marker_html.numbers(case, tested, "")
     table = shown[shown.index("<table") : shown.index("</table>")]
     assert "50.5" in PUBLISHED
     assert "50.5" in shown
     assert "50.5" not in table
     assert f"{tested.before.marked:.1%}" in table
-    maps = panels_marker.maps(study, tested, smooth=False)
+    maps = marker_html.maps(case, tested, smooth=False)
     assert maps.count('class="ttr-mark"') == 4
     ticks = [part.split("</span>")[-2] for part in maps.split('class="ttr-soft">share')][:2]
     assert ticks[0].split(">")[-1] == ticks[1].split(">")[-1]

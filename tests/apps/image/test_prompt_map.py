@@ -15,8 +15,8 @@ import ttr
 from tests.backbones.test_contract import neurons_of
 from tests.conftest import FAMILIES, SIZE, scramble, tiny_clip, tiny_clip_with_timm_tower
 from tests.evaluate.test_zero_shot import whole_clip
-from ttr.apps.html import prompts as panels_prompts
-from ttr.apps.image.case import Study
+from ttr.apps.html import prompts as prompts_html
+from ttr.apps.image.case import Case
 from ttr.apps.image.inspection import inspect
 from ttr.apps.image.intake import Picture
 from ttr.apps.image.prompt_map import NO_WORDS, RANDOM, can_read, prompt_map, read_texts
@@ -207,9 +207,9 @@ def test_what_is_shown_escapes_the_words_and_states_one_scale(image, phantom_cli
     texts = ("<script>alert(1)</script>", "bone")
     found = prompt_map(phantom_clip, neurons, image, texts)
     seen = inspect(phantom_clip, neurons, image)
-    study = Study(Picture(image, "PNG", "0" * 64, ("Look.",)), seen, "phantom-clip", "planted", (), None)
+    case = Case(Picture(image, "PNG", "0" * 64, ("Look.",)), seen, "phantom-clip", "planted", (), None)
     for difference in (False, True):
-        shown = panels_prompts.maps(study, found, 0, difference=difference, smooth=True)
+        shown = prompts_html.maps(case, found, 0, difference=difference, smooth=True)
         assert "<script>" not in shown
         assert "&lt;script&gt;" in shown
         assert shown.count('class="ttr-bar"') == 1
@@ -218,7 +218,7 @@ def test_what_is_shown_escapes_the_words_and_states_one_scale(image, phantom_cli
         low = -top if difference else min(v.min() for v in values)
         for end in (low, top):
             assert (f"{end:+.3f}" if difference else f"{end:.3f}") in shown
-    table = panels_prompts.numbers(study, found)
+    table = prompts_html.numbers(case, found)
     assert "<script>" not in table
     assert f"{found.image_after[1]:+.3f}" in table
     assert "knows no words" in table

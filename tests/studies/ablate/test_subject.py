@@ -35,8 +35,8 @@ def test_starting_from_a_known_block_is_exact_in_every_family(model, images, arm
     subject = Subject(backbone, arm)
     every = f"patches-{subject.layout.patches}"
     condition = parse(f"{'cls' if backbone.layout.cls else every}:zero{blocks}", backbone, subject.layout)
-    look = subject.look(images, "images", [condition])
-    found = look.under(condition)
+    batch = subject.batch(images, "images", [condition])
+    found = batch.under(condition)
     change = replaced_by_zero(subject.layout, condition.where)
     with arm.applied(backbone), edit([(backbone.sites.blocks[b], change) for b in condition.blocks]):
         embedding, expected = backbone.embed_with_tokens(images)
@@ -45,7 +45,7 @@ def test_starting_from_a_known_block_is_exact_in_every_family(model, images, arm
     assert torch.equal(found.tokens.test_time, expected.test_time)
     with arm.applied(backbone):
         full_embedding = backbone.embed(images)
-    assert torch.equal(look.full.embedding, full_embedding)
+    assert torch.equal(batch.full.embedding, full_embedding)
 
 
 def test_the_model_is_as_before_after_success_and_failure(model, images):
@@ -53,9 +53,9 @@ def test_the_model_is_as_before_after_success_and_failure(model, images):
     before, standing = backbone.embed(images), hooks_of(model)
     subject = Subject(backbone, PLAIN)
     condition = parse("patches-2:shuffle", backbone, subject.layout)
-    subject.look(images, "images", [condition]).under(condition)
+    subject.batch(images, "images", [condition]).under(condition)
     with pytest.raises(OptionError, match="batch of 1"):
-        subject.look(images[:1], "images", [condition]).under(condition)
+        subject.batch(images[:1], "images", [condition]).under(condition)
     assert torch.equal(backbone.embed(images), before)
     assert hooks_of(model) == standing
     assert [name for name, module in model.named_modules() if "forward" in vars(module)] == []
@@ -73,34 +73,34 @@ def registered():
 def test_blocks_that_are_known_do_not_run_again(registered, images):
     subject = Subject(registered, PLAIN)
     condition = parse("registers:zero@2", registered, subject.layout)
-    look = subject.look(images, "images", [condition])
+    batch = subject.batch(images, "images", [condition])
     ran: list[int] = []
     attention = registered.sites.attention
     with capture(attention, lambda i, x, kwargs: ran.append(i)):
-        look.under(condition)
+        batch.under(condition)
     assert ran == [3]
     seen: list[int] = []
-    look.under(condition, lambda block, x, kwargs: seen.append(block))
+    batch.under(condition, lambda block, x, kwargs: seen.append(block))
     assert seen == [3]
 
 
 def test_the_last_block_changes_what_is_read_of_a_token_and_nothing_else(registered, images):
     subject = Subject(registered, PLAIN)
     condition = parse("registers:zero@last", registered, subject.layout)
-    look = subject.look(images, "images", [condition])
-    found = look.under(condition)
-    assert torch.equal(found.embedding, look.full.embedding)
-    assert torch.equal(found.tokens.patches, look.full.tokens.patches)
-    assert not torch.equal(found.tokens.registers, look.full.tokens.registers)
+    batch = subject.batch(images, "images", [condition])
+    found = batch.under(condition)
+    assert torch.equal(found.embedding, batch.full.embedding)
+    assert torch.equal(found.tokens.patches, batch.full.tokens.patches)
+    assert not torch.equal(found.tokens.registers, batch.full.tokens.registers)
 
 
 def test_bare_is_the_model_without_its_wrap(registered, images):
     subject = Subject(registered, WRAPPED)
-    look = subject.look(images, "images", [BARE])
-    assert torch.equal(look.under(BARE).embedding, registered.embed(images))
-    assert look.under(BARE).layout.test_time == 0
-    assert look.full.layout.test_time == 2
-    assert not torch.equal(look.full.embedding, look.under(BARE).embedding)
+    batch = subject.batch(images, "images", [BARE])
+    assert torch.equal(batch.under(BARE).embedding, registered.embed(images))
+    assert batch.under(BARE).layout.test_time == 0
+    assert batch.full.layout.test_time == 2
+    assert not torch.equal(batch.full.embedding, batch.under(BARE).embedding)
 
 
 def test_draws_follow_from_seed_and_key_alone(registered, images):
@@ -110,7 +110,7 @@ def test_draws_follow_from_seed_and_key_alone(registered, images):
 
         def run(seed, key, condition=condition):
             subject = Subject(registered, PLAIN, calibration, seed)
-            return subject.look(images, key, [condition]).under(condition).embedding
+            return subject.batch(images, key, [condition]).under(condition).embedding
 
         assert torch.equal(run(1, "a"), run(1, "a")), name
         assert not torch.equal(run(1, "a"), run(2, "a")), name
@@ -121,8 +121,8 @@ def test_the_same_random_patches_meet_every_substitute(registered, images):
     calibration = calibrate(registered, images)
     subject = Subject(registered, PLAIN, calibration)
     conditions = [parse(f"patches-4:{s}", registered, subject.layout) for s in ("zero", "mean")]
-    look = subject.look(images, "images", conditions)
-    zero, mean = (look.under(condition) for condition in conditions)
+    batch = subject.batch(images, "images", conditions)
+    zero, mean = (batch.under(condition) for condition in conditions)
     assert zero.replaced is not None
     assert torch.equal(zero.replaced, mean.replaced)
     assert zero.replaced.sum(dim=1).tolist() == [4] * len(images)
@@ -140,9 +140,9 @@ def test_a_whole_suite_runs_on_a_small_dinov3(images):
     subject = Subject(backbone, WRAPPED, calibration)
     conditions = [parse(name, backbone, subject.layout) for name in suite(backbone, subject.layout)]
     assert len(conditions) == 25
-    look = subject.look(images, "images", conditions)
+    batch = subject.batch(images, "images", conditions)
     for condition in conditions:
-        found = look.under(condition)
+        found = batch.under(condition)
         assert found.embedding.isfinite().all()
-        same = torch.equal(found.embedding, look.full.embedding)
+        same = torch.equal(found.embedding, batch.full.embedding)
         assert same == (condition.name == "full" or "@" in condition.name), condition.name

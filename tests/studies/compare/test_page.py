@@ -12,8 +12,7 @@ from PIL import Image
 
 import ttr
 from ttr.datasets.registry import phantom_images
-from ttr.drawing import html as report
-from ttr.drawing import maps as plots
+from ttr.drawing import html, maps
 from ttr.errors import ImageError, OutputError
 from ttr.studies.compare.write import write_comparison
 from ttr.studies.demo import run_demo
@@ -78,19 +77,19 @@ def test_results_hold_the_numbers_and_the_truth(demo):
 
 
 def test_equal_colours_are_equal_numbers():
-    low = plots.colourise(np.array([[1.0, 5.0]]), 10, plots.ATTENTION_MAP, (2, 4))
-    high = plots.colourise(np.array([[5.0, 10.0]]), 10, plots.ATTENTION_MAP, (2, 4))
+    low = maps.colourise(np.array([[1.0, 5.0]]), 10, maps.ATTENTION_MAP, (2, 4))
+    high = maps.colourise(np.array([[5.0, 10.0]]), 10, maps.ATTENTION_MAP, (2, 4))
     assert (low[:, 2:] == high[:, :2]).all()
     assert (low[:, :2] != high[:, 2:]).any()
-    assert plots.colourise(np.zeros((1, 1)), 0, plots.NORM_MAP, (1, 1)).shape == (1, 1, 3)
+    assert maps.colourise(np.zeros((1, 1)), 0, maps.NORM_MAP, (1, 1)).shape == (1, 1, 3)
     pixels = np.full((4, 4, 3), 200, dtype=np.uint8)
-    assert (plots.overlay(pixels, np.zeros((2, 2)), 1.0, opacity=0) == 200).all()
+    assert (maps.overlay(pixels, np.zeros((2, 2)), 1.0, opacity=0) == 200).all()
 
 
 def test_a_table_of_means_knows_what_is_missing(phantom, phantom_batch):
     neurons = ttr.RegisterNeurons.from_pairs(phantom.planted)
     found = list(ttr.compare(phantom, neurons, phantom_batch))
-    table = {row.label: row for row in report.rows([c.before for c in found], [c.after for c in found])}
+    table = {row.label: row for row in html.rows([c.before for c in found], [c.after for c in found])}
     assert table["largest register norm"].before == table["largest register norm"].ratio == "–"
     norms = [[getattr(c, run).max_patch_norm for c in found] for run in ("before", "after")]
     assert table["largest patch norm, last block"].before == f"{np.mean(norms[0]):.1f}"
@@ -102,7 +101,7 @@ def test_names_are_escaped_and_long_sets_are_cut_on_the_page_only(tmp_path):
     phantom = ttr.load("phantom", image_size=64)
     neurons = ttr.RegisterNeurons.from_pairs(phantom.planted)
     image = next(phantom_images(1)).image
-    names = [f"<script>alert({i})</script>" for i in range(report.SHOWN + 2)]
+    names = [f"<script>alert({i})</script>" for i in range(html.SHOWN + 2)]
     write_comparison(phantom, neurons, [image] * len(names), names, tmp_path / "out")
     text = (tmp_path / "out" / "index.html").read_text()
     Page(text)

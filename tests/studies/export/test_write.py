@@ -17,8 +17,7 @@ from tests.backbones.test_contract import hook_count, neurons_of
 from tests.conftest import FAMILIES, SIZE, scramble
 from ttr.datasets.phantom import phantom_images
 from ttr.errors import ModelError, NeuronsError, OptionError, OutputError
-from ttr.studies.export import formats as export_files
-from ttr.studies.export import write as exporting
+from ttr.studies.export import formats, write
 
 TOLERANCE = {"rtol": 1e-4, "atol": 2e-4}
 EVERY = [(family, r) for family in ("timm-vit", "eva-dinov3", "open-clip", "phantom") for r in (0, 1, 3)]
@@ -173,17 +172,17 @@ def test_only_the_image_tower_of_clip_travels(tmp_path):
 def test_preprocessing_is_told_as_mean_and_deviation():
     own = PreprocessCfg(size=SIZE)
     transform = image_transform_v2(own, is_train=False)
-    described = exporting._preprocessing(ttr.adapt(FAMILIES["timm-vit"](), preprocess=transform))
+    described = write._preprocessing(ttr.adapt(FAMILIES["timm-vit"](), preprocess=transform))
     assert described["mean"] == pytest.approx(own.mean, abs=1e-5)
     assert described["std"] == pytest.approx(own.std, abs=1e-5)
     assert described["steps"][0].startswith(f"Resize(size={SIZE}, interpolation=bicubic")
-    assert exporting._preprocessing(build("timm-vit")) is None
+    assert write._preprocessing(build("timm-vit")) is None
 
 
 @pytest.mark.parametrize("format", ["onnx", "pt2"])
 def test_a_file_that_differs_from_the_model_is_refused_and_not_left_behind(format, tmp_path, monkeypatch):
     backbone = build("timm-vit")
-    faithful = exporting._trace
+    faithful = write._trace
 
     def faulty(given):
         program = faithful(given)
@@ -191,7 +190,7 @@ def test_a_file_that_differs_from_the_model_is_refused_and_not_left_behind(forma
         program.state_dict[bias] = torch.nn.Parameter(program.state_dict[bias].detach() + 0.1)
         return program
 
-    monkeypatch.setattr(exporting, "_trace", faulty)
+    monkeypatch.setattr(write, "_trace", faulty)
     file = tmp_path / f"model.{format}"
     file.write_text("an earlier result")
     with pytest.raises(
@@ -206,8 +205,8 @@ def test_a_file_that_differs_from_the_model_is_refused_and_not_left_behind(forma
 def test_a_file_without_the_wrap_is_refused(tmp_path, monkeypatch):
     """The images of the check make the register neurons fire, with no register to show it too."""
     backbone = ttr.load("phantom", image_size=64)
-    bare = exporting._trace(backbone)
-    monkeypatch.setattr(exporting, "_trace", lambda backbone: bare)
+    bare = write._trace(backbone)
+    monkeypatch.setattr(write, "_trace", lambda backbone: bare)
     for registers in (0, 1):
         with pytest.raises(ModelError, match="differs from the model"):
             ttr.export(
@@ -231,9 +230,9 @@ def test_a_model_without_an_onnx_form_is_refused(vit, tmp_path, monkeypatch):
 
 def test_nan_and_another_shape_count_as_a_difference():
     one, nan = torch.zeros(1), torch.full((1,), torch.nan)
-    assert exporting._largest_difference([[one]], [[one + 0.5]]) == 0.5
-    assert exporting._largest_difference([[nan]], [[one]]) == float("inf")
-    assert exporting._largest_difference([[one]], [[torch.zeros(2)]]) == float("inf")
+    assert write._largest_difference([[one]], [[one + 0.5]]) == 0.5
+    assert write._largest_difference([[nan]], [[one]]) == float("inf")
+    assert write._largest_difference([[one]], [[torch.zeros(2)]]) == float("inf")
 
 
 @pytest.mark.parametrize(
@@ -252,7 +251,7 @@ def test_what_cannot_succeed_is_refused_before_the_work(
     (tmp_path / "folder.pt2").mkdir()
     (tmp_path / "file").write_text("")
     before = sorted(tmp_path.rglob("*"))
-    monkeypatch.setattr(exporting, "_trace", lambda backbone: pytest.fail("the work began"))
+    monkeypatch.setattr(write, "_trace", lambda backbone: pytest.fail("the work began"))
     with pytest.raises(error, match=message):
         ttr.export(vit, neurons_for(vit), tmp_path / name, **options)
     assert sorted(tmp_path.rglob("*")) == before
@@ -266,10 +265,10 @@ def test_models_that_do_not_fit_are_refused(vit, tmp_path, monkeypatch):
         ttr.export(half, neurons_for(half), tmp_path / "model.pt2", format="pt2")
     with pytest.raises(NeuronsError, match="does not exist"):
         ttr.export(vit, ttr.RegisterNeurons.from_pairs([(99, 0)]), tmp_path / "model.onnx")
-    monkeypatch.setattr(exporting, "ONNX_BYTES", 1000)
+    monkeypatch.setattr(write, "ONNX_BYTES", 1000)
     with pytest.raises(ModelError, match="GiB of weights; one ONNX file holds .* choose format pt2"):
         ttr.export(vit, neurons_for(vit), tmp_path / "model.onnx")
-    monkeypatch.setattr(export_files, "ONNX_PACKAGES", ("onnx", "nothing_of_that_name"))
+    monkeypatch.setattr(formats, "ONNX_PACKAGES", ("onnx", "nothing_of_that_name"))
     with pytest.raises(OptionError, match=r"needs nothing_of_that_name, .*'test-time-registers\[onnx\]'"):
         ttr.export(vit, neurons_for(vit), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []

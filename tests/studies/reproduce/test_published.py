@@ -7,11 +7,11 @@ import pytest
 from ttr.backbones.catalog import catalog
 from ttr.datasets.registry import LOADERS
 from ttr.errors import OptionError
-from ttr.studies.reproduce.published import studies
+from ttr.studies.reproduce.published import published_studies
 
 
 def test_the_medical_study_is_its_two_tables():
-    study = studies()["medical"]
+    study = published_studies()["medical"]
     changes = {
         (backbone, dataset): round(
             study.value(backbone=backbone, dataset=dataset, arm="ttr")
@@ -36,7 +36,7 @@ def test_the_medical_study_is_its_two_tables():
 
 
 def test_the_changes_of_zero_ablation_are_those_that_its_text_states():
-    study = studies()["zero-ablation"]
+    study = published_studies()["zero-ablation"]
 
     def change(backbone, task, condition):
         there, full = (study.value(backbone=backbone, task=task, condition=c) for c in (condition, "full"))
@@ -62,9 +62,9 @@ def test_the_changes_of_zero_ablation_are_those_that_its_text_states():
     assert set(study.named("backbone")) <= set(catalog())
 
 
-@pytest.mark.parametrize("name", studies())
+@pytest.mark.parametrize("name", published_studies())
 def test_every_study_says_where_its_numbers_stand(name):
-    study = studies()[name]
+    study = published_studies()[name]
     assert study.name == name
     assert study.source
     assert study.notes
@@ -72,7 +72,7 @@ def test_every_study_says_where_its_numbers_stand(name):
 
 
 def test_no_number_where_none_was_published_and_a_wrong_key_is_refused():
-    study = studies()["medical"]
+    study = published_studies()["medical"]
     assert study.value(backbone="clip-vit-b-16", dataset="aptos", arm="plain") is None
     with pytest.raises(OptionError, match="medical has numbers by backbone, dataset, arm; got backbone, set"):
         study.value(backbone="clip-vit-b-16", set="aptos")

@@ -21,7 +21,7 @@ from ttr.forward.record import record
 from ttr.norms import outlier_threshold
 from ttr.studies.tune.sweep import NORM, SHARE, sweep
 from ttr.studies.tune.tuning import (
-    Row,
+    SweepRow,
     default_top_k,
     default_top_layers,
     recommend,
@@ -95,11 +95,11 @@ def test_the_planted_neurons_are_recommended_and_no_fewer_suffice_than_do(phanto
 
 
 def test_the_advice_takes_the_upper_end_the_fewest_and_the_lowest(ranking):
-    bare = Row("bare", None, None, 0, 0, 0.04, 0.03, 0.05, 1.0, 1.0, 1.0, 100.0)
+    bare = SweepRow("bare", None, None, 0, 0, 0.04, 0.03, 0.05, 1.0, 1.0, 1.0, 100.0)
 
     def row(layer, k, remaining, high):
         share = 0.04 * remaining
-        return Row("neurons", layer, k, k, 1, share, share, share, remaining, remaining, high, 10.0)
+        return SweepRow("neurons", layer, k, k, 1, share, share, share, remaining, remaining, high, 10.0)
 
     lucky, second, wide, best = (
         row(2, 5, 0.01, 0.2),

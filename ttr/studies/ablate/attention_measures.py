@@ -17,7 +17,7 @@ from ttr.analysis.geometry import effective_rank, patch_cosine
 from ttr.analysis.routing import attention_statistics
 from ttr.analysis.specialisation import register_cosines
 from ttr.studies.ablate.conditions import FULL, Condition
-from ttr.studies.ablate.subject import Look, Passed, Subject
+from ttr.studies.ablate.subject import Batch, Passed, Subject
 
 #: Small arrays by name, one row an image.
 Arrays = dict[str, np.ndarray]
@@ -40,12 +40,12 @@ class AttentionMeasures:
         """Keep a block's attention input of the condition that runs."""
         self.seen[block] = (x, kwargs)
 
-    def arrays(self, condition: Condition, look: Look, passed: Passed) -> Arrays:
+    def arrays(self, condition: Condition, batch: Batch, passed: Passed) -> Arrays:
         """Return the arrays of the condition that has run; ``full`` comes first."""
         seen, self.seen = (self.inputs, {}) if condition == FULL else (self.seen, {})
         patches = passed.tokens.patches
         found = {
-            "patch_cosine": as_numpy(patch_cosine(patches, look.full.tokens.patches).mean(dim=1)),
+            "patch_cosine": as_numpy(patch_cosine(patches, batch.full.tokens.patches).mean(dim=1)),
             "effective_rank": effective_rank(patches).cpu().numpy(),
         }
         if condition == FULL:
@@ -53,7 +53,7 @@ class AttentionMeasures:
             found["register_cosines"] = as_numpy(register_cosines(registers))
         own, parts = passed.layout, []
         for block in sorted(seen):
-            reference = None if condition == FULL else (*self.inputs[block], look.full.layout)
+            reference = None if condition == FULL else (*self.inputs[block], batch.full.layout)
             parts.append(
                 (block, attention_statistics(self.subject.backbone, block, *seen[block], own, reference))
             )

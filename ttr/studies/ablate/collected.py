@@ -2,7 +2,7 @@
 
 Three collections make a suite: training images, test images, and the sample of these that analyses look at.
 Each condition has a shelf of its own, so that a condition that is added later computes itself alone, and the
-conditions that are missing of a run share its full pass.
+conditions that are missing of a chunk share its full pass.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from ttr.datasets.registry import Dataset, Item, draw_sample
 from ttr.datasets.spair import KeypointPair
 from ttr.errors import ImageError
-from ttr.features.chunks import Run, Source, collect
+from ttr.features.chunks import Chunk, Source, collect
 from ttr.features.shelf import Part, Shelf, cache_key
 from ttr.forward.preprocessing import Preprocessing
 from ttr.studies.ablate.annotated_pairs import AnnotatedPairs
@@ -128,8 +128,8 @@ class Collector:
         base = cache_key(backbone, measures.subject.arm, steps) | {"ablation": SCHEMA, "measured": label}
         base |= {"seed": settings.seed, "batch_size": settings.batch_size, **decided}
 
-        def compute(run: Run, missing: list[int]) -> list[Part]:
-            return _compute(run, [conditions[index] for index in missing], measure, settings.batch_size)
+        def compute(chunk: Chunk, missing: list[int]) -> list[Part]:
+            return _compute(chunk, [conditions[index] for index in missing], measure, settings.batch_size)
 
         parts = collect(
             items,
@@ -151,17 +151,19 @@ class Collector:
         )
 
 
-def _compute(run: Run, conditions: Sequence[Condition], measure: Measure, batch_size: int) -> list[Part]:
+def _compute(chunk: Chunk, conditions: Sequence[Condition], measure: Measure, batch_size: int) -> list[Part]:
     # The full condition is what the others are measured against; it comes first, wanted or not.
     asked = conditions if conditions[0] == FULL else [FULL, *conditions]
     found: list[list[Arrays]] = [[] for _ in asked]
-    for part in _batches(len(run.readable), batch_size):
-        measured = measure(run.readable[part], run.images[part], asked)
+    for part in _batches(len(chunk.readable), batch_size):
+        measured = measure(chunk.readable[part], chunk.images[part], asked)
         for kept, arrays in zip(found, measured, strict=True):
             kept.append(arrays)
     wanted = found[len(asked) - len(conditions) :]
     return [
-        run.part({name: np.concatenate([each[name] for each in kept]) for name in (kept[0] if kept else ())})
+        chunk.part(
+            {name: np.concatenate([each[name] for each in kept]) for name in (kept[0] if kept else ())}
+        )
         for kept in wanted
     ]
 

@@ -32,7 +32,7 @@ from ttr.evaluate.segmentation import confusions, patch_targets, sample_patches
 from ttr.evaluate.warps import warped_pair
 from ttr.studies.ablate.attention_measures import Arrays, AttentionMeasures, as_numpy
 from ttr.studies.ablate.conditions import FULL, Condition
-from ttr.studies.ablate.subject import Look, Passed, Subject, normed
+from ttr.studies.ablate.subject import Batch, Passed, Subject, normed
 from ttr.tokens import Tokens
 
 
@@ -81,9 +81,9 @@ class Measures:
         self, items: Sequence[Item], images: Tensor, conditions: Sequence[Condition]
     ) -> Iterator[Arrays]:
         """Yield the arrays of a batch of training images under each condition, in order."""
-        look = self.subject.look(images, items[0].name, conditions, keep=self.blocks)
+        batch = self.subject.batch(images, items[0].name, conditions, keep=self.blocks)
         for condition in conditions:
-            passed = look.under(condition)
+            passed = batch.under(condition)
             found = {"embedding": as_numpy(passed.embedding)}
             if condition == FULL and self.blocks:
                 layers = self._layers(passed)
@@ -106,19 +106,19 @@ class Measures:
         correspond, segment = "correspondence" in self.tasks, "segmentation" in self.tasks
         attention = AttentionMeasures(self.subject) if self.statistics else None
         see_full, see = (attention.see_full, attention.see) if attention is not None else (None, None)
-        look = self.subject.look(images, items[0].name, conditions, keep=self.blocks, attention=see_full)
+        batch = self.subject.batch(images, items[0].name, conditions, keep=self.blocks, attention=see_full)
         pairs = pairs or (self._warps(items, images) if correspond else None)
         other = None
         if pairs is not None:
-            other = self.subject.look(pairs.images, f"{items[0].name} pair", conditions, keep=self.blocks)
+            other = self.subject.batch(pairs.images, f"{items[0].name} pair", conditions, keep=self.blocks)
         truth = self._truth(items, images) if segment else None
         for condition in conditions:
-            passed = look.under(condition, see)
+            passed = batch.under(condition, see)
             found: Arrays = {}
             if attention is not None:
-                found |= attention.arrays(condition, look, passed)
+                found |= attention.arrays(condition, batch, passed)
                 if condition == FULL:
-                    found |= self._layer_wise(look, other, pairs, truth)
+                    found |= self._layer_wise(batch, other, pairs, truth)
             else:
                 found["embedding"] = as_numpy(passed.embedding)
                 if other is not None and pairs is not None:
@@ -132,21 +132,21 @@ class Measures:
         return [normed(self.subject.backbone, x, passed.layout) for x in outputs]
 
     def _layer_wise(
-        self, look: Look, other: Look | None, pairs: Pairs | None, truth: np.ndarray | None
+        self, batch: Batch, other: Batch | None, pairs: Pairs | None, truth: np.ndarray | None
     ) -> Arrays:
-        layers = self._layers(look.full)
+        layers = self._layers(batch.full)
         found = {"layer_tokens": _layer_tokens(layers)}
         if other is not None and pairs is not None:
             counterparts = self._layers(other.full)
             scores = [
-                self._score(look.full, own.patches, there.patches, pairs, pairs.valid)
+                self._score(batch.full, own.patches, there.patches, pairs, pairs.valid)
                 for own, there in zip(layers, counterparts, strict=True)
             ]
             for index, name in enumerate(("layer_pck", "layer_nearest")):
                 found[name] = np.stack([score[index] for score in scores], axis=1)
         if truth is not None:
             parts = [
-                self._confusion(look.full, tokens.patches, truth, block)
+                self._confusion(batch.full, tokens.patches, truth, block)
                 for block, tokens in zip(self.blocks, layers, strict=True)
             ]
             found["layer_confusion"] = np.stack(parts, axis=1)

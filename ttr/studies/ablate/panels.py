@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ttr.drawing import maps as plots
+from ttr.drawing import maps
 from ttr.drawing.html import bar
 from ttr.studies.ablate.folder import Shown
 
@@ -21,7 +21,7 @@ from ttr.studies.ablate.folder import Shown
 SIDE = 280
 #: Attention above this share of the maps' numbers takes the last colour: a few sinks would darken all else.
 REACH = {"norms": 1.0, "attention": 0.995}
-MAPS = {"norms": (plots.NORM_MAP, "{:.1f}"), "attention": (plots.ATTENTION_MAP, "{:.4f}")}
+MAPS = {"norms": (maps.NORM_MAP, "{:.1f}"), "attention": (maps.ATTENTION_MAP, "{:.4f}")}
 #: Whose numbers a scale spans.
 SCALES = ("all", "full")
 
@@ -41,9 +41,9 @@ def panels(shown: Shown) -> dict[str, Any]:
         "images": shown.images,
         "conditions": shown.conditions,
         "queries": shown.queries,
-        "pixels": [plots.png_uri(_reduced(image)) for image in arrays["pixels"]],
+        "pixels": [maps.png_uri(_reduced(image)) for image in arrays["pixels"]],
         "colours": [
-            [plots.png_uri(np.ascontiguousarray(each)) for each in images] for images in arrays["colours"]
+            [maps.png_uri(np.ascontiguousarray(each)) for each in images] for images in arrays["colours"]
         ],
         **{
             kind: {scale: _uris(arrays[kind], spans[kind][scale], MAPS[kind][0]) for scale in SCALES}
@@ -84,7 +84,7 @@ def _gallery(shown: Shown) -> list[dict[str, Any]]:
         {
             "name": name,
             "patches": [
-                {**patch, "uri": plots.png_uri(np.ascontiguousarray(crop))}
+                {**patch, "uri": maps.png_uri(np.ascontiguousarray(crop))}
                 for patch, crop in zip(patches, crops, strict=False)
             ],
         }
@@ -117,4 +117,4 @@ def _reduced(pixels: np.ndarray) -> np.ndarray:
 def _uri(picture: Any) -> str:
     stream = io.BytesIO()
     picture.save(stream, "PNG", optimize=True)
-    return plots.uri(stream)
+    return maps.uri(stream)

@@ -71,11 +71,11 @@ def pictures(measured: Measured, *, shown: int = SHOWN) -> Pictures:
         if block == final:
             last["input"] = (x, kwargs)
 
-    look = measured.subject.look(batch, "pictures", measured.conditions, attention=see)
+    whole = measured.subject.batch(batch, "pictures", measured.conditions, attention=see)
     in_full = last["input"]
     for condition in measured.conditions:
         last["input"] = in_full
-        passed = look.under(condition, see)
+        passed = whole.under(condition, see)
         layout = passed.layout
         grid = layout.grid
         norms.append(layout.to_grid(layout.select(token_norms(passed.last), "patches")).cpu().numpy())
@@ -121,7 +121,7 @@ def _nearest(measured: Measured) -> tuple[tuple[NearPatch, ...], ...]:
     with progress_bar("gallery", len(items), show=measured.settings.progress) as advance:
         for start in range(0, len(items), size):
             part = items[start : start + size]
-            passed = measured.subject.look(_inputs(measured, part), "gallery", ()).full
+            passed = measured.subject.batch(_inputs(measured, part), "gallery", ()).full
             registers = torch.cat([passed.tokens.registers, passed.tokens.test_time], dim=1)
             found.add([item.name for item in part], registers, passed.tokens.patches, passed.layout.grid)
             advance(len(part))

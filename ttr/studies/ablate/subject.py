@@ -53,7 +53,7 @@ class Subject:
         """The tokens of every condition but ``bare``, at the native image size."""
         return self.backbone.layout.with_test_time(self.arm.num_registers)
 
-    def look(
+    def batch(
         self,
         images: Tensor,
         key: str,
@@ -61,7 +61,7 @@ class Subject:
         *,
         keep: Iterable[int] = (),
         attention: SeeAttention | None = None,
-    ) -> Look:
+    ) -> Batch:
         """Run a batch [B, 3, H, W] in full; the conditions then start from it.
 
         Args:
@@ -73,13 +73,13 @@ class Subject:
         """
         firsts = {condition.blocks[0] for condition in conditions if condition.blocks}
         full = self.run(images, firsts | set(keep), attention)
-        return Look(self, images, key, full)
+        return Batch(self, images, key, full)
 
     @torch.no_grad()
     def run(
         self, images: Tensor, keep: Iterable[int], attention: SeeAttention | None, *, bare: bool = False
     ) -> Passed:
-        """Run a batch without any replacement and keep the outputs of some blocks; see :meth:`look`."""
+        """Run a batch without any replacement and keep the outputs of some blocks; see :meth:`batch`."""
         wanted, last = set(keep), self.backbone.num_layers - 1
         kept: dict[int, Tensor] = {}
 
@@ -102,7 +102,7 @@ class Subject:
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class Batch:
     """One batch of a subject, its full pass done.
 
     Attributes:

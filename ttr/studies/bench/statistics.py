@@ -17,7 +17,7 @@ import pandas as pd
 
 from ttr.features.memo import digest_of_all, kept, source_digest
 from ttr.statistics.inference import PERMUTATIONS, RESAMPLES
-from ttr.studies.bench import pictures as benchmark_plots
+from ttr.studies.bench import pictures
 from ttr.studies.bench.benchmark import Benchmark
 from ttr.studies.bench.tables import comparisons, results
 
@@ -71,8 +71,8 @@ def _computed(bench: Benchmark, backbone: str) -> dict[str, Any]:
     return {
         "results": scores.to_dict("list"),
         "comparisons": differences.to_dict("list"),
-        "forest": benchmark_plots.forest(top1) if len(top1) else "",
-        "confusions": benchmark_plots.confusions(bench),
+        "forest": pictures.forest(top1) if len(top1) else "",
+        "confusions": pictures.confusions(bench),
     }
 
 

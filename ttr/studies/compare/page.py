@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ttr.analysis.faithfulness import FAITHFUL, PARTLY, sentence
-from ttr.drawing import maps as plots
+from ttr.drawing import maps
 from ttr.drawing.html import bar, fill
 from ttr.registers.neurons import RegisterNeurons
 from ttr.studies.compare import pictures
@@ -21,7 +21,7 @@ SHOWN = 24
 
 
 @dataclass(frozen=True)
-class Row:
+class QuantityRow:
     """One measured quantity, before and after, ready to print.
 
     Attributes:
@@ -48,13 +48,13 @@ QUANTITIES = (
 )
 
 
-def rows(before: Sequence[View], after: Sequence[View]) -> list[Row]:
+def rows(before: Sequence[View], after: Sequence[View]) -> list[QuantityRow]:
     """Return the table of measured quantities, each the mean over the given views."""
     table = []
     for name, label, pattern in QUANTITIES:
         low, high = (_mean([getattr(view, name) for view in views]) for views in (before, after))
         ratio = f"{high / low:.3f}" if low and high is not None else "–"
-        table.append(Row(label, _show(low, pattern), _show(high, pattern), ratio))
+        table.append(QuantityRow(label, _show(low, pattern), _show(high, pattern), ratio))
     return table
 
 
@@ -97,8 +97,8 @@ def render(
         counted=counted,
         summary=rows([c.before for c in comparisons], [c.after for c in comparisons]),
         cards=[_card(c, norm_scale, attention_scale) for c in comparisons],
-        norm_bar=bar(plots.NORM_MAP, norm_scale, "{:.0f}"),
-        attention_bar=bar(plots.ATTENTION_MAP, attention_scale, "{:.3f}"),
+        norm_bar=bar(maps.NORM_MAP, norm_scale, "{:.0f}"),
+        attention_bar=bar(maps.ATTENTION_MAP, attention_scale, "{:.3f}"),
         curves=pictures.layer_curves(comparisons),
         distributions=pictures.distributions(comparisons),
         neurons=neurons,
@@ -124,27 +124,27 @@ def _card(comparison: ImageComparison, norm_scale: float, attention_scale: float
         (
             "norms before",
             "patch norms, bare model",
-            plots.colourise(before.norms, norm_scale, plots.NORM_MAP, size),
+            maps.colourise(before.norms, norm_scale, maps.NORM_MAP, size),
         ),
         (
             "norms after",
             "patch norms, wrapped model",
-            plots.colourise(after.norms, norm_scale, plots.NORM_MAP, size),
+            maps.colourise(after.norms, norm_scale, maps.NORM_MAP, size),
         ),
         (
             "attention before",
             "CLS attention, bare model",
-            plots.overlay(pixels, before.attention, attention_scale),
+            maps.overlay(pixels, before.attention, attention_scale),
         ),
         (
             "attention after",
             "CLS attention, wrapped model",
-            plots.overlay(pixels, after.attention, attention_scale),
+            maps.overlay(pixels, after.attention, attention_scale),
         ),
         (
             f"attention after, own scale 0–{own:.4f}",
             "the same map on a scale of its own, to see its shape",
-            plots.overlay(pixels, after.attention, own),
+            maps.overlay(pixels, after.attention, own),
         ),
     ]
     return {
@@ -153,7 +153,7 @@ def _card(comparison: ImageComparison, norm_scale: float, attention_scale: float
             {
                 "title": name,
                 "alt": f"{comparison.image}: {text}",
-                "uri": plots.png_uri(np.ascontiguousarray(image)),
+                "uri": maps.png_uri(np.ascontiguousarray(image)),
             }
             for name, text, image in panels
         ],

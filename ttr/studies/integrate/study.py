@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ttr.analysis.integration import PARTS, Part, full_output, restricted, split
+from ttr.analysis.integration import PARTS, PartName, full_output, restricted, split
 from ttr.analysis.register_content import strongest_register
 from ttr.backbones.base import Backbone
 from ttr.errors import ImageError, OptionError
@@ -38,7 +38,7 @@ Place = tuple[int, int, str]
 
 
 @dataclass(eq=False)
-class Study:
+class PartSamples:
     """What was measured of every image.
 
     Attributes:
@@ -105,7 +105,7 @@ def study(
     keep_skip: bool = False,
     batch_size: int = 8,
     progress: bool = False,
-) -> Study:
+) -> PartSamples:
     """Measure what CLS is made of, at each block and with each number of registers.
 
     Args:
@@ -132,7 +132,7 @@ def study(
     counts = check_registers(num_registers)
     if not count:
         raise ImageError("no images were given; needed at least one to measure on")
-    found = Study(count, backbone.num_layers)
+    found = PartSamples(count, backbone.num_layers)
     contexts: dict[int, AbstractContextManager[Any]] = {
         r: TestTimeRegisters(backbone, neurons, num_registers=r) if r else nullcontext() for r in counts
     }
@@ -148,7 +148,7 @@ def study(
 
 
 def _see(
-    found: Study,
+    found: PartSamples,
     backbone: Backbone,
     batch: Tensor,
     registers: int,
@@ -180,14 +180,14 @@ def _see(
 
 
 def _note_parts(
-    found: Study,
+    found: PartSamples,
     backbone: Backbone,
     layout: TokenLayout,
     registers: int,
     block: int,
     seen: SeenBlock,
     start: int,
-    outputs: Mapping[Part, Tensor],
+    outputs: Mapping[PartName, Tensor],
     full: Tensor,
 ) -> None:
     made_of = split(backbone, layout, block, seen)

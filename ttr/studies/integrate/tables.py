@@ -30,7 +30,7 @@ from ttr.evaluate.oneshot import oneshot
 from ttr.evaluate.probe import Labelled, probabilities, train_logistic
 from ttr.statistics.contrasts import contrast
 from ttr.statistics.inference import Interval, bootstrap_interval, holm, resample_weights, verdict
-from ttr.studies.integrate.study import Study
+from ttr.studies.integrate.study import PartSamples
 
 DRAWS = 100
 NAN = float("nan")
@@ -38,7 +38,7 @@ Groups = Sequence[str] | None
 
 
 def integration_table(
-    found: Study, backbone: Backbone, *, groups: Groups = None, seed: int = 42
+    found: PartSamples, backbone: Backbone, *, groups: Groups = None, seed: int = 42
 ) -> pd.DataFrame:
     """Return the rows of ``integration.csv``; see the module for the columns."""
     weights = resample_weights(found.images, groups=groups, seed=seed)
@@ -90,7 +90,9 @@ def _mean(values: np.ndarray, weights: np.ndarray) -> tuple[float, Interval]:
     return value, bootstrap_interval(value, weights @ values / weights.sum(axis=1))
 
 
-def changes_table(found: Study, backbone: Backbone, *, groups: Groups = None, seed: int = 42) -> pd.DataFrame:
+def changes_table(
+    found: PartSamples, backbone: Backbone, *, groups: Groups = None, seed: int = 42
+) -> pd.DataFrame:
     """Return how the map's faithfulness with R registers differs from the bare model's, image by image.
 
     Columns: backbone, block, num_registers, difference, ci_low, ci_high, p (paired, sign flips), p_holm (over
@@ -122,7 +124,9 @@ def changes_table(found: Study, backbone: Backbone, *, groups: Groups = None, se
     return table
 
 
-def layers_table(found: Study, backbone: Backbone, *, groups: Groups = None, seed: int = 42) -> pd.DataFrame:
+def layers_table(
+    found: PartSamples, backbone: Backbone, *, groups: Groups = None, seed: int = 42
+) -> pd.DataFrame:
     """Return the cosine of CLS behind each block with CLS behind the last: backbone, num_registers, block,
     cosine, ci_low, ci_high."""
     weights = resample_weights(found.images, groups=groups, seed=seed)
@@ -135,7 +139,7 @@ def layers_table(found: Study, backbone: Backbone, *, groups: Groups = None, see
 
 
 def registers_table(
-    found: Study, backbone: Backbone, *, groups: Groups = None, seed: int = 42
+    found: PartSamples, backbone: Backbone, *, groups: Groups = None, seed: int = 42
 ) -> pd.DataFrame:
     """Return how alike the strongest register is across images, at the input of each block.
 
@@ -162,7 +166,7 @@ def registers_table(
 
 
 def accuracy_table(
-    found: Study,
+    found: PartSamples,
     backbone: Backbone,
     train: dict[int, Labelled],
     labels: np.ndarray,

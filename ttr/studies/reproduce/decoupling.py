@@ -18,7 +18,7 @@ from ttr.datasets.registry import Dataset
 from ttr.errors import ImageError, ModelError
 from ttr.files import MANIFEST, whole_folder, write_json
 from ttr.studies.integrate.write import Integration, write_integration
-from ttr.studies.reproduce.published import Study, studies
+from ttr.studies.reproduce.published import PublishedStudy, published_studies
 
 SCHEMA = "ttr.reproduce-decoupling/1"
 STUDY = "decoupling"
@@ -59,7 +59,7 @@ def reproduce_decoupling(
         ModelError: not one model could be measured; nothing is written then.
         OutputError: ``out`` cannot be written.
     """
-    entry = studies()[STUDY]
+    entry = published_studies()[STUDY]
     names = entry.settings["backbones"] if backbones is None else backbones
     seed = entry.settings["seed"] if seed is None else seed
     rows: list[dict[str, Any]] = []
@@ -108,7 +108,7 @@ def reproduce_decoupling(
 
 
 def _rows(
-    entry: Study, name: str, found: Integration | None, weights: str, missing: str
+    entry: PublishedStudy, name: str, found: Integration | None, weights: str, missing: str
 ) -> Iterator[dict[str, Any]]:
     numbers = {} if found is None else _numbers(found)
     published = {key[1]: value for key, value in entry.values.items() if key[0] == name}

@@ -24,7 +24,7 @@ from ttr.files import MANIFEST, whole_folder, write_json
 from ttr.statistics.inference import Interval, holm, verdict
 from ttr.studies.bench.write import Bench, write_bench
 from ttr.studies.provenance import provenance
-from ttr.studies.reproduce.published import Study, studies
+from ttr.studies.reproduce.published import PublishedStudy, published_studies
 
 SCHEMA = "ttr.reproduce-medical/1"
 STUDY = "medical"
@@ -94,7 +94,7 @@ def reproduce_medical(
         OptionError: ``roots`` names a set that was not in the study, or a value is outside its range.
         OutputError: ``out`` cannot be written.
     """
-    study = studies()[STUDY]
+    study = published_studies()[STUDY]
     check_names("roots", roots, study.named("dataset"))
     check_on_error(on_error)
     seed = study.settings["seed"] if seed is None else seed
@@ -179,7 +179,7 @@ def _opened(name: str, root: Path | None) -> Dataset:
     return open_dataset(name, root)
 
 
-def _table(study: Study, cells: Sequence[Cell]) -> pd.DataFrame:
+def _table(study: PublishedStudy, cells: Sequence[Cell]) -> pd.DataFrame:
     table = pd.DataFrame([row for cell in cells for row in _rows(study, cell)])
     tested = table.p.notna()
     table.loc[tested, "p_holm"] = holm(table.p[tested].tolist())
@@ -189,7 +189,7 @@ def _table(study: Study, cells: Sequence[Cell]) -> pd.DataFrame:
     return table
 
 
-def _rows(study: Study, cell: Cell) -> Iterator[dict[str, Any]]:
+def _rows(study: PublishedStudy, cell: Cell) -> Iterator[dict[str, Any]]:
     place = {"dataset": cell.dataset, "backbone": cell.backbone}
     published = {arm: study.value(**place, arm=arm) for arm in ARMS}
     numbers = {arm: NAN if value is None else value for arm, value in published.items()}
@@ -219,7 +219,7 @@ def _found(bench: Bench, metric: str, arm: str) -> pd.Series:
     return table[chosen & (table.metric == metric) & (table["head"] == "linear")].iloc[0]
 
 
-def _manifest(study: Study, cells: Sequence[Cell], registers: int, seed: int) -> dict[str, Any]:
+def _manifest(study: PublishedStudy, cells: Sequence[Cell], registers: int, seed: int) -> dict[str, Any]:
     measured = [cell for cell in cells if isinstance(cell.measured, Bench)]
     return {
         "schema": SCHEMA,

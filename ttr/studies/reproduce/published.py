@@ -20,7 +20,7 @@ FILE = Path(__file__).resolve().parent / "published_results.json"
 
 
 @dataclass(frozen=True)
-class Study:
+class PublishedStudy:
     """The numbers of one study.
 
     Attributes:
@@ -58,12 +58,12 @@ class Study:
 
 
 @cache
-def studies() -> dict[str, Study]:
+def published_studies() -> dict[str, PublishedStudy]:
     """Return the studies, {name: study}, in the file's order."""
     found = {}
     for name, entry in json.loads(FILE.read_text(encoding="utf-8")).items():
         values = {tuple(row[:-1]): float(row[-1]) for row in entry["values"]}
-        found[name] = Study(
+        found[name] = PublishedStudy(
             name=name,
             source=entry["source"],
             keys=tuple(entry["keys"]),

@@ -27,7 +27,7 @@ from ttr.studies.ablate.conditions import FULL, parse
 from ttr.studies.ablate.experiment import require
 from ttr.studies.ablate.settings import Settings
 from ttr.studies.ablate.write import write_ablation
-from ttr.studies.reproduce.published import Study, studies
+from ttr.studies.reproduce.published import PublishedStudy, published_studies
 from ttr.studies.reproduce.zero_ablation_numbers import (
     CHANGE,
     CONDITIONS,
@@ -106,7 +106,7 @@ def reproduce_zero_ablation(
         ModelError: not one model could be measured; nothing is written then.
         OutputError: ``out`` cannot be written.
     """
-    study = studies()[STUDY]
+    study = published_studies()[STUDY]
     impossible = _impossible(dataset, pairs)
     names = study.named("backbone") if instead is None else (instead,)
     found: dict[str, Found] = {}
@@ -192,7 +192,7 @@ def _measure(
 
 
 def _rows(
-    study: Study, name: str, found: Found | None, failure: str, rehearsal: bool
+    study: PublishedStudy, name: str, found: Found | None, failure: str, rehearsal: bool
 ) -> Iterator[dict[str, Any]]:
     published = {key[1:]: value for key, value in study.values.items() if key[0] == name}
     for (task, condition), value in tuple(published.items()):
@@ -220,7 +220,7 @@ def _rows(
 
 
 def _manifest(
-    study: Study, dataset: Dataset, settings: Settings, folders: list[str], failed: Mapping[str, str]
+    study: PublishedStudy, dataset: Dataset, settings: Settings, folders: list[str], failed: Mapping[str, str]
 ) -> dict[str, Any]:
     return {
         "schema": SCHEMA,

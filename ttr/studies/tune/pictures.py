@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from ttr.drawing.maps import AFTER, BEFORE, LINES, finish, pair_of_axes
-from ttr.studies.tune.tuning import Row
+from ttr.studies.tune.tuning import SweepRow
 
 
-def neuron_curves(rows: Sequence[Row]) -> str:
+def neuron_curves(rows: Sequence[SweepRow]) -> str:
     """Draw outlier share and largest patch norm against top_k, a line for each top layer, as a data URI.
 
     Shaded: 95 % interval. Dotted: the bare model.
@@ -40,7 +40,7 @@ def neuron_curves(rows: Sequence[Row]) -> str:
     return finish(figure)
 
 
-def register_curves(rows: Sequence[Row]) -> str:
+def register_curves(rows: Sequence[SweepRow]) -> str:
     """Draw the cosine with R = 1, the remaining outliers, and the attention of the registers against R."""
     figure, axes = pair_of_axes(2)
     registers = [row.num_registers for row in rows]

@@ -34,7 +34,7 @@ Status = Literal["vanished", "remain", "no outliers"]
 
 
 @dataclass(frozen=True)
-class Row:
+class SweepRow:
     """One setting, measured. ``_low`` and ``_high`` are the ends of its 95 % interval.
 
     Attributes:
@@ -82,7 +82,7 @@ class Recommendation:
 
     status: Status
     neurons: RegisterNeurons
-    row: Row | None
+    row: SweepRow | None
 
 
 def split(images: int, *, seed: int) -> tuple[list[int], list[int]]:
@@ -122,7 +122,7 @@ def sweep_neurons(
     top_layers: Sequence[int],
     num_registers: int = 1,
     **settings: Any,
-) -> list[Row]:
+) -> list[SweepRow]:
     """Measure the bare model, then every (top layer, top_k) of the ranking with ``num_registers`` registers.
 
     Args:
@@ -153,10 +153,10 @@ def sweep_neurons(
     wraps = [TestTimeRegisters(backbone, each, num_registers=num_registers) for each in sets.values()]
     samples = sweep(backbone, wraps, images, **settings)
     runs = {kept: run for run, kept in enumerate(sets, start=1)}
-    rows = [Row("bare", None, None, 0, 0, **_outliers(samples, 0))]
+    rows = [SweepRow("bare", None, None, 0, 0, **_outliers(samples, 0))]
     for block, k, chosen in grid:
         measured = _outliers(samples, runs[frozenset(chosen.kept)])
-        rows.append(Row("neurons", block, k, len(chosen), num_registers, **measured))
+        rows.append(SweepRow("neurons", block, k, len(chosen), num_registers, **measured))
     return rows
 
 
@@ -167,7 +167,7 @@ def sweep_registers(
     *,
     num_registers: Sequence[int] = REGISTERS,
     **settings: Any,
-) -> list[Row]:
+) -> list[SweepRow]:
     """Measure every number R of registers for one set of neurons; R = 1 is run as the reference in any case.
 
     Arguments and errors as for :func:`sweep_neurons`. Returns one row for each R, ascending.
@@ -181,7 +181,7 @@ def sweep_registers(
         run = 1 + order.index(number)
         attention, cosine = samples.measure(run, ATTENTION), samples.measure(run, COSINE)
         rows.append(
-            Row(
+            SweepRow(
                 "registers",
                 neurons.provenance.top_layer,
                 len(neurons),
@@ -197,7 +197,9 @@ def sweep_registers(
     return rows
 
 
-def recommend(rows: Sequence[Row], neurons: RegisterNeurons, tolerance: float = TOLERANCE) -> Recommendation:
+def recommend(
+    rows: Sequence[SweepRow], neurons: RegisterNeurons, tolerance: float = TOLERANCE
+) -> Recommendation:
     """Choose among the rows of :func:`sweep_neurons`: fewest neurons, then lowest top layer, outliers gone.
 
     Args:

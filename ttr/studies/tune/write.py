@@ -1,8 +1,8 @@
 """Tuning as an application: a folder of images in; curves, numbers and a set of register neurons out.
 
 The folder holds ``tune.json`` and ``tune.csv`` (the same rows, columns as in
-:class:`ttr.studies.tune.tuning.Row`), ``neurons.json`` (the recommended set), ``index.html`` (self-contained)
-and, written last, ``manifest.json``.
+:class:`ttr.studies.tune.tuning.SweepRow`), ``neurons.json`` (the recommended set), ``index.html``
+(self-contained) and, written last, ``manifest.json``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ttr.studies.tune.tuning import (
     REGISTERS,
     TOLERANCE,
     Recommendation,
-    Row,
+    SweepRow,
     ascending,
     default_top_k,
     default_top_layers,
@@ -48,7 +48,7 @@ class Tuning:
     """What was found: the advice, the rows of both sweeps (the bare model's first), and notes on them."""
 
     advice: Recommendation
-    rows: list[Row]
+    rows: list[SweepRow]
     notes: list[str]
 
 
@@ -168,9 +168,9 @@ def _rule_of_three(images: int) -> str:
     )
 
 
-def _table(rows: Sequence[Row]) -> str:
+def _table(rows: Sequence[SweepRow]) -> str:
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, [field.name for field in fields(Row)], lineterminator="\n")
+    writer = csv.DictWriter(stream, [field.name for field in fields(SweepRow)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(row) for row in rows)
     return stream.getvalue()
