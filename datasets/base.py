@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ttr.datasets.folder import open_image
+from ttr.datasets.reading import OpenedImages
 from ttr.errors import DataError, ImageError
 
 if TYPE_CHECKING:
@@ -165,6 +167,16 @@ class Dataset:
             ImageError: its file is missing or damaged.
         """
         return self.decode(item, self.read(item))
+
+    def targets(self, items: Iterable[Item]) -> np.ndarray:
+        """Return the indices of some items' classes, int64 [N]."""
+        import numpy as np
+
+        return np.array([self.target(item) for item in items], dtype=np.int64)
+
+    def opened(self, items: Sequence[Item], words: str | None = None) -> OpenedImages:
+        """Return some of the items as images that are opened one at a time; ``words`` say what they are."""
+        return OpenedImages(items, self.open, self.content_hash, attrgetter("name"), words)
 
     def content_hash(self, item: Item) -> str:
         """Return the SHA-256 of the bytes that decide an item's pixels, in hexadecimal."""

@@ -6,9 +6,9 @@ import io
 import random
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ttr.datasets.dicom import is_dicom, open_dicom
 from ttr.errors import ImageError
@@ -84,20 +84,6 @@ def open_image(path: str | Path, content: bytes | None = None) -> Image:
         raise ImageError(f"{path} has too many pixels to open safely; scale it down first") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"{path} is damaged or truncated ({error}); replace it or leave it out") from error
-
-
-class OpenedImages:
-    """A sized iterable that opens one image at a time, so that a set of them never stands in memory."""
-
-    def __init__(self, closed: Sequence[Any], opener: Callable[[Any], Image] = open_image) -> None:
-        self.closed = closed
-        self.opener = opener
-
-    def __len__(self) -> int:
-        return len(self.closed)
-
-    def __iter__(self) -> Iterator[Image]:
-        return map(self.opener, self.closed)
 
 
 def to_rgb(image: Image) -> Image:

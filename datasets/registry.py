@@ -14,9 +14,11 @@ from pathlib import Path
 from ttr.datasets import aptos, image_folder, orthonet, pacemaker, phantom_set, table, voc
 from ttr.datasets.base import IGNORE, SPLITS, Card, Dataset, Item, Masks, Split
 from ttr.datasets.bundled import sample_paths
-from ttr.datasets.folder import OpenedImages, draw_sample, list_images, open_image
+from ttr.datasets.folder import draw_sample, list_images, open_image
 from ttr.datasets.phantom import PhantomImage, phantom_image, phantom_images
+from ttr.datasets.reading import OpenedImages, ReadAhead, in_memory
 from ttr.errors import DataError
+from ttr.wording import counted
 
 __all__ = [
     "IGNORE",
@@ -28,8 +30,10 @@ __all__ = [
     "Masks",
     "OpenedImages",
     "PhantomImage",
+    "ReadAhead",
     "Split",
     "draw_sample",
+    "in_memory",
     "list_images",
     "loader",
     "open_dataset",
@@ -46,7 +50,12 @@ def sampled_images(dataset: Dataset, count: int | None, *, seed: int = 42) -> Op
 
     Only training images: what is found on them can be measured on the test set.
     """
-    return OpenedImages(draw_sample(dataset.select("train"), count, seed), dataset.open)
+    training = dataset.select("train")
+    sample = draw_sample(training, count, seed)
+    fewer = len(sample) < len(training)
+    of, drawn_with = (f"{len(sample)} of ", f", seed {seed}") if fewer else ("", "")
+    said = f"{dataset.name}, training split, {of}{counted(len(training), 'image')}{drawn_with}"
+    return dataset.opened(sample, said)
 
 
 @dataclass(frozen=True)

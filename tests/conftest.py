@@ -185,9 +185,14 @@ def browser() -> Iterator[object]:
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command line in this process; return status, standard output and standard error."""
+def run(monkeypatch, capsys, tmp_path_factory):
+    """Run the command line in this process; return status, standard output and standard error.
+
+    What a command keeps for the next one, it keeps in a folder of the test's own.
+    """
     from ttr.cli import main
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("user-cache")))
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["ttr", *map(str, arguments)])

@@ -15,6 +15,7 @@ from ttr.analysis.integration import full_output, restricted, split
 from ttr.analysis.similarity import linear_cka
 from ttr.backbones.phantoms import integration
 from ttr.datasets.phantom import phantom_images
+from ttr.datasets.registry import in_memory
 from ttr.forward.blocks import watch
 from ttr.forward.record import record
 from ttr.studies.compare.write import write_comparison
@@ -124,9 +125,9 @@ def test_compare_carries_it_before_and_after_and_says_it(tmp_path):
     backbone = ttr.load("phantom-registers")
     drawn = list(phantom_images(2))
     out = tmp_path / "comparison"
-    names = [p.name for p in drawn]
     nothing = ttr.RegisterNeurons.from_pairs([])
-    comparisons = write_comparison(backbone, nothing, [p.image for p in drawn], names, out)
+    images = in_memory({p.name: p.image for p in drawn})
+    comparisons = write_comparison(backbone, nothing, images, out).images
     entries = json.loads((out / "compare.json").read_text())
     for entry, comparison in zip(entries, comparisons, strict=True):
         assert entry["before"]["faithfulness"] == pytest.approx(comparison.before.faithfulness)

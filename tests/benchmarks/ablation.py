@@ -28,20 +28,18 @@ def run_suite(images: int | None) -> None:
     """Run the suite on the phantom in this process, with so many test images (None: as the set has)."""
     import ttr
     from ttr.datasets.phantom_set import COUNTS, phantom_set
-    from ttr.registers.arms import Arm
-    from ttr.registers.neurons import RegisterNeurons
-    from ttr.studies.ablate.settings import Settings
+    from ttr.registers.arms import PLAIN
+    from ttr.run import Run
+    from ttr.studies.ablate.settings import AblationSettings
     from ttr.studies.ablate.write import write_ablation
 
     counts = COUNTS if images is None else {"train": 64, "val": 16, "test": images}
     names = ["all"] if images is None else ["registers:zero", "registers:shuffle"]
-    settings = Settings(tasks=tuple(TASKS.split(",")), analysis_images=64)
+    settings = AblationSettings(tasks=tuple(TASKS.split(",")), analysis_images=64)
     with tempfile.TemporaryDirectory() as folder:
         out, cache = Path(folder) / "out", Path(folder) / "cache"
-        nothing = Arm("plain", RegisterNeurons.from_pairs([]), 0)
-        write_ablation(
-            ttr.load("phantom-reg4"), nothing, phantom_set(counts=counts), names, out, cache, settings
-        )
+        backbone, data = ttr.load("phantom-reg4"), phantom_set(counts=counts)
+        write_ablation(backbone, PLAIN, data, names, out, settings, Run(cache=cache))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
@@ -58,24 +56,23 @@ def measured(images: int | None) -> tuple[float, float]:
 def sharing(rounds: int) -> None:
     """Print the ratio of a condition at one block to a whole forward pass, by block."""
     import ttr
-    from ttr.registers.arms import Arm
-    from ttr.registers.neurons import RegisterNeurons
+    from ttr.registers.arms import PLAIN
     from ttr.studies.ablate.conditions import parse
     from ttr.studies.ablate.subject import Subject
 
     backbone = ttr.load("timm:vit_small_patch14_reg4_dinov2", image_size=224)
-    subject = Subject(backbone, Arm("plain", RegisterNeurons.from_pairs([]), 0))
+    subject = Subject(backbone, PLAIN)
     images = torch.randn(8, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     blocks = (0, 5, 10, 11)
     conditions = [parse(f"registers:zero@{block}", backbone, subject.layout) for block in blocks]
     ratios: dict[int, list[float]] = {block: [] for block in blocks}
     for _ in range(rounds):
         start = time.perf_counter()
-        look = subject.look(images, "images", conditions)
+        batch = subject.batch(images, "images", conditions)
         full = time.perf_counter() - start
         for block, condition in zip(blocks, conditions, strict=True):
             start = time.perf_counter()
-            look.under(condition)
+            batch.under(condition)
             ratios[block].append((time.perf_counter() - start) / full)
     for block, found in ratios.items():
         low, middle, high = min(found), statistics.median(found), max(found)

@@ -40,6 +40,7 @@ from ttr.datasets.base import Dataset, Item, make_dataset
 from ttr.datasets.phantom_set import CARD
 from ttr.features.extract import extract
 from ttr.registers.arms import arms
+from ttr.run import Run
 from ttr.studies.bench.write import write_bench
 
 SPLITS = ("train", "train", "val", "test")
@@ -77,7 +78,7 @@ def memory(options: argparse.Namespace) -> None:
     dataset = write_set(Path(options.child), options.images)
     with tempfile.TemporaryDirectory() as cache:
         before = peak()
-        extract(backbone, dataset, plain, Path(cache), batch_size=options.batch)
+        extract(backbone, dataset, plain, Run(cache=Path(cache), batch_size=options.batch))
         print(peak() - before)
 
 
@@ -133,9 +134,7 @@ def report_throughput(options: argparse.Namespace, folder: Path) -> None:
             backbone,
             data,
             [plain, moved][:count],
-            cache,
-            batch_size=options.batch,
-            workers=options.workers,
+            Run(cache=cache, batch_size=options.batch, workers=options.workers),
         )
 
     bare()
@@ -151,7 +150,8 @@ def report_throughput(options: argparse.Namespace, folder: Path) -> None:
     print(f"decoded for two arms        {len(opened) / options.images:.3f}   target: 1 a file")
 
     def bench(out: str) -> None:
-        write_bench(backbone, dataset, None, folder / out, folder / "kept", batch_size=options.batch)
+        kept = Run(cache=folder / "kept", batch_size=options.batch)
+        write_bench(backbone, dataset, None, folder / out, run=kept)
 
     first, again = seconds(lambda: bench("first")), seconds(lambda: bench("again"))
     print(f"repeated bench / first run  {again / first:.3f}   target: below 0.05")

@@ -23,6 +23,7 @@ from torch import Tensor
 import ttr
 from ttr.analysis.faithfulness import record_with_faithfulness
 from ttr.backbones import Backbone
+from ttr.datasets.registry import OpenedImages
 from ttr.forward.record import Record, record
 from ttr.studies.compare.write import write_comparison
 
@@ -52,8 +53,8 @@ def main() -> None:
             tempfile.TemporaryDirectory() as folder,
             patch("ttr.studies.compare.comparison.record_with_faithfulness", one),
         ):
-            names = [str(index) for index in range(len(images))]
-            write_comparison(backbone, neurons, images, names, Path(folder) / "out")
+            places = OpenedImages(range(len(images)), images.__getitem__)
+            write_comparison(backbone, neurons, places, Path(folder) / "out")
 
     for title, task in (("passes", passes), ("ttr compare", page)):
         tasks = {

@@ -10,7 +10,7 @@ from PIL import Image
 
 import ttr
 from ttr.datasets.phantom import phantom_image
-from ttr.datasets.registry import LOADERS, open_dataset
+from ttr.datasets.registry import LOADERS, in_memory, open_dataset
 from ttr.studies.compare.write import write_comparison
 
 
@@ -145,7 +145,7 @@ def test_a_whole_set_is_named_and_the_page_says_it(run, folder, tmp_path):
     neurons = ttr.RegisterNeurons.load(out)
     assert neurons.provenance.image_set == "folder, training split, 4 images"
     image = phantom_image(0).image
-    write_comparison(ttr.load("phantom"), neurons, [image], ["one"], tmp_path / "page")
+    write_comparison(ttr.load("phantom"), neurons, in_memory({"one": image}), tmp_path / "page")
     page = (tmp_path / "page" / "index.html").read_text()
     assert "Found on: folder, training split, 4 images." in page
 

@@ -230,7 +230,7 @@ def test_a_bug_is_one_line_too_and_not_called_a_refusal(run, monkeypatch, folder
     def fail(*args: object, **kwargs: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("ttr.registers.detection.detect", fail)
+    monkeypatch.setattr("ttr.features.prepared.detect", fail)
     status, _, err = run("detect", "--backbone", "phantom", "--images", folder, "--out", tmp_path / "n.json")
     assert status == 1
     assert "ttr: ZeroDivisionError: oops" in err
@@ -270,13 +270,13 @@ def test_without_neurons_a_preset_is_used_and_said_or_the_command_refuses(run, f
 def test_published_detection_settings_are_taken_and_said(run, folder, tmp_path, monkeypatch):
     given = {}
     monkeypatch.setattr(
-        "ttr.registers.detection.detect", lambda *a, **settings: given.update(settings) or 1 / 0
+        "ttr.features.prepared.detect", lambda *a, **settings: given.update(settings) or 1 / 0
     )
     options = ("--published", "--images", folder, "--out", tmp_path / "n.json")
     status, out, _ = run("detect", "--backbone", "clip-vit-b-16", *options)
     assert status == 1, "the stand-in fails on purpose"
     assert "settings of Jiang et al. 2025, arXiv 2506.08010: threshold 75, outlier layer -1" in out
-    assert [given[name] for name in ("threshold", "outlier_layer", "top_layer", "top_k")] == [75, -1, 5, 10]
+    assert [given[name] for name in ("threshold", "outlier_layer", "top_layer", "top_k")] == [75, 11, 5, 10]
     status, _, err = run("detect", "--backbone", "phantom", *options)
     assert status == 2
     assert "no detection settings were published for phantom; they were for clip-vit-b-16" in err

@@ -24,6 +24,7 @@ from ttr.features.extract import extract
 from ttr.features.shelf import Shelf, cache_key
 from ttr.forward.preprocessing import Preprocessing
 from ttr.registers.arms import arms
+from ttr.run import Run
 
 SOME = ttr.RegisterNeurons.from_pairs([(0, 3), (1, 5)])
 
@@ -71,7 +72,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_features_are_those_of_the_backbone_under_each_arm(backbone, dataset, tmp_path):
-    found = extract(backbone, dataset, all_arms(backbone), tmp_path / "cache", batch_size=10)
+    found = extract(backbone, dataset, all_arms(backbone), Run(cache=tmp_path / "cache", batch_size=10))
     images = torch.stack([backbone.preprocess(dataset.open(item)) for item in dataset.items])
     for features in found:
         with features.arm.applied(backbone):
@@ -105,23 +106,23 @@ def count_reads(dataset):
 
 def test_each_image_is_decoded_once_for_all_arms_and_never_again(backbone, dataset, tmp_path):
     watched, opened = count_reads(dataset)
-    first = extract(backbone, watched, all_arms(backbone)[:3], tmp_path / "cache")
+    first = extract(backbone, watched, all_arms(backbone)[:3], Run(cache=tmp_path / "cache"))
     assert sorted(opened) == sorted(item.name for item in dataset.items)
     opened.clear()
-    again = extract(backbone, watched, all_arms(backbone)[:3], tmp_path / "cache")
+    again = extract(backbone, watched, all_arms(backbone)[:3], Run(cache=tmp_path / "cache"))
     assert opened == []
     for before, after in zip(first, again, strict=True):
         assert all(np.array_equal(before.arrays[name], after.arrays[name]) for name in before.arrays)
-    extract(backbone, watched, all_arms(backbone), tmp_path / "cache")
+    extract(backbone, watched, all_arms(backbone), Run(cache=tmp_path / "cache"))
     assert len(opened) == len(dataset.items), "a new arm alone is computed"
 
 
 def test_a_changed_image_is_never_served_and_the_others_are(backbone, dataset, tmp_path):
     plain = all_arms(backbone)[:1]
-    before = extract(backbone, dataset, plain, tmp_path / "cache")[0].arrays["cls"]
+    before = extract(backbone, dataset, plain, Run(cache=tmp_path / "cache"))[0].arrays["cls"]
     Image.new("RGB", (20, 24), "white").save(dataset.items[20].path)
     watched, opened = count_reads(dataset)
-    after = extract(backbone, watched, plain, tmp_path / "cache")[0].arrays["cls"]
+    after = extract(backbone, watched, plain, Run(cache=tmp_path / "cache"))[0].arrays["cls"]
     changed = np.flatnonzero((before != after).any(axis=1))
     assert changed.tolist() == [20]
     assert len(opened) == PART, "its part alone"
@@ -135,8 +136,8 @@ def test_whatever_decides_the_features_is_in_the_key(backbone, dataset, tmp_path
     assert key == cache_key(ttr.adapt(backbone.model, preprocess=to_tensor), arm, steps)
     if what == "order":
         watched, opened = count_reads(dataset)
-        extract(backbone, dataset, [arm], tmp_path / "cache")
-        found = extract(backbone, watched, [arm], tmp_path / "cache", items=dataset.items[::-1])[0]
+        extract(backbone, dataset, [arm], Run(cache=tmp_path / "cache"))
+        found = extract(backbone, watched, [arm], Run(cache=tmp_path / "cache"), items=dataset.items[::-1])[0]
         assert found.items == dataset.items[::-1]
         assert len(opened) == len(dataset.items)
         return
@@ -158,13 +159,13 @@ def test_whatever_decides_the_features_is_in_the_key(backbone, dataset, tmp_path
 
 def test_a_bad_image_ends_the_run_by_name_or_is_left_out_and_said(backbone, dataset, tmp_path):
     plain = all_arms(backbone)[:1]
-    whole = extract(backbone, dataset, plain, tmp_path / "cache")[0].arrays["cls"]
+    whole = extract(backbone, dataset, plain, Run(cache=tmp_path / "cache"))[0].arrays["cls"]
     dataset.items[3].path.write_bytes(dataset.items[3].path.read_bytes()[:60])
     dataset.items[30].path.unlink()
     for _ in range(2):
         with pytest.raises(ImageError, match=r"003.png is damaged .* with --on-error skip"):
-            extract(backbone, dataset, plain, tmp_path / "cache")
-    found = extract(backbone, dataset, plain, tmp_path / "cache", on_error="skip")[0]
+            extract(backbone, dataset, plain, Run(cache=tmp_path / "cache"))
+    found = extract(backbone, dataset, plain, Run(cache=tmp_path / "cache", on_error="skip"))[0]
     assert list(found.skipped) == ["003.png", "030.png"]
     assert "cannot be read" in found.skipped["030.png"]
     kept = [n for n in range(40) if n not in (3, 30)]
@@ -173,16 +174,16 @@ def test_a_bad_image_ends_the_run_by_name_or_is_left_out_and_said(backbone, data
     for item in dataset.items:
         item.path.unlink(missing_ok=True)
     with pytest.raises(ImageError, match="not one image could be read"):
-        extract(backbone, dataset, plain, tmp_path / "cache", on_error="skip")
+        extract(backbone, dataset, plain, Run(cache=tmp_path / "cache", on_error="skip"))
 
 
 def test_a_damaged_part_is_computed_again(backbone, dataset, tmp_path):
     plain = all_arms(backbone)[:1]
-    extract(backbone, dataset, plain, tmp_path / "cache")
+    extract(backbone, dataset, plain, Run(cache=tmp_path / "cache"))
     before = files(tmp_path / "cache")
     part = sorted((tmp_path / "cache").rglob("part-*"))[1]
     part.write_bytes(part.read_bytes()[:100])
-    extract(backbone, dataset, plain, tmp_path / "cache")
+    extract(backbone, dataset, plain, Run(cache=tmp_path / "cache"))
     assert files(tmp_path / "cache") == before
 
 
@@ -191,7 +192,7 @@ def test_a_part_that_goes_while_its_run_is_on_the_way_is_computed_again(
 ):
     """The reading thread found it in the cache and read no image; nothing empty may take its place."""
     plain = all_arms(backbone)[:1]
-    before = extract(backbone, dataset, plain, tmp_path / "cache")[0]
+    before = extract(backbone, dataset, plain, Run(cache=tmp_path / "cache"))[0]
     whole = files(tmp_path / "cache")
     gone, original = [], Shelf.read
 
@@ -203,7 +204,7 @@ def test_a_part_that_goes_while_its_run_is_on_the_way_is_computed_again(
         return part
 
     monkeypatch.setattr(Shelf, "read", read)
-    after = extract(backbone, dataset, plain, tmp_path / "cache")[0]
+    after = extract(backbone, dataset, plain, Run(cache=tmp_path / "cache"))[0]
     assert gone
     assert files(tmp_path / "cache") == whole
     assert np.array_equal(after.arrays["cls"], before.arrays["cls"])
@@ -217,6 +218,7 @@ import ttr, torch
 torch.set_num_threads(1)
 from tests.features.test_extract import SOME, to_tensor, write_set, all_arms
 from tests.conftest import scramble, tiny_vit
+from ttr.run import Run
 from ttr.features import extract as features
 from ttr.features import chunks
 chunks.PART = 16
@@ -229,7 +231,7 @@ def vectors(*arguments):
     return original(*arguments)
 features.vectors = vectors
 dataset = write_set(Path({folder!r}))
-features.extract(backbone, dataset, all_arms(backbone), Path({cache!r}), batch_size=8)
+features.extract(backbone, dataset, all_arms(backbone), Run(cache=Path({cache!r}), batch_size=8))
 """
 
 
@@ -306,7 +308,7 @@ def test_a_run_is_one_piece_of_memory_and_so_is_what_is_returned(backbone, datas
     spied = replace(backbone, features=features)
     dataset.items[20].path.write_bytes(b"no image")
     plain = all_arms(backbone)[:1]
-    found = extract(spied, dataset, plain, tmp_path / "cache", on_error="skip", batch_size=6)[0]
+    found = extract(spied, dataset, plain, Run(cache=tmp_path / "cache", on_error="skip", batch_size=6))[0]
     pieces = {images.untyped_storage().data_ptr() for images in seen}
     assert [len(images) for images in seen] == [6, 6, 4, 6, 6, 3, 6, 2]
     assert len(pieces) == 3
@@ -326,7 +328,7 @@ def test_images_of_several_sizes_or_types_are_refused_by_name(backbone, dataset,
 
         strange = replace(backbone, preprocess_image=uneven)
         with pytest.raises(ModelError, match="of 005.png and .* needed the same size and type"):
-            extract(strange, dataset, plain, tmp_path / "cache", workers=1)
+            extract(strange, dataset, plain, Run(cache=tmp_path / "cache", workers=1))
 
 
 def test_memory_holds_a_few_runs_and_not_the_set(backbone, dataset, tmp_path):
@@ -339,7 +341,7 @@ def test_memory_holds_a_few_runs_and_not_the_set(backbone, dataset, tmp_path):
         return original(images)
 
     spied = replace(backbone, features=features)
-    extract(spied, watched, all_arms(backbone)[:1], tmp_path / "cache", workers=1, batch_size=PART)
+    extract(spied, watched, all_arms(backbone)[:1], Run(cache=tmp_path / "cache", workers=1, batch_size=PART))
     assert seen[0] <= 2 * PART + PART
     assert len(seen) == 3
 
@@ -354,10 +356,10 @@ def test_memory_holds_a_few_runs_and_not_the_set(backbone, dataset, tmp_path):
 )
 def test_options_outside_their_range_are_refused(backbone, dataset, tmp_path, options, complaint):
     with pytest.raises(OptionError, match=complaint):
-        extract(backbone, dataset, all_arms(backbone), tmp_path, **options)
+        extract(backbone, dataset, all_arms(backbone), Run(cache=tmp_path, **options))
 
 
 def test_a_cache_that_cannot_be_written_is_refused(backbone, dataset, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):
-        extract(backbone, dataset, all_arms(backbone), tmp_path / "file")
+        extract(backbone, dataset, all_arms(backbone), Run(cache=tmp_path / "file"))

@@ -12,7 +12,9 @@ from ttr.datasets.phantom_set import phantom_set
 from ttr.datasets.registry import sampled_images
 from ttr.errors import ImageError
 from ttr.features import prepared
-from ttr.features.prepared import calibrated, found_neurons
+from ttr.features.prepared import calibrated_bias, found_neurons
+from ttr.registers.detection import DetectionRule
+from ttr.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -21,20 +23,22 @@ def dataset():
 
 
 def test_both_are_those_of_the_sample_and_are_run_once(phantom, dataset, tmp_path, monkeypatch):
-    sample = [*sampled_images(dataset, 8, seed=3)]
-    neurons = found_neurons(phantom, dataset, tmp_path, images=8, seed=3)
-    assert neurons.pairs == ttr.detect(phantom, sample).pairs
-    bias = calibrated(phantom, neurons, dataset, tmp_path, images=8, seed=3)
-    assert torch.equal(bias.keys, ttr.calibrate_bias(phantom, neurons, sample).keys)
+    run = Run(cache=tmp_path, batch_size=16)
+    sample = sampled_images(dataset, 8, seed=3)
+    neurons = found_neurons(phantom, sample, run).value
+    assert neurons.pairs == ttr.detect(phantom, [*sample]).pairs
+    assert neurons.provenance.image_set == "phantom, training split, 8 of 24 images, seed 3"
+    bias = calibrated_bias(phantom, neurons, sample, run).value
+    assert torch.equal(bias.keys, ttr.calibrate_bias(phantom, neurons, [*sample]).keys)
     monkeypatch.setattr(prepared, "detect", None)
     monkeypatch.setattr(prepared, "calibrate_bias", None)
-    again = found_neurons(phantom, dataset, tmp_path, images=8, seed=3)
+    again = found_neurons(phantom, sample, replace(run, batch_size=4)).value
     assert (again.pairs, again.message, again.provenance) == (
         neurons.pairs,
         neurons.message,
         neurons.provenance,
     )
-    assert torch.equal(calibrated(phantom, neurons, dataset, tmp_path, images=8, seed=3).values, bias.values)
+    assert torch.equal(calibrated_bias(phantom, neurons, sample, run).value.values, bias.values)
 
 
 @pytest.mark.parametrize("what", ["images", "settings", "sample", "weights"])
@@ -43,24 +47,25 @@ def test_what_decides_them_is_never_served_from_the_cache(phantom, dataset, tmp_
     monkeypatch.setattr(
         prepared, "detect", lambda *a, **k: ran.append(k) or ttr.RegisterNeurons.from_pairs([(0, 1)])
     )
-    found_neurons(phantom, dataset, tmp_path, images=8)
-    found_neurons(phantom, dataset, tmp_path, images=8)
-    assert len(ran) == 1
-    backbone, options = phantom, {"images": 8}
+    run = Run(cache=tmp_path)
+    found_neurons(phantom, sampled_images(dataset, 8), run)
+    found_neurons(phantom, sampled_images(dataset, 8), run, DetectionRule(outlier_layer=4))
+    assert len(ran) == 1, "block 4 is the penultimate, which is the default"
+    backbone, rule, seed = phantom, DetectionRule(), 42
     if what == "images":
         read = dataset.read
         dataset = replace(dataset, read=lambda item: read(item) + b" changed")
     elif what == "settings":
-        options["top_k"] = 3
+        rule = DetectionRule(top_k=3)
     elif what == "sample":
-        options["seed"] = 1
+        seed = 1
     else:
         backbone = ttr.load("phantom-reg4")
-    found_neurons(backbone, dataset, tmp_path, **options)
+    found_neurons(backbone, sampled_images(dataset, 8, seed=seed), run, rule)
     assert len(ran) == 2
 
 
-def test_a_bad_image_is_named_or_left_out(phantom, dataset, tmp_path):
+def test_a_bad_image_is_named_or_left_out_also_where_the_answer_is_kept(phantom, dataset, tmp_path):
     bad = dataset.select("train")[2]
 
     def decode(item, content):
@@ -68,8 +73,22 @@ def test_a_bad_image_is_named_or_left_out(phantom, dataset, tmp_path):
             raise ImageError(f"{item.name} is damaged")
         return dataset.decode(item, content)
 
-    broken = replace(dataset, decode=decode)
+    broken = sampled_images(replace(dataset, decode=decode), None)
     with pytest.raises(ImageError, match=f"{bad.name} is damaged"):
-        found_neurons(phantom, broken, tmp_path, images=24)
-    without = found_neurons(phantom, broken, tmp_path, images=24, on_error="skip")
-    assert "23" in without.message
+        found_neurons(phantom, broken, Run(cache=tmp_path))
+    for _ in range(2):
+        without = found_neurons(phantom, broken, Run(cache=tmp_path, on_error="skip"))
+        assert "23" in without.value.message
+        assert without.skipped == {bad.name: f"{bad.name} is damaged"}
+    with pytest.raises(ImageError, match=f"{bad.name} is damaged .*--on-error skip"):
+        found_neurons(phantom, broken, Run(cache=tmp_path))
+
+
+def test_not_one_readable_image_is_refused_with_the_first_reason(phantom, dataset, tmp_path):
+    def decode(item, content):
+        raise ImageError(f"{item.name} is damaged")
+
+    broken = sampled_images(replace(dataset, decode=decode), 5)
+    with pytest.raises(ImageError, match="not one of 5 images could be read; the first: .* is damaged"):
+        found_neurons(phantom, broken, Run(cache=tmp_path, on_error="skip"))
+    assert not list(tmp_path.rglob("*.json"))

@@ -8,10 +8,13 @@ from pathlib import Path
 import ttr
 from ttr.backbones.loading import load
 from ttr.datasets.phantom_set import phantom_set
-from ttr.registers.arms import Arm
-from ttr.studies.ablate.settings import Settings
+from ttr.registers.arms import PLAIN
+from ttr.run import Run
+from ttr.studies.ablate.settings import AblationSettings
 from ttr.studies.ablate.write import write_ablation
+from ttr.studies.bench.settings import BenchmarkSettings
 from ttr.studies.bench.write import write_bench
+from ttr.studies.integrate.settings import IntegrationSettings
 from ttr.studies.integrate.write import write_integration
 
 COUNTS = {"train": 24, "val": 6, "test": 12}
@@ -30,18 +33,12 @@ def small_ablation(
     """Write the ablation of phantom-reg4 at 64 px, 12 test images, every analysis; return ``out``."""
     write_ablation(
         ttr.load("phantom-reg4", image_size=64),
-        Arm("plain", ttr.RegisterNeurons.from_pairs([]), 0),
+        PLAIN,
         phantom_set(counts=COUNTS),
         list(conditions),
         out,
-        cache,
-        Settings(
-            tasks=tasks,
-            calibration_images=12,
-            analysis_images=6,
-            layers=2,
-            batch_size=6,
-        ),
+        AblationSettings(tasks=tasks, calibration_images=12, analysis_images=6, layers=2),
+        Run(cache=cache, batch_size=6),
     )
     return out
 
@@ -54,23 +51,20 @@ def small_bench(out: Path, cache: Path) -> Path:
         phantom_set(counts=COUNTS),
         ttr.RegisterNeurons.from_pairs(backbone.planted),
         out,
-        cache,
-        arm_names=("plain", "token", "ttr"),
-        heads=("logistic",),
-        seeds=(42,),
+        BenchmarkSettings(("plain", "token", "ttr"), heads=("logistic",), seeds=(42,)),
+        Run(cache=cache),
     )
     return out
 
 
-def small_integration(out: Path) -> Path:
+def small_integration(out: Path, cache: Path) -> Path:
     """Write the integration of phantom-registers at 64 px over two blocks; return ``out``."""
     write_integration(
         ["phantom-registers"],
         lambda name: (load(name, image_size=64), None),
         phantom_set(counts={**COUNTS, "train": 60}),
         out,
-        blocks=(4, 5),
-        num_registers=(0,),
-        num_images=None,
+        IntegrationSettings(blocks=(4, 5), num_registers=(0,), num_images=None),
+        Run(cache=cache, batch_size=8),
     )
     return out

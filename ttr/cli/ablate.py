@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,18 +10,19 @@ import typer
 
 from ttr.cli import options
 from ttr.cli.ablation_table import show_ablation
+from ttr.cli.groups import Group, grouped
 from ttr.cli.loading import load_backbone, load_with_neurons
 
 if TYPE_CHECKING:
     from ttr.backbones.base import Backbone
     from ttr.registers.arms import Arm
+    from ttr.studies.ablate.settings import AblationSettings
 
 
-def ablate(
-    backbone: options.BackboneName,
-    dataset: options.DatasetName,
-    out: options.OutFolder,
-    root: options.DatasetRoot = None,
+@dataclass(frozen=True, kw_only=True)
+class AblationOptions(Group):
+    """What an ablation measures."""
+
     conditions: Annotated[
         str,
         typer.Option(
@@ -29,13 +31,49 @@ def ablate(
             "registers-1..3, test-time, patches-4; substitute zero, mean, noise, shuffle, resample; "
             "blocks @11, @3..5, @last.",
         ),
-    ] = "all",
+    ] = "all"
     tasks: Annotated[
         str, typer.Option(metavar="LIST", help="Of probe, knn, correspondence, segmentation, oneshot.")
-    ] = "probe,knn,correspondence",
-    weights: options.WeightsFile = None,
-    pretrained: options.Pretrained = False,
-    image_size: options.ImageSize = None,
+    ] = "probe,knn,correspondence"
+    head: Annotated[str, typer.Option(metavar="logistic|linear", help="Head of the probe.")] = "logistic"
+    calibration_images: Annotated[
+        int, typer.Option(min=1, help="Training images that mean, noise and resample are taken from.")
+    ] = 5000
+    analysis_images: Annotated[
+        int, typer.Option(min=0, help="Test images for attention, geometry and layers; 0: leave these out.")
+    ] = 64
+    layers: Annotated[str, typer.Option(metavar="N|all", help="Blocks that layer-wise probes look into.")] = (
+        "7"
+    )
+
+    def settings(self, blocks: int) -> AblationSettings:
+        """Return them for a model of so many blocks.
+
+        Raises:
+            OptionError: a value is outside its range.
+        """
+        from ttr.errors import OptionError
+        from ttr.studies.ablate.settings import AblationSettings
+
+        looked_into = str(blocks) if self.layers == "all" else self.layers
+        if not looked_into.isdigit():
+            raise OptionError(f"--layers {self.layers!r}; needed a number from 2 on, or all")
+        return AblationSettings(
+            tasks=tuple(options.parse_list(self.tasks)),
+            calibration_images=self.calibration_images,
+            analysis_images=self.analysis_images,
+            layers=max(2, min(int(looked_into), blocks)),
+            head=self.head,
+        )
+
+
+@grouped
+def ablate(
+    *,
+    model: options.ModelOptions,
+    data: options.DataOptions,
+    out: options.OutFolder,
+    measured: AblationOptions,
     neurons: options.NeuronsFile = None,
     num_registers: Annotated[
         int,
@@ -45,25 +83,9 @@ def ablate(
             help="Study the model wrapped with so many; 0: bare.",
         ),
     ] = 0,
-    pairs: options.PairsFolder = None,
-    num_pairs: options.NumPairs = None,
-    head: Annotated[str, typer.Option(metavar="logistic|linear", help="Head of the probe.")] = "logistic",
-    calibration_images: Annotated[
-        int, typer.Option(min=1, help="Training images that mean, noise and resample are taken from.")
-    ] = 5000,
-    analysis_images: Annotated[
-        int, typer.Option(min=0, help="Test images for attention, geometry and layers; 0: leave these out.")
-    ] = 64,
-    layers: Annotated[
-        str, typer.Option(metavar="N|all", help="Blocks that layer-wise probes look into.")
-    ] = "7",
+    annotated: options.PairsOptions,
     seed: options.DrawSeed = 42,
-    on_error: options.OnError = "raise",
-    cache: options.CacheFolder = None,
-    workers: options.Workers = 2,
-    batch_size: options.ShuffledBatch = 32,
-    device: options.Device = "cpu",
-    quiet: options.Quiet = False,
+    reading: options.ShuffledOptions,
 ) -> None:
     """Replace CLS, registers or random patches at the blocks' outputs, and measure what the tasks lose.
 
@@ -81,66 +103,38 @@ def ablate(
       ttr ablate --backbone dinov2-vit-s-14-reg4 --pretrained --dataset aptos --root ~/aptos --device cuda \\
           --conditions registers:zero,registers:mean,registers:shuffle,cls:mean --tasks probe,knn --out abl/
     """
-    from ttr.datasets.registry import open_dataset
-    from ttr.datasets.spair import spair
     from ttr.errors import OptionError
-    from ttr.studies.ablate.settings import Settings
     from ttr.studies.ablate.write import write_ablation
 
-    if head not in ("logistic", "linear"):
-        raise OptionError(f"--head {head!r}; needed logistic or linear")
-    data = open_dataset(dataset, root)
-    model, arm = _subject(backbone, neurons, num_registers, weights, pretrained, image_size, device)
-    looked_into = str(model.num_layers) if layers == "all" else layers
-    if not looked_into.isdigit():
-        raise OptionError(f"--layers {layers!r}; needed a number from 2 on, or all")
-    settings = Settings(
-        tasks=tuple(options.parse_list(tasks)),
-        calibration_images=calibration_images,
-        analysis_images=analysis_images,
-        layers=max(2, min(int(looked_into), model.num_layers)),
-        head=head,
-        seed=seed,
-        batch_size=batch_size,
-        on_error=on_error,
-        workers=workers,
-        progress=not quiet,
-    )
+    if measured.head not in ("logistic", "linear"):
+        raise OptionError(f"--head {measured.head!r}; needed logistic or linear")
+    labelled = data.open()
+    backbone, arm = _subject(model, neurons, num_registers)
     found = write_ablation(
-        model,
+        backbone,
         arm,
-        data,
-        options.parse_list(conditions),
+        labelled,
+        options.parse_list(measured.conditions),
         out,
-        cache or options.default_cache(),
-        settings,
-        pairs=() if pairs is None else spair(pairs, limit=num_pairs, seed=seed),
+        measured.settings(backbone.num_layers),
+        reading.run(model, seed=seed),
+        pairs=annotated.read(seed),
     )
     show_ablation(found.results, found.skipped, out / "index.html")
 
 
-def _subject(
-    name: str,
-    neurons: Path | None,
-    num_registers: int,
-    weights: Path | None,
-    pretrained: bool,
-    image_size: int | None,
-    device: str,
-) -> tuple[Backbone, Arm]:
+def _subject(model: options.ModelOptions, neurons: Path | None, num_registers: int) -> tuple[Backbone, Arm]:
     """Load the backbone and say what is done to it in every condition.
 
     Raises:
         OptionError: neurons without registers.
     """
     from ttr.errors import OptionError
-    from ttr.registers.arms import Arm
-    from ttr.registers.neurons import RegisterNeurons
+    from ttr.registers.arms import PLAIN, Arm
 
     if neurons is not None and not num_registers:
         raise OptionError("--neurons were given with no test-time register; add --num-registers 1")
     if not num_registers:
-        nothing = RegisterNeurons.from_pairs([])
-        return load_backbone(name, weights, pretrained, image_size, device), Arm("plain", nothing, 0)
-    found, model = load_with_neurons(neurons, name, weights, pretrained, image_size, device)
-    return model, Arm("ttr", found, num_registers)
+        return load_backbone(model), PLAIN
+    found, backbone = load_with_neurons(neurons, model)
+    return backbone, Arm("ttr", found, num_registers)

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from ttr.cli.tables import print_path
+from ttr.cli.tables import print_path, show_skipped
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -28,8 +26,6 @@ def show_ablation(results: DataFrame, skipped: Mapping[str, str], page: Path) ->
     from rich.console import Console
     from rich.table import Column, Table
 
-    from ttr.wording import counted
-
     tasks = list(dict.fromkeys(results["task"]))
     title = "change from full, in points (*: Holm p < .05 and an interval without 0)"
     right = [Column(task, justify="right", no_wrap=True) for task in tasks]
@@ -39,8 +35,7 @@ def show_ablation(results: DataFrame, skipped: Mapping[str, str], page: Path) ->
         cells = {row.task: _cell(row) for row in part.itertuples()}
         table.add_row(str(condition), *(cells[task] for task in tasks), end_section=condition == "full")
     Console().print(table)
-    if skipped:
-        typer.echo(f"left out as unreadable: {counted(len(skipped), 'image')}; manifest.json names them")
+    show_skipped(skipped)
     print_path(page)
 
 

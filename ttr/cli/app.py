@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ttr.cli import options
-from ttr.cli.loading import nothing_collected
+from ttr.cli.groups import grouped
+from ttr.cli.loading import load_silently, nothing_collected
 
 if TYPE_CHECKING:
     from ttr.apps.image.workbench import Workbench
 
+PHANTOM = options.ModelOptions(backbone="phantom")
 
+
+@grouped
 def app(
+    *,
     host: Annotated[
         str, typer.Option(help="Where to listen; beyond this machine only with TTR_APP_PASSWORD set.")
     ] = "127.0.0.1",
@@ -27,10 +33,7 @@ def app(
         ),
     ] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
-    backbone: options.BackboneName = "phantom",
-    weights: options.WeightsFile = None,
-    pretrained: options.Pretrained = False,
-    image_size: options.ImageSize = None,
+    model: options.ModelOptions = PHANTOM,
     neurons: options.NeuronsFile = None,
     head: Annotated[
         Path | None,
@@ -39,7 +42,6 @@ def app(
         ),
     ] = None,
     num_registers: options.NumRegisters = 1,
-    device: options.Device = "cpu",
 ) -> None:
     """Open the page on which images are compared before and after: nothing leaves this machine.
 
@@ -60,34 +62,23 @@ def app(
     check_host(host, os.environ.get(PASSWORD, ""))
     shown = Results(results)
     with nothing_collected():
-        bench = _bench(backbone, weights, pretrained, image_size, neurons, head, num_registers, device)
+        bench = _workbench(model, neurons, head, num_registers)
     serve(bench, shown, host=host, port=port, browser=not no_browser, say=typer.echo)
 
 
-def _bench(
-    backbone: str,
-    weights: Path | None,
-    pretrained: bool,
-    image_size: int | None,
-    neurons: Path | None,
-    head: Path | None,
-    num_registers: int,
-    device: str,
+def _workbench(
+    model: options.ModelOptions, neurons: Path | None, head: Path | None, num_registers: int
 ) -> Workbench:
     from ttr.apps.image.answers import read_bench_head, read_head
     from ttr.apps.image.workbench import Workbench
-    from ttr.backbones.loading import check_name, load
+    from ttr.backbones.loading import check_name
     from ttr.errors import OptionError
     from ttr.registers.neurons import RegisterNeurons
 
-    check_name(backbone)
+    check_name(model.backbone)
     found = None if neurons is None else RegisterNeurons.load(neurons)
     reader = None if head is None else read_bench_head(head) if head.is_dir() else read_head(head)
     if head is not None and reader is None:
         raise OptionError(f"--head {head} holds no head of the bare model; run ttr bench with the arm plain")
     heads = [] if reader is None else [reader]
-
-    def loaded():  # type: ignore[no-untyped-def]
-        return load(backbone, weights=weights, pretrained=pretrained, image_size=image_size, device=device)
-
-    return Workbench({backbone: loaded}, found, heads, num_registers)
+    return Workbench({model.backbone: partial(load_silently, model)}, found, heads, num_registers)

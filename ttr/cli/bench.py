@@ -2,59 +2,91 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ttr.cli import options
+from ttr.cli.groups import Group, grouped
 from ttr.cli.loading import load_backbone, load_with_neurons, nothing_collected
 from ttr.cli.tables import show_bench
 
+if TYPE_CHECKING:
+    from ttr.studies.bench.settings import BenchmarkSettings
 
-def bench(
-    backbone: options.BackboneName,
-    dataset: options.DatasetName,
-    out: options.OutFolder,
-    root: options.DatasetRoot = None,
-    neurons: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Register neurons; default: a preset, else found on training images."
-        ),
-    ] = None,
-    weights: options.WeightsFile = None,
-    pretrained: options.Pretrained = False,
-    image_size: options.ImageSize = None,
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkOptions(Group):
+    """What a benchmark measures."""
+
     arms: Annotated[
         str,
         typer.Option(
             metavar="LIST",
             help="Of plain, token, neurons, ttr, random, random-neurons, attention-bias.",
         ),
-    ] = "plain,token,neurons,ttr,random",
+    ] = "plain,token,neurons,ttr,random"
     num_registers: Annotated[
         str, typer.Option(metavar="LIST", help="Such as 1, or 1,4, or 1..20, or classes (as many as these).")
-    ] = "1",
-    heads: Annotated[str, typer.Option(metavar="LIST", help="Of linear, logistic.")] = "linear,logistic",
+    ] = "1"
+    heads: Annotated[str, typer.Option(metavar="LIST", help="Of linear, logistic.")] = "linear,logistic"
     features: Annotated[
         str,
         typer.Option(
             metavar="LIST",
             help="Classify from: embedding, cls, patches, registers, test_time, or several joined by +.",
         ),
-    ] = "embedding",
-    seeds: Annotated[str, typer.Option(metavar="LIST", help="Seeds of the linear probe.")] = "42..44",
-    draws: Annotated[int, typer.Option(min=1, help="Draws of the random arms.")] = 3,
+    ] = "embedding"
+    seeds: Annotated[
+        str, typer.Option(metavar="LIST", help="Seeds of the linear probe; the first, of every draw, too.")
+    ] = "42..44"
+    draws: Annotated[int, typer.Option(min=1, help="Draws of the random arms.")] = 3
     preprocess: Annotated[
         str, typer.Option(metavar="LIST", help="Before the backbone's own: fundus-crop, ben-graham, clahe.")
-    ] = "",
-    on_error: options.OnError = "raise",
-    cache: options.CacheFolder = None,
-    workers: options.Workers = 2,
-    batch_size: options.BatchSize = 32,
-    device: options.Device = "cpu",
-    quiet: options.Quiet = False,
+    ] = ""
+
+    @property
+    def first_seed(self) -> int:
+        """The seed of everything but the further probes."""
+        return options.parse_numbers("--seeds", self.seeds)[0]
+
+    def settings(self, classes: int) -> BenchmarkSettings:
+        """Return them for a set of so many classes.
+
+        Raises:
+            OptionError: a value is outside its range.
+        """
+        from ttr.forward.preprocessing import parse_steps
+        from ttr.studies.bench.settings import BenchmarkSettings
+
+        counts = self.num_registers.replace("classes", str(classes))
+        return BenchmarkSettings(
+            arms=tuple(options.parse_list(self.arms)),
+            num_registers=tuple(options.parse_numbers("--num-registers", counts)),
+            heads=tuple(options.parse_list(self.heads)),
+            features=tuple(options.parse_list(self.features)),
+            seeds=tuple(options.parse_numbers("--seeds", self.seeds)),
+            draws=self.draws,
+            steps=tuple(parse_steps(self.preprocess)),
+        )
+
+
+@grouped
+def bench(
+    *,
+    model: options.ModelOptions,
+    data: options.DataOptions,
+    out: options.OutFolder,
+    neurons: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Register neurons; default: a preset, else found on training images."
+        ),
+    ] = None,
+    measured: BenchmarkOptions,
+    reading: options.StudyOptions,
 ) -> None:
     """Benchmark linear heads on a labelled set: does moving the registers help, harm, or change nothing?
 
@@ -70,36 +102,15 @@ def bench(
     """
     with nothing_collected():
         from ttr.backbones.catalog import preset_for
-        from ttr.datasets.registry import open_dataset
-        from ttr.forward.preprocessing import parse_steps
         from ttr.studies.bench.write import write_bench
 
-    data = open_dataset(dataset, root)
-    counts = options.parse_numbers(
-        "--num-registers", num_registers.replace("classes", str(len(data.classes)))
-    )
-    numbers = options.parse_numbers("--seeds", seeds)
-    if neurons is not None or preset_for(backbone) is not None:
-        found, model = load_with_neurons(neurons, backbone, weights, pretrained, image_size, device)
+    labelled = data.open()
+    settings = measured.settings(len(labelled.classes))
+    if neurons is not None or preset_for(model.backbone) is not None:
+        found, backbone = load_with_neurons(neurons, model)
     else:
-        found, model = None, load_backbone(backbone, weights, pretrained, image_size, device)
+        found, backbone = None, load_backbone(model)
         typer.echo("no --neurons given and no preset: finding them on training images")
-    result = write_bench(
-        model,
-        data,
-        found,
-        out,
-        cache or options.default_cache(),
-        arm_names=options.parse_list(arms),
-        num_registers=counts,
-        heads=options.parse_list(heads),
-        features=options.parse_list(features),
-        seeds=numbers,
-        draws=draws,
-        steps=parse_steps(preprocess),
-        batch_size=batch_size,
-        on_error=on_error,
-        workers=workers,
-        progress=not quiet,
-    )
+    run = reading.run(model, seed=measured.first_seed)
+    result = write_bench(backbone, labelled, found, out, settings, run)
     show_bench(result.comparisons, result.benchmark.skipped, out / "index.html")

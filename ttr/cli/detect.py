@@ -2,21 +2,69 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ttr.cli import options
+from ttr.cli.groups import Group, grouped
 from ttr.cli.loading import load_backbone
-from ttr.cli.tables import show_neurons
+from ttr.cli.tables import show_neurons, show_skipped
 
 if TYPE_CHECKING:
     from ttr.datasets.registry import OpenedImages
+    from ttr.registers.detection import DetectionRule
+
+IN_SIXTEENS = options.StudyOptions(batch_size=16)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RuleOptions(Group):
+    """What makes a register neuron."""
+
+    threshold: options.Threshold = "auto"
+    outlier_layer: options.OutlierLayer = -2
+    top_layer: Annotated[
+        int | None, typer.Option(help="Last block whose neurons may be kept; default: where outliers emerge.")
+    ] = None
+    top_k: Annotated[
+        int | None, typer.Option(help="How many neurons to keep; default: a data-driven cut.")
+    ] = None
+    published: Annotated[
+        bool,
+        typer.Option("--published", help="Take threshold, layers and top_k that were published for it."),
+    ] = False
+    sparsity: Annotated[bool, typer.Option(help="Only neurons quiet on half of the tokens.")] = True
+    include_cls: Annotated[bool, typer.Option(help="Let CLS count as an outlier.")] = False
+
+    def rule(self, backbone: str) -> DetectionRule:
+        """Return the rule, as it was published for a backbone where that is asked for.
+
+        Raises:
+            OptionError: nothing was published for this backbone.
+        """
+        from ttr.registers.detection import DetectionRule
+
+        threshold, outlier_layer = self.threshold, self.outlier_layer
+        top_layer, top_k = self.top_layer, self.top_k
+        if self.published:
+            threshold, outlier_layer, top_layer, top_k = _published(backbone)
+        return DetectionRule(
+            threshold=options.parse_threshold(threshold) or "auto",
+            outlier_layer=-2 if outlier_layer is None else outlier_layer,
+            top_layer=top_layer,
+            top_k=top_k,
+            sparsity=self.sparsity,
+            include_cls=self.include_cls,
+        )
+
+
+@grouped
 def detect(
-    backbone: options.BackboneName,
+    *,
+    model: options.ModelOptions,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the register neurons (JSON).")],
     images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of images, searched below it too.")
@@ -26,23 +74,7 @@ def detect(
         typer.Option(metavar="NAME", help="Or a set listed by ttr data info: its training images."),
     ] = None,
     root: options.DatasetRoot = None,
-    weights: options.WeightsFile = None,
-    pretrained: options.Pretrained = False,
-    image_size: options.ImageSize = None,
-    threshold: options.Threshold = "auto",
-    outlier_layer: options.OutlierLayer = -2,
-    top_layer: Annotated[
-        int | None, typer.Option(help="Last block whose neurons may be kept; default: where outliers emerge.")
-    ] = None,
-    top_k: Annotated[
-        int | None, typer.Option(help="How many neurons to keep; default: a data-driven cut.")
-    ] = None,
-    published: Annotated[
-        bool,
-        typer.Option("--published", help="Take threshold, layers and top_k that were published for it."),
-    ] = False,
-    sparsity: Annotated[bool, typer.Option(help="Only neurons quiet on half of the tokens.")] = True,
-    include_cls: Annotated[bool, typer.Option(help="Let CLS count as an outlier.")] = False,
+    rules: RuleOptions,
     num_images: Annotated[
         int | None,
         typer.Option(
@@ -50,9 +82,7 @@ def detect(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of that sample.")] = 42,
-    batch_size: options.BatchSize = 16,
-    device: options.Device = "cpu",
-    quiet: options.Quiet = False,
+    reading: options.StudyOptions = IN_SIXTEENS,
 ) -> None:
     """Find the register neurons of a backbone: the MLP neurons that fire at its outlier patches.
 
@@ -69,27 +99,15 @@ def detect(
           --image-size 224 --threshold 150 --top-layer 17 --top-k 45 --images radiographs/ --out neurons.json
       ttr detect --backbone phantom --dataset phantom --num-images 64 --seed 42 --out neurons.json
     """
-    from ttr.registers.detection import detect as detect_neurons
+    from ttr.features.prepared import found_neurons
 
-    if published:
-        threshold, outlier_layer, top_layer, top_k = _published(backbone)
-    chosen, image_set = _choose(images, dataset, root, num_images, seed)
-    model = load_backbone(backbone, weights, pretrained, image_size, device)
-    neurons = detect_neurons(
-        model,
-        chosen,
-        threshold=options.parse_threshold("auto" if threshold is None else threshold),  # type: ignore[arg-type]
-        outlier_layer=-2 if outlier_layer is None else outlier_layer,
-        top_layer=top_layer,
-        top_k=top_k,
-        sparsity=sparsity,
-        include_cls=include_cls,
-        batch_size=batch_size,
-        image_set=image_set,
-        progress=not quiet,
-    )
-    neurons.save(out)
-    show_neurons(neurons, out)
+    rule = rules.rule(model.backbone)
+    chosen = _choose(images, dataset, root, num_images, seed)
+    backbone = load_backbone(model)
+    found = found_neurons(backbone, chosen, reading.run(model, seed=seed), rule)
+    found.value.save(out)
+    show_skipped(found.skipped, named=True)
+    show_neurons(found.value, out)
 
 
 def _published(backbone: str) -> tuple[str, int, int, int]:
@@ -117,8 +135,8 @@ def _published(backbone: str) -> tuple[str, int, int, int]:
 
 def _choose(
     images: Path | None, dataset: str | None, root: Path | None, num_images: int | None, seed: int
-) -> tuple[OpenedImages, str | None]:
-    """Return the images to look at, and of a labelled set what they are.
+) -> OpenedImages:
+    """Return the images to look at.
 
     Raises:
         OptionError: not exactly one of ``images`` and ``dataset``, or a root without a set.
@@ -126,7 +144,6 @@ def _choose(
     """
     from ttr.datasets.registry import OpenedImages, list_images, open_dataset, sampled_images
     from ttr.errors import OptionError
-    from ttr.wording import counted
 
     if (images is None) == (dataset is None):
         given = "neither --images nor" if images is None else "--images and"
@@ -134,12 +151,6 @@ def _choose(
     if images is not None:
         if root is not None:
             raise OptionError("got --root with --images; it belongs to --dataset, leave it out")
-        return OpenedImages(list_images(images, limit=num_images, seed=seed)), None
+        return OpenedImages(list_images(images, limit=num_images, seed=seed))
     assert dataset is not None
-    labelled = open_dataset(dataset, root)
-    training = labelled.select("train")
-    sample = sampled_images(labelled, num_images, seed=seed)
-    sampled = f"{len(sample)} of " if len(sample) < len(training) else ""
-    drawn_with = f", seed {seed}" if sampled else ""
-    image_set = f"{dataset}, training split, {sampled}{counted(len(training), 'image')}{drawn_with}"
-    return sample, image_set
+    return sampled_images(open_dataset(dataset, root), num_images, seed=seed)

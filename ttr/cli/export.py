@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ttr.cli import options
+from ttr.cli.groups import grouped
 from ttr.cli.loading import load_with_neurons
 
 
@@ -19,8 +20,10 @@ class Format(str, Enum):
     pt2 = "pt2"
 
 
+@grouped
 def export(
-    backbone: options.BackboneName,
+    *,
+    model: options.ModelOptions,
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="File to write, ending in .onnx or .pt2 like the format.")
     ],
@@ -28,9 +31,6 @@ def export(
         Format, typer.Option(help="onnx for ONNX Runtime, pt2 for torch.export.load.")
     ] = Format.onnx,
     neurons: options.NeuronsFile = None,
-    weights: options.WeightsFile = None,
-    pretrained: options.Pretrained = False,
-    image_size: options.ImageSize = None,
     num_registers: options.NumRegisters = 1,
     quiet: options.Quiet = False,
 ) -> None:
@@ -50,7 +50,7 @@ def export(
     from ttr.cli.tables import show_export
     from ttr.studies.export.write import export as write
 
-    found, model = load_with_neurons(neurons, backbone, weights, pretrained, image_size)
+    found, backbone = load_with_neurons(neurons, model)
     show_export(
-        write(model, found, out, format=format.value, num_registers=num_registers, progress=not quiet)
+        write(backbone, found, out, format=format.value, num_registers=num_registers, progress=not quiet)
     )

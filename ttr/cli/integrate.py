@@ -2,21 +2,69 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ttr.cli import options
+from ttr.cli.groups import Group, grouped
 from ttr.cli.integration_table import show_integration
 from ttr.cli.loading import load_backbone, load_with_neurons
+from ttr.cli.tables import show_skipped
 
 if TYPE_CHECKING:
     from ttr.backbones.base import Backbone
     from ttr.registers.neurons import RegisterNeurons
+    from ttr.studies.integrate.settings import IntegrationSettings
+
+IN_EIGHTS = options.StudyOptions(batch_size=8)
 
 
+@dataclass(frozen=True, kw_only=True)
+class IntegrationOptions(Group):
+    """What an integration measures."""
+
+    blocks: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST", help="Where CLS is restricted: last, or such as 3,11, or 0..11, -2..-1."
+        ),
+    ] = "last"
+    num_registers: Annotated[
+        str, typer.Option(metavar="LIST", help="Test-time registers; 0 is the bare model.")
+    ] = "0..4"
+    renormalise: Annotated[
+        bool, typer.Option("--renormalise", help="Divide the kept attention weights by their sum.")
+    ] = False
+    keep_skip: Annotated[
+        bool, typer.Option("--keep-skip", help="Leave the skip connection beside every part.")
+    ] = False
+    num_images: Annotated[
+        int, typer.Option(min=4, help="Test images to measure on, and training images for heads.")
+    ] = 500
+
+    def settings(self) -> IntegrationSettings:
+        """Return them.
+
+        Raises:
+            OptionError: a value is outside its range.
+        """
+        from ttr.studies.integrate.settings import IntegrationSettings
+
+        return IntegrationSettings(
+            blocks=tuple(options.parse_numbers("--blocks", self.blocks.replace("last", "-1"))),
+            num_registers=tuple(options.parse_numbers("--num-registers", self.num_registers)),
+            renormalise=self.renormalise,
+            keep_skip=self.keep_skip,
+            num_images=self.num_images,
+        )
+
+
+@grouped
 def integrate(
+    *,
     backbone: Annotated[
         list[str],
         typer.Option(
@@ -25,40 +73,18 @@ def integrate(
             help="As in ttr bench; give it several times to compare models, for instance by size.",
         ),
     ],
-    dataset: options.DatasetName,
+    weights: options.WeightsOptions,
+    data: options.DataOptions,
     out: options.OutFolder,
-    root: options.DatasetRoot = None,
     neurons: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE", help="Register neurons of the one backbone; default: a preset, else found."
         ),
     ] = None,
-    weights: options.WeightsFile = None,
-    pretrained: options.Pretrained = False,
-    image_size: options.ImageSize = None,
-    blocks: Annotated[
-        str,
-        typer.Option(
-            metavar="LIST", help="Where CLS is restricted: last, or such as 3,11, or 0..11, -2..-1."
-        ),
-    ] = "last",
-    num_registers: Annotated[
-        str, typer.Option(metavar="LIST", help="Test-time registers; 0 is the bare model.")
-    ] = "0..4",
-    renormalise: Annotated[
-        bool, typer.Option("--renormalise", help="Divide the kept attention weights by their sum.")
-    ] = False,
-    keep_skip: Annotated[
-        bool, typer.Option("--keep-skip", help="Leave the skip connection beside every part.")
-    ] = False,
-    num_images: Annotated[
-        int, typer.Option(min=4, help="Test images to measure on, and training images for heads.")
-    ] = 500,
+    measured: IntegrationOptions,
     seed: Annotated[int, typer.Option(min=0, help="Seed of samples, draws and intervals.")] = 42,
-    batch_size: options.BatchSize = 8,
-    device: options.Device = "cpu",
-    quiet: options.Quiet = False,
+    reading: options.StudyOptions = IN_EIGHTS,
 ) -> None:
     """Is the map faithful? Make the image's feature of the patches alone, of registers, of CLS, of the skip.
 
@@ -89,39 +115,26 @@ def integrate(
           --image-size 224 --dataset aptos --root ~/aptos --out sizes/
     """
     from ttr.backbones.catalog import preset_for
-    from ttr.datasets.registry import open_dataset
     from ttr.errors import OptionError
     from ttr.studies.integrate.write import write_integration
 
-    chosen = options.parse_numbers("--blocks", blocks.replace("last", "-1"))
-    counts = options.parse_numbers("--num-registers", num_registers)
-    if len(backbone) > 1 and (weights or neurons):
+    settings = measured.settings()
+    if len(backbone) > 1 and (weights.weights or neurons):
         raise OptionError(
             "got --weights or --neurons with several backbones; they belong to one: run each by itself and "
             "put the integration.csv files one behind another"
         )
-    data = open_dataset(dataset, root)
+    labelled = data.open()
 
     def load(name: str) -> tuple[Backbone, RegisterNeurons | None]:
-        if any(counts) and (neurons is not None or preset_for(name) is not None):
-            found, model = load_with_neurons(neurons, name, weights, pretrained, image_size, device)
+        if any(settings.counts) and (neurons is not None or preset_for(name) is not None):
+            found, model = load_with_neurons(neurons, weights.of(name))
             return model, found
-        return load_backbone(name, weights, pretrained, image_size, device), None
+        return load_backbone(weights.of(name)), None
 
-    result = write_integration(
-        backbone,
-        load,
-        data,
-        out,
-        blocks=chosen,
-        num_registers=counts,
-        renormalise=renormalise,
-        keep_skip=keep_skip,
-        num_images=num_images,
-        batch_size=batch_size,
-        seed=seed,
-        progress=not quiet,
-    )
+    run = reading.run(weights, seed=seed)
+    result = write_integration(backbone, load, labelled, out, settings, run)
     for note in result.notes:
         typer.echo(note)
+    show_skipped(result.skipped)
     show_integration(result.tables["integration"], result.tables["changes"], out / "index.html")

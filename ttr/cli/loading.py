@@ -5,10 +5,13 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+
+from ttr.cli.options import ModelOptions
 
 if TYPE_CHECKING:
     from ttr.backbones.base import Backbone
@@ -30,18 +33,14 @@ def nothing_collected() -> Iterator[None]:
             gc.enable()
 
 
-def load_backbone(
-    name: str, weights: Path | None, pretrained: bool, image_size: int | None, device: str
-) -> Backbone:
+def load_backbone(model: ModelOptions) -> Backbone:
     """Load the backbone and print which weights it has; standard error is left to refusals.
 
     Raises:
         TTRError: as ``ttr.load`` does.
     """
     with nothing_collected():
-        from ttr.backbones import load
-
-        backbone = load(name, weights=weights, pretrained=pretrained, image_size=image_size, device=device)
+        backbone = load_silently(model)
     size = "x".join(map(str, backbone.image_size))
     typer.echo(f"backbone {backbone.name}, {size} px, weights: {backbone.weights}")
     if backbone.warning:
@@ -49,14 +48,29 @@ def load_backbone(
     return backbone
 
 
-def load_with_neurons(
-    file: Path | None,
-    name: str,
-    weights: Path | None,
-    pretrained: bool,
-    image_size: int | None,
-    device: str = "cpu",
-) -> tuple[RegisterNeurons, Backbone]:
+def load_silently(model: ModelOptions) -> Backbone:
+    """Load the backbone.
+
+    Raises:
+        TTRError: as ``ttr.load`` does.
+    """
+    import torch
+
+    from ttr.backbones import load
+    from ttr.run import check_dtype
+
+    check_dtype(model.dtype)
+    return load(
+        model.backbone,
+        weights=model.weights,
+        pretrained=model.pretrained,
+        image_size=model.image_size,
+        device=model.device,
+        dtype=getattr(torch, model.dtype),
+    )
+
+
+def load_with_neurons(file: Path | None, model: ModelOptions) -> tuple[RegisterNeurons, Backbone]:
     """Load neurons and backbone for each other; without an image size, at the one the neurons were found at.
 
     Raises:
@@ -64,12 +78,13 @@ def load_with_neurons(
     """
     from ttr.backbones.catalog import architecture
 
-    neurons = load_neurons(file, name)
+    neurons = load_neurons(file, model.backbone)
     source = neurons.provenance
     height, width = source.image_size or (None, None)
-    if image_size is None and height == width and architecture(source.backbone or "") == architecture(name):
-        image_size = height
-    backbone = load_backbone(name, weights, pretrained, image_size, device)
+    same = architecture(source.backbone or "") == architecture(model.backbone)
+    if model.image_size is None and height == width and same:
+        model = replace(model, image_size=height)
+    backbone = load_backbone(model)
     check_neurons(neurons, backbone)
     return neurons, backbone
 

@@ -1,13 +1,21 @@
-"""Options that several commands share, each written once."""
+"""Options that several commands share, each written once; those that go together are a group."""
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
+
+from ttr.cli.groups import Group
+
+if TYPE_CHECKING:
+    from ttr.datasets.registry import Dataset
+    from ttr.datasets.spair import KeypointPair
+    from ttr.run import Run
 
 BackboneName = Annotated[
     str,
@@ -19,14 +27,11 @@ BackboneName = Annotated[
         "timm:ARCHITECTURE[.TAG], open_clip:ARCHITECTURE[/TAG] or transformers:DIRECTORY.",
     ),
 ]
-WeightsFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--weights",
-        metavar="FILE",
-        help="Weights of that architecture: .safetensors, .pt or .pth (transformers: the directory).",
-    ),
+Pretrained = Annotated[
+    bool, typer.Option("--pretrained", help="Use the library's published weights (fetched or cached).")
 ]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
+Dtype = Annotated[str, typer.Option("--dtype", metavar="TYPE", help="float32, bfloat16, float16 or float64.")]
 NeuronsFile = Annotated[
     Path | None,
     typer.Option(
@@ -36,15 +41,6 @@ NeuronsFile = Annotated[
     ),
 ]
 NumRegisters = Annotated[int, typer.Option("--num-registers", min=0, help="Test-time registers to append.")]
-Pretrained = Annotated[
-    bool, typer.Option("--pretrained", help="Use the library's published weights (fetched or cached).")
-]
-ImageSize = Annotated[
-    int | None,
-    typer.Option("--image-size", metavar="PX", help="Side of the input; default: the model's own."),
-]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
-BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images a pass.")]
 Threshold = Annotated[
     str | None,
     typer.Option(
@@ -55,9 +51,9 @@ OutlierLayer = Annotated[
     int | None,
     typer.Option("--outlier-layer", help="Block at whose output outliers are read; negative: from the last."),
 ]
-DatasetName = Annotated[
-    str,
-    typer.Option("--dataset", metavar="NAME", help="A labelled set; ttr data info lists them."),
+OutFolder = Annotated[
+    Path,
+    typer.Option("--out", metavar="DIR", help="Folder to write; an earlier result is replaced."),
 ]
 DatasetRoot = Annotated[
     Path | None,
@@ -65,43 +61,137 @@ DatasetRoot = Annotated[
         "--root", metavar="PATH", help="Where that set lies: its folder, or the table of a csv set."
     ),
 ]
-OutFolder = Annotated[
-    Path,
-    typer.Option("--out", metavar="DIR", help="Folder to write; an earlier result is replaced."),
-]
-PairsFolder = Annotated[
-    Path | None,
-    typer.Option("--pairs", metavar="DIR", help="SPair-71k: correspondence on its test pairs."),
-]
-NumPairs = Annotated[int | None, typer.Option("--num-pairs", min=2, help="So many of them; default: all.")]
-DrawSeed = Annotated[int, typer.Option("--seed", min=0, help="Of every draw.")]
-OnError = Annotated[
-    str,
-    typer.Option(
-        "--on-error", metavar="raise|skip", help="Whether a bad image ends the run, or is recorded."
-    ),
-]
-Workers = Annotated[int, typer.Option("--workers", min=1, help="Threads that read and decode ahead.")]
-ShuffledBatch = Annotated[
-    int, typer.Option("--batch-size", min=2, help="Images a pass; shuffling draws within it.")
-]
 CacheFolder = Annotated[
     Path | None,
     typer.Option("--cache", metavar="DIR", help="Feature cache; default: ttr/features in the user's cache."),
 ]
+DrawSeed = Annotated[int, typer.Option("--seed", min=0, help="Of every draw.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 
 
-def default_cache() -> Path:
-    """Return where features are cached unless told otherwise."""
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home).expanduser() / "ttr" / "features"
+class Place(Protocol):
+    """Anything that says where backbones compute, and in which type."""
+
+    @property
+    def device(self) -> str:
+        """The device."""
+        ...
+
+    @property
+    def dtype(self) -> str:
+        """The type."""
+        ...
 
 
-def parse_threshold(value: str) -> float | str:
-    """Turn a number into one; leave a rule's name for the library to check."""
+@dataclass(frozen=True, kw_only=True)
+class WeightsOptions(Group):
+    """Which weights, at which size, on which device."""
+
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Weights of that architecture: .safetensors, .pt or .pth (transformers: the directory).",
+        ),
+    ] = None
+    pretrained: Pretrained = False
+    image_size: Annotated[
+        int | None, typer.Option(metavar="PX", help="Side of the input; default: the model's own.")
+    ] = None
+    device: Device = "cpu"
+    dtype: Dtype = "float32"
+
+    def of(self, backbone: str) -> ModelOptions:
+        """Return these with the name of a backbone."""
+        return ModelOptions(backbone=backbone, **vars(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(WeightsOptions):
+    """A backbone: its name, and which weights it has."""
+
+    backbone: BackboneName
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(Group):
+    """A labelled set."""
+
+    dataset: Annotated[str, typer.Option(metavar="NAME", help="A labelled set; ttr data info lists them.")]
+    root: DatasetRoot = None
+
+    def open(self) -> Dataset:
+        """Open the set.
+
+        Raises:
+            DataError: it is not there, or not laid out as it must be.
+        """
+        from ttr.datasets.registry import open_dataset
+
+        return open_dataset(self.dataset, self.root)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairsOptions(Group):
+    """Annotated pairs for correspondence."""
+
+    pairs: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="SPair-71k: correspondence on its test pairs.")
+    ] = None
+    num_pairs: Annotated[int | None, typer.Option(min=2, help="So many of them; default: all.")] = None
+
+    def read(self, seed: int) -> Sequence[KeypointPair]:
+        """Return the pairs, none where none were asked for.
+
+        Raises:
+            DataError: they are not there.
+        """
+        from ttr.datasets.spair import spair
+
+        return () if self.pairs is None else spair(self.pairs, limit=self.num_pairs, seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions(Group):
+    """How images are read and run."""
+
+    on_error: Annotated[
+        str, typer.Option(metavar="raise|skip", help="Whether a bad image ends the run, or is recorded.")
+    ] = "raise"
+    workers: Annotated[int, typer.Option(min=1, help="Threads that read and decode ahead.")] = 2
+    batch_size: Annotated[int, typer.Option(min=1, help="Images a pass.")] = 32
+    quiet: Quiet = False
+
+    def run(self, place: Place, *, seed: int = 42) -> Run:
+        """Return how a study is to run, on the device and in the type of ``place``.
+
+        Raises:
+            OptionError: a value is outside its range.
+        """
+        from ttr.run import Run
+
+        given: dict[str, Any] = {**vars(self), "device": place.device, "dtype": place.dtype}
+        return Run(seed=seed, progress=not given.pop("quiet"), **given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions(ReadingOptions):
+    """How images are read and run, and where what is computed of them is kept."""
+
+    cache: CacheFolder = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShuffledOptions(StudyOptions):
+    """The same for a study that shuffles tokens across the images of a batch."""
+
+    batch_size: Annotated[int, typer.Option(min=2, help="Images a pass; shuffling draws within it.")] = 32
+
+
+def parse_threshold(value: str | None) -> Any:
+    """Turn a number into one; leave a rule's name for the library to check, and nothing as it is."""
     try:
-        return float(value)
+        return None if value is None else float(value)
     except ValueError:
         return value
 

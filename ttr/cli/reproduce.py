@@ -1,7 +1,7 @@
 """``ttr reproduce``: published studies again, their numbers beside measured ones, a command a study.
 
-The published numbers are data (``ttr/published_results.json``), the experiments are in ``apps/``. Published
-and measured never share a column, and what cannot be measured keeps its row and says why.
+The published numbers are data (``published_results.json``), the experiments are in ``ttr/studies/reproduce``.
+Published and measured never share a column, and what cannot be measured keeps its row and says why.
 """
 
 from __future__ import annotations
@@ -12,17 +12,11 @@ from typing import Annotated
 import typer
 
 from ttr.cli import options
-from ttr.cli.study_weights import parse_places, study_loader
+from ttr.cli.groups import grouped
+from ttr.cli.study_models import StudyModels, parse_places
 from ttr.cli.tables import print_path, show_reproduction
 
-StudyWeights = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--weights",
-        metavar="NAME=FILE,...",
-        help="Weights of the study's models on this machine: clip-vit-b-16=FILE,..., or repeated.",
-    ),
-]
+IN_EIGHTS = options.StudyOptions(batch_size=8)
 
 reproduce = typer.Typer(
     help="Published studies again: their numbers beside measured ones.",
@@ -37,7 +31,9 @@ def _group() -> None:
 
 
 @reproduce.command()
+@grouped
 def medical(
+    *,
     out: options.OutFolder,
     roots: Annotated[
         list[str] | None,
@@ -46,8 +42,7 @@ def medical(
             help="Where orthonet, pacemaker and aptos lie: orthonet=DIR,aptos=DIR, or the option repeated.",
         ),
     ] = None,
-    weights: StudyWeights = None,
-    pretrained: options.Pretrained = False,
+    models: StudyModels,
     backbone: Annotated[
         str | None,
         typer.Option(
@@ -59,13 +54,8 @@ def medical(
     num_registers: Annotated[
         int | None, typer.Option(min=1, help="Test-time registers; default: 4, as published.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the probe and of all else.")] = 42,
-    on_error: options.OnError = "raise",
-    cache: options.CacheFolder = None,
-    workers: options.Workers = 2,
-    batch_size: options.BatchSize = 32,
-    device: options.Device = "cpu",
-    quiet: options.Quiet = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the probe and of all else.")] = 42,
+    reading: options.StudyOptions,
 ) -> None:
     """Kukade and Bansal 2025: DINOv2-L and CLIP-B on OrthoNet, Pacemaker and APTOS, six cells.
 
@@ -85,31 +75,26 @@ def medical(
     from ttr.studies.reproduce.published import published_studies
 
     study = published_studies()[STUDY]
-    load = study_loader(study, study.named("backbone"), weights, pretrained, backbone is not None, device)
+    load = models.loader(study, study.named("backbone"), rehearsal=backbone is not None)
     table = reproduce_medical(
         parse_places("--roots", roots),
         lambda name: load(backbone or name),
         out,
-        cache or options.default_cache(),
+        reading.run(models, seed=seed),
         published_detection=backbone is None,
         num_registers=num_registers,
-        seed=seed,
-        on_error=on_error,
-        batch_size=batch_size,
-        workers=workers,
-        progress=not quiet,
     )
     show_reproduction(table, study, backbone)
     _finish(reasons(table), out)
 
 
 @reproduce.command()
+@grouped
 def decoupling(
-    dataset: options.DatasetName,
+    *,
+    data: options.DataOptions,
     out: options.OutFolder,
-    root: options.DatasetRoot = None,
-    weights: StudyWeights = None,
-    pretrained: options.Pretrained = False,
+    models: StudyModels,
     backbone: Annotated[
         list[str] | None,
         typer.Option(
@@ -119,9 +104,7 @@ def decoupling(
     ] = None,
     num_images: Annotated[int, typer.Option(min=4, help="Test images to measure on.")] = 500,
     seed: Annotated[int, typer.Option(min=0, help="Of the sample and the intervals.")] = 42,
-    batch_size: options.BatchSize = 8,
-    device: options.Device = "cpu",
-    quiet: options.Quiet = False,
+    reading: options.StudyOptions = IN_EIGHTS,
 ) -> None:
     """Lappe and Giese 2025: is CLS made of the patches? DINOv2 from S to g, with and without registers.
 
@@ -136,22 +119,14 @@ def decoupling(
     Example:
       ttr reproduce decoupling --dataset folder --root images/ --pretrained --device cuda --out decoupling/
     """
-    from ttr.datasets.registry import open_dataset
     from ttr.studies.reproduce.decoupling import STUDY, reproduce_decoupling
     from ttr.studies.reproduce.published import published_studies
 
     study = published_studies()[STUDY]
-    load = study_loader(study, study.settings["backbones"], weights, pretrained, bool(backbone), device)
-    data = open_dataset(dataset, root)
+    load = models.loader(study, study.settings["backbones"], rehearsal=bool(backbone))
+    run = reading.run(models, seed=seed)
     table = reproduce_decoupling(
-        load,
-        data,
-        out,
-        backbones=backbone or None,
-        num_images=num_images,
-        seed=seed,
-        batch_size=batch_size,
-        progress=not quiet,
+        load, data.open(), out, run, backbones=backbone or None, num_images=num_images
     )
     show_reproduction(table, study, ", ".join(backbone) if backbone else None)
     missing = table[table.missing != ""].drop_duplicates("backbone")
@@ -159,14 +134,13 @@ def decoupling(
 
 
 @reproduce.command("zero-ablation")
+@grouped
 def zero_ablation(
-    dataset: options.DatasetName,
+    *,
+    data: options.DataOptions,
     out: options.OutFolder,
-    root: options.DatasetRoot = None,
-    pairs: options.PairsFolder = None,
-    num_pairs: options.NumPairs = None,
-    weights: StudyWeights = None,
-    pretrained: options.Pretrained = False,
+    annotated: options.PairsOptions,
+    models: StudyModels,
     backbone: Annotated[
         str | None,
         typer.Option(
@@ -182,12 +156,7 @@ def zero_ablation(
         int, typer.Option(min=1, help="Test images for attention and geometry.")
     ] = 200,
     seed: options.DrawSeed = 42,
-    on_error: options.OnError = "raise",
-    cache: options.CacheFolder = None,
-    workers: options.Workers = 2,
-    batch_size: options.ShuffledBatch = 32,
-    device: options.Device = "cpu",
-    quiet: options.Quiet = False,
+    reading: options.ShuffledOptions,
 ) -> None:
     """Parodi et al. 2026: registers zeroed, and replaced by plausible values, in DINOv2 and DINOv3, S and B.
 
@@ -204,34 +173,16 @@ def zero_ablation(
           --device cuda --out zero/
       ttr reproduce zero-ablation --backbone phantom-reg4 --dataset phantom --out rehearsal/
     """
-    from ttr.datasets.registry import open_dataset
-    from ttr.datasets.spair import spair
-    from ttr.features.chunks import check_on_error
-    from ttr.studies.ablate.settings import Settings
+    from ttr.studies.ablate.settings import AblationSettings
     from ttr.studies.reproduce.published import published_studies
     from ttr.studies.reproduce.zero_ablation import STUDY, reasons, reproduce_zero_ablation
 
     study = published_studies()[STUDY]
-    check_on_error(on_error)
-    load = study_loader(study, study.named("backbone"), weights, pretrained, backbone is not None, device)
-    settings = Settings(
-        calibration_images=calibration_images,
-        analysis_images=analysis_images,
-        seed=seed,
-        batch_size=batch_size,
-        on_error=on_error,
-        workers=workers,
-        progress=not quiet,
-    )
-    table = reproduce_zero_ablation(
-        load,
-        open_dataset(dataset, root),
-        out,
-        cache or options.default_cache(),
-        settings,
-        instead=backbone,
-        pairs=() if pairs is None else spair(pairs, limit=num_pairs, seed=seed),
-    )
+    run = reading.run(models, seed=seed)
+    load = models.loader(study, study.named("backbone"), rehearsal=backbone is not None)
+    settings = AblationSettings(calibration_images=calibration_images, analysis_images=analysis_images)
+    pairs = annotated.read(seed)
+    table = reproduce_zero_ablation(load, data.open(), out, settings, run, instead=backbone, pairs=pairs)
     show_reproduction(table, study, backbone)
     _finish(reasons(table), out)
 

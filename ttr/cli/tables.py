@@ -151,8 +151,6 @@ def show_bench(comparisons: DataFrame, skipped: Mapping[str, str], page: Path) -
     from rich.console import Console
     from rich.table import Column, Table
 
-    from ttr.wording import counted
-
     title = "top1, first - second, in points (–: not distinguishable)"
     table = Table(Column("difference", no_wrap=True), title=title, title_justify="left")
     for column in ("points", "95 % interval", "p Holm", "verdict"):
@@ -168,8 +166,7 @@ def show_bench(comparisons: DataFrame, skipped: Mapping[str, str], page: Path) -
             cells = (f"{100 * row.difference:+.1f}", interval, f"{row.p_holm:.3f}", found)
             table.add_row(f"  {row.first} - {row.second}{several}", *cells)
     Console().print(table)
-    if skipped:
-        typer.echo(f"left out as unreadable: {counted(len(skipped), 'image')}; manifest.json names them")
+    show_skipped(skipped)
     print_path(page)
 
 
@@ -220,6 +217,20 @@ def _beside(row: dict[Hashable, Any], key: str) -> tuple[str, str, str, str]:
     interval = f"{row['ci_low']:{sign}.3f}..{row['ci_high']:{sign}.3f}"
     found = "–" if row["verdict"] == "not distinguishable" else row["verdict"]
     return published, f"{row['measured']:{sign}.4f}", interval, found
+
+
+def show_skipped(skipped: Mapping[str, str], *, named: bool = False) -> None:
+    """Say how many images could not be read; ``named``: which, and why, where no manifest does."""
+    from ttr.wording import counted
+
+    if not skipped:
+        return
+    said = f"left out as unreadable: {counted(len(skipped), 'image')}"
+    typer.echo(said if named else f"{said}; manifest.json names them")
+    for name, reason in list(skipped.items())[:SHOWN] if named else ():
+        typer.echo(f"  {name}: {reason}")
+    if named and len(skipped) > SHOWN:
+        typer.echo(f"  ... and {len(skipped) - SHOWN} more")
 
 
 def print_path(path: Path) -> None:

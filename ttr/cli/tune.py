@@ -2,18 +2,74 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ttr.cli import options
+from ttr.cli.groups import Group, grouped
 from ttr.cli.loading import check_neurons, load_backbone
-from ttr.cli.tables import show_tuning
+from ttr.cli.tables import show_skipped, show_tuning
+
+if TYPE_CHECKING:
+    from ttr.studies.tune.settings import TuningSettings
+
+IN_EIGHTS = options.StudyOptions(batch_size=8)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TuningOptions(Group):
+    """What a tuning sweeps over."""
+
+    top_k: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Numbers of neurons, such as 1,5,10 or 5..15; default: 1, 2, 5, 10, ... up to 100, and "
+            "around what the data-driven cut keeps.",
+        ),
+    ] = None
+    top_layer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Last blocks whose neurons are taken; default: where outliers emerge, two below, two above.",
+        ),
+    ] = None
+    num_registers: Annotated[
+        str, typer.Option(metavar="LIST", help="Numbers of registers of the second sweep.")
+    ] = "0..5,10,20"
+    tolerance: Annotated[
+        float,
+        typer.Option(min=0, max=0.99, help="Outliers have vanished when at most this share of them remains."),
+    ] = 0.05
+    threshold: options.Threshold = None
+    outlier_layer: options.OutlierLayer = None
+
+    def settings(self) -> TuningSettings:
+        """Return them.
+
+        Raises:
+            OptionError: a value is outside its range.
+        """
+        from ttr.studies.tune.settings import TuningSettings
+
+        return TuningSettings(
+            top_k=_numbers("--top-k", self.top_k),
+            top_layers=_numbers("--top-layer", self.top_layer),
+            num_registers=tuple(options.parse_numbers("--num-registers", self.num_registers)),
+            tolerance=self.tolerance,
+            threshold=options.parse_threshold(self.threshold),
+            outlier_layer=self.outlier_layer,
+        )
+
+
+@grouped
 def tune(
-    backbone: options.BackboneName,
+    *,
+    model: options.ModelOptions,
     images: Annotated[Path, typer.Option(metavar="DIR", help="Folder of images, searched below it too.")],
     out: options.OutFolder,
     neurons: Annotated[
@@ -23,40 +79,12 @@ def tune(
             help="A ranking made by ttr detect on other images; default: found on half of these.",
         ),
     ] = None,
-    top_k: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LIST",
-            help="Numbers of neurons, such as 1,5,10 or 5..15; default: 1, 2, 5, 10, ... up to 100, and "
-            "around what the data-driven cut keeps.",
-        ),
-    ] = None,
-    top_layer: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LIST",
-            help="Last blocks whose neurons are taken; default: where outliers emerge, two below, two above.",
-        ),
-    ] = None,
-    num_registers: Annotated[
-        str, typer.Option(metavar="LIST", help="Numbers of registers of the second sweep.")
-    ] = "0..5,10,20",
-    tolerance: Annotated[
-        float,
-        typer.Option(min=0, max=0.99, help="Outliers have vanished when at most this share of them remains."),
-    ] = 0.05,
-    weights: options.WeightsFile = None,
-    pretrained: options.Pretrained = False,
-    image_size: options.ImageSize = None,
-    threshold: options.Threshold = None,
-    outlier_layer: options.OutlierLayer = None,
+    measured: TuningOptions,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Look at a random sample of so many images.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the sample, the split and the intervals.")] = 42,
-    batch_size: options.BatchSize = 8,
-    device: options.Device = "cpu",
-    quiet: options.Quiet = False,
+    reading: options.StudyOptions = IN_EIGHTS,
 ) -> None:
     """Choose how many register neurons to move, up to which block, and see what more registers change.
 
@@ -82,33 +110,23 @@ def tune(
       ttr tune --backbone timm:vit_large_patch14_dinov2 --weights dinov2_l.safetensors \\
           --image-size 224 --images radiographs/ --limit 100 --out tuning/
     """
-    from ttr.datasets.registry import list_images
+    from ttr.datasets.registry import OpenedImages, list_images
     from ttr.registers.neurons import RegisterNeurons
     from ttr.studies.tune.write import write_tuning
 
-    registers = options.parse_numbers("--num-registers", num_registers)
-    ks = None if top_k is None else options.parse_numbers("--top-k", top_k)
-    blocks = None if top_layer is None else options.parse_numbers("--top-layer", top_layer)
+    settings = measured.settings()
     paths = list_images(images, limit=limit, seed=seed)
     found = None if neurons is None else RegisterNeurons.load(neurons)
-    model = load_backbone(backbone, weights, pretrained, image_size, device)
+    backbone = load_backbone(model)
     if found:
-        check_neurons(found, model)
-    tuning = write_tuning(
-        model,
-        paths,
-        out,
-        neurons=found,
-        top_k=ks,
-        top_layers=blocks,
-        num_registers=registers,
-        tolerance=tolerance,
-        threshold=None if threshold is None else options.parse_threshold(threshold),  # type: ignore[arg-type]
-        outlier_layer=outlier_layer,
-        batch_size=batch_size,
-        seed=seed,
-        progress=not quiet,
-    )
+        check_neurons(found, backbone)
+    run = reading.run(model, seed=seed)
+    tuning = write_tuning(backbone, OpenedImages(paths), out, found, settings, run)
     for note in tuning.notes:
         typer.echo(note)
+    show_skipped(tuning.skipped)
     show_tuning(tuning.advice, tuning.rows, out / "index.html")
+
+
+def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
+    return None if text is None else tuple(options.parse_numbers(option, text))

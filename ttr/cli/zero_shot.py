@@ -10,18 +10,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ttr.cli import options
+from ttr.cli.groups import grouped
 from ttr.cli.loading import load_with_neurons
-from ttr.cli.tables import show_probabilities
+from ttr.cli.tables import show_probabilities, show_skipped
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+IN_SIXTEENS = options.ReadingOptions(batch_size=16)
 
+
+@grouped
 def zero_shot(
+    *,
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")
     ],
-    backbone: options.BackboneName,
+    model: options.ModelOptions,
     classes: Annotated[str, typer.Option(metavar="A,B,...", help="Class names, separated by commas.")],
     template: Annotated[
         list[str] | None,
@@ -34,13 +39,8 @@ def zero_shot(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the probabilities, as .json or .csv.")
     ] = None,
-    weights: options.WeightsFile = None,
-    pretrained: options.Pretrained = False,
-    image_size: options.ImageSize = None,
     num_registers: options.NumRegisters = 1,
-    batch_size: options.BatchSize = 16,
-    device: options.Device = "cpu",
-    quiet: options.Quiet = False,
+    reading: options.ReadingOptions = IN_SIXTEENS,
 ) -> None:
     """Score images against class names with a CLIP model, bare and with its registers moved.
 
@@ -53,7 +53,7 @@ def zero_shot(
       ttr zero-shot --backbone clip-vit-b-16 --pretrained \\
           --classes "normal chest radiograph,pneumonia" --template "a radiograph of {}." chest-1.png
     """
-    from ttr.datasets.registry import OpenedImages, list_images
+    from ttr.datasets.registry import OpenedImages, ReadAhead, list_images
     from ttr.errors import OptionError
     from ttr.evaluate.zero_shot import TEMPLATES
     from ttr.evaluate.zero_shot import zero_shot as score
@@ -65,26 +65,33 @@ def zero_shot(
         raise OptionError(f"--out {out}; needed a name ending in .json or .csv")
     paths = [path for given in images for path in (list_images(given) if given.is_dir() else [given])]
     names = [name.strip() for name in classes.split(",")]
-    found, model = load_with_neurons(neurons, backbone, weights, pretrained, image_size, device)
-    if model.weights.origin == "random":
+    found, backbone = load_with_neurons(neurons, model)
+    if backbone.weights.origin == "random":
         typer.echo("the weights are random: these probabilities mean nothing")
-    settings: dict[str, Any] = {"templates": template or list(TEMPLATES), "batch_size": batch_size}
-    before = score(model, OpenedImages(paths), names, progress=not quiet, **settings)
-    with TestTimeRegisters(model, found, num_registers=num_registers):
-        after = score(model, OpenedImages(paths), names, progress=not quiet, **settings)
+    settings: dict[str, Any] = {
+        "templates": template or list(TEMPLATES),
+        "batch_size": reading.batch_size,
+    }
+    images_read = ReadAhead(OpenedImages(paths), reading.run(model))
+    before = score(backbone, images_read, names, progress=not reading.quiet, **settings)
+    with TestTimeRegisters(backbone, found, num_registers=num_registers):
+        after = score(backbone, images_read, names, progress=not reading.quiet, **settings)
+    read = [Path(name) for name in images_read.names]
     if out is not None and out.suffix == ".csv":
-        write_text(out, _csv(paths, names, before, after))
+        write_text(out, _csv(read, names, before, after))
     elif out is not None:
-        rows = zip(map(str, paths), before.tolist(), after.tolist(), strict=True)
+        rows = zip(map(str, read), before.tolist(), after.tolist(), strict=True)
         result = {
             "schema": "ttr.zero-shot/1",
             "classes": names,
             "images": [{"image": image, "before": b, "after": a} for image, b, a in rows],
             "neurons": found.pairs,
-            "provenance": provenance(model, num_registers=num_registers, **settings),
+            "provenance": provenance(backbone, num_registers=num_registers, **settings),
         }
-        write_json(out, result)
-    show_probabilities(paths, names, before, after, out)
+        skipped = images_read.skipped
+        write_json(out, result | ({"skipped": skipped} if skipped else {}))
+    show_skipped(images_read.skipped, named=True)
+    show_probabilities(read, names, before, after, out)
 
 
 def _csv(paths: list[Path], names: list[str], before: Tensor, after: Tensor) -> str:

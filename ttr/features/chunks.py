@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ttr.errors import ImageError, ModelError, OptionError
+from ttr.errors import ImageError, ModelError
 from ttr.features.shelf import Part, Shelf, digest_of
 from ttr.progress import progress_bar
+from ttr.run import Run
 
 PART = 64
 
@@ -80,11 +81,9 @@ def collect(
     source: Source,
     shelves: Sequence[Shelf],
     compute: Callable[[Chunk, list[int]], list[Part]],
+    run: Run,
     *,
     label: str,
-    on_error: str = "raise",
-    workers: int = 2,
-    progress: bool = False,
 ) -> list[Part]:
     """Return what each shelf has of all items, as one part; what is missing is computed and written.
 
@@ -93,23 +92,17 @@ def collect(
         source: how they are read.
         shelves: one a treatment.
         compute: (chunk, indices of the shelves that lack it) -> their parts, in that order.
+        run: how: workers, what a bad image does, whether there is a progress bar.
         label: of the progress bar.
-        on_error: ``"raise"``: a bad image ends the run, by name; ``"skip"``: it is recorded and left out.
-        workers: threads that read and decode ahead.
-        progress: show a progress bar with an estimate.
 
     Raises:
         ImageError: a bad image, with ``on_error="raise"``.
         ModelError: images came out of ``source`` in several sizes or types.
-        OptionError: a value is outside its range.
         OutputError: the cache cannot be written.
     """
-    check_on_error(on_error)
-    if workers < 1:
-        raise OptionError(f"workers={workers}; needed at least 1")
     found = [_Joined(len(items)) for _ in shelves]
-    with progress_bar(label, len(items), show=progress) as advance:
-        for chunk in _read_ahead(tuple(items), source, shelves, workers):
+    with progress_bar(label, len(items), show=run.progress) as advance:
+        for chunk in _read_ahead(tuple(items), source, shelves, run.workers):
             paths, parts = _look_up(chunk, shelves)
             if not chunk.decoded and None in parts:
                 # What was in the cache when the chunk was read ahead has been removed or damaged since.
@@ -122,7 +115,7 @@ def collect(
                     parts[index] = made
             for joined, part in zip(found, parts, strict=True):
                 assert part is not None
-                if part.skipped and on_error == "raise":
+                if part.skipped and run.on_error == "raise":
                     name, reason = next(iter(part.skipped.items()))
                     raise ImageError(f"{reason} ({name}); leave bad images out with --on-error skip")
                 joined.add(part)
@@ -162,12 +155,6 @@ class _Joined:
     def part(self) -> Part:
         arrays = {name: kept[: len(self.names)] for name, kept in self.arrays.items()}
         return Part(arrays, tuple(self.names), self.skipped)
-
-
-def check_on_error(on_error: str) -> None:
-    """Raise OptionError unless ``on_error`` is ``"raise"`` or ``"skip"``."""
-    if on_error not in ("raise", "skip"):
-        raise OptionError(f"on_error={on_error!r}; needed 'raise' or 'skip'")
 
 
 def _read_ahead(

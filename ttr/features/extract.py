@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,9 +28,9 @@ from ttr.datasets.registry import Dataset, Item
 from ttr.errors import ImageError
 from ttr.features.chunks import Chunk, Source, collect
 from ttr.features.shelf import Part, Shelf, cache_key
-from ttr.forward.batches import check_batch_size
 from ttr.forward.preprocessing import Preprocessing
 from ttr.registers.arms import Arm
+from ttr.run import Run
 
 
 @dataclass(frozen=True)
@@ -59,14 +58,10 @@ def extract(
     backbone: Backbone,
     dataset: Dataset,
     arms: Sequence[Arm],
-    cache: Path,
+    run: Run,
     *,
     items: Sequence[Item] | None = None,
     preprocessing: Preprocessing | None = None,
-    batch_size: int = 32,
-    on_error: str = "raise",
-    workers: int = 2,
-    progress: bool = False,
 ) -> list[Features]:
     """Return the features of a set's items under each arm, from the cache where they are there.
 
@@ -76,21 +71,17 @@ def extract(
         backbone: the bare backbone.
         dataset: the labelled set.
         arms: the treatments.
-        cache: folder of the feature cache.
+        run: how it runs; its cache is where features are looked up and kept.
         items: those to look at, in order; None: all.
         preprocessing: None: the backbone's own.
-        batch_size: images a pass.
-        on_error: ``"raise"``: a bad image ends the run, by name; ``"skip"``: it is recorded and left out.
-        workers: threads that read and decode ahead.
-        progress: show a progress bar with an estimate.
 
     Raises:
         ImageError: a bad image, with ``on_error="raise"``, or not a single readable one.
         ModelError: the preprocessing makes images of several sizes.
-        OptionError: a value is outside its range.
+        OptionError: the backbone is not where the run says.
         OutputError: the cache cannot be written.
     """
-    check_batch_size(batch_size)
+    run.check(backbone)
     items = tuple(dataset.items if items is None else items)
     steps = preprocessing or Preprocessing(backbone)
     keys = [cache_key(backbone, arm, steps) for arm in arms]
@@ -101,17 +92,15 @@ def extract(
         return contents[item.name]
 
     def compute(chunk: Chunk, missing: list[int]) -> list[Part]:
-        return [_compute(backbone, arms[index], chunk, batch_size) for index in missing]
+        return [_compute(backbone, arms[index], chunk, run.batch_size) for index in missing]
 
     found = collect(
         items,
         Source(content_hash, lambda item: steps(dataset.open(item))),
-        [Shelf.of(cache, key) for key in keys],
+        [Shelf.of(run.shelves, key) for key in keys],
         compute,
+        run,
         label="features",
-        on_error=on_error,
-        workers=workers,
-        progress=progress,
     )
     return [
         _features(arm, items, part, key, contents) for arm, part, key in zip(arms, found, keys, strict=True)

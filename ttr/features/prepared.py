@@ -1,145 +1,136 @@
-"""What a benchmark finds on training images before it looks at any arm: register neurons, attention bias.
+"""What a study finds on images before it measures anything: register neurons, attention bias, calibration.
 
-Both are found once and kept beside the features, under everything that decides them: the backbone, the
-settings, and the bytes of the sampled images. A second run over the same set then has nothing to run again.
+This is the one way to them. Each is found once and kept beside the features, under everything that decides
+it: the backbone, the settings, and the bytes of the images. Whoever asks again, another study or another
+command, is given what was found.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, TypeVar
 
 from ttr.backbones.base import Backbone
-from ttr.datasets.registry import Dataset, Item, OpenedImages, draw_sample
+from ttr.datasets.registry import OpenedImages, ReadAhead
 from ttr.errors import ImageError, ModelError, NeuronsError
-from ttr.features.chunks import content_hash
 from ttr.features.shelf import cache_key
+from ttr.files import write_json
 from ttr.forward.calibration import Calibration, calibrate
 from ttr.forward.preprocessing import Preprocessing
-from ttr.registers.arms import Arm
+from ttr.registers.arms import PLAIN, Arm
 from ttr.registers.attention_bias import BiasCalibration, calibrate_bias
-from ttr.registers.detection import detect
+from ttr.registers.detection import DetectionRule, detect
 from ttr.registers.neurons import RegisterNeurons
+from ttr.run import Run
 from ttr.version import __version__
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 DETECTION_IMAGES = 200
 CALIBRATION_IMAGES = 1000
 TOKEN_IMAGES = 5000
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Prepared(Generic[T]):
+    """What was found on some images, now or by an earlier run.
+
+    Attributes:
+        value: the finding.
+        skipped: {name: reason} of the images that could not be read.
+    """
+
+    value: T
+    skipped: dict[str, str] = field(default_factory=dict)
 
 
 def found_neurons(
-    backbone: Backbone,
-    dataset: Dataset,
-    cache: Path,
-    *,
-    images: int = DETECTION_IMAGES,
-    seed: int = 42,
-    on_error: str = "raise",
-    progress: bool = False,
-    **settings: Any,
-) -> RegisterNeurons:
-    """Return the register neurons of a seeded sample of training images, from the cache where they are there.
+    backbone: Backbone, images: OpenedImages, run: Run, rule: DetectionRule | None = None
+) -> Prepared[RegisterNeurons]:
+    """Return the register neurons of some images, from the cache where they are there.
 
     Args:
         backbone: the bare backbone.
-        dataset: the labelled set.
-        cache: folder of the feature cache.
-        images: size of the sample; fewer training images: all.
-        seed: of the sample.
-        on_error: ``"raise"`` or ``"skip"`` a bad image.
-        progress: show a progress bar.
-        settings: of :func:`ttr.detect`.
+        images: to look at, see :func:`ttr.datasets.registry.sampled_images`.
+        run: how; its batch size decides rounding alone, so neurons that were found with another one count.
+        rule: what makes a register neuron; None: the default.
 
     Raises:
         TTRError: as :func:`ttr.detect` does, or the cache cannot be written.
     """
-    items = _sample(dataset, images, seed)
-    nothing = Arm("plain", RegisterNeurons.from_pairs([]), 0)
-    path = cache / "neurons" / f"{_digest(backbone, nothing, dataset, items, settings)}.json"
-    with suppress(NeuronsError):
-        return RegisterNeurons.load(path)
-    neurons = detect(backbone, _opened(dataset, items, on_error), progress=progress, **settings)
-    neurons.save(path)
-    return neurons
+    rule = (DetectionRule() if rule is None else rule).of(backbone)
+    path = _place(backbone, PLAIN, images, run, "neurons", asdict(rule)).with_suffix(".json")
 
-
-def calibrated(
-    backbone: Backbone,
-    neurons: RegisterNeurons,
-    dataset: Dataset,
-    cache: Path,
-    *,
-    images: int = CALIBRATION_IMAGES,
-    seed: int = 42,
-    on_error: str = "raise",
-    progress: bool = False,
-) -> BiasCalibration:
-    """Return the attention bias calibrated on such a sample; as :func:`found_neurons`."""
-    items = _sample(dataset, images, seed)
-    zeroed = Arm("neurons", neurons, 0)
-    path = cache / "bias" / f"{_digest(backbone, zeroed, dataset, items, {})}.safetensors"
-    with suppress(ModelError):
-        return BiasCalibration.load(path)
-    bias = calibrate_bias(backbone, neurons, _opened(dataset, items, on_error), progress=progress)
-    bias.save(path)
-    return bias
-
-
-def token_calibration(
-    backbone: Backbone,
-    arm: Arm,
-    dataset: Dataset,
-    cache: Path,
-    *,
-    images: int = TOKEN_IMAGES,
-    seed: int = 42,
-    batch_size: int = 32,
-    on_error: str = "raise",
-    progress: bool = False,
-) -> Calibration:
-    """Return what tokens are like at each block, over such a sample, of the model under an arm."""
-    items = _sample(dataset, images, seed)
-    decides = {"seed": seed, "batch_size": batch_size}
-    path = cache / "calibrations" / f"{_digest(backbone, arm, dataset, items, decides)}.safetensors"
-    with suppress(ModelError):
-        return Calibration.load(path)
-    with arm.applied(backbone):
-        found = calibrate(
+    def find(reading: ReadAhead) -> RegisterNeurons:
+        return detect(
             backbone,
-            _opened(dataset, items, on_error),
-            seed=seed,
-            batch_size=batch_size,
-            progress=progress,
+            reading,
+            **asdict(rule),
+            batch_size=run.batch_size,
+            image_set=images.words,
+            progress=run.progress,
         )
+
+    return _kept(path, images, run, RegisterNeurons, find)
+
+
+def calibrated_bias(
+    backbone: Backbone, neurons: RegisterNeurons, images: OpenedImages, run: Run
+) -> Prepared[BiasCalibration]:
+    """Return the attention bias calibrated on some images; as :func:`found_neurons`."""
+    path = _place(backbone, Arm("neurons", neurons, 0), images, run, "bias", {})
+
+    def find(reading: ReadAhead) -> BiasCalibration:
+        return calibrate_bias(backbone, neurons, reading, batch_size=run.batch_size, progress=run.progress)
+
+    return _kept(path.with_suffix(".safetensors"), images, run, BiasCalibration, find)
+
+
+def calibrated_tokens(backbone: Backbone, arm: Arm, images: OpenedImages, run: Run) -> Prepared[Calibration]:
+    """Return what tokens are like at each block, over some images, of the model under an arm.
+
+    What is drawn for it depends on seed and batch size, so these belong to what decides it.
+    """
+    decides = {"seed": run.seed, "batch_size": run.batch_size}
+    path = _place(backbone, arm, images, run, "calibrations", decides)
+
+    def find(reading: ReadAhead) -> Calibration:
+        with arm.applied(backbone):
+            return calibrate(
+                backbone, reading, seed=run.seed, batch_size=run.batch_size, progress=run.progress
+            )
+
+    return _kept(path.with_suffix(".safetensors"), images, run, Calibration, find)
+
+
+def _kept(
+    path: Path, images: OpenedImages, run: Run, kind: Any, find: Callable[[ReadAhead], T]
+) -> Prepared[T]:
+    """Load a finding and what was skipped for it, or find and keep both; a damaged file is found anew."""
+    beside = path.with_suffix(".skipped.json")
+    with suppress(NeuronsError, ModelError, OSError, ValueError):
+        kept = Prepared(kind.load(path), json.loads(beside.read_text()) if beside.exists() else {})
+        if kept.skipped and run.on_error == "raise":
+            name, reason = next(iter(kept.skipped.items()))
+            raise ImageError(f"{reason} ({name}); leave bad images out with --on-error skip")
+        return kept
+    reading = ReadAhead(images, run)
+    found: Any = find(reading)
+    if reading.skipped:
+        write_json(beside, reading.skipped)
     found.save(path)
-    return found
+    return Prepared(found, dict(reading.skipped))
 
 
-def _sample(dataset: Dataset, count: int, seed: int) -> list[Item]:
-    return draw_sample(dataset.select("train"), count, seed)
-
-
-def _opened(dataset: Dataset, items: Sequence[Item], on_error: str) -> Iterable[Image]:
-    return OpenedImages(items, dataset.open) if on_error == "raise" else _readable(dataset, items)
-
-
-def _readable(dataset: Dataset, items: Sequence[Item]) -> Iterator[Image]:
-    for item in items:
-        with suppress(ImageError):
-            yield dataset.open(item)
-
-
-def _digest(
-    backbone: Backbone, arm: Arm, dataset: Dataset, items: Sequence[Item], settings: dict[str, Any]
-) -> str:
+def _place(
+    backbone: Backbone, arm: Arm, images: OpenedImages, run: Run, kind: str, settings: dict[str, Any]
+) -> Path:
+    """Return where a finding lies, its suffix aside."""
+    run.check(backbone)
     key = cache_key(backbone, arm, Preprocessing(backbone))
-    hashes = [content_hash(dataset.content_hash, item) for item in items]
-    content = json.dumps([__version__, key, settings, hashes], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:24]
+    content = json.dumps([__version__, key, settings, images.hashes()], sort_keys=True)
+    return run.shelves / kind / hashlib.sha256(content.encode()).hexdigest()[:24]

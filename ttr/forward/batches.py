@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sized
-from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ttr.backbones.base import Backbone, check_floats
-from ttr.errors import ImageError, OptionError
+from ttr.errors import ImageError
+from ttr.run import check_batch_size
 
 
 def batches(backbone: Backbone, images: Any, batch_size: int) -> Iterator[Tensor]:
@@ -50,12 +50,6 @@ def check_images(images: Any) -> None:
         )
     if isinstance(images, Tensor) and (images.ndim != 4 or images.shape[1] != 3):
         raise ImageError(f"got a tensor of shape {tuple(images.shape)}; needed [N, 3, H, W]")
-
-
-def check_batch_size(batch_size: int) -> None:
-    """Raise OptionError unless ``batch_size`` is an integer >= 1."""
-    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
-        raise OptionError(f"batch_size={batch_size!r}; needed an integer, at least 1")
 
 
 def count(images: Iterable[Any] | Tensor) -> int | None:

@@ -18,7 +18,7 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -53,9 +53,7 @@ class Preprocessing:
     steps: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.steps if name not in STEPS]
-        if unknown:
-            raise OptionError(f"preprocessing step {unknown[0]!r} is not known; needed {', '.join(STEPS)}")
+        check_steps(self.steps)
 
     def __call__(self, image: Image) -> Tensor:
         """Return the model's input for a PIL image, float [3, H, W]."""
@@ -93,6 +91,13 @@ class Preprocessing:
         """Return what is recorded of it in a result."""
         own = re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(self.backbone.preprocess_image).split()))
         return {"steps": list(self.steps), "then": own, "fingerprint": self.fingerprint}
+
+
+def check_steps(names: Iterable[str]) -> None:
+    """Raise OptionError for a name that no optional step has."""
+    unknown = [name for name in names if name not in STEPS]
+    if unknown:
+        raise OptionError(f"preprocessing step {unknown[0]!r} is not known; needed {', '.join(STEPS)}")
 
 
 def fundus_crop(pixels: np.ndarray) -> np.ndarray:

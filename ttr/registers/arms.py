@@ -82,6 +82,10 @@ class Arm:
         }
 
 
+#: The bare model.
+PLAIN = Arm("plain", RegisterNeurons.from_pairs([]), 0)
+
+
 def arms(
     names: Sequence[str],
     backbone: Backbone,

@@ -14,6 +14,7 @@ One pass over the images, a batch at a time; :mod:`ttr.registers.evidence` holds
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
 
@@ -31,6 +32,29 @@ from ttr.registers.evidence import Activity, Evidence, find_outliers
 from ttr.registers.neurons import Provenance, RegisterNeurons
 from ttr.version import __version__
 from ttr.wording import counted
+
+
+@dataclass(frozen=True)
+class DetectionRule:
+    """What makes a register neuron: the settings of :func:`detect` that decide its result."""
+
+    threshold: Threshold = "auto"
+    outlier_layer: int = -2
+    top_layer: int | None = None
+    top_k: int | None = None
+    sparsity: bool = True
+    include_cls: bool = False
+
+    def of(self, backbone: Backbone) -> DetectionRule:
+        """Return the rule with the backbone's own blocks, none of them counted from the last.
+
+        Raises:
+            ModelError: there is no such block.
+        """
+        top_layer = None if self.top_layer is None else backbone.layer(self.top_layer, "top_layer")
+        return replace(
+            self, outlier_layer=backbone.layer(self.outlier_layer, "outlier_layer"), top_layer=top_layer
+        )
 
 
 def detect(

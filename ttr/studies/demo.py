@@ -12,11 +12,12 @@ from itertools import islice
 from pathlib import Path
 
 from ttr.backbones import load
-from ttr.datasets.registry import open_image, phantom_images, sample_paths
+from ttr.datasets.registry import in_memory, open_image, phantom_images, sample_paths
 from ttr.registers.detection import detect
 from ttr.registers.neurons import RegisterNeurons
+from ttr.run import Run
 from ttr.studies.compare.comparison import ImageComparison
-from ttr.studies.compare.write import write_comparison
+from ttr.studies.compare.write import Page, write_comparison
 
 TITLE = "Test-time registers: before and after, on a phantom"
 
@@ -50,27 +51,28 @@ def run_demo(out: Path, *, phantoms: int = 64, shown_phantoms: int = 4, progress
     recall, precision = len(truth & found) / len(truth), len(truth & found) / max(len(found), 1)
     shown = {**samples, **{p.name: p.image for p in islice(drawn, shown_phantoms)}}
     seconds = time.perf_counter() - start
-    comparisons = write_comparison(
+    compared = write_comparison(
         backbone,
         neurons,
-        list(shown.values()),
-        list(shown),
+        in_memory(shown),
         out,
-        title=TITLE,
-        results="results.json",
-        progress=progress,
-        extra={
-            "schema": "ttr.demo/1",
-            "warning": backbone.warning,
-            "detection": {
-                "message": neurons.message,
-                "images": len(samples) + len(drawn),
-                "pairs": neurons.pairs,
-                "planted": list(backbone.planted),
-                "recall": recall,
-                "precision": precision,
-                "seconds": round(seconds, 2),
+        run=Run(batch_size=8, progress=progress),
+        page=Page(
+            TITLE,
+            "results.json",
+            {
+                "schema": "ttr.demo/1",
+                "warning": backbone.warning,
+                "detection": {
+                    "message": neurons.message,
+                    "images": len(samples) + len(drawn),
+                    "pairs": neurons.pairs,
+                    "planted": list(backbone.planted),
+                    "recall": recall,
+                    "precision": precision,
+                    "seconds": round(seconds, 2),
+                },
             },
-        },
+        ),
     )
-    return Demo(neurons, comparisons, recall, precision, time.perf_counter() - start)
+    return Demo(neurons, compared.images, recall, precision, time.perf_counter() - start)

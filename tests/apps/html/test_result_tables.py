@@ -34,7 +34,7 @@ def root(tmp_path_factory):
     root, cache = tmp_path_factory.mktemp("results"), tmp_path_factory.mktemp("cache")
     small_ablation(root / "ablation", cache, FEW, ("probe", "correspondence"))
     small_bench(root / "bench", cache)
-    small_integration(root / "sizes" / "integration")
+    small_integration(root / "sizes" / "integration", cache)
     return root
 
 

@@ -34,7 +34,7 @@ def made(tmp_path_factory):
     root, cache = tmp_path_factory.mktemp("made"), tmp_path_factory.mktemp("cache")
     small_ablation(root / "ablation", cache, FEW, ("probe",))
     small_bench(root / "bench", cache)
-    small_integration(root / "integration")
+    small_integration(root / "integration", cache)
     return root
 
 

@@ -15,10 +15,10 @@ from ttr.backbones.phantoms.recipes import Preprocess
 from ttr.datasets.phantom_set import phantom_set
 from ttr.datasets.spair import spair
 from ttr.errors import ImageError
-from ttr.registers.arms import Arm
-from ttr.registers.neurons import RegisterNeurons
+from ttr.registers.arms import PLAIN
+from ttr.run import Run
 from ttr.studies.ablate.annotated_pairs import AnnotatedPairs
-from ttr.studies.ablate.settings import Settings
+from ttr.studies.ablate.settings import AblationSettings
 from ttr.studies.ablate.write import write_ablation
 
 SIDE = 64
@@ -68,12 +68,10 @@ def test_points_and_boxes_follow_their_image(backbone, root):
 
 def test_a_suite_on_pairs_finds_each_point_in_full_and_resamples_categories(backbone, root, tmp_path):
     dataset = phantom_set(counts={"train": 12, "val": 6, "test": 6})
-    nothing = Arm("plain", RegisterNeurons.from_pairs([]), 0)
-    settings = Settings(tasks=("correspondence",), analysis_images=0, batch_size=4)
+    settings = AblationSettings(tasks=("correspondence",), analysis_images=0)
+    run = Run(cache=tmp_path / "c", batch_size=4)
     out = tmp_path / "out"
-    write_ablation(
-        backbone, nothing, dataset, ["registers:zero"], out, tmp_path / "c", settings, pairs=spair(root)
-    )
+    write_ablation(backbone, PLAIN, dataset, ["registers:zero"], out, settings, run, pairs=spair(root))
     table = pd.read_csv(out / "results.csv").set_index(["metric", "condition"])
     assert (table.n == 6).all()
     assert table.loc[("nearest_patch", "full"), "value"] == 1

@@ -19,17 +19,22 @@ from ttr.backbones.phantoms.recipes import Preprocess
 from ttr.datasets.phantom_set import phantom_set
 from ttr.datasets.registry import Dataset
 from ttr.errors import DataError, ImageError, OptionError
-from ttr.registers.arms import Arm
+from ttr.registers.arms import PLAIN, Arm
 from ttr.registers.neurons import RegisterNeurons
+from ttr.run import Run
 from ttr.studies.ablate.scores import scores
-from ttr.studies.ablate.settings import TASKS, Settings
+from ttr.studies.ablate.settings import TASKS, AblationSettings
 from ttr.studies.ablate.write import ANALYSES, write_ablation
 
 COUNTS = {"train": 36, "val": 12, "test": 25}
-NOTHING = Arm("plain", RegisterNeurons.from_pairs([]), 0)
+NOTHING = PLAIN
 CONDITIONS = ["registers:zero", "registers:mean", "registers:shuffle", "register-1:zero", "register-2:zero",
               "cls:mean", "patches-2:zero", "registers:zero@last"]  # fmt: skip
-SETTINGS = Settings(analysis_images=10, layers=3, batch_size=8, calibration_images=20)
+SETTINGS = AblationSettings(analysis_images=10, layers=3, calibration_images=20)
+
+
+def run_in(cache):
+    return Run(cache=cache, batch_size=8)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +52,7 @@ def dataset() -> Dataset:
 def ran(backbone, dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ablation")
     out, cache = folder / "out", folder / "cache"
-    return write_ablation(backbone, NOTHING, dataset, CONDITIONS, out, cache, SETTINGS), out, cache
+    return write_ablation(backbone, NOTHING, dataset, CONDITIONS, out, SETTINGS, run_in(cache)), out, cache
 
 
 def test_results_have_the_contracts_columns_and_every_condition_and_metric(ran):
@@ -194,7 +199,7 @@ def test_a_second_run_computes_nothing_and_writes_the_same_bytes(
 
     monkeypatch.setattr("ttr.studies.ablate.collected._compute", refuse)
     monkeypatch.setattr("ttr.features.prepared.calibrate", refuse)
-    write_ablation(backbone, NOTHING, dataset, CONDITIONS, tmp_path / "again", ran[2], SETTINGS)
+    write_ablation(backbone, NOTHING, dataset, CONDITIONS, tmp_path / "again", SETTINGS, run_in(ran[2]))
     for path in sorted(ran[1].iterdir()):
         if path.suffix in {".csv", ".parquet"}:
             assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
@@ -218,15 +223,17 @@ def test_an_interrupted_run_goes_on_and_another_condition_computes_itself_alone(
     monkeypatch.setattr("ttr.features.chunks.PART", 16)
     monkeypatch.setattr(collected, "_compute", dies)
     with pytest.raises(KeyboardInterrupt):
-        write_ablation(backbone, NOTHING, dataset, names, tmp_path / "out", tmp_path / "cache", settings)
+        write_ablation(
+            backbone, NOTHING, dataset, names, tmp_path / "out", settings, run_in(tmp_path / "cache")
+        )
     assert not (tmp_path / "out").exists()
-    write_ablation(backbone, NOTHING, dataset, names, tmp_path / "out", tmp_path / "cache", settings)
-    write_ablation(backbone, NOTHING, dataset, names, tmp_path / "whole", tmp_path / "new", settings)
+    write_ablation(backbone, NOTHING, dataset, names, tmp_path / "out", settings, run_in(tmp_path / "cache"))
+    write_ablation(backbone, NOTHING, dataset, names, tmp_path / "whole", settings, run_in(tmp_path / "new"))
     results = [(tmp_path / name / "results.csv").read_bytes() for name in ("out", "whole")]
     assert results[0] == results[1]
     asked[:] = [[], []]
     more = [*names, "cls:zero"]
-    write_ablation(backbone, NOTHING, dataset, more, tmp_path / "more", tmp_path / "cache", settings)
+    write_ablation(backbone, NOTHING, dataset, more, tmp_path / "more", settings, run_in(tmp_path / "cache"))
     assert asked[2:], "the test images under the new condition"
     assert all(names == ["cls:zero"] for names in asked[2:])
 
@@ -235,7 +242,9 @@ def test_a_wrapped_model_has_its_bare_self_as_a_condition(backbone, dataset, tmp
     wrapped = Arm("ttr", RegisterNeurons.from_pairs([(0, 3), (1, 7)]), 1)
     settings = replace(SETTINGS, tasks=("knn",))
     names = ["bare", "test-time:zero", "test-time:mean", "registers:zero"]
-    found = write_ablation(backbone, wrapped, dataset, names, tmp_path / "out", tmp_path / "cache", settings)
+    found = write_ablation(
+        backbone, wrapped, dataset, names, tmp_path / "out", settings, run_in(tmp_path / "cache")
+    )
     js = pd.read_csv(tmp_path / "out" / "divergence.csv").set_index(["condition", "block", "source"]).js
     assert (js.loc["bare"].loc[0] > 0).all(), "the appended token holds attention from the first block on"
     shares = pd.read_csv(tmp_path / "out" / "attention.csv")
@@ -252,7 +261,7 @@ def test_the_whole_suite_runs_on_a_small_dinov3_wrapped_with_a_test_time_registe
     backbone = ttr.adapt(model, preprocess=Preprocess(SIZE))
     wrapped = Arm("ttr", RegisterNeurons.from_pairs([(0, 3), (1, 7)]), 1)
     found = write_ablation(
-        backbone, wrapped, dataset, ["all"], tmp_path / "out", tmp_path / "cache", SETTINGS
+        backbone, wrapped, dataset, ["all"], tmp_path / "out", SETTINGS, run_in(tmp_path / "cache")
     )
     names = set(found.results.condition)
     assert {"bare", "registers:resample", "test-time:shuffle", "cls:mean", "patches-4:zero"} <= names
@@ -266,14 +275,11 @@ def test_what_a_set_cannot_do_is_refused_before_any_work(backbone, dataset, tmp_
     monkeypatch.setattr("ttr.studies.ablate.write.run_experiment", None)
 
     def refused(data=dataset, names=("cls:zero",), **changed):
-        write_ablation(
-            backbone, NOTHING, data, list(names), tmp_path / "out", tmp_path, replace(SETTINGS, **changed)
-        )
+        settings = replace(SETTINGS, **changed)
+        write_ablation(backbone, NOTHING, data, list(names), tmp_path / "out", settings, run_in(tmp_path))
 
     with pytest.raises(OptionError, match="tasks probe, sorting; needed one or more of probe, knn"):
         refused(tasks=("probe", "sorting"))
-    with pytest.raises(OptionError, match="batch_size=1; shuffling"):
-        refused(batch_size=1)
     with pytest.raises(OptionError, match="test-time:zero.*no test-time registers"):
         refused(names=("test-time:zero",))
     with pytest.raises(DataError, match="no masks; choose one with masks"):
@@ -286,6 +292,13 @@ def test_what_a_set_cannot_do_is_refused_before_any_work(backbone, dataset, tmp_
     assert not (tmp_path / "out").exists()
 
 
+def test_batches_of_one_are_refused(backbone, dataset, tmp_path):
+    alone = replace(run_in(tmp_path), batch_size=1)
+    with pytest.raises(OptionError, match="batch_size=1; shuffling"):
+        write_ablation(backbone, NOTHING, dataset, ["cls:zero"], tmp_path / "out", SETTINGS, alone)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_bad_image_is_named_or_left_out(backbone, dataset, tmp_path):
     def decode(item, content):
         if item.name == dataset.select("test")[3].name:
@@ -295,14 +308,14 @@ def test_a_bad_image_is_named_or_left_out(backbone, dataset, tmp_path):
     broken = replace(dataset, decode=decode)
     settings = replace(SETTINGS, analysis_images=0, tasks=("knn",))
     with pytest.raises(ImageError, match="is damaged.*--on-error skip"):
-        write_ablation(backbone, NOTHING, broken, ["cls:zero"], tmp_path / "out", tmp_path / "c", settings)
-    skipping = replace(settings, on_error="skip")
-    found = write_ablation(
-        backbone, NOTHING, broken, ["cls:zero"], tmp_path / "out", tmp_path / "c", skipping
-    )
+        write_ablation(
+            backbone, NOTHING, broken, ["cls:zero"], tmp_path / "out", settings, run_in(tmp_path / "c")
+        )
+    skipping = replace(run_in(tmp_path / "c"), on_error="skip")
+    found = write_ablation(backbone, NOTHING, broken, ["cls:zero"], tmp_path / "out", settings, skipping)
     assert list(found.skipped) == [dataset.select("test")[3].name]
     assert (found.results.n == COUNTS["test"] - 1).all()
-    assert len(scores(found.measured, tmp_path / "c")) == 4
+    assert len(scores(found.measured)) == 4
 
 
 def test_the_command_prints_a_table_and_the_path_to_open(run, tmp_path, monkeypatch):

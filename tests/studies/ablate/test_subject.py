@@ -10,12 +10,11 @@ from tests.conftest import scramble, tiny_eva, tiny_vit
 from ttr.errors import OptionError
 from ttr.forward.calibration import calibrate
 from ttr.hooks import capture, edit
-from ttr.registers.arms import Arm
+from ttr.registers.arms import PLAIN, Arm
 from ttr.registers.neurons import RegisterNeurons
 from ttr.studies.ablate.conditions import BARE, parse, suite
 from ttr.studies.ablate.subject import Subject
 
-PLAIN = Arm("plain", RegisterNeurons.from_pairs([]), 0)
 WRAPPED = Arm("ttr", RegisterNeurons.from_pairs([(0, 3), (1, 7)]), 2)
 
 

@@ -9,9 +9,9 @@ import pytest
 
 import ttr
 from ttr.datasets.phantom_set import COUNTS, phantom_set
-from ttr.registers.arms import Arm
-from ttr.registers.neurons import RegisterNeurons
-from ttr.studies.ablate.settings import Settings
+from ttr.registers.arms import PLAIN
+from ttr.run import Run
+from ttr.studies.ablate.settings import AblationSettings
 from ttr.studies.ablate.write import write_ablation
 
 PLAUSIBLE = ("registers:mean", "registers:noise", "registers:shuffle")
@@ -21,16 +21,14 @@ METRICS = ("top1", "knn_accuracy", "recall_at_1", "pck_0.1", "nearest_patch", "m
 
 
 def suite(folder: Path, counts: dict[str, int], conditions: tuple[str, ...]) -> pd.DataFrame:
-    nothing = Arm("plain", RegisterNeurons.from_pairs([]), 0)
-    settings = Settings(analysis_images=0)
     found = write_ablation(
         ttr.load("phantom-reg4"),
-        nothing,
+        PLAIN,
         phantom_set(counts=counts),
         list(conditions),
         folder / "out",
-        folder / "cache",
-        settings,
+        AblationSettings(analysis_images=0),
+        Run(cache=folder / "cache"),
     )
     return found.results.set_index(["metric", "condition"])
 

@@ -21,14 +21,17 @@ from ttr.errors import DataError, OptionError
 from ttr.evaluate.heads import LinearHead
 from ttr.evaluate.probe import HEADS
 from ttr.registers.arms import arms
+from ttr.run import Run
 from ttr.statistics.inference import holm, smallest_detectable_difference
 from ttr.studies.bench import statistics as bench_statistics
 from ttr.studies.bench.benchmark import data_digest, run_benchmark
+from ttr.studies.bench.settings import BenchmarkSettings
 from ttr.studies.bench.statistics import statistics
 from ttr.studies.bench.tables import comparisons, results
 from ttr.studies.bench.write import write_bench
 
 ARMS = ("plain", "neurons", "ttr", "random")
+FEW = BenchmarkSettings(ARMS, draws=1, seeds=(1, 2))
 TABLES = ("results.csv", "comparisons.csv", "predictions.parquet")
 
 
@@ -51,7 +54,7 @@ def cache(tmp_path_factory):
 def bench(phantom, dataset, neurons, cache, tmp_path_factory):
     out = tmp_path_factory.mktemp("bench") / "out"
     start = time.perf_counter()
-    result = write_bench(phantom, dataset, neurons, out, cache, arm_names=ARMS, draws=1, seeds=(1, 2))
+    result = write_bench(phantom, dataset, neurons, out, FEW, Run(cache=cache))
     return result, out, time.perf_counter() - start
 
 
@@ -72,7 +75,7 @@ def test_zeroing_breaks_a_deployed_head_and_random_neurons_do_not(bench):
 @pytest.mark.slow
 def test_the_whole_phantom_set_shows_what_is_known_of_it(phantom, neurons, cache, tmp_path):
     """Own heads: moving keeps what is there. A deployed head: zeroing without a register breaks it."""
-    table = write_bench(phantom, phantom_set(), neurons, tmp_path / "out", cache).comparisons
+    table = write_bench(phantom, phantom_set(), neurons, tmp_path / "out", run=Run(cache=cache)).comparisons
     for head in ("linear", "logistic"):
         own = top1(table, first="ttr", second="plain", head=head).iloc[0]
         assert abs(own.difference) <= 0.01
@@ -138,11 +141,11 @@ def test_a_repeated_run_is_byte_identical_and_computes_nothing_again(
     _, out, took = bench
     monkeypatch.setattr("ttr.features.extract.vectors", None)
     monkeypatch.setattr("ttr.studies.bench.benchmark.HEADS", dict.fromkeys(HEADS))
-    for name in ("results", "comparisons", "benchmark_plots"):
+    for name in ("results", "comparisons", "pictures"):
         monkeypatch.setattr(f"ttr.studies.bench.statistics.{name}", None)
     again = tmp_path / "again"
     start = time.perf_counter()
-    write_bench(phantom, dataset, neurons, again, cache, arm_names=ARMS, draws=1, seeds=(1, 2))
+    write_bench(phantom, dataset, neurons, again, FEW, Run(cache=cache))
     assert time.perf_counter() - start < took / 2
     names = json.loads((out / "manifest.json").read_text())["files"]
     assert set(TABLES) < set(names)
@@ -189,12 +192,14 @@ def test_a_repeated_run_imports_nothing_that_only_the_first_needs(bench, cache, 
 import sys
 from pathlib import Path
 import ttr
+from ttr.run import Run
+from ttr.studies.bench.settings import BenchmarkSettings
 from ttr.studies.bench.write import write_bench
 from ttr.datasets.phantom_set import phantom_set
 data = phantom_set(counts={{"train": 60, "val": 18, "test": 60}})
 neurons = ttr.RegisterNeurons.load(sys.argv[1])
-options = {{"arm_names": {ARMS!r}, "draws": 1, "seeds": (1, 2)}}
-write_bench(ttr.load("phantom"), data, neurons, Path(sys.argv[2]), Path(sys.argv[3]), **options)
+settings = BenchmarkSettings({ARMS!r}, draws=1, seeds=(1, 2))
+write_bench(ttr.load("phantom"), data, neurons, Path(sys.argv[2]), settings, Run(cache=Path(sys.argv[3])))
 print([name for name in {heavy!r} if name in sys.modules])
 """
     given = [bench[1] / "neurons.json", tmp_path / "out", cache]
@@ -246,12 +251,14 @@ def test_features_of_registers_and_several_counts(phantom, dataset, neurons, cac
         dataset,
         neurons,
         tmp_path / "out",
-        cache,
-        arm_names=("plain", "ttr"),
-        num_registers=(1, 2),
-        heads=("logistic",),
-        features=("cls", "test_time", "cls+test_time", "patches"),
-        seeds=(1,),
+        BenchmarkSettings(
+            ("plain", "ttr"),
+            num_registers=(1, 2),
+            heads=("logistic",),
+            features=("cls", "test_time", "cls+test_time", "patches"),
+            seeds=(1,),
+        ),
+        Run(cache=cache),
     )
     found = {(o.arm.name, o.arm.num_registers, o.feature) for o in result.benchmark.outcomes}
     assert ("plain", 0, "test_time") not in found
@@ -270,9 +277,9 @@ def test_ordinal_classes_are_compared_by_kappa_and_groups_stay_together(phantom,
         Item(i.name, grades[i.label], i.split, group=f"patient {n // 3}") for n, i in enumerate(plain.items)
     ]
     graded = make_dataset("graded", items, CARD, ordinal=True, read=plain.read, decode=plain.decode)
-    found = run_benchmark(
-        phantom, graded, arms(("plain", "neurons"), phantom, neurons), cache, heads=("logistic",), seeds=(1,)
-    )
+    both = arms(("plain", "neurons"), phantom, neurons)
+    settings = BenchmarkSettings(heads=("logistic",), seeds=(1,))
+    found = run_benchmark(phantom, graded, both, settings, Run(cache=cache))
     assert len(set(found.groups)) == 12
     table = comparisons(found, "phantom", resamples=200, permutations=500)
     assert set(table.metric) == {"top1", "qwk"}
@@ -291,7 +298,7 @@ def test_a_split_without_images_and_wrong_settings_are_refused(phantom, neurons,
     ]
     without = make_dataset("set", items, CARD, read=dataset.read, decode=dataset.decode)
     with pytest.raises(DataError, match="set has no readable image in its val split; see: ttr data check"):
-        run_benchmark(phantom, without, plain, cache)
+        run_benchmark(phantom, without, plain, BenchmarkSettings(), Run(cache=cache))
     for options, complaint in (
         ({"heads": ("svm",)}, "heads svm; needed one or more of linear, logistic"),
         ({"features": ("cls+pixels",)}, r"features cls\+pixels; needed embedding, cls"),
@@ -299,15 +306,18 @@ def test_a_split_without_images_and_wrong_settings_are_refused(phantom, neurons,
         ({"seeds": (1, 1)}, "seeds 1, 1; needed one or more, each once"),
     ):
         with pytest.raises(OptionError, match=complaint):
-            run_benchmark(phantom, dataset, plain, cache, **options)
+            BenchmarkSettings(**options)
     with pytest.raises(OptionError, match="no arm has the features test_time"):
         run_benchmark(
             phantom,
             phantom_set(counts={"train": 6, "val": 6, "test": 6}),
             plain,
-            cache,
-            features=("test_time",),
+            BenchmarkSettings(features=("test_time",)),
+            Run(cache=cache),
         )
     with pytest.raises(OptionError, match="no numbers of registers"):
-        write_bench(phantom, dataset, neurons, tmp_path / "out", cache, num_registers=())
+        BenchmarkSettings(num_registers=())
+    elsewhere = Run(cache=cache, dtype="float16")
+    with pytest.raises(OptionError, match="asks for dtype float16, and phantom is on float32; load it with"):
+        write_bench(phantom, dataset, neurons, tmp_path / "out", run=elsewhere)
     assert not (tmp_path / "out").exists()

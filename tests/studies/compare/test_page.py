@@ -11,9 +11,12 @@ import pytest
 from PIL import Image
 
 import ttr
-from ttr.datasets.registry import phantom_images
-from ttr.drawing import html, maps
+from ttr.datasets.registry import OpenedImages, in_memory, phantom_images
+from ttr.drawing import maps
 from ttr.errors import ImageError, OutputError
+from ttr.run import Run
+from ttr.studies.compare.page import SHOWN, rows
+from ttr.studies.compare.settings import ComparisonSettings
 from ttr.studies.compare.write import write_comparison
 from ttr.studies.demo import run_demo
 
@@ -89,7 +92,7 @@ def test_equal_colours_are_equal_numbers():
 def test_a_table_of_means_knows_what_is_missing(phantom, phantom_batch):
     neurons = ttr.RegisterNeurons.from_pairs(phantom.planted)
     found = list(ttr.compare(phantom, neurons, phantom_batch))
-    table = {row.label: row for row in html.rows([c.before for c in found], [c.after for c in found])}
+    table = {row.label: row for row in rows([c.before for c in found], [c.after for c in found])}
     assert table["largest register norm"].before == table["largest register norm"].ratio == "–"
     norms = [[getattr(c, run).max_patch_norm for c in found] for run in ("before", "after")]
     assert table["largest patch norm, last block"].before == f"{np.mean(norms[0]):.1f}"
@@ -101,8 +104,8 @@ def test_names_are_escaped_and_long_sets_are_cut_on_the_page_only(tmp_path):
     phantom = ttr.load("phantom", image_size=64)
     neurons = ttr.RegisterNeurons.from_pairs(phantom.planted)
     image = next(phantom_images(1)).image
-    names = [f"<script>alert({i})</script>" for i in range(html.SHOWN + 2)]
-    write_comparison(phantom, neurons, [image] * len(names), names, tmp_path / "out")
+    names = [f"<script>alert({i})</script>" for i in range(SHOWN + 2)]
+    write_comparison(phantom, neurons, in_memory(dict.fromkeys(names, image)), tmp_path / "out")
     text = (tmp_path / "out" / "index.html").read_text()
     Page(text)
     assert "2 more images" in text
@@ -112,16 +115,39 @@ def test_names_are_escaped_and_long_sets_are_cut_on_the_page_only(tmp_path):
 def test_a_failure_midway_leaves_no_folder(phantom, tmp_path):
     neurons = ttr.RegisterNeurons.from_pairs(phantom.planted)
 
-    def images():
-        yield next(phantom_images(1)).image
-        raise ImageError("the second is damaged")
+    def opened(name):
+        if name == "b":
+            raise ImageError("the second is damaged")
+        return next(phantom_images(1)).image
 
+    two = OpenedImages(["a", "b"], opened)
     with pytest.raises(ImageError, match="damaged"):
-        write_comparison(phantom, neurons, images(), ["a", "b"], tmp_path / "out", batch_size=1)
+        write_comparison(phantom, neurons, two, tmp_path / "out", run=Run(batch_size=1))
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "mine.txt").touch()
     with pytest.raises(OutputError, match="not a result of ttr"):
-        write_comparison(phantom, neurons, [], [], tmp_path)
+        write_comparison(phantom, neurons, in_memory({}), tmp_path)
+
+
+def test_an_image_that_cannot_be_read_is_left_out_by_name(phantom, tmp_path):
+    neurons = ttr.RegisterNeurons.from_pairs(phantom.planted)
+    drawn = {p.name: p.image for p in phantom_images(3)}
+    bad = list(drawn)[1]
+
+    def opened(name):
+        if name == bad:
+            raise ImageError("it is damaged")
+        return drawn[name]
+
+    run = Run(on_error="skip", batch_size=2)
+    compared = write_comparison(
+        phantom, neurons, OpenedImages(list(drawn), opened), tmp_path / "out", run=run
+    )
+    assert [each.image for each in compared.images] == [name for name in drawn if name != bad]
+    alone = next(ttr.compare(phantom, neurons, [drawn[list(drawn)[2]]]))
+    assert compared.images[1].before.max_patch_norm == pytest.approx(alone.before.max_patch_norm, rel=1e-5)
+    assert compared.skipped == {bad: "it is damaged"}
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["skipped"] == compared.skipped
 
 
 @pytest.mark.browser
@@ -156,7 +182,8 @@ def test_the_page_opens_offline_and_fits(demo, browser, tmp_path, width, scheme)
 def test_the_page_says_what_was_done_to_the_model(phantom, tmp_path, count, registers, says):
     neurons = ttr.RegisterNeurons.from_pairs(phantom.planted[:count])
     image = next(phantom_images(1)).image
-    write_comparison(phantom, neurons, [image], ["one"], tmp_path / "out", num_registers=registers)
+    settings = ComparisonSettings(registers)
+    write_comparison(phantom, neurons, in_memory({"one": image}), tmp_path / "out", settings)
     text = (tmp_path / "out" / "index.html").read_text()
     assert text.count(says) == 2
     assert "Mean over 1 image on this page" in text
@@ -165,7 +192,7 @@ def test_the_page_says_what_was_done_to_the_model(phantom, tmp_path, count, regi
 
 def test_a_set_chosen_from_a_ranking_says_so(phantom, phantom_batch, tmp_path):
     neurons = ttr.detect(phantom, phantom_batch).top(3)
-    write_comparison(phantom, neurons, [next(phantom_images(1)).image], ["one"], tmp_path / "out")
+    write_comparison(phantom, neurons, in_memory({"one": next(phantom_images(1)).image}), tmp_path / "out")
     assert "3 neurons kept by rank" in (tmp_path / "out" / "index.html").read_text()
 
 
@@ -173,7 +200,7 @@ def test_neurons_that_were_not_measured_are_not_ranked_on_the_page(tmp_path):
     backbone = ttr.load("phantom-reg4")
     image = next(phantom_images(1)).image
     neurons = ttr.detect(backbone, [image])
-    write_comparison(backbone, neurons, [image], ["one"], tmp_path / "out")
+    write_comparison(backbone, neurons, in_memory({"one": image}), tmp_path / "out")
     text = (tmp_path / "out" / "index.html").read_text()
     assert "no outlier patches: 0 of 1 image has outlier patches" in text
     assert "of the ranking" not in text

@@ -15,13 +15,15 @@ from ttr.analysis.integration import full_output, restricted, split
 from ttr.analysis.register_content import alike, outlier_dimensions, strongest_register
 from ttr.analysis.similarity import linear_cka
 from ttr.datasets.phantom_set import phantom_set
-from ttr.datasets.registry import draw_sample
+from ttr.datasets.registry import ReadAhead, draw_sample
 from ttr.forward.blocks import watch
 from ttr.forward.record import record
 from ttr.norms import token_norms
+from ttr.run import Run
 from ttr.statistics.inference import resample_weights
+from ttr.studies.integrate.parts import KINDS, measure_parts
 from ttr.studies.integrate.section import integration_section
-from ttr.studies.integrate.study import KINDS, study
+from ttr.studies.integrate.settings import IntegrationSettings
 
 COUNT = 12
 SMALL = ("--dataset", "phantom", "--image-size", 64, "--num-images", COUNT, "--quiet")
@@ -39,9 +41,8 @@ def folder(tmp_path_factory):
         lambda name: (ttr.load(name, image_size=64), planted(name)),
         phantom_set(),
         out,
-        blocks=[-2, -1],
-        num_registers=[0, 2],
-        num_images=COUNT,
+        IntegrationSettings((-2, -1), (0, 2), num_images=COUNT),
+        Run(cache=out.parent / "cache", batch_size=8),
     )
     return out
 
@@ -156,8 +157,9 @@ def test_the_section_stands_alone_from_its_csv(folder):
 
 def test_what_is_kept_of_an_image_does_not_stand_in_memory():
     backbone = ttr.load("phantom", image_size=64)
-    images = [phantom_set().open(item) for item in phantom_set().select("test")[:5]]
-    found = study(backbone, planted("phantom"), images, 5, num_registers=[0, 1], batch_size=2)
+    images = ReadAhead(phantom_set().opened(phantom_set().select("test")[:5]), Run())
+    settings = IntegrationSettings(num_registers=(0, 1))
+    found = measure_parts(backbone, planted("phantom"), images, settings, Run(batch_size=2))
     assert all(isinstance(vectors.base, np.memmap) for vectors in found.vectors.values())
     assert {kind for _, _, kind in found.vectors} == set(KINDS)
     assert all(np.abs(vectors).sum(axis=1).all() for vectors in found.vectors.values())

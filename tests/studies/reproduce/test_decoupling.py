@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 import ttr
 from ttr.datasets.phantom_set import phantom_set
 from ttr.errors import ModelError
+from ttr.run import Run
 from ttr.studies.reproduce.decoupling import reproduce_decoupling
 
 SMALL = ("--dataset", "phantom", "--num-images", 8, "--quiet")
@@ -23,7 +24,9 @@ def test_a_missing_model_keeps_its_published_numbers_and_a_present_one_is_measur
         return ttr.load("phantom-registers", image_size=64)
 
     out = tmp_path / "out"
-    table = reproduce_decoupling(load, phantom_set(), out, num_images=8)
+    table = reproduce_decoupling(
+        load, phantom_set(), out, Run(cache=tmp_path / "cache", batch_size=8), num_images=8
+    )
     written = pd.read_csv(out / "reproduction.csv", keep_default_na=False, na_values=[""])
     assert len(written) == len(table)
     giant = table[table.backbone == "dinov2-vit-g-14-reg4"].set_index("quantity")

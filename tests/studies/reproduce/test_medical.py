@@ -9,9 +9,12 @@ import pandas as pd
 import pytest
 
 import ttr
-from ttr.cli.study_weights import parse_places
+from ttr.cli.study_models import parse_places
 from ttr.datasets.registry import phantom_images
 from ttr.errors import DataError, ModelError, OptionError
+from ttr.features.prepared import Prepared
+from ttr.registers.detection import DetectionRule
+from ttr.run import Run
 from ttr.statistics.inference import holm
 from ttr.studies.reproduce.medical import reproduce_medical
 
@@ -56,7 +59,7 @@ def cache(tmp_path_factory):
 
 def test_the_cells_are_the_benchmarks_beside_the_published_numbers(roots, cache, tmp_path):
     some = {name: roots[name] for name in ("orthonet", "aptos")}
-    table = reproduce_medical(some, load, tmp_path / "out", cache, published_detection=False)
+    table = reproduce_medical(some, load, tmp_path / "out", Run(cache=cache), published_detection=False)
     assert len(table) == 2 * 3 * 4
     cell = table[(table.dataset == "orthonet") & (table.backbone == "clip-vit-b-16")].set_index("arm")
     assert cell.published["token"] == 0.5278
@@ -90,16 +93,16 @@ def test_the_cells_are_the_benchmarks_beside_the_published_numbers(roots, cache,
 def test_the_published_detection_settings_are_those_of_each_backbone(roots, cache, tmp_path, monkeypatch):
     seen = []
 
-    def detect(backbone, images, *, progress, **settings):
-        seen.append((len(images), settings))
-        return ttr.RegisterNeurons.from_pairs([(0, 1)])
+    def find(backbone, images, run, rule):
+        seen.append((len(images), rule))
+        return Prepared(ttr.RegisterNeurons.from_pairs([(0, 1)]))
 
-    monkeypatch.setattr("ttr.features.prepared.detect", detect)
-    reproduce_medical({"orthonet": roots["orthonet"]}, load, tmp_path / "out", cache)
+    monkeypatch.setattr("ttr.studies.reproduce.medical.found_neurons", find)
+    reproduce_medical({"orthonet": roots["orthonet"]}, load, tmp_path / "out", Run(cache=cache))
     # Of 16 training images a fifth validates; the neurons are never chosen on test images.
     assert seen == [
-        (12, {"outlier_layer": -2, "threshold": 100, "top_layer": 19, "top_k": 50}),
-        (12, {"outlier_layer": -1, "threshold": 30, "top_layer": 5, "top_k": 20}),
+        (12, DetectionRule(outlier_layer=-2, threshold=100, top_layer=19, top_k=50)),
+        (12, DetectionRule(outlier_layer=-1, threshold=30, top_layer=5, top_k=20)),
     ]
 
 
@@ -110,7 +113,7 @@ def test_weights_that_are_missing_are_named_and_the_other_cells_are_measured(roo
         return load(name)
 
     some = {"orthonet": roots["orthonet"]}
-    table = reproduce_medical(some, only_clip, tmp_path / "out", cache, published_detection=False)
+    table = reproduce_medical(some, only_clip, tmp_path / "out", Run(cache=cache), published_detection=False)
     cells = table.groupby(["backbone", "dataset"]).missing.first()
     assert cells["dinov2-vit-l-14", "orthonet"] == "the weights are elsewhere"
     assert cells["clip-vit-b-16", "orthonet"] == ""
@@ -124,11 +127,11 @@ def test_a_set_without_one_cell_writes_nothing_and_leaves_an_earlier_result(root
     with pytest.raises(
         DataError, match=r"not one cell .* orthonet \(dinov2-vit-l-14, clip-vit-b-16\): no we"
     ):
-        reproduce_medical({"orthonet": roots["orthonet"]}, none, tmp_path / "out", cache)
+        reproduce_medical({"orthonet": roots["orthonet"]}, none, tmp_path / "out", Run(cache=cache))
     with pytest.raises(DataError, match=r"--roots orthonet=DIR.*--roots pacemaker=DIR.*--roots aptos=DIR"):
-        reproduce_medical({}, load, tmp_path / "out", cache)
+        reproduce_medical({}, load, tmp_path / "out", Run(cache=cache))
     with pytest.raises(OptionError, match="roots name 'retina'; the study has orthonet, pacemaker, aptos"):
-        reproduce_medical({"retina": tmp_path}, load, tmp_path / "out", cache)
+        reproduce_medical({"retina": tmp_path}, load, tmp_path / "out", Run(cache=cache))
     assert not (tmp_path / "out").exists()
 
 

@@ -14,12 +14,17 @@ import ttr
 from ttr.datasets.phantom import phantom_image
 from ttr.datasets.phantom_set import phantom_set
 from ttr.errors import DataError, ModelError
-from ttr.studies.ablate.settings import Settings
+from ttr.run import Run
+from ttr.studies.ablate.settings import AblationSettings
 from ttr.studies.reproduce.zero_ablation import reasons, reproduce_zero_ablation
 
 REGISTERS, WITHOUT, NOT_THERE = "dinov2-vit-s-14-reg4", "dinov2-vit-s-14", "dinov3-vit-s-16"
-FAST = Settings(analysis_images=4, workers=1, batch_size=6)
+FAST = AblationSettings(analysis_images=4)
 COUNTS = {"train": 12, "val": 6, "test": 12}
+
+
+def run_in(cache):
+    return Run(cache=cache, workers=1, batch_size=6)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +47,7 @@ def measured(models, cache, tmp_path_factory):
         return models["phantom-reg4" if name == REGISTERS else "phantom"]
 
     out = tmp_path_factory.mktemp("zero") / "out"
-    return reproduce_zero_ablation(load, phantom_set(counts=COUNTS), out, cache, FAST), out
+    return reproduce_zero_ablation(load, phantom_set(counts=COUNTS), out, FAST, run_in(cache)), out
 
 
 @pytest.fixture
@@ -149,7 +154,7 @@ def test_a_rehearsal_is_measured_once_and_names_the_tokens_and_masks_it_lacks(mo
         return models["phantom"]
 
     data = replace(phantom_set(counts=COUNTS), masks=None)
-    table = reproduce_zero_ablation(load, data, tmp_path / "out", cache, FAST, instead="phantom")
+    table = reproduce_zero_ablation(load, data, tmp_path / "out", FAST, run_in(cache), instead="phantom")
     assert asked == ["phantom"]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "phantom",
@@ -172,17 +177,17 @@ def test_nothing_to_measure_is_refused_and_leaves_nothing(models, cache, tmp_pat
         raise ModelError("no weights")
 
     with pytest.raises(ModelError, match="not one model could be measured: no weights$"):
-        reproduce_zero_ablation(none, phantom_set(counts=COUNTS), tmp_path / "out", cache, FAST)
+        reproduce_zero_ablation(none, phantom_set(counts=COUNTS), tmp_path / "out", FAST, run_in(cache))
     empty = phantom_set(counts={"train": 6})
     with pytest.raises(DataError, match="not one task can be measured: phantom has no test images"):
-        reproduce_zero_ablation(none, empty, tmp_path / "out", cache, FAST)
+        reproduce_zero_ablation(none, empty, tmp_path / "out", FAST, run_in(cache))
     assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture
 def small(monkeypatch, models, cache):
     """Let the command meet the small set and the small models."""
-    monkeypatch.setattr("ttr.cli.study_weights.load_backbone", lambda name, *rest: models[name])
+    monkeypatch.setattr("ttr.cli.study_models.load_backbone", lambda model: models[model.backbone])
     monkeypatch.setattr("ttr.datasets.registry.open_dataset", lambda name, root: phantom_set(counts=COUNTS))
     options = ("--analysis-images", 4, "--batch-size", 6, "--workers", 1, "--quiet", "--cache", cache)
     return ("--dataset", "phantom", "--backbone", "phantom-reg4", *options)

@@ -15,10 +15,12 @@ import ttr
 from tests.conftest import scramble, tiny_vit
 from ttr.cli import main
 from ttr.cli.options import parse_numbers
-from ttr.datasets.registry import phantom_images
+from ttr.datasets.registry import OpenedImages, phantom_images
 from ttr.errors import ImageError, ModelError, NeuronsError, OptionError, OutputError
 from ttr.forward.record import record
 from ttr.norms import outlier_threshold
+from ttr.run import Run
+from ttr.studies.tune.settings import TuningSettings
 from ttr.studies.tune.sweep import NORM, SHARE, sweep
 from ttr.studies.tune.tuning import (
     SweepRow,
@@ -32,6 +34,14 @@ from ttr.studies.tune.tuning import (
 from ttr.studies.tune.write import write_tuning
 
 TRUTH = 10
+
+
+def files(folder):
+    return OpenedImages(sorted(folder.iterdir()))
+
+
+def run_in(folder):
+    return Run(cache=folder / "cache", batch_size=8)
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +264,7 @@ def test_the_command_writes_a_whole_folder_that_agrees_with_itself(folder, tmp_p
 
 def test_no_outliers_is_an_answer(folder, tmp_path):
     backbone = ttr.load("phantom-reg4")
-    tuning = write_tuning(backbone, sorted(folder.iterdir()), tmp_path / "out")
+    tuning = write_tuning(backbone, files(folder), tmp_path / "out", run=run_in(tmp_path))
     assert tuning.advice.status == "no outliers"
     assert tuning.advice.row is None
     assert len(ttr.RegisterNeurons.load(tmp_path / "out" / "neurons.json")) == 0
@@ -265,19 +275,22 @@ def test_no_outliers_is_an_answer(folder, tmp_path):
 def test_given_neurons_are_measured_on_all_images_by_their_own_rule(phantom, ranking, folder, tmp_path):
     paths = sorted(folder.iterdir())
     given = replace(ranking, provenance=replace(ranking.provenance, threshold=100.0, outlier_layer=3))
-    tuning = write_tuning(phantom, paths[:2], tmp_path / "out", neurons=given, top_k=[10], top_layers=[2])
+    two, settings = OpenedImages(paths[:2]), TuningSettings(top_k=(10,), top_layers=(2,))
+    tuning = write_tuning(phantom, two, tmp_path / "out", given, settings)
     assert "The ranking was given" in tuning.notes[0]
     assert "Fewer than 20 images" in tuning.notes[1]
     settings = json.loads((tmp_path / "out" / "manifest.json").read_text())["provenance"]["settings"]
     assert (settings["threshold"], settings["outlier_layer"]) == (100, 3)
     with pytest.raises(NeuronsError, match="found for backbone phantom"):
-        write_tuning(ttr.load("phantom-clip"), paths, tmp_path / "no", neurons=given)
+        write_tuning(ttr.load("phantom-clip"), files(folder), tmp_path / "no", given)
     assert not (tmp_path / "no").exists()
 
 
 def test_too_few_images_to_part_and_rare_outliers_are_said(phantom, folder, tmp_path, monkeypatch):
     paths = sorted(folder.iterdir())
-    tuning = write_tuning(phantom, paths[:2], tmp_path / "out", top_k=[10], num_registers=[1])
+    settings = TuningSettings(top_k=(10,), num_registers=(1,))
+    two, run = OpenedImages(paths[:2]), run_in(tmp_path)
+    tuning = write_tuning(phantom, two, tmp_path / "out", settings=settings, run=run)
     assert "found and measured on the same" in tuning.notes[0]
     plain = tmp_path / "plain"
     plain.mkdir()
@@ -288,11 +301,11 @@ def test_too_few_images_to_part_and_rare_outliers_are_said(phantom, folder, tmp_
         image = Image.open(paths[index]) if index in measured_on else Image.new("RGB", (224, 224), (200,) * 3)
         image.save(plain / f"{index}.png")
     with pytest.raises(ImageError, match="none of the 2 images to find neurons on has one"):
-        write_tuning(phantom, sorted(plain.iterdir()), tmp_path / "rare")
+        write_tuning(phantom, files(plain), tmp_path / "rare", run=run)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
     with pytest.raises(OutputError, match="not a result of ttr"):
-        write_tuning(phantom, paths, tmp_path / "mine")
+        write_tuning(phantom, files(folder), tmp_path / "mine", run=run)
 
 
 def test_memory_does_not_hold_images_or_tokens(phantom, ranking):
@@ -318,8 +331,10 @@ def test_memory_does_not_hold_images_or_tokens(phantom, ranking):
 
 def test_a_block_that_does_not_exist_is_refused_before_detection(phantom, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "ttr.studies.tune.write.detect", lambda *_, **__: pytest.fail("the long work has begun")
+        "ttr.features.prepared.detect", lambda *_, **__: pytest.fail("the long work has begun")
     )
     with pytest.raises(ModelError, match=r"top_layer=99, but phantom has 6 blocks"):
-        write_tuning(phantom, [tmp_path / f"{i}.png" for i in range(8)], tmp_path / "out", top_layers=[2, 99])
+        settings = TuningSettings(top_layers=(2, 99))
+        absent = OpenedImages([tmp_path / f"{i}.png" for i in range(8)])
+        write_tuning(phantom, absent, tmp_path / "out", settings=settings)
     assert not (tmp_path / "out").exists()

@@ -192,4 +192,4 @@ def _groups(measured: Measured) -> Sequence[str] | None:
 
 
 def _seed(measured: Measured) -> int:
-    return measured.settings.seed
+    return measured.run.seed

@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,11 +22,12 @@ from ttr.errors import ImageError
 from ttr.features.chunks import Chunk, Source, collect
 from ttr.features.shelf import Part, Shelf, cache_key
 from ttr.forward.preprocessing import Preprocessing
+from ttr.run import Run
 from ttr.studies.ablate.annotated_pairs import AnnotatedPairs
 from ttr.studies.ablate.attention_measures import Arrays
 from ttr.studies.ablate.conditions import FULL, Condition
 from ttr.studies.ablate.measures import Measures
-from ttr.studies.ablate.settings import PATCHES, PATCHES_AN_IMAGE, Settings
+from ttr.studies.ablate.settings import PATCHES, PATCHES_AN_IMAGE, AblationSettings
 
 SCHEMA = "ttr.ablation/1"
 #: (items, images [B, 3, H, W], conditions) -> arrays of each condition.
@@ -56,14 +56,14 @@ class Collector:
     Attributes:
         dataset: the labelled set.
         conditions: ``full`` first.
-        cache: folder of the feature cache.
         settings: of the experiment.
+        run: how it runs; its cache is where the arrays lie.
     """
 
     dataset: Dataset
     conditions: tuple[Condition, ...]
-    cache: Path
-    settings: Settings
+    settings: AblationSettings
+    run: Run
 
     def training(self, measures: Measures) -> Collected:
         """Collect the training and validation images; where there is a probe of its own, all conditions."""
@@ -86,7 +86,7 @@ class Collector:
         if not self.settings.analysis_images:
             return None
         measures = replace(measures, statistics=True)
-        items = draw_sample(self.dataset.select("test"), self.settings.analysis_images, self.settings.seed)
+        items = draw_sample(self.dataset.select("test"), self.settings.analysis_images, self.run.seed)
         decided = {
             "tasks": sorted(measures.tasks),
             "heads": _heads_digest(measures),
@@ -123,23 +123,21 @@ class Collector:
         Raises:
             ImageError: a bad image, with ``on_error="raise"``, or not a single readable one.
         """
-        backbone, settings = measures.subject.backbone, self.settings
+        backbone, run = measures.subject.backbone, self.run
         steps = Preprocessing(backbone)
         base = cache_key(backbone, measures.subject.arm, steps) | {"ablation": SCHEMA, "measured": label}
-        base |= {"seed": settings.seed, "batch_size": settings.batch_size, **decided}
+        base |= {"seed": run.seed, "batch_size": run.batch_size, **decided}
 
         def compute(chunk: Chunk, missing: list[int]) -> list[Part]:
-            return _compute(chunk, [conditions[index] for index in missing], measure, settings.batch_size)
+            return _compute(chunk, [conditions[index] for index in missing], measure, run.batch_size)
 
         parts = collect(
             items,
             source or Source(self.dataset.content_hash, lambda item: steps(self.dataset.open(item))),
-            [Shelf.of(self.cache, {**base, **_condition_key(each, measures)}) for each in conditions],
+            [Shelf.of(run.shelves, {**base, **_condition_key(each, measures)}) for each in conditions],
             compute,
+            run,
             label=label,
-            on_error=settings.on_error,
-            workers=settings.workers,
-            progress=settings.progress,
         )
         readable = set(parts[0].names)
         if not readable:

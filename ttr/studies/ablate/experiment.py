@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -28,10 +27,11 @@ from ttr.evaluate.probe import Labelled
 from ttr.evaluate.segmentation import train_patch_probe
 from ttr.forward.calibration import Calibration
 from ttr.registers.arms import Arm
+from ttr.run import Run
 from ttr.studies.ablate.collected import Collected, Collector
 from ttr.studies.ablate.conditions import FULL, Condition
 from ttr.studies.ablate.measures import Measures
-from ttr.studies.ablate.settings import Settings
+from ttr.studies.ablate.settings import AblationSettings
 from ttr.studies.ablate.subject import Subject
 
 
@@ -43,7 +43,8 @@ class Measured:
         subject: the model under study, with its calibration.
         dataset: the labelled set.
         conditions: ``full`` first.
-        settings: how it ran.
+        settings: what was measured.
+        run: how.
         training: of the training and validation images, see :mod:`ttr.studies.ablate.measures`.
         scored: of the test images.
         analysed: attention, geometry and layers, of a sample of the test images; None without analyses.
@@ -54,7 +55,8 @@ class Measured:
     subject: Subject
     dataset: Dataset
     conditions: tuple[Condition, ...]
-    settings: Settings
+    settings: AblationSettings
+    run: Run
     training: Collected = field(repr=False)
     scored: Collected = field(repr=False)
     analysed: Collected | None = field(repr=False)
@@ -67,8 +69,8 @@ def run_experiment(
     arm: Arm,
     dataset: Dataset,
     conditions: Sequence[Condition],
-    cache: Path,
-    settings: Settings,
+    settings: AblationSettings,
+    run: Run,
     *,
     calibration: Calibration | None = None,
     pairs: Sequence[KeypointPair] = (),
@@ -80,28 +82,32 @@ def run_experiment(
         arm: the model under study: plain, or wrapped with test-time registers.
         dataset: the labelled set, with training and test images (validation for the probe).
         conditions: from :func:`ttr.studies.ablate.conditions.parse_all`, ``full`` first.
-        cache: folder of the feature cache.
-        settings: the rest.
+        settings: what is measured.
+        run: how; its batch size is what shuffling draws within.
         calibration: of this model, for conditions that need one; see
             :func:`ttr.forward.calibration.calibrate`.
         pairs: annotated pairs that correspondence is measured on, instead of warps of the test images.
 
     Raises:
-        OptionError: a condition needs a calibration, and none is given.
+        OptionError: a condition needs a calibration and none is given, batches hold one image, or the
+            backbone is not where the run says.
         DataError: a split that is needed is empty, or the set has no masks for segmentation.
         ImageError: a bad image, with ``on_error="raise"``.
     """
     require(dataset, settings)
+    run.check(backbone)
+    if run.batch_size < 2:
+        raise OptionError("batch_size=1; shuffling across images needs at least 2")
     if calibration is None and any(condition.calibrated for condition in conditions):
         raise OptionError("mean, noise and resample need a calibration; make one with calibrate")
     blocks = default_layers(backbone.num_layers, settings.layers)
     measures = Measures(
-        Subject(backbone, arm, calibration, settings.seed),
+        Subject(backbone, arm, calibration, run.seed),
         tasks=frozenset(settings.tasks),
         masks=dataset.masks,
         blocks=blocks if settings.analysis_images else blocks[-1:],
     )
-    collector = Collector(dataset, tuple(conditions), cache, settings)
+    collector = Collector(dataset, tuple(conditions), settings, run)
     training = collector.training(measures)
     measures = replace(measures, heads=_patch_heads(training, measures))
     scored = collector.test(
@@ -113,6 +119,7 @@ def run_experiment(
         dataset=dataset,
         conditions=tuple(conditions),
         settings=settings,
+        run=run,
         training=training,
         scored=scored,
         analysed=analysed,
@@ -132,7 +139,7 @@ def labelled(dataset: Dataset, items: Sequence[Item], x: np.ndarray, split: str)
     return Labelled(x[chosen], labels(dataset, items)[chosen])
 
 
-def require(dataset: Dataset, settings: Settings) -> None:
+def require(dataset: Dataset, settings: AblationSettings) -> None:
     """Raise DataError unless a set has the splits, masks and classes that the tasks need."""
     needed = ["train", "test"] + (["val"] if "probe" in settings.tasks else [])
     for split in needed:

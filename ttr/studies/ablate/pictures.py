@@ -117,8 +117,8 @@ def _nearest(measured: Measured) -> tuple[tuple[NearPatch, ...], ...]:
     if not measured.subject.layout.registers + measured.subject.layout.test_time:
         return ()
     found = NearestPatches(NEAREST)
-    items, size = measured.analysed.items, measured.settings.batch_size
-    with progress_bar("gallery", len(items), show=measured.settings.progress) as advance:
+    items, size = measured.analysed.items, measured.run.batch_size
+    with progress_bar("gallery", len(items), show=measured.run.progress) as advance:
         for start in range(0, len(items), size):
             part = items[start : start + size]
             passed = measured.subject.batch(_inputs(measured, part), "gallery", ()).full

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -69,13 +68,13 @@ class Score:
         return miou_resampled(self.confusions, np.eye(len(self.confusions)))
 
 
-def scores(measured: Measured, cache: Path) -> list[Score]:
+def scores(measured: Measured) -> list[Score]:
     """Return every metric of every condition; heads come from the cache where they were trained before."""
     settings = measured.settings
     found: list[Score] = []
-    with progress_bar("heads", len(measured.conditions), show=settings.progress) as advance:
+    with progress_bar("heads", len(measured.conditions), show=measured.run.progress) as advance:
         for condition in measured.conditions:
-            found += _vector_scores(measured, condition.name, cache)
+            found += _vector_scores(measured, condition.name)
             advance(1)
     for condition in measured.conditions:
         found += _dense_scores(measured, condition.name)
@@ -83,8 +82,9 @@ def scores(measured: Measured, cache: Path) -> list[Score]:
     return sorted(found, key=lambda score: order[score.task])
 
 
-def _vector_scores(measured: Measured, condition: str, cache: Path) -> Iterator[Score]:
-    dataset, settings, items = measured.dataset, measured.settings, measured.scored.items
+def _vector_scores(measured: Measured, condition: str) -> Iterator[Score]:
+    dataset, settings, run = measured.dataset, measured.settings, measured.run
+    items = measured.scored.items
     x, y = measured.scored.arrays[condition]["embedding"], labels(dataset, items)
     groups = groups_of(measured)
     made = partial(Score, condition, images=tuple(item.name for item in items), groups=groups)
@@ -92,7 +92,7 @@ def _vector_scores(measured: Measured, condition: str, cache: Path) -> Iterator[
     def right(vectors: np.ndarray) -> np.ndarray:
         known = measured.training.items
         train, val = (labelled(dataset, known, vectors, split) for split in ("train", "val"))
-        head = trained(cache, settings.head, train, val, dataset.classes, settings.seed)
+        head = trained(run.shelves, settings.head, train, val, dataset.classes, run.seed)
         return (probabilities(head, x).argmax(axis=1) == y).astype(np.float64)
 
     full = measured.training.arrays[FULL.name]["embedding"]
@@ -105,7 +105,7 @@ def _vector_scores(measured: Measured, condition: str, cache: Path) -> Iterator[
         k = min(NEIGHBOURS, len(gallery.y))
         yield made("knn", "knn_accuracy", knn_correct(gallery, queries, k).astype(np.float64))
     if "oneshot" in settings.tasks:
-        yield made("oneshot", "accuracy", oneshot(gallery, queries, seed=settings.seed))
+        yield made("oneshot", "accuracy", oneshot(gallery, queries, seed=run.seed))
 
 
 def _dense_scores(measured: Measured, condition: str) -> Iterator[Score]:

@@ -1,11 +1,10 @@
-"""How an ablation runs, as data."""
+"""What an ablation measures, as data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from ttr.errors import OptionError
-from ttr.forward.batches import check_batch_size
 
 TASKS = ("probe", "knn", "correspondence", "segmentation", "oneshot")
 #: Patches that the segmentation probe learns from, over all training images.
@@ -14,8 +13,8 @@ PATCHES_AN_IMAGE = 64
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How an ablation runs; every field is part of what decides its numbers, but the last three.
+class AblationSettings:
+    """What an ablation measures; with the seed and the batch size of its run it decides the numbers.
 
     Attributes:
         tasks: of :data:`TASKS`.
@@ -23,11 +22,9 @@ class Settings:
         analysis_images: test images that attention, geometry and layers are measured on, at most; 0: none.
         layers: how many blocks are looked into.
         head: of the probe, ``logistic`` or ``linear``.
-        seed: of every draw.
-        batch_size: images a pass; shuffling draws within it.
-        on_error: ``"raise"`` or ``"skip"`` a bad image.
-        workers: reading threads.
-        progress: show progress bars.
+
+    Raises:
+        OptionError: a value is outside its range.
     """
 
     tasks: tuple[str, ...] = TASKS
@@ -35,11 +32,6 @@ class Settings:
     analysis_images: int = 200
     layers: int = 7
     head: str = "logistic"
-    seed: int = 42
-    batch_size: int = 32
-    on_error: str = "raise"
-    workers: int = 2
-    progress: bool = False
 
     def __post_init__(self) -> None:
         unknown = [task for task in self.tasks if task not in TASKS]
@@ -51,6 +43,3 @@ class Settings:
                 f"calibration_images={self.calibration_images}, analysis_images={self.analysis_images}, "
                 f"layers={self.layers}; needed at least 1, 0 and 2"
             )
-        check_batch_size(self.batch_size)
-        if self.batch_size < 2:
-            raise OptionError("batch_size=1; shuffling across images needs at least 2")

@@ -21,11 +21,12 @@ import numpy as np
 import pandas as pd
 
 from ttr.backbones.base import Backbone
-from ttr.datasets.registry import Dataset
+from ttr.datasets.registry import Dataset, sampled_images
 from ttr.datasets.spair import KeypointPair
-from ttr.features.prepared import token_calibration
+from ttr.features.prepared import calibrated_tokens
 from ttr.files import MANIFEST, whole_folder, write_bytes, write_json
 from ttr.registers.arms import Arm
+from ttr.run import Run
 from ttr.studies.ablate import analysis_tables, tables
 from ttr.studies.ablate.conditions import parse_all
 from ttr.studies.ablate.experiment import Measured, require, run_experiment
@@ -33,7 +34,7 @@ from ttr.studies.ablate.folder import SCHEMA
 from ttr.studies.ablate.pictures import Pictures, pictures
 from ttr.studies.ablate.report import write_report
 from ttr.studies.ablate.scores import Score, scores
-from ttr.studies.ablate.settings import Settings
+from ttr.studies.ablate.settings import AblationSettings
 from ttr.studies.provenance import provenance
 
 ANALYSES = {
@@ -67,8 +68,8 @@ def write_ablation(
     dataset: Dataset,
     condition_names: Sequence[str],
     out: Path,
-    cache: Path,
-    settings: Settings,
+    settings: AblationSettings | None = None,
+    run: Run | None = None,
     *,
     pairs: Sequence[KeypointPair] = (),
 ) -> Ablation:
@@ -80,38 +81,30 @@ def write_ablation(
         dataset: the labelled set.
         condition_names: see :mod:`ttr.studies.ablate.conditions`; ``all`` for the whole suite.
         out: folder to make; an earlier result is replaced.
-        cache: folder of the feature cache.
-        settings: the rest.
+        settings: what is measured; None: the default.
+        run: how; None: the default.
         pairs: annotated pairs for correspondence (:func:`ttr.datasets.spair.spair`), instead of warps.
 
     Raises:
         TTRError: as the parts do, or ``out`` cannot be written.
     """
+    settings, run = settings or AblationSettings(), run or Run()
     layout = backbone.layout.with_test_time(arm.num_registers)
     conditions = parse_all(list(condition_names), backbone, layout)
     require(dataset, settings)
     with whole_folder(out) as folder:
         calibration = None
         if any(condition.calibrated for condition in conditions):
-            calibration = token_calibration(
-                backbone,
-                arm,
-                dataset,
-                cache,
-                images=settings.calibration_images,
-                seed=settings.seed,
-                batch_size=settings.batch_size,
-                on_error=settings.on_error,
-                progress=settings.progress,
-            )
+            sample = sampled_images(dataset, settings.calibration_images, seed=run.seed)
+            calibration = calibrated_tokens(backbone, arm, sample, run).value
         measured = run_experiment(
-            backbone, arm, dataset, conditions, cache, settings, calibration=calibration, pairs=pairs
+            backbone, arm, dataset, conditions, settings, run, calibration=calibration, pairs=pairs
         )
-        found = scores(measured, cache)
+        found = scores(measured)
         files = _write_tables(folder, measured, found)
         if settings.analysis_images:
             files += _write_pictures(folder, measured, pictures(measured))
-        table = tables.results(found, backbone.name, dataset.name, seed=settings.seed)
+        table = tables.results(found, backbone.name, dataset.name, seed=run.seed)
         table.to_csv(folder / "results.csv", index=False)
         ablation = Ablation(measured, found, table)
         # The page reads the manifest; nobody sees either before the whole folder gets its name.
@@ -123,7 +116,7 @@ def write_ablation(
 def _write_tables(folder: Path, measured: Measured, found: list[Score]) -> list[str]:
     names, dataset = measured.subject.backbone.name, measured.dataset.name
     tables.per_image(found, names, dataset).to_parquet(folder / "per_image.parquet", index=False)
-    written = {"additivity": tables.additivities(found, seed=measured.settings.seed)}
+    written = {"additivity": tables.additivities(found, seed=measured.run.seed)}
     if measured.analysed is not None:
         written |= {name: function(measured) for name, function in ANALYSES.items()}
     kept = {f"{name}.csv": table for name, table in written.items() if len(table)}
@@ -176,6 +169,8 @@ def _manifest(measured: Measured, files: list[str], skipped: dict[str, str]) -> 
         if calibration is None
         else {"images": calibration.images, "digest": calibration.digest},
         "provenance": provenance(
-            subject.backbone, **{**asdict(measured.settings), "tasks": list(measured.settings.tasks)}
+            subject.backbone,
+            **{**asdict(measured.settings), "tasks": list(measured.settings.tasks)},
+            **measured.run.only("seed", "batch_size", "on_error", "workers", "progress"),
         ),
     }

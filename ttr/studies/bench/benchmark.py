@@ -30,10 +30,10 @@ from ttr.features.extract import Features, extract
 from ttr.forward.preprocessing import Preprocessing
 from ttr.progress import progress_bar
 from ttr.registers.arms import Arm
+from ttr.run import Run
+from ttr.studies.bench.settings import BenchmarkSettings, one_seed
 
-SEEDS = (42, 43, 44)
 VERSIONS = tuple(metadata.version(name) for name in ("torch", "scikit-learn", "numpy"))
-FEATURES = ("embedding", "cls", "patches", "registers", "test_time")
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,16 +86,8 @@ def run_benchmark(
     backbone: Backbone,
     dataset: Dataset,
     arms: Sequence[Arm],
-    cache: Path,
-    *,
-    heads: Sequence[str] = tuple(HEADS),
-    features: Sequence[str] = ("embedding",),
-    seeds: Sequence[int] = SEEDS,
-    preprocessing: Preprocessing | None = None,
-    batch_size: int = 32,
-    on_error: str = "raise",
-    workers: int = 2,
-    progress: bool = False,
+    settings: BenchmarkSettings,
+    run: Run,
 ) -> Benchmark:
     """Run the benchmark.
 
@@ -103,34 +95,19 @@ def run_benchmark(
         backbone: the bare backbone.
         dataset: the labelled set, with training, validation and test images.
         arms: the treatments, see :func:`ttr.registers.arms.arms`.
-        cache: folder of the feature cache.
-        heads: of :data:`ttr.evaluate.probe.HEADS`. Logistic regression is convex and is fitted once.
-        features: what to classify from: of :data:`FEATURES`, or several joined with ``+``, such as
-            ``cls+test_time``. An arm that lacks one (no register) is left out of that feature.
-        seeds: of the linear probe.
-        preprocessing: None: the backbone's own.
-        batch_size: images a pass.
-        on_error: ``"raise"`` or ``"skip"`` a bad image.
-        workers: reading threads.
-        progress: show progress bars.
+        settings: heads, features, seeds and preprocessing. An arm that lacks a feature (no register) is left
+            out of that feature. Logistic regression is convex and is fitted once.
+        run: how; its cache is where features and heads are kept.
 
     Raises:
         DataError: a split has no readable image.
-        OptionError: an unknown head or feature, or no seeds.
+        OptionError: no arm has any of the features, or the backbone is not where the run says.
         ImageError: as :func:`ttr.features.extract.extract`.
     """
-    check_settings(heads, features, seeds)
-    found = extract(
-        backbone,
-        dataset,
-        arms,
-        cache,
-        preprocessing=preprocessing,
-        batch_size=batch_size,
-        on_error=on_error,
-        workers=workers,
-        progress=progress,
-    )
+    features, heads = settings.features, settings.heads
+    seeds, run = one_seed(settings, run)
+    preprocessing = Preprocessing(backbone, settings.steps)
+    found = extract(backbone, dataset, arms, run, preprocessing=preprocessing)
     items = found[0].items
     counts = {split: sum(item.split == split for item in items) for split in ("train", "val", "test")}
     for split, count in counts.items():
@@ -147,10 +124,10 @@ def run_benchmark(
     if not plan:
         raise OptionError(f"no arm has the features {', '.join(features)}; add an arm with registers")
     own: list[Outcome] = []
-    with progress_bar("heads", len(plan), show=progress) as advance:
+    with progress_bar("heads", len(plan), show=run.progress) as advance:
         for each, feature, head, seed in plan:
             train, val = (labelled(dataset, each, feature, split) for split in ("train", "val"))
-            model = trained(cache, head, train, val, dataset.classes, seed)
+            model = trained(run.shelves, head, train, val, dataset.classes, seed)
             own.append(_tested(dataset, each, feature, head, seed, model))
             advance(1)
     deployed = [
@@ -187,20 +164,6 @@ def data_digest(items: Sequence[Item], contents: Mapping[str, str]) -> str:
         for item in sorted(items, key=lambda item: item.name)
     ]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def check_settings(heads: Sequence[str], features: Sequence[str], seeds: Sequence[int]) -> None:
-    """Raise OptionError for an unknown head or feature, or no seeds."""
-    unknown = [head for head in heads if head not in HEADS]
-    if unknown or not heads:
-        raise OptionError(f"heads {', '.join(heads) or 'none'}; needed one or more of {', '.join(HEADS)}")
-    parts = [part for feature in features for part in feature.split("+")]
-    strange = [part for part in parts if part not in FEATURES]
-    if strange or not parts:
-        known = ", ".join(FEATURES)
-        raise OptionError(f"features {', '.join(features) or 'none'}; needed {known}, or several joined by +")
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise OptionError(f"seeds {', '.join(map(str, seeds)) or 'none'}; needed one or more, each once")
 
 
 def _tested(

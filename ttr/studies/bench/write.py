@@ -16,18 +16,16 @@ from typing import Any
 import pandas as pd
 
 from ttr.backbones.base import Backbone
-from ttr.datasets.registry import Dataset
+from ttr.datasets.registry import Dataset, sampled_images
 from ttr.drawing.html import fill
-from ttr.errors import OptionError
-from ttr.evaluate.probe import HEADS
-from ttr.features.chunks import check_on_error
-from ttr.features.prepared import calibrated, found_neurons
+from ttr.features.prepared import CALIBRATION_IMAGES, DETECTION_IMAGES, calibrated_bias, found_neurons
 from ttr.files import MANIFEST, whole_folder, write_json, write_text
 from ttr.forward.preprocessing import Preprocessing
-from ttr.registers.arms import DEFAULT, Arm, arms, check_names
-from ttr.registers.attention_bias import BiasCalibration
+from ttr.registers.arms import Arm, arms
 from ttr.registers.neurons import RegisterNeurons
-from ttr.studies.bench.benchmark import SEEDS, Benchmark, check_settings, run_benchmark
+from ttr.run import Run
+from ttr.studies.bench.benchmark import Benchmark, run_benchmark
+from ttr.studies.bench.settings import BenchmarkSettings, one_seed
 from ttr.studies.bench.statistics import Statistics, statistics
 from ttr.studies.bench.tables import predictions
 from ttr.studies.provenance import provenance
@@ -53,19 +51,8 @@ def write_bench(
     dataset: Dataset,
     neurons: RegisterNeurons | None,
     out: Path,
-    cache: Path,
-    *,
-    arm_names: Sequence[str] = DEFAULT,
-    num_registers: Sequence[int] = (1,),
-    heads: Sequence[str] = tuple(HEADS),
-    features: Sequence[str] = ("embedding",),
-    seeds: Sequence[int] = SEEDS,
-    draws: int = 3,
-    steps: Sequence[str] = (),
-    batch_size: int = 32,
-    on_error: str = "raise",
-    workers: int = 2,
-    progress: bool = False,
+    settings: BenchmarkSettings | None = None,
+    run: Run | None = None,
 ) -> Bench:
     """Run the benchmark and write the folder ``out``.
 
@@ -74,51 +61,21 @@ def write_bench(
         dataset: the labelled set.
         neurons: its register neurons; None: found on a seeded sample of the training images.
         out: folder to make; an earlier result is replaced.
-        cache: folder of the feature cache.
-        arm_names: of :data:`ttr.registers.arms.NAMES`.
-        num_registers: values of R for the arms with tokens.
-        heads: ``linear``, ``logistic``.
-        features: what to classify from, see :func:`ttr.studies.bench.benchmark.run_benchmark`.
-        seeds: of the linear probe; the first one of everything else, too.
-        draws: of the random arms.
-        steps: optional preprocessing, see :mod:`ttr.forward.preprocessing`.
-        batch_size: images a pass.
-        on_error: ``"raise"`` or ``"skip"`` a bad image.
-        workers: reading threads.
-        progress: show progress bars.
+        settings: what is measured; None: the default.
+        run: how; None: the default.
 
     Raises:
         TTRError: as the parts do, or ``out`` cannot be written.
     """
-    check_names(arm_names)
-    check_settings(heads, features, seeds)
-    check_on_error(on_error)
-    if not num_registers:
-        raise OptionError("no numbers of registers were given; needed one or more")
-    preprocessing = Preprocessing(backbone, tuple(steps))
+    settings = settings or BenchmarkSettings()
+    seeds, run = one_seed(settings, run or Run())
     with whole_folder(out) as folder:
-        search: dict[str, Any] = {"seed": seeds[0], "on_error": on_error, "progress": progress}
         if neurons is None:
-            neurons = found_neurons(backbone, dataset, cache, **search)
-        bias = None
-        if "attention-bias" in arm_names:
-            bias = calibrated(backbone, neurons, dataset, cache, **search)
-        treatments = _arms(backbone, neurons, arm_names, num_registers, draws, seeds[0], bias)
-        found = run_benchmark(
-            backbone,
-            dataset,
-            treatments,
-            cache,
-            heads=heads,
-            features=features,
-            seeds=seeds,
-            preprocessing=preprocessing,
-            batch_size=batch_size,
-            on_error=on_error,
-            workers=workers,
-            progress=progress,
-        )
-        measured = statistics(found, backbone.name, cache)
+            sample = sampled_images(dataset, DETECTION_IMAGES, seed=run.seed)
+            neurons = found_neurons(backbone, sample, run).value
+        treatments = _arms(backbone, neurons, dataset, settings, run)
+        found = run_benchmark(backbone, dataset, treatments, settings, run)
+        measured = statistics(found, backbone.name, run.shelves)
         bench = Bench(found, neurons, measured.results, measured.comparisons)
         bench.results.to_csv(folder / "results.csv", index=False)
         bench.comparisons.to_csv(folder / "comparisons.csv", index=False)
@@ -128,15 +85,14 @@ def write_bench(
         names += _save_heads(found, folder)
         made_with = provenance(
             backbone,
-            arms=list(arm_names),
-            num_registers=list(num_registers),
-            heads=list(heads),
-            features=list(features),
+            arms=list(settings.arms),
+            num_registers=list(settings.num_registers),
+            heads=list(settings.heads),
+            features=list(settings.features),
             seeds=list(seeds),
-            draws=draws,
-            preprocessing=preprocessing.to_json(),
-            batch_size=batch_size,
-            on_error=on_error,
+            draws=settings.draws,
+            preprocessing=Preprocessing(backbone, settings.steps).to_json(),
+            **run.only("batch_size", "on_error"),
         )
         write_text(folder / "index.html", _page(bench, measured, made_with))
         write_json(folder / MANIFEST, _manifest(bench, treatments, names, made_with))
@@ -146,16 +102,19 @@ def write_bench(
 def _arms(
     backbone: Backbone,
     neurons: RegisterNeurons,
-    names: Sequence[str],
-    counts: Sequence[int],
-    draws: int,
-    seed: int,
-    bias: BiasCalibration | None,
+    dataset: Dataset,
+    settings: BenchmarkSettings,
+    run: Run,
 ) -> list[Arm]:
     """Return the arms for every number of registers, those without registers once."""
+    bias = None
+    if "attention-bias" in settings.arms:
+        sample = sampled_images(dataset, CALIBRATION_IMAGES, seed=run.seed)
+        bias = calibrated_bias(backbone, neurons, sample, run).value
+    given: dict[str, Any] = {"draws": settings.draws, "seed": run.seed, "bias": bias}
     made: dict[tuple[str, int], Arm] = {}
-    for count in counts:
-        for arm in arms(names, backbone, neurons, num_registers=count, draws=draws, seed=seed, bias=bias):
+    for count in settings.num_registers:
+        for arm in arms(settings.arms, backbone, neurons, num_registers=count, **given):
             made.setdefault((arm.name, arm.num_registers), arm)
     return list(made.values())
 

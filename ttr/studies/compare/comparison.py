@@ -23,11 +23,12 @@ from ttr.analysis.faithfulness import grade, record_with_faithfulness
 from ttr.backbones.base import Backbone
 from ttr.backbones.families import as_backbone
 from ttr.errors import OptionError
-from ttr.forward.batches import batches, check_batch_size, check_images, count
+from ttr.forward.batches import batches, check_images, count
 from ttr.norms import Threshold, check_threshold, outlier_threshold
 from ttr.progress import progress_bar
 from ttr.registers.neurons import RegisterNeurons
 from ttr.registers.wrap import TestTimeRegisters
+from ttr.run import check_batch_size
 from ttr.studies.compare.view import View, view_of
 from ttr.studies.provenance import provenance
 

@@ -2,75 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ttr.backbones.base import Backbone
+from ttr.datasets.registry import OpenedImages, ReadAhead
 from ttr.errors import ImageError
 from ttr.files import MANIFEST, whole_folder, write_json, write_text
 from ttr.registers.neurons import RegisterNeurons
+from ttr.run import Run
 from ttr.studies.compare.comparison import ImageComparison, compare
 from ttr.studies.compare.page import SHOWN, render
+from ttr.studies.compare.settings import ComparisonSettings
+
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the folder's page and its JSON are called, and what the JSON says besides.
+
+    Attributes:
+        title: heading of the page.
+        results: name of the JSON file.
+        extra: when given, the JSON is an object with these entries and ``images``, not a bare list.
+    """
+
+    title: str = "Before and after test-time registers"
+    results: str = "compare.json"
+    extra: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The comparisons (with pixels of the shown ones alone), and {name: reason} of images left out."""
+
+    images: list[ImageComparison]
+    skipped: dict[str, str]
 
 
 def write_comparison(
     backbone: Backbone,
     neurons: RegisterNeurons,
-    images: Iterable[Any],
-    names: Sequence[str],
+    images: OpenedImages,
     out: Path,
-    *,
-    title: str = "Before and after test-time registers",
-    num_registers: int = 1,
-    results: str = "compare.json",
-    extra: dict[str, Any] | None = None,
-    progress: bool = False,
-    **settings: Any,
-) -> list[ImageComparison]:
-    """Compare images and write the folder ``out``; return the comparisons (pixels of the shown ones alone).
+    settings: ComparisonSettings | None = None,
+    run: Run | None = None,
+    page: Page | None = None,
+) -> Compared:
+    """Compare images and write the folder ``out``.
 
     Args:
         backbone: the bare backbone.
         neurons: its register neurons.
-        images: PIL images or tensors, in the order of ``names``.
-        names: a name for each image.
+        images: the images.
         out: folder to make; an earlier result is replaced.
-        title: heading of the page.
-        num_registers: R >= 0.
-        results: name of the JSON file.
-        extra: when given, the JSON is an object with these entries and ``images``, not a bare list.
-        progress: show a progress bar.
-        settings: further settings of :func:`ttr.studies.compare.comparison.compare` (threshold,
-            outlier_layer, batch_size).
+        settings: what is measured; None: the default.
+        run: how; None: the default, in batches of 8 images.
+        page: what the page is called.
 
     Raises:
-        TTRError: as ``compare`` does, or ``out`` cannot be written.
+        TTRError: as :func:`ttr.compare` does, or ``out`` cannot be written.
     """
+    settings, run, page = settings or ComparisonSettings(), run or Run(batch_size=BATCH), page or Page()
+    run.check(backbone)
+    reading = ReadAhead(images, run)
     found = compare(
-        backbone, neurons, images, names=names, num_registers=num_registers, progress=progress, **settings
+        backbone,
+        neurons,
+        reading,
+        names=reading.names,
+        **vars(settings),
+        batch_size=run.batch_size,
+        progress=run.progress,
     )
     with whole_folder(out) as folder:
         comparisons = list(_lighten(found))
         if not comparisons:
             raise ImageError("no images were given; needed at least one to compare")
         entries = [comparison.to_json() for comparison in comparisons]
-        write_json(folder / results, entries if extra is None else {**extra, "images": entries})
-        page = render(
+        content = entries if page.extra is None else {**page.extra, "images": entries}
+        write_json(folder / page.results, content)
+        html = render(
             comparisons[:SHOWN],
             neurons,
-            title=title,
+            title=page.title,
             truth=backbone.planted,
             left_out=max(0, len(comparisons) - SHOWN),
         )
-        write_text(folder / "index.html", page)
+        write_text(folder / "index.html", html)
         made_with = dict(comparisons[0].provenance)
-        manifest = {"files": [results, "index.html"], "neurons": neurons.pairs, "provenance": made_with}
-        write_json(folder / MANIFEST, manifest)
-    return comparisons
+        manifest = {"files": [page.results, "index.html"], "neurons": neurons.pairs, "provenance": made_with}
+        skipped = {"skipped": reading.skipped} if reading.skipped else {}
+        write_json(folder / MANIFEST, manifest | skipped)
+    return Compared(comparisons, reading.skipped)
 
 
 def _lighten(comparisons: Iterable[ImageComparison]) -> Iterator[ImageComparison]:

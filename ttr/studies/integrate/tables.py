@@ -30,7 +30,7 @@ from ttr.evaluate.oneshot import oneshot
 from ttr.evaluate.probe import Labelled, probabilities, train_logistic
 from ttr.statistics.contrasts import contrast
 from ttr.statistics.inference import Interval, bootstrap_interval, holm, resample_weights, verdict
-from ttr.studies.integrate.study import PartSamples
+from ttr.studies.integrate.parts import PartSamples
 
 DRAWS = 100
 NAN = float("nan")

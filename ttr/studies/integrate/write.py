@@ -12,23 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
 
 from ttr.backbones.base import Backbone
-from ttr.datasets.registry import Dataset, Item, OpenedImages, draw_sample, sampled_images
+from ttr.datasets.registry import Dataset, Item, ReadAhead, draw_sample, sampled_images
 from ttr.drawing.html import fill
 from ttr.errors import DataError, OptionError
 from ttr.evaluate.probe import Labelled
+from ttr.features.extract import extract
+from ttr.features.prepared import DETECTION_IMAGES, found_neurons
 from ttr.files import MANIFEST, whole_folder, write_json, write_text
-from ttr.forward.batches import batches
-from ttr.registers.detection import detect
+from ttr.registers.arms import PLAIN, Arm
 from ttr.registers.neurons import RegisterNeurons
-from ttr.registers.wrap import TestTimeRegisters
+from ttr.run import Run
+from ttr.studies.integrate.parts import measure_parts
 from ttr.studies.integrate.pictures import cls_path
 from ttr.studies.integrate.section import integration_section
-from ttr.studies.integrate.study import check_registers, study
+from ttr.studies.integrate.settings import IntegrationSettings
 from ttr.studies.integrate.tables import (
     accuracy_table,
     changes_table,
@@ -40,16 +40,18 @@ from ttr.studies.provenance import provenance
 from ttr.wording import counted
 
 SCHEMA = "ttr.integrate/1"
-DETECTION_IMAGES = 200
+#: Images a pass: every one is run again for each part and number of registers.
+BATCH = 8
 TABLES = ("integration", "changes", "accuracy", "layers", "registers")
 
 
 @dataclass(frozen=True, eq=False)
 class Integration:
-    """What was measured: the tables by name, and notes to read before them."""
+    """What was measured: the tables by name, notes to read before them, and the images that were left out."""
 
     tables: dict[str, pd.DataFrame]
     notes: list[str]
+    skipped: dict[str, str]
 
 
 def write_integration(
@@ -57,15 +59,8 @@ def write_integration(
     load: Callable[[str], tuple[Backbone, RegisterNeurons | None]],
     dataset: Dataset,
     out: Path,
-    *,
-    blocks: Sequence[int] = (-1,),
-    num_registers: Sequence[int] = (0, 1, 2, 3, 4),
-    renormalise: bool = False,
-    keep_skip: bool = False,
-    num_images: int | None = 500,
-    batch_size: int = 8,
-    seed: int = 42,
-    progress: bool = False,
+    settings: IntegrationSettings | None = None,
+    run: Run | None = None,
 ) -> Integration:
     """Measure what CLS is made of and write the folder ``out``.
 
@@ -74,60 +69,39 @@ def write_integration(
         load: name -> the bare backbone, and its register neurons (None: found on training images).
         dataset: the labelled set, with training and test images.
         out: folder to make; an earlier result is replaced.
-        blocks: where CLS is restricted; negative ones count from the last.
-        num_registers: values of R; 0 is the bare model.
-        renormalise: divide the kept attention weights by their sum; published: not.
-        keep_skip: leave the skip connection beside every part; published: not.
-        num_images: a seeded sample of so many test (and training) images; None: all.
-        batch_size: images a pass.
-        seed: of samples, draws and resamples.
-        progress: show progress bars.
+        settings: what is measured; None: the default.
+        run: how; None: the default, in batches of :data:`BATCH` images.
 
     Raises:
         TTRError: as the parts do, or ``out`` cannot be written.
     """
+    settings, run = settings or IntegrationSettings(), run or Run(batch_size=BATCH)
     if not backbones or len(set(backbones)) != len(backbones):
         raise OptionError(f"backbones {', '.join(backbones) or 'none'}; needed one or more, each once")
-    counts = check_registers(num_registers)
-    test = _chosen(dataset, "test", num_images, seed)
-    train = _chosen(dataset, "train", num_images, seed)
-    settings: dict[str, Any] = {"renormalise": renormalise, "keep_skip": keep_skip, "batch_size": batch_size}
+    test = _chosen(dataset, "test", settings.num_images, run.seed)
+    train = _chosen(dataset, "train", settings.num_images, run.seed)
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
     made_with: list[dict[str, Any]] = []
-    notes = _notes(renormalise, keep_skip)
+    skipped: dict[str, str] = {}
+    notes = _notes(settings)
     with whole_folder(out) as folder:
         for name in backbones:
             backbone, neurons = load(name)
             backbone.require_cls()
+            run.check(backbone)
             if neurons is None:
-                sample = sampled_images(dataset, DETECTION_IMAGES, seed=seed)
-                neurons = (
-                    detect(backbone, sample, batch_size=batch_size, progress=progress)
-                    if any(counts)
-                    else RegisterNeurons.from_pairs([])
-                )
-            notes += _about(backbone, neurons, counts)
-            tables = _measured(
-                backbone, neurons, dataset, train, test, counts, blocks, seed, progress, settings
-            )
+                neurons = _found_neurons(backbone, dataset, settings, run)
+            notes += _about(backbone, neurons, settings.counts)
+            tables, left_out = _measured(backbone, neurons, dataset, (train, test), settings, run)
+            skipped |= left_out
             for table, rows in tables.items():
                 found[table].append(rows)
-            made_with.append(
-                provenance(
-                    backbone,
-                    dataset=dataset.name,
-                    blocks=list(blocks),
-                    num_registers=counts,
-                    neurons=neurons.pairs,
-                    num_images=num_images,
-                    seed=seed,
-                    **settings,
-                )
-            )
-        result = Integration({name: pd.concat(rows) for name, rows in found.items()}, notes)
+            made_with.append(_made_with(backbone, neurons, dataset, settings, run))
+        result = Integration({name: pd.concat(rows) for name, rows in found.items()}, notes, skipped)
         for name, table in result.tables.items():
             table.to_csv(folder / f"{name}.csv", index=False)
-        write_text(folder / "index.html", _page(result, dataset, len(test), made_with))
+        tested = sum(item.name not in skipped for item in test)
+        write_text(folder / "index.html", _page(result, dataset, tested, made_with))
         manifest = {
             "schema": SCHEMA,
             "files": [*(f"{name}.csv" for name in TABLES), "index.html"],
@@ -135,7 +109,7 @@ def write_integration(
             "notes": notes,
             "provenance": made_with,
         }
-        write_json(folder / MANIFEST, manifest)
+        write_json(folder / MANIFEST, manifest | ({"skipped": skipped} if skipped else {}))
     return result
 
 
@@ -146,40 +120,41 @@ def _chosen(dataset: Dataset, split: Any, count: int | None, seed: int) -> list[
     return items
 
 
+def _found_neurons(
+    backbone: Backbone, dataset: Dataset, settings: IntegrationSettings, run: Run
+) -> RegisterNeurons:
+    """Return the neurons of a sample of training images, or none where no registers are asked for."""
+    if not any(settings.counts):
+        return RegisterNeurons.from_pairs([])
+    return found_neurons(backbone, sampled_images(dataset, DETECTION_IMAGES, seed=run.seed), run).value
+
+
 def _measured(
     backbone: Backbone,
     neurons: RegisterNeurons,
     dataset: Dataset,
-    train: list[Item],
-    test: list[Item],
-    counts: list[int],
-    blocks: Sequence[int],
-    seed: int,
-    progress: bool,
-    settings: dict[str, Any],
-) -> dict[str, pd.DataFrame]:
-    """Return the five tables of one backbone."""
-    found = study(
-        backbone,
-        neurons,
-        OpenedImages(test, dataset.open),
-        len(test),
-        blocks=blocks,
-        num_registers=counts,
-        progress=progress,
-        **settings,
-    )
-    groups = [item.group or f"/{item.name}" for item in test] if any(i.group for i in test) else None
-    known = _full_features(backbone, neurons, dataset, train, counts, settings["batch_size"])
-    labels = np.array([dataset.target(item) for item in test], dtype=np.int64)
-    options: dict[str, Any] = {"groups": groups, "seed": seed}
-    return {
+    items: tuple[list[Item], list[Item]],
+    settings: IntegrationSettings,
+    run: Run,
+) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
+    """Return the five tables of one backbone, and the training and test images that could not be read."""
+    train, test = items
+    reading = ReadAhead(dataset.opened(test), run)
+    found = measure_parts(backbone, neurons, reading, settings, run)
+    test = [item for item in test if item.name not in reading.skipped]
+    known, left_out = _full_features(backbone, neurons, dataset, train, settings.counts, run)
+    options: dict[str, Any] = {
+        "groups": [item.group or f"/{item.name}" for item in test] if any(i.group for i in test) else None,
+        "seed": run.seed,
+    }
+    tables = {
         "integration": integration_table(found, backbone, **options),
         "changes": changes_table(found, backbone, **options),
-        "accuracy": accuracy_table(found, backbone, known, labels, dataset.classes, **options),
+        "accuracy": accuracy_table(found, backbone, known, dataset.targets(test), dataset.classes, **options),
         "layers": layers_table(found, backbone, **options),
         "registers": registers_table(found, backbone, **options),
     }
+    return tables, reading.skipped | left_out
 
 
 def _full_features(
@@ -188,28 +163,40 @@ def _full_features(
     dataset: Dataset,
     items: list[Item],
     counts: list[int],
-    batch_size: int,
-) -> dict[int, Labelled]:
+    run: Run,
+) -> tuple[dict[int, Labelled], dict[str, str]]:
     """Return CLS after the final norm of the training images, with each number of registers."""
-    rows: dict[int, list[np.ndarray]] = {registers: [] for registers in counts}
-    for batch in batches(backbone, OpenedImages(items, dataset.open), batch_size):
-        for registers in counts:
-            if registers:
-                with TestTimeRegisters(backbone, neurons, num_registers=registers):
-                    cls = backbone.tokens(batch).cls
-            else:
-                cls = backbone.tokens(batch).cls
-            assert isinstance(cls, torch.Tensor)
-            rows[registers].append(cls.float().cpu().numpy())
-    labels = np.array([dataset.target(item) for item in items], dtype=np.int64)
-    return {registers: Labelled(np.concatenate(parts), labels) for registers, parts in rows.items()}
+    treatments = [Arm("ttr", neurons, count) if count else PLAIN for count in counts]
+    found = extract(backbone, dataset, treatments, run, items=items)
+    known = {
+        count: Labelled(each.arrays["cls"], dataset.targets(each.items))
+        for count, each in zip(counts, found, strict=True)
+    }
+    return known, found[0].skipped
 
 
-def _notes(renormalise: bool, keep_skip: bool) -> list[str]:
+def _made_with(
+    backbone: Backbone, neurons: RegisterNeurons, dataset: Dataset, settings: IntegrationSettings, run: Run
+) -> dict[str, Any]:
+    return provenance(
+        backbone,
+        dataset=dataset.name,
+        blocks=list(settings.blocks),
+        num_registers=settings.counts,
+        neurons=neurons.pairs,
+        num_images=settings.num_images,
+        seed=run.seed,
+        renormalise=settings.renormalise,
+        keep_skip=settings.keep_skip,
+        batch_size=run.batch_size,
+    )
+
+
+def _notes(settings: IntegrationSettings) -> list[str]:
     notes = ["R = 0 is the bare model. Registers are the trained and the test-time ones together."]
-    if renormalise:
+    if settings.renormalise:
         notes.append("Kept attention weights were divided by their sum (--renormalise); published: not.")
-    if keep_skip:
+    if settings.keep_skip:
         notes.append("The skip connection was kept beside every part (--keep-skip); published: not.")
     return notes
 

@@ -17,7 +17,9 @@ from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset
 from ttr.errors import ImageError, ModelError
 from ttr.files import MANIFEST, whole_folder, write_json
-from ttr.studies.integrate.write import Integration, write_integration
+from ttr.run import Run
+from ttr.studies.integrate.settings import IntegrationSettings
+from ttr.studies.integrate.write import BATCH, Integration, write_integration
 from ttr.studies.reproduce.published import PublishedStudy, published_studies
 
 SCHEMA = "ttr.reproduce-decoupling/1"
@@ -32,12 +34,10 @@ def reproduce_decoupling(
     load: Callable[[str], Backbone],
     dataset: Dataset,
     out: Path,
+    run: Run | None = None,
     *,
     backbones: list[str] | None = None,
     num_images: int | None = 500,
-    seed: int | None = None,
-    batch_size: int = 8,
-    progress: bool = False,
 ) -> pd.DataFrame:
     """Measure the models and write the folder ``out``: an integration each, ``reproduction.csv``, a manifest.
 
@@ -45,11 +45,9 @@ def reproduce_decoupling(
         load: catalog name -> backbone; a ModelError makes that model a missing one.
         dataset: a labelled set; its test images are measured.
         out: folder to make; an earlier result is replaced.
+        run: how; None: the default, in batches of 8 images.
         backbones: names to measure; None: the published ones.
         num_images: a sample of so many images; None: all.
-        seed: of the sample and the intervals; None: the study's entry.
-        batch_size: images a pass.
-        progress: show progress bars.
 
     Returns:
         Columns: backbone, quantity, published, measured, ci_low, ci_high, verdict (empty: nothing is tested),
@@ -61,7 +59,8 @@ def reproduce_decoupling(
     """
     entry = published_studies()[STUDY]
     names = entry.settings["backbones"] if backbones is None else backbones
-    seed = entry.settings["seed"] if seed is None else seed
+    run = run or Run(seed=entry.settings["seed"], batch_size=BATCH)
+    settings = IntegrationSettings(num_registers=(0,), num_images=num_images)
     rows: list[dict[str, Any]] = []
     measured: list[str] = []
     with whole_folder(out) as folder:
@@ -79,11 +78,8 @@ def reproduce_decoupling(
                     loaded,
                     dataset,
                     folder / name.replace(":", "-").replace("/", "-"),
-                    num_registers=[0],
-                    num_images=num_images,
-                    batch_size=batch_size,
-                    seed=seed,
-                    progress=progress,
+                    settings,
+                    run,
                 )
             except (ModelError, ImageError) as error:
                 rows += _rows(entry, name, None, "", str(error))
@@ -101,7 +97,7 @@ def reproduce_decoupling(
             "files": ["reproduction.csv", *measured],
             "published": published,
             "dataset": dataset.name,
-            "settings": {"num_images": num_images, "seed": seed},
+            "settings": {"num_images": num_images, "seed": run.seed},
         }
         write_json(folder / MANIFEST, manifest)
     return table

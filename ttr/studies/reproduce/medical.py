@@ -16,12 +16,14 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from ttr.backbones.base import Backbone
-from ttr.datasets.registry import Dataset, loader, open_dataset
+from ttr.datasets.registry import Dataset, loader, open_dataset, sampled_images
 from ttr.errors import DataError, ImageError, ModelError, OptionError
-from ttr.features.chunks import check_on_error
 from ttr.features.prepared import found_neurons
 from ttr.files import MANIFEST, whole_folder, write_json
+from ttr.registers.detection import DetectionRule
+from ttr.run import Run
 from ttr.statistics.inference import Interval, holm, verdict
+from ttr.studies.bench.settings import BenchmarkSettings
 from ttr.studies.bench.write import Bench, write_bench
 from ttr.studies.provenance import provenance
 from ttr.studies.reproduce.published import PublishedStudy, published_studies
@@ -62,13 +64,10 @@ def reproduce_medical(
     roots: Mapping[str, Path],
     load: Callable[[str], Backbone],
     out: Path,
-    cache: Path,
+    run: Run | None = None,
     *,
     published_detection: bool = True,
     num_registers: int | None = None,
-    seed: int | None = None,
-    on_error: str = "raise",
-    **options: Any,
 ) -> pd.DataFrame:
     """Measure the six cells and write ``out``: a benchmark a cell, ``reproduction.csv``, a manifest.
 
@@ -76,13 +75,10 @@ def reproduce_medical(
         roots: {dataset: its folder}; a set that is not there is a missing one.
         load: catalog name -> backbone; called once a backbone, and only if some set can be read.
         out: folder to make; an earlier result is replaced.
-        cache: folder of the feature cache.
+        run: how; None: the default. A bad image makes its cells missing, unless it is to be skipped.
         published_detection: use the published detection settings (they belong to the published backbones),
             else the default ones.
         num_registers: R; None: as published.
-        seed: of the probe, of the detection's sample and of everything else; None: as published.
-        on_error: ``"raise"``: a bad image makes its cells missing; ``"skip"``: it is left out and recorded.
-        options: ``batch_size``, ``workers``, ``progress`` of :func:`ttr.studies.bench.write.write_bench`.
 
     Returns:
         Four rows a cell: plain, token, ttr, and ``ttr - token``. Columns: dataset, backbone, arm, metric,
@@ -96,37 +92,17 @@ def reproduce_medical(
     """
     study = published_studies()[STUDY]
     check_names("roots", roots, study.named("dataset"))
-    check_on_error(on_error)
-    seed = study.settings["seed"] if seed is None else seed
+    run = run or Run(seed=study.settings["seed"])
     registers = study.settings["num_registers"] if num_registers is None else num_registers
     sets = {name: _attempt(_opened, name, roots.get(name)) for name in study.named("dataset")}
     readable = any(isinstance(dataset, Dataset) for dataset in sets.values())
 
     def measure(dataset: Dataset, name: str, backbone: Backbone, folder: Path) -> Bench:
-        chosen = study.settings["detection"][name] if published_detection else {}
-        neurons = found_neurons(
-            backbone,
-            dataset,
-            cache,
-            images=study.settings["detection_images"],
-            seed=seed,
-            on_error=on_error,
-            progress=options.get("progress", False),
-            **chosen,
-        )
-        return write_bench(
-            backbone,
-            dataset,
-            neurons,
-            folder,
-            cache,
-            arm_names=ARMS,
-            num_registers=(registers,),
-            heads=("linear",),
-            seeds=(seed,),
-            on_error=on_error,
-            **options,
-        )
+        rule = DetectionRule(**study.settings["detection"][name]) if published_detection else None
+        sample = sampled_images(dataset, study.settings["detection_images"], seed=run.seed)
+        neurons = found_neurons(backbone, sample, run, rule).value
+        settings = BenchmarkSettings(ARMS, (registers,), heads=("linear",), seeds=(run.seed,))
+        return write_bench(backbone, dataset, neurons, folder, settings, run)
 
     cells: list[Cell] = []
     with whole_folder(out) as folder:
@@ -144,7 +120,7 @@ def reproduce_medical(
         if not any(isinstance(cell.measured, Bench) for cell in cells):
             raise DataError(f"not one cell could be measured: {'; '.join(reasons(table))}")
         table.to_csv(folder / "reproduction.csv", index=False)
-        write_json(folder / MANIFEST, _manifest(study, cells, registers, seed))
+        write_json(folder / MANIFEST, _manifest(study, cells, registers, run.seed))
     return table
 
 

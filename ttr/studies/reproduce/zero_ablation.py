@@ -21,11 +21,11 @@ from ttr.datasets.registry import Dataset
 from ttr.datasets.spair import KeypointPair
 from ttr.errors import DataError, ImageError, ModelError, OptionError
 from ttr.files import MANIFEST, whole_folder, write_json
-from ttr.registers.arms import Arm
-from ttr.registers.neurons import RegisterNeurons
+from ttr.registers.arms import PLAIN
+from ttr.run import Run
 from ttr.studies.ablate.conditions import FULL, parse
 from ttr.studies.ablate.experiment import require
-from ttr.studies.ablate.settings import Settings
+from ttr.studies.ablate.settings import AblationSettings
 from ttr.studies.ablate.write import write_ablation
 from ttr.studies.reproduce.published import PublishedStudy, published_studies
 from ttr.studies.reproduce.zero_ablation_numbers import (
@@ -78,8 +78,8 @@ def reproduce_zero_ablation(
     load: Callable[[str], Backbone],
     dataset: Dataset,
     out: Path,
-    cache: Path,
-    settings: Settings,
+    settings: AblationSettings | None = None,
+    run: Run | None = None,
     *,
     instead: str | None = None,
     pairs: Sequence[KeypointPair] = (),
@@ -90,8 +90,8 @@ def reproduce_zero_ablation(
         load: catalog name -> backbone; a ModelError makes that model a missing one.
         dataset: a labelled set, with masks for the segmentation.
         out: folder to make; an earlier result is replaced.
-        cache: folder of the feature cache.
         settings: of the ablations; their tasks are those of the study that the set can give.
+        run: how; None: the default.
         instead: the backbone that is measured, once, in place of all six: a rehearsal.
         pairs: annotated pairs of SPair-71k; they make an ablation of their own, ``NAME-spair``.
 
@@ -107,6 +107,7 @@ def reproduce_zero_ablation(
         OutputError: ``out`` cannot be written.
     """
     study = published_studies()[STUDY]
+    settings, run = settings or AblationSettings(), run or Run(seed=study.settings["seed"])
     impossible = _impossible(dataset, pairs)
     names = study.named("backbone") if instead is None else (instead,)
     found: dict[str, Found] = {}
@@ -115,7 +116,7 @@ def reproduce_zero_ablation(
         for name in names:
             try:
                 place = folder / name.replace(":", "-").replace("/", "-")
-                found[name] = _measure(load(name), dataset, place, cache, settings, pairs, impossible)
+                found[name] = _measure(load(name), dataset, place, settings, run, pairs, impossible)
             except (ModelError, ImageError) as error:
                 failed[name] = str(error)
         if not found:
@@ -127,7 +128,7 @@ def reproduce_zero_ablation(
             rows += _rows(study, name, measured, failure, instead is not None)
         table = pd.DataFrame(rows)
         table.to_csv(folder / "reproduction.csv", index=False)
-        write_json(folder / MANIFEST, _manifest(study, dataset, settings, folders, failed))
+        write_json(folder / MANIFEST, _manifest(study, dataset, settings, run, folders, failed))
     return table
 
 
@@ -144,7 +145,7 @@ def _impossible(dataset: Dataset, pairs: Sequence[KeypointPair]) -> dict[str, st
     reasons = {} if pairs else {SPAIR: "no annotated pairs were given: --pairs DIR of SPair-71k"}
     for task in METRICS:
         try:
-            require(dataset, Settings(tasks=(task,)))
+            require(dataset, AblationSettings(tasks=(task,)))
         except DataError as error:
             reasons[task] = str(error)
     if all(task in reasons for task in METRICS):
@@ -158,8 +159,8 @@ def _measure(
     backbone: Backbone,
     dataset: Dataset,
     folder: Path,
-    cache: Path,
-    settings: Settings,
+    settings: AblationSettings,
+    run: Run,
     pairs: Sequence[KeypointPair],
     impossible: Mapping[str, str],
 ) -> Found:
@@ -171,10 +172,9 @@ def _measure(
             conditions.append(parse(condition, backbone, backbone.layout).name)
         except OptionError as error:
             lacking[condition] = str(error)
-    arm = Arm("plain", RegisterNeurons.from_pairs([]), 0)
     tasks = tuple(task for task in METRICS if task not in impossible)
     chosen = replace(settings, tasks=tasks, layers=min(settings.layers, backbone.num_layers))
-    ablation = write_ablation(backbone, arm, dataset, conditions, folder, cache, chosen)
+    ablation = write_ablation(backbone, PLAIN, dataset, conditions, folder, chosen, run)
     numbers = of_analyses(folder, backbone.num_layers - 1)
     for task in tasks:
         numbers |= of_task(ablation.results, task, METRICS[task], task)
@@ -184,7 +184,7 @@ def _measure(
         chosen = replace(chosen, tasks=("correspondence",), analysis_images=0)
         beside = folder.with_name(f"{folder.name}-{SPAIR}")
         try:
-            ablation = write_ablation(backbone, arm, dataset, conditions, beside, cache, chosen, pairs=pairs)
+            ablation = write_ablation(backbone, PLAIN, dataset, conditions, beside, chosen, run, pairs=pairs)
             numbers |= of_task(ablation.results, "correspondence", SPAIR_METRIC, SPAIR)
         except ImageError as error:
             lacking[SPAIR] = str(error)
@@ -220,13 +220,19 @@ def _rows(
 
 
 def _manifest(
-    study: PublishedStudy, dataset: Dataset, settings: Settings, folders: list[str], failed: Mapping[str, str]
+    study: PublishedStudy,
+    dataset: Dataset,
+    settings: AblationSettings,
+    run: Run,
+    folders: list[str],
+    failed: Mapping[str, str],
 ) -> dict[str, Any]:
+    measured = {name: value for name, value in asdict(settings).items() if name != "tasks"}
     return {
         "schema": SCHEMA,
         "files": ["reproduction.csv", *folders],
         "published": {"source": study.source, "settings": study.settings, "notes": study.notes},
         "dataset": dataset.name,
-        "settings": {name: value for name, value in asdict(settings).items() if name != "tasks"},
+        "settings": {**measured, **run.only("seed", "batch_size", "on_error", "workers", "progress")},
         "missing": failed,
     }

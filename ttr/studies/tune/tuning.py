@@ -25,11 +25,10 @@ from ttr.backbones.base import Backbone
 from ttr.errors import OptionError
 from ttr.registers.neurons import RegisterNeurons
 from ttr.registers.wrap import TestTimeRegisters
+from ttr.studies.tune.settings import REGISTERS, TOLERANCE, ascending
 from ttr.studies.tune.sweep import ATTENTION, COSINE, NORM, SHARE, Samples, sweep
 
 SMALLEST_SPLIT = 4
-REGISTERS = (0, 1, 2, 3, 4, 5, 10, 20)
-TOLERANCE = 0.05
 Status = Literal["vanished", "remain", "no outliers"]
 
 
@@ -140,7 +139,7 @@ def sweep_neurons(
         ImageError: there are no images.
         ModelError: there is no such block.
     """
-    counts = ascending("top_k", top_k, 1)
+    counts = ascending("top_k", list(top_k), 1)
     if counts[-1] > len(neurons.ranked):
         raise OptionError(
             f"top_k={counts[-1]}, but the ranking holds {len(neurons.ranked)} neurons; give 1 to that number"
@@ -172,7 +171,7 @@ def sweep_registers(
 
     Arguments and errors as for :func:`sweep_neurons`. Returns one row for each R, ascending.
     """
-    counts = ascending("num_registers", num_registers, 0)
+    counts = ascending("num_registers", list(num_registers), 0)
     order = [1, *(number for number in counts if number != 1)]
     wraps = [TestTimeRegisters(backbone, neurons, num_registers=number) for number in order]
     samples = sweep(backbone, wraps, images, **settings)
@@ -242,12 +241,3 @@ def _outliers(samples: Samples, run: int) -> dict[str, Any]:
         "remaining_high": rest and rest.high,
         "max_patch_norm": samples.measure(run, NORM).mean,
     }
-
-
-def ascending(name: str, values: Sequence[int], smallest: int) -> list[int]:
-    """Return the values ascending, each once, or raise OptionError."""
-    if not values:
-        raise OptionError(f"the list of {name} is empty; give at least one number")
-    if min(values) < smallest:
-        raise OptionError(f"{name}={min(values)}; needed {smallest} or more")
-    return sorted(set(values))

@@ -15,21 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from ttr.backbones.base import Backbone
-from ttr.datasets.registry import OpenedImages
+from ttr.datasets.registry import OpenedImages, ReadAhead
 from ttr.drawing.html import fill
 from ttr.errors import ImageError
+from ttr.features.prepared import found_neurons
 from ttr.files import MANIFEST, whole_folder, write_json, write_text
-from ttr.norms import Threshold
-from ttr.registers.detection import detect
+from ttr.registers.detection import DetectionRule
 from ttr.registers.neurons import Provenance, RegisterNeurons
+from ttr.run import Run
 from ttr.studies.provenance import provenance
 from ttr.studies.tune import pictures
+from ttr.studies.tune.settings import TuningSettings, ascending
 from ttr.studies.tune.tuning import (
-    REGISTERS,
-    TOLERANCE,
     Recommendation,
     SweepRow,
-    ascending,
     default_top_k,
     default_top_layers,
     recommend,
@@ -41,113 +40,145 @@ from ttr.wording import counted
 
 SCHEMA = "ttr.tune/1"
 FEW = 20
+BATCH = 8
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What was found: the advice, the rows of both sweeps (the bare model's first), and notes on them."""
+    """What was found.
+
+    Attributes:
+        advice: the recommended set.
+        rows: of both sweeps, the bare model's first.
+        notes: what one must know of them.
+        measured: images that were measured on.
+        skipped: {name: reason} of the images that could not be read.
+    """
 
     advice: Recommendation
     rows: list[SweepRow]
     notes: list[str]
+    measured: int
+    skipped: dict[str, str]
 
 
 def write_tuning(
     backbone: Backbone,
-    paths: Sequence[Path],
+    images: OpenedImages,
     out: Path,
-    *,
     neurons: RegisterNeurons | None = None,
-    top_k: Sequence[int] | None = None,
-    top_layers: Sequence[int] | None = None,
-    num_registers: Sequence[int] = REGISTERS,
-    tolerance: float = TOLERANCE,
-    threshold: Threshold | None = None,
-    outlier_layer: int | None = None,
-    batch_size: int = 8,
-    seed: int = 42,
-    progress: bool = False,
+    settings: TuningSettings | None = None,
+    run: Run | None = None,
 ) -> Tuning:
     """Find neurons on one half of the images, sweep on the other, and write the folder ``out``.
 
     Args:
         backbone: the bare backbone.
-        paths: image files.
+        images: the images.
         out: folder to make; an earlier result is replaced.
         neurons: a ranking found elsewhere; all images are then measured on.
-        top_k: numbers of neurons; None: :func:`ttr.studies.tune.tuning.default_top_k`.
-        top_layers: last blocks; None: :func:`ttr.studies.tune.tuning.default_top_layers`.
-        num_registers: values of R for the second sweep.
-        tolerance: share of the bare model's outliers below which they have vanished.
-        threshold: for outliers; None: the rule of the given neurons, else ``"auto"``.
-        outlier_layer: where they are counted; None: where the given neurons' were, else the penultimate.
-        batch_size: images a pass.
-        seed: of the split and of the resamples.
-        progress: show progress bars.
+        settings: what is swept over; None: the default.
+        run: how; None: the default, in batches of 8 images.
 
     Raises:
         TTRError: as the sweeps do, or ``out`` cannot be written.
     """
-    counts = ascending("num_registers", num_registers, 0)
-    if top_k is not None:
-        ascending("top_k", top_k, 1)
-    source = Provenance() if neurons is None else neurons.provenance
-    rule: Any = threshold if threshold is not None else source.threshold or "auto"
-    wanted = outlier_layer if outlier_layer is not None else source.outlier_layer
-    layer = backbone.layer(-2 if wanted is None else wanted, "outlier_layer")
-    for block in top_layers or ():
-        backbone.layer(block, "top_layer")
-    found_on, measured_on = split(len(paths), seed=seed) if neurons is None else ([], range(len(paths)))
-    notes = _notes(found_on, measured_on)
-    settings = {"threshold": rule, "outlier_layer": layer, "batch_size": batch_size, "progress": progress}
+    settings, run = settings or TuningSettings(), run or Run(batch_size=BATCH)
+    run.check(backbone)
+    rule = _rule(backbone, neurons, settings)
+    found_on, measured_on = _halves(images, neurons, run)
     with whole_folder(out) as folder:
+        skipped: dict[str, str] = {}
         if neurons is None:
-            neurons = detect(backbone, OpenedImages([paths[i] for i in found_on]), **settings)
+            found = found_neurons(backbone, found_on, run, rule)
+            neurons, skipped = found.value, dict(found.skipped)
         neurons.check(backbone)
-        barren = neurons.provenance.images_with_outliers == 0
-        ks = [1] if barren else top_k or default_top_k(neurons)
-        blocks = [layer] if barren else top_layers or default_top_layers(neurons, layer)
-        held_out = OpenedImages([paths[i] for i in measured_on])
-        rows = sweep_neurons(backbone, neurons, held_out, top_k=ks, top_layers=blocks, seed=seed, **settings)
-        if barren and rows[0].outlier_share:
-            raise ImageError(
-                f"outlier patches are rare: none of the {len(found_on)} images to find neurons on has one, "
-                "some of the others have; give more images"
-            )
-        advice = recommend(rows, neurons, tolerance)
-        if advice.row:
-            rows += sweep_registers(
-                backbone, advice.neurons, held_out, num_registers=counts, seed=seed, **settings
-            )
-            if not advice.row.outlier_share:
-                notes.append(_rule_of_three(len(measured_on)))
-        tuning = Tuning(advice, rows, notes)
+        reading = ReadAhead(measured_on, run)
+        advice, rows = _swept(backbone, neurons, reading, settings, rule, run)
+        skipped |= reading.skipped
+        notes = _notes(found_on.names, measured_on.names)
+        if advice.row and not advice.row.outlier_share:
+            notes.append(_rule_of_three(len(reading.names)))
+        tuning = Tuning(advice, rows, notes, len(reading.names), skipped)
+        counts = ascending("num_registers", settings.num_registers, 0)
         made_with = provenance(
-            backbone, **{**settings, "tolerance": tolerance, "num_registers": counts, "seed": seed}
+            backbone,
+            threshold=rule.threshold,
+            outlier_layer=rule.outlier_layer,
+            **run.only("batch_size", "progress"),
+            tolerance=settings.tolerance,
+            num_registers=counts,
+            seed=run.seed,
         )
-        write_json(
-            folder / "tune.json",
-            {
-                "schema": SCHEMA,
-                "status": advice.status,
-                "message": advice.neurons.message,
-                "recommended": advice.row and asdict(advice.row),
-                "tolerance": tolerance,
-                "notes": notes,
-                "rows": [asdict(row) for row in rows],
-                "found_on": [str(paths[i]) for i in found_on],
-                "measured_on": [str(paths[i]) for i in measured_on],
-            },
-        )
+        content = {
+            "schema": SCHEMA,
+            "status": advice.status,
+            "message": advice.neurons.message,
+            "recommended": advice.row and asdict(advice.row),
+            "tolerance": settings.tolerance,
+            "notes": notes,
+            "rows": [asdict(row) for row in rows],
+            "found_on": found_on.names,
+            "measured_on": measured_on.names,
+        }
+        write_json(folder / "tune.json", content | ({"skipped": skipped} if skipped else {}))
         write_text(folder / "tune.csv", _table(rows))
         advice.neurons.save(folder / "neurons.json")
-        write_text(folder / "index.html", _page(tuning, made_with, len(measured_on), layer, tolerance))
+        write_text(folder / "index.html", _page(tuning, made_with, rule.outlier_layer))
         files = ["tune.json", "tune.csv", "neurons.json", "index.html"]
         write_json(folder / MANIFEST, {"files": files, "provenance": made_with})
     return tuning
 
 
-def _notes(found_on: Sequence[int], measured_on: Sequence[int]) -> list[str]:
+def _rule(backbone: Backbone, neurons: RegisterNeurons | None, settings: TuningSettings) -> DetectionRule:
+    """Return how outliers are told, as given, else as the neurons were found."""
+    source = Provenance() if neurons is None else neurons.provenance
+    rule: Any = settings.threshold if settings.threshold is not None else source.threshold or "auto"
+    wanted = settings.outlier_layer if settings.outlier_layer is not None else source.outlier_layer
+    for block in settings.top_layers or ():
+        backbone.layer(block, "top_layer")
+    return DetectionRule(rule, backbone.layer(-2 if wanted is None else wanted, "outlier_layer"))
+
+
+def _halves(
+    images: OpenedImages, neurons: RegisterNeurons | None, run: Run
+) -> tuple[OpenedImages, OpenedImages]:
+    """Return the images to find neurons on (none where these are given) and those to measure on."""
+    if neurons is not None:
+        return images.take([]), images
+    found_on, measured_on = split(len(images), seed=run.seed)
+    return images.take(found_on), images.take(measured_on)
+
+
+def _swept(
+    backbone: Backbone,
+    neurons: RegisterNeurons,
+    images: ReadAhead,
+    settings: TuningSettings,
+    rule: DetectionRule,
+    run: Run,
+) -> tuple[Recommendation, list[SweepRow]]:
+    """Sweep over neurons, choose, and sweep over registers; without outliers there is nothing to choose."""
+    how: dict[str, Any] = {"threshold": rule.threshold, "outlier_layer": rule.outlier_layer}
+    how |= run.only("batch_size", "seed", "progress")
+    barren = neurons.provenance.images_with_outliers == 0
+    ks = [1] if barren else settings.top_k or default_top_k(neurons)
+    blocks = [rule.outlier_layer] if barren else settings.top_layers
+    blocks = blocks or default_top_layers(neurons, rule.outlier_layer)
+    rows = sweep_neurons(backbone, neurons, images, top_k=ks, top_layers=blocks, **how)
+    if barren and rows[0].outlier_share:
+        raise ImageError(
+            f"outlier patches are rare: none of the {neurons.provenance.images} images to find neurons on "
+            "has one, some of the others have; give more images"
+        )
+    advice = recommend(rows, neurons, settings.tolerance)
+    if advice.row:
+        counts = settings.num_registers
+        rows += sweep_registers(backbone, advice.neurons, images, num_registers=counts, **how)
+    return advice, rows
+
+
+def _notes(found_on: Sequence[str], measured_on: Sequence[str]) -> list[str]:
     count = len(measured_on)
     if not found_on:
         notes = ["The ranking was given. If it was found on these same images, the numbers flatter it."]
@@ -176,7 +207,7 @@ def _table(rows: Sequence[SweepRow]) -> str:
     return stream.getvalue()
 
 
-def _page(tuning: Tuning, made_with: dict[str, Any], measured: int, layer: int, tolerance: float) -> str:
+def _page(tuning: Tuning, made_with: dict[str, Any], layer: int) -> str:
     neuron_rows = [row for row in tuning.rows if row.sweep != "registers"]
     register_rows = [row for row in tuning.rows if row.sweep == "registers"]
     return fill(
@@ -184,9 +215,9 @@ def _page(tuning: Tuning, made_with: dict[str, Any], measured: int, layer: int, 
         advice=tuning.advice,
         chosen=tuning.advice.row,
         notes=tuning.notes,
-        measured=measured,
+        measured=tuning.measured,
         layer=layer,
-        tolerance=tolerance,
+        tolerance=made_with["settings"]["tolerance"],
         neuron_rows=neuron_rows,
         register_rows=register_rows,
         neuron_curves=pictures.neuron_curves(neuron_rows) if tuning.advice.row else "",

@@ -8,7 +8,7 @@ memory holds one batch, whatever the number of images.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,18 +18,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ttr.analysis.integration import PARTS, PartName, full_output, restricted, split
+from ttr.analysis.integration import PARTS, PartName, Split, full_output, restricted, split
 from ttr.analysis.register_content import strongest_register
 from ttr.backbones.base import Backbone
-from ttr.errors import ImageError, OptionError
+from ttr.datasets.registry import ReadAhead
+from ttr.errors import ImageError
 from ttr.forward.batches import batches
-from ttr.forward.blocks import SeenBlock, watch
+from ttr.forward.blocks import watch
 from ttr.forward.record import record
 from ttr.hooks import capture
 from ttr.progress import progress_bar
 from ttr.registers.neurons import RegisterNeurons
 from ttr.registers.wrap import TestTimeRegisters
-from ttr.tokens import TokenLayout
+from ttr.run import Run
+from ttr.studies.integrate.settings import IntegrationSettings
 
 #: What vectors are kept of: CLS made of a part; the strongest register before and after the norm.
 KINDS = (*PARTS, "full", "before", "after")
@@ -72,6 +74,21 @@ class PartSamples:
         self.vectors.setdefault(place, self._scratch[registers][block, KINDS.index(kind)])
         self.vectors[place][start : start + len(vectors)] = vectors.float().cpu().numpy()
 
+    def first(self, images: int) -> PartSamples:
+        """Return what was measured of the first images alone, where fewer could be read than were there."""
+        if images == self.images:
+            return self
+        return PartSamples(
+            images,
+            self.layers,
+            {place: vectors[:images] for place, vectors in self.vectors.items()},
+            {
+                place: {name: values[:images] for name, values in numbers.items()}
+                for place, numbers in self.numbers.items()
+            },
+            {registers: cosines[:images] for registers, cosines in self.cls_cosines.items()},
+        )
+
     def note(self, place: Place, start: int, **numbers: Tensor) -> None:
         """Keep numbers of a batch, [B] each, from image ``start`` on."""
         known = self.numbers.setdefault(place, {})
@@ -80,71 +97,45 @@ class PartSamples:
             known[name][start : start + len(values)] = values.double().cpu().numpy()
 
 
-def check_registers(num_registers: Sequence[int]) -> list[int]:
-    """Return the numbers of registers ascending, each once.
-
-    Raises:
-        OptionError: none, a negative one, or one given twice.
-    """
-    if not num_registers or min(num_registers) < 0 or len(set(num_registers)) != len(num_registers):
-        given = ", ".join(map(str, num_registers)) or "none"
-        raise OptionError(f"num_registers {given}; needed numbers >= 0, each once (0: the bare model)")
-    return sorted(num_registers)
-
-
 @torch.no_grad()
-def study(
+def measure_parts(
     backbone: Backbone,
     neurons: RegisterNeurons,
-    images: Iterable[Any],
-    count: int,
-    *,
-    blocks: Sequence[int] = (-1,),
-    num_registers: Sequence[int] = (0, 1, 2, 3, 4),
-    renormalise: bool = False,
-    keep_skip: bool = False,
-    batch_size: int = 8,
-    progress: bool = False,
+    images: ReadAhead,
+    settings: IntegrationSettings,
+    run: Run,
 ) -> PartSamples:
     """Measure what CLS is made of, at each block and with each number of registers.
 
     Args:
         backbone: the bare backbone.
         neurons: its register neurons; an empty set makes blank tokens of the registers.
-        images: PIL images or tensors.
-        count: how many they are.
-        blocks: where CLS is restricted; negative ones count from the last.
-        num_registers: values of R; 0 is the bare model.
-        renormalise: see :func:`ttr.analysis.integration.restricted`.
-        keep_skip: the same.
-        batch_size: images a pass.
-        progress: show a progress bar, which counts images times passes.
+        images: what is measured on; those that cannot be read leave no row.
+        settings: the blocks, the numbers of registers, and how CLS is restricted.
+        run: batch size and progress; the bar counts images times passes.
 
     Raises:
         ModelError: the model has no CLS token, there is no such block, or contributions cannot be told apart.
-        OptionError: a value is outside its range.
         ImageError: there are no images.
     """
     backbone.require_cls()
-    places = sorted({backbone.layer(block, "block") for block in blocks})
-    if not places:
-        raise OptionError("no blocks were given; needed at least one")
-    counts = check_registers(num_registers)
-    if not count:
+    places = sorted({backbone.layer(block, "block") for block in settings.blocks})
+    if not len(images):
         raise ImageError("no images were given; needed at least one to measure on")
-    found = PartSamples(count, backbone.num_layers)
+    found = PartSamples(len(images), backbone.num_layers)
     contexts: dict[int, AbstractContextManager[Any]] = {
-        r: TestTimeRegisters(backbone, neurons, num_registers=r) if r else nullcontext() for r in counts
+        r: TestTimeRegisters(backbone, neurons, num_registers=r) if r else nullcontext()
+        for r in settings.counts
     }
     done = 0
-    with progress_bar("integrating", count * len(counts), show=progress) as advance:
-        for batch in batches(backbone, images, batch_size):
+    with progress_bar("integrating", len(images) * len(contexts), show=run.progress) as advance:
+        for batch in batches(backbone, images, run.batch_size):
             for registers, context in contexts.items():
                 with context:
-                    _see(found, backbone, batch, registers, places, done, renormalise, keep_skip)
+                    _see(found, backbone, batch, registers, places, done, settings)
                 advance(len(batch))
             done += len(batch)
-    return found
+    return found.first(done)
 
 
 def _see(
@@ -154,8 +145,7 @@ def _see(
     registers: int,
     blocks: Sequence[int],
     start: int,
-    renormalise: bool,
-    keep_skip: bool,
+    settings: IntegrationSettings,
 ) -> None:
     """Run one batch once, and keep what the study wants of it."""
     path: list[Tensor] = []
@@ -171,35 +161,31 @@ def _see(
     known = found.cls_cosines.setdefault(registers, np.empty((found.images, backbone.num_layers)))
     known[start : start + len(batch)] = cosines.cpu().numpy()
     for block in blocks:
-        outputs = restricted(backbone, layout, block, seen, renormalise=renormalise, keep_skip=keep_skip)
-        _note_parts(found, backbone, layout, registers, block, seen[block], start, outputs, full)
+        outputs = restricted(
+            backbone,
+            layout,
+            block,
+            seen,
+            renormalise=settings.renormalise,
+            keep_skip=settings.keep_skip,
+        )
+        made_of = split(backbone, layout, block, seen[block])
+        for part in (part for part in PARTS if part in outputs):
+            place = (registers, block, part)
+            found.keep(place, start, outputs[part])
+            found.note(place, start, **_numbers(part, outputs[part], full, made_of))
         if layout.registers + layout.test_time:
             both = strongest_register(layout, seen[block].tokens, seen[block].normed)
             for name, vectors in zip(("before", "after"), both, strict=True):
                 found.keep((registers, block, name), start, vectors)
 
 
-def _note_parts(
-    found: PartSamples,
-    backbone: Backbone,
-    layout: TokenLayout,
-    registers: int,
-    block: int,
-    seen: SeenBlock,
-    start: int,
-    outputs: Mapping[PartName, Tensor],
-    full: Tensor,
-) -> None:
-    made_of = split(backbone, layout, block, seen)
-    for part in PARTS:
-        if part not in outputs:
-            continue
-        place = (registers, block, part)
-        found.keep(place, start, outputs[part])
-        numbers = {
-            "cosine": F.cosine_similarity(outputs[part].double(), full.double()),
-            "norm": made_of.contributions[part].norm(dim=1),
-        }
-        if part in made_of.shares:
-            numbers["attention_share"] = made_of.shares[part]
-        found.note(place, start, **numbers)
+def _numbers(part: PartName, output: Tensor, full: Tensor, made_of: Split) -> dict[str, Tensor]:
+    """Return the numbers of a part, [B] each; the skip connection has no attention."""
+    numbers = {
+        "cosine": F.cosine_similarity(output.double(), full.double()),
+        "norm": made_of.contributions[part].norm(dim=1),
+    }
+    if part in made_of.shares:
+        numbers["attention_share"] = made_of.shares[part]
+    return numbers

@@ -1,0 +1,141 @@
+"""Image files in an order, each opened when it is asked for: alone, or read ahead in threads.
+
+Nothing here keeps an image: a set of any size passes with a few of them in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ttr.datasets.folder import open_image
+from ttr.errors import ImageError
+from ttr.run import Run
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def in_memory(images: Mapping[str, Image]) -> OpenedImages:
+    """Return images that are open already, by name."""
+    return OpenedImages(
+        list(images), images.__getitem__, lambda name: hashlib.sha256(images[name].tobytes()).hexdigest()
+    )
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ImageError(f"image {path} cannot be read ({error.strerror}); check the path") from error
+
+
+@dataclass(frozen=True)
+class OpenedImages:
+    """A sized iterable that opens one image at a time, so that a set of them never stands in memory.
+
+    Attributes:
+        closed: files, or items of a labelled set, in order.
+        opener: one of them -> RGB image; raises ImageError.
+        hashed: one of them -> hash of the bytes that decide its pixels; raises ImageError.
+        named: one of them -> its name.
+        words: what they are, for people: "aptos, training split, 200 of 2,930 images, seed 42".
+    """
+
+    closed: Sequence[Any]
+    opener: Callable[[Any], Image] = field(default=open_image, repr=False)
+    hashed: Callable[[Any], str] = field(default=file_hash, repr=False)
+    named: Callable[[Any], str] = field(default=str, repr=False)
+    words: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.closed)
+
+    def __iter__(self) -> Iterator[Image]:
+        return map(self.opener, self.closed)
+
+    def take(self, places: Sequence[int]) -> OpenedImages:
+        """Return those at some places of the order, without the words for the whole."""
+        return replace(self, closed=[self.closed[place] for place in places], words=None)
+
+    @property
+    def names(self) -> list[str]:
+        """Their names, in order."""
+        return [self.named(each) for each in self.closed]
+
+    def hashes(self) -> list[str]:
+        """Return the hash of each, or, where it cannot be read, a text that no content has."""
+        return [self._hash(each) for each in self.closed]
+
+    def _hash(self, each: Any) -> str:
+        try:
+            return self.hashed(each)
+        except ImageError:
+            return f"unreadable {self.named(each)}"
+
+
+@dataclass
+class ReadAhead:
+    """Images as a run reads them: ``workers`` threads ahead, bad ones named or left out. Sized, iterable.
+
+    Attributes:
+        images: the images.
+        run: its workers, and what a bad image does.
+        names: of those that were read, in order; it grows as they are.
+        skipped: {name: reason} of those that could not be read, with ``on_error="skip"``.
+    """
+
+    images: OpenedImages
+    run: Run
+    names: list[str] = field(default_factory=list, repr=False)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[Image]:
+        """Yield the images that can be read, from the first one on.
+
+        Raises:
+            ImageError: a bad image, with ``on_error="raise"``, or not a single readable one.
+        """
+        self.names.clear()
+        self.skipped.clear()
+        for each, opened in self._opened():
+            try:
+                image = opened.result()
+            except ImageError as error:
+                if self.run.on_error == "raise":
+                    raise
+                self.skipped[self.images.named(each)] = str(error)
+                continue
+            self.names.append(self.images.named(each))
+            yield image
+        if self.skipped and not self.names:
+            first = next(iter(self.skipped.values()))
+            raise ImageError(f"not one of {len(self.skipped)} images could be read; the first: {first}")
+
+    def _opened(self) -> Iterator[tuple[Any, Future[Image]]]:
+        """Yield each with its image on the way; at most ``workers`` more are waiting behind it."""
+        pending: deque[tuple[Any, Future[Image]]] = deque()
+        with ThreadPoolExecutor(self.run.workers) as pool:
+            try:
+                for each in self.images.closed:
+                    pending.append((each, pool.submit(self.images.opener, each)))
+                    if len(pending) > self.run.workers:
+                        yield pending.popleft()
+                while pending:
+                    yield pending.popleft()
+            finally:
+                for _, future in pending:
+                    future.cancel()

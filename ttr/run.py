@@ -1,0 +1,100 @@
+"""How a study runs, as data, the same for every study. What it measures is said in settings of its own."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+from ttr.errors import OptionError
+
+#: Floating-point types a backbone may compute in, as torch names them.
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a study runs.
+
+    Attributes:
+        seed: of every sample, draw and resample.
+        batch_size: images a pass.
+        workers: threads that read and decode ahead.
+        on_error: ``"raise"``: a bad image ends the run, by name; ``"skip"``: it is left out and recorded.
+        cache: folder where features, neurons and heads are kept; None: ttr/features in the user's cache.
+        progress: show progress bars with an estimate.
+        device: where the backbones of the study compute, such as ``"cuda:1"``; None: where they are.
+        dtype: in which type, of :data:`DTYPES`; None: in their own.
+
+    Raises:
+        OptionError: a value is outside its range.
+    """
+
+    seed: int = 42
+    batch_size: int = 32
+    workers: int = 2
+    on_error: str = "raise"
+    cache: Path | None = None
+    progress: bool = False
+    device: str | None = None
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        if not _is_integer(self.seed) or self.seed < 0:
+            raise OptionError(f"seed={self.seed!r}; needed an integer, 0 or more")
+        check_batch_size(self.batch_size)
+        if not _is_integer(self.workers) or self.workers < 1:
+            raise OptionError(f"workers={self.workers!r}; needed at least 1")
+        if self.on_error not in ("raise", "skip"):
+            raise OptionError(f"on_error={self.on_error!r}; needed 'raise' or 'skip'")
+        if self.dtype is not None:
+            check_dtype(self.dtype)
+
+    @property
+    def shelves(self) -> Path:
+        """The folder of the cache, the user's own where none was named."""
+        return default_cache() if self.cache is None else self.cache
+
+    def only(self, *names: str) -> dict[str, Any]:
+        """Return some of the fields as JSON values, for the record of a result."""
+        return {name: getattr(self, name) for name in names}
+
+    def check(self, backbone: Any) -> None:
+        """Raise OptionError unless a backbone that was loaded already computes where and as this run says.
+
+        Moving it would change the caller's own model, for good where the type is a coarser one.
+        """
+        dtype = str(backbone.dtype).removeprefix("torch.")
+        for what, asked, given in (
+            ("device", self.device, str(backbone.device)),
+            ("dtype", self.dtype, dtype),
+        ):
+            if asked is not None and asked not in (given, given.partition(":")[0]):
+                raise OptionError(
+                    f"the run asks for {what} {asked}, and {backbone.name} is on {given}; load it with "
+                    f"ttr.load(..., {what}=...), or leave {what} out of the run"
+                )
+
+
+def check_batch_size(batch_size: Any) -> None:
+    """Raise OptionError unless ``batch_size`` is an integer >= 1."""
+    if not _is_integer(batch_size) or batch_size < 1:
+        raise OptionError(f"batch_size={batch_size!r}; needed an integer, at least 1")
+
+
+def check_dtype(dtype: Any) -> None:
+    """Raise OptionError unless ``dtype`` is one of :data:`DTYPES`."""
+    if dtype not in DTYPES:
+        raise OptionError(f"dtype={dtype!r}; needed one of {', '.join(DTYPES)}")
+
+
+def default_cache() -> Path:
+    """Return where features are cached unless told otherwise."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(home).expanduser() / "ttr" / "features"
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -1,0 +1,70 @@
+"""What a benchmark measures, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ttr.errors import OptionError
+from ttr.evaluate.probe import HEADS
+from ttr.forward.preprocessing import check_steps
+from ttr.registers.arms import DEFAULT, check_names
+from ttr.run import Run
+
+FEATURES = ("embedding", "cls", "patches", "registers", "test_time")
+
+
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """What a benchmark measures.
+
+    Attributes:
+        arms: of :data:`ttr.registers.arms.NAMES`.
+        num_registers: values of R for the arms with tokens.
+        heads: of :data:`ttr.evaluate.probe.HEADS`.
+        features: what to classify from: of :data:`FEATURES`, or several joined with ``+``, such as
+            ``cls+test_time``.
+        seeds: of the linear probe; None: that of the run and the two after it. The first one is also that of
+            samples and of the random arms.
+        draws: of the random arms.
+        steps: optional preprocessing, see :mod:`ttr.forward.preprocessing`.
+
+    Raises:
+        OptionError: an unknown arm, head, feature or step, or nothing where something is needed.
+    """
+
+    arms: tuple[str, ...] = DEFAULT
+    num_registers: tuple[int, ...] = (1,)
+    heads: tuple[str, ...] = tuple(HEADS)
+    features: tuple[str, ...] = ("embedding",)
+    seeds: tuple[int, ...] | None = None
+    draws: int = 3
+    steps: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_names(self.arms)
+        check_steps(self.steps)
+        _check_heads(self.heads)
+        _check_features(self.features)
+        if self.seeds is not None and (not self.seeds or len(set(self.seeds)) != len(self.seeds)):
+            given = ", ".join(map(str, self.seeds)) or "none"
+            raise OptionError(f"seeds {given}; needed one or more, each once")
+        if not self.num_registers:
+            raise OptionError("no numbers of registers were given; needed one or more")
+
+
+def one_seed(settings: BenchmarkSettings, run: Run) -> tuple[tuple[int, ...], Run]:
+    """Return the seeds of the linear probe, and the run with the first of them as its own."""
+    seeds = settings.seeds or (run.seed, run.seed + 1, run.seed + 2)
+    return seeds, replace(run, seed=seeds[0])
+
+
+def _check_heads(heads: tuple[str, ...]) -> None:
+    if not heads or any(head not in HEADS for head in heads):
+        raise OptionError(f"heads {', '.join(heads) or 'none'}; needed one or more of {', '.join(HEADS)}")
+
+
+def _check_features(features: tuple[str, ...]) -> None:
+    parts = [part for feature in features for part in feature.split("+")]
+    if not parts or any(part not in FEATURES for part in parts):
+        known = ", ".join(FEATURES)
+        raise OptionError(f"features {', '.join(features) or 'none'}; needed {known}, or several joined by +")

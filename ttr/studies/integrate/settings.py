@@ -1,0 +1,42 @@
+"""What an integration measures, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ttr.errors import OptionError
+
+
+@dataclass(frozen=True)
+class IntegrationSettings:
+    """What an integration measures.
+
+    Attributes:
+        blocks: where CLS is restricted; negative ones count from the last.
+        num_registers: values of R; 0 is the bare model.
+        renormalise: divide the kept attention weights by their sum; published: not.
+        keep_skip: leave the skip connection beside every part; published: not.
+        num_images: a seeded sample of so many test (and training) images; None: all.
+
+    Raises:
+        OptionError: no block, no number of registers, a negative one, or one given twice.
+    """
+
+    blocks: tuple[int, ...] = (-1,)
+    num_registers: tuple[int, ...] = (0, 1, 2, 3, 4)
+    renormalise: bool = False
+    keep_skip: bool = False
+    num_images: int | None = 500
+
+    def __post_init__(self) -> None:
+        given = self.num_registers
+        if not given or min(given) < 0 or len(set(given)) != len(given):
+            said = ", ".join(map(str, given)) or "none"
+            raise OptionError(f"num_registers {said}; needed numbers >= 0, each once (0: the bare model)")
+        if not self.blocks:
+            raise OptionError("no blocks were given; needed at least one")
+
+    @property
+    def counts(self) -> list[int]:
+        """The numbers of registers, ascending."""
+        return sorted(self.num_registers)
