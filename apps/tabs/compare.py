@@ -27,8 +27,8 @@ MEAN = "mean of heads"
 SHARED, OWN = "shared", "own"
 #: A block number typed beyond the last block is the last block.
 WITHIN = (
-    "(case, layer, ...rest) => { const range = document.querySelector('#layer input[type=range]'); "
-    "return [case, Math.min(Math.max(layer, +range.min), +range.max), ...rest]; }"
+    "(shown, layer, ...rest) => { const range = document.querySelector('#layer input[type=range]'); "
+    "return [shown, Math.min(Math.max(layer, +range.min), +range.max), ...rest]; }"
 )
 
 
