@@ -46,7 +46,7 @@ KINDS: dict[str, tuple[bool, str]] = {
     "shared-group": (True, "groups in more than one split"),
     "duplicate": (False, "exact duplicates elsewhere, labels agree"),
     "near-duplicate": (False, "near duplicates elsewhere, labels agree"),
-    "imprint-alike": (False, "pairs that look alike: cropped copies, or different images"),
+    "look-alike": (False, "pairs that look alike: cropped copies, or different images"),
     "missing-split": (False, "splits that are missing"),
     "rare-class": (False, f"classes with fewer than {FEWEST} training or test images"),
     "mask": (False, "masks that are missing, damaged or of another size than their image"),
@@ -60,7 +60,7 @@ class Entry:
     Attributes:
         items: the images concerned; empty where it is about a split or a class.
         detail: what is the matter, where the kind of the finding does not say it.
-        distance: bits by which the perceptual hashes differ, of near duplicates and imprint-alikes.
+        distance: bits by which the perceptual hashes differ, of near duplicates and look-alikes.
         correlation: of their detail, up to 1.
     """
 
@@ -242,7 +242,7 @@ def _near_duplicates(imprints: dict[Item, Imprint]) -> Iterator[tuple[str, Entry
         if pair.correlation >= SAME:
             yield from _by_harm("near-duplicate", entry)
         else:
-            yield "imprint-alike", entry
+            yield "look-alike", entry
 
 
 def _by_harm(kind: str, entry: Entry) -> Iterator[tuple[str, Entry]]:

@@ -27,7 +27,7 @@ from ttr.files import clear_abandoned, write_bytes, write_json
 from ttr.forward.preprocessing import Preprocessing
 from ttr.registers.arms import Arm
 
-SCHEMA = "ttr.features.extract/1"
+SCHEMA = "ttr.features/1"
 LIBRARIES = ("torch", "timm", "open_clip_torch", "pillow", "numpy")
 
 

@@ -31,7 +31,7 @@ from ttr.forward.batches import batches, count
 from ttr.hooks import capture, evaluation_mode
 from ttr.progress import progress_bar
 
-SCHEMA = "ttr.forward.calibration/1"
+SCHEMA = "ttr.calibration/1"
 BANK = 64
 
 

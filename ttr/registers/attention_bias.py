@@ -37,7 +37,7 @@ from ttr.registers.neurons import RegisterNeurons
 from ttr.registers.wrap import TestTimeRegisters
 from ttr.version import __version__
 
-SCHEMA = "ttr.forward.attention-bias/1"
+SCHEMA = "ttr.attention-bias/1"
 
 
 @dataclass(frozen=True)
