@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ttr.backbones.base import Backbone
-from ttr.files import clear_abandoned, write_bytes, write_json
+from ttr.files import TensorsError, clear_abandoned, load_tensors, save_tensors, write_json
 from ttr.forward.preprocessing import Preprocessing
 from ttr.registers.arms import Arm
 
@@ -98,22 +98,13 @@ class Shelf:
         Raises:
             OutputError: the cache cannot be written.
         """
-        from safetensors.numpy import save
-
-        # One entry: safetensors writes several in no fixed order, and equal parts must be equal bytes.
-        header = {"part": json.dumps({"schema": SCHEMA, "names": part.names, "skipped": part.skipped})}
-        write_bytes(path, save(part.arrays, metadata=header))
+        header = {"schema": SCHEMA, "names": part.names, "skipped": part.skipped}
+        save_tensors(path, part.arrays, "part", header)
 
     def read(self, path: Path) -> Part | None:
         """Return a part, or None if it is not there or damaged (it is then computed again)."""
-        from safetensors import SafetensorError, safe_open
-
-        if not path.exists():
-            return None
         try:
-            with safe_open(path, framework="np") as file:
-                header = json.loads(file.metadata()["part"])
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError):
+            arrays, header = load_tensors(path, "part", SCHEMA, "np")
+        except TensorsError:
             return None
         return Part(arrays, tuple(header["names"]), header["skipped"])

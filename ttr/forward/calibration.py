@@ -13,7 +13,6 @@ the images (reservoir sampling), and of each one patch.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +25,7 @@ from torch import Tensor
 
 from ttr.backbones.base import Backbone
 from ttr.errors import ImageError, ModelError
-from ttr.files import write_bytes
+from ttr.files import load_tensors, save_tensors
 from ttr.forward.batches import batches, count
 from ttr.hooks import capture, evaluation_mode
 from ttr.progress import progress_bar
@@ -67,12 +66,8 @@ class Calibration:
 
     def save(self, path: str | Path) -> None:
         """Write safetensors, whole or not at all."""
-        from safetensors.torch import save
-
-        # One entry: safetensors writes several in no fixed order, and equal calibrations must be equal bytes.
-        header = {"calibration": json.dumps({"schema": SCHEMA, "images": self.images})}
         tensors = {"mean": self.mean, "variance": self.variance, "bank": self.bank}
-        write_bytes(Path(path), save(tensors, metadata=header))
+        save_tensors(Path(path), tensors, "calibration", {"schema": SCHEMA, "images": self.images})
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
@@ -81,18 +76,12 @@ class Calibration:
         Raises:
             ModelError: no such file, or it holds something else.
         """
-        from safetensors import SafetensorError, safe_open
-
         try:
-            with safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {}).get("calibration", "{}"))
-                if header.get("schema") != SCHEMA:
-                    raise KeyError(header.get("schema"))
-                tensors = {name: file.get_tensor(name) for name in ("mean", "variance", "bank")}
-                return cls(**tensors, images=int(header["images"]))
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            tensors, header = load_tensors(Path(path), "calibration", SCHEMA)
+            return cls(tensors["mean"], tensors["variance"], tensors["bank"], int(header["images"]))
+        except (ValueError, KeyError) as error:
             raise ModelError(
-                f"{path} is no calibration of schema {SCHEMA} ({type(error).__name__}); calibrate again"
+                f"{path} is no calibration of schema {SCHEMA} ({error}); calibrate again"
             ) from error
 
 

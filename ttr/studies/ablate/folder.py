@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ttr.errors import DataError
-from ttr.files import MANIFEST
+from ttr.files import MANIFEST, load_tensors
 
 SCHEMA = "ttr.ablate/1"
 INTEGRATION = "ttr.integrate/1"
@@ -170,15 +170,12 @@ def _manifest(path: Path) -> dict[str, Any]:
 
 
 def _pictures(path: Path) -> Shown | None:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
     index, arrays = path / "pictures.json", path / "pictures.safetensors"
     if not index.exists() or not arrays.exists():
         return None
     try:
         found = json.loads(index.read_text(encoding="utf-8"))
-        tensors = load(arrays.read_bytes())
+        tensors, _ = load_tensors(arrays, framework="np")
         names = {name: found[name] for name in ("conditions", "images", "queries", "nearest")}
         shown = Shown(**names, arrays=tensors)
         expected = (len(shown.conditions), len(shown.images))
@@ -189,7 +186,7 @@ def _pictures(path: Path) -> Shown | None:
             raise ValueError("queries without a map")
         if shown.nearest and len(tensors["crops"]) != len(shown.nearest):
             raise ValueError("registers without a crop")
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{arrays} does not belong to {index.name}, or is damaged ({error}); run ttr ablate again"
         ) from error

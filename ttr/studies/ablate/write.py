@@ -17,14 +17,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset
 from ttr.datasets.spair import KeypointPair
 from ttr.features.prepared import token_calibration
-from ttr.files import MANIFEST, whole_folder, write_bytes, write_json
+from ttr.files import MANIFEST, save_tensors, whole_folder, write_json
 from ttr.registers.arms import Arm
 from ttr.studies.ablate import analysis_tables, tables
 from ttr.studies.ablate.conditions import parse_all
@@ -133,12 +132,9 @@ def _write_tables(folder: Path, measured: Measured, found: list[Score]) -> list[
 
 
 def _write_pictures(folder: Path, measured: Measured, found: Pictures) -> list[str]:
-    from safetensors.numpy import save
-
     arrays = {name: getattr(found, name) for name in ("pixels", "norms", "attention", "colours", "crops")}
-    # safetensors writes a view's memory as it lies, whatever its strides say.
-    kept = {name: np.ascontiguousarray(array) for name, array in arrays.items() if array.size}
-    write_bytes(folder / "pictures.safetensors", save(kept))
+    kept = {name: array for name, array in arrays.items() if array.size}
+    save_tensors(folder / "pictures.safetensors", kept)
     index = {
         "schema": SCHEMA,
         "conditions": [condition.name for condition in measured.conditions],
