@@ -7,13 +7,13 @@ missing or damaged image is that item's matter, and ``ttr data check`` lists the
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ttr.datasets.folder import open_image
+from ttr.digests import sha256
 from ttr.errors import DataError, ImageError
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class Dataset:
 
     def content_hash(self, item: Item) -> str:
         """Return the SHA-256 of the bytes that decide an item's pixels, in hexadecimal."""
-        return hashlib.sha256(self.read(item)).hexdigest()
+        return sha256([self.read(item)])
 
 
 def make_dataset(name: str, items: Iterable[Item], card: Card, **options: Any) -> Dataset:

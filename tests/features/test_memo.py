@@ -65,14 +65,14 @@ def test_whatever_decides_it_is_in_the_digest(change):
 
 
 def test_another_line_of_code_or_another_library_is_another_digest(tmp_path, monkeypatch):
-    (tmp_path / "statistics.py").write_text("p = 0.04\n")
+    (tmp_path / "inference.py").write_text("p = 0.04\n")
     (tmp_path / "tables.py").write_text("p = 0.04\n")
     assert source_digest("ttr.statistics.inference") != source_digest("ttr.features.memo")
     monkeypatch.setattr(module.resources, "files", lambda package: tmp_path)
     before = source_digest("ttr.statistics.inference")
     assert source_digest("ttr.statistics.inference") == before
     assert source_digest("ttr.tables") != before
-    (tmp_path / "statistics.py").write_text("p = 0.05\n")
+    (tmp_path / "inference.py").write_text("p = 0.05\n")
     assert source_digest("ttr.statistics.inference") != before
     known = digest_of_all(**BASE)
     monkeypatch.setattr(module.metadata, "version", lambda name: "0")

@@ -6,8 +6,6 @@ settings, and the bytes of the sampled images. A second run over the same set th
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset, Item, OpenedImages, draw_sample
+from ttr.digests import sha256_of
 from ttr.errors import ImageError, ModelError, NeuronsError
 from ttr.features.chunks import content_hash
 from ttr.features.shelf import cache_key
@@ -141,5 +140,4 @@ def _digest(
 ) -> str:
     key = cache_key(backbone, arm, Preprocessing(backbone))
     hashes = [content_hash(dataset.content_hash, item) for item in items]
-    content = json.dumps([__version__, key, settings, hashes], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:24]
+    return sha256_of([__version__, key, settings, hashes], digits=24)

@@ -13,8 +13,6 @@ that part alone is computed again.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ttr.backbones.base import Backbone
+from ttr.digests import sha256, sha256_of
 from ttr.files import TensorsError, clear_abandoned, load_tensors, save_tensors, write_json
 from ttr.forward.preprocessing import Preprocessing
 from ttr.registers.arms import Arm
@@ -61,7 +60,7 @@ def cache_key(backbone: Backbone, arm: Arm, preprocessing: Preprocessing) -> dic
 
 def digest_of(hashes: list[str]) -> str:
     """Return the digest of a chunk of images from the hashes of their contents, 24 hex digits."""
-    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:24]
+    return sha256(["\n".join(hashes)], 24)
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,7 @@ class Shelf:
         Raises:
             OutputError: the cache cannot be written.
         """
-        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
-        folder = cache / name
+        folder = cache / sha256_of(key, digits=24)
         if not (folder / "key.json").exists():
             write_json(folder / "key.json", key)
         clear_abandoned(folder)

@@ -12,7 +12,6 @@ the images (reservoir sampling), and of each one patch.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ttr.backbones.base import Backbone
+from ttr.digests import sha256
 from ttr.errors import ImageError, ModelError
 from ttr.files import load_tensors, save_tensors
 from ttr.forward.batches import batches, count
@@ -59,10 +59,8 @@ class Calibration:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the tensors, the first 16 hex digits."""
-        digest = hashlib.sha256()
-        for tensor in (self.mean, self.variance, self.bank):
-            digest.update(str(tuple(tensor.shape)).encode() + tensor.contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        arrays = (tensor.numpy() for tensor in (self.mean, self.variance, self.bank))
+        return sha256((part for x in arrays for part in (str(x.shape), x.tobytes())), 16)
 
     def save(self, path: str | Path) -> None:
         """Write safetensors, whole or not at all."""

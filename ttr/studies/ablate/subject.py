@@ -11,7 +11,6 @@ a head on CLS cannot notice what became of a register there.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ttr.backbones.base import Backbone
+from ttr.digests import sha256
 from ttr.forward.calibration import Calibration
 from ttr.hooks import bypass, capture, edit, evaluation_mode
 from ttr.registers.arms import Arm
@@ -167,8 +167,7 @@ class Batch:
 
     def _generator(self, what: str) -> torch.Generator:
         text = "\n".join([str(self.subject.seed), what, self.key])
-        digest = hashlib.sha256(text.encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        return torch.Generator().manual_seed(int(sha256([text], 16), 16) >> 1)
 
 
 @dataclass(eq=False)

@@ -10,7 +10,6 @@ All arms are tested on the same images.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ import numpy as np
 
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset, Item, Split
+from ttr.digests import sha256, sha256_of
 from ttr.errors import DataError, ModelError, OptionError
 from ttr.evaluate.heads import LinearHead
 from ttr.evaluate.metrics import Predictions
@@ -186,7 +186,7 @@ def data_digest(items: Sequence[Item], contents: Mapping[str, str]) -> str:
         json.dumps([item.name, item.split, item.label, item.group, contents[item.name]])
         for item in sorted(items, key=lambda item: item.name)
     ]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return sha256(["\n".join(lines)])
 
 
 def check_settings(heads: Sequence[str], features: Sequence[str], seeds: Sequence[int]) -> None:
@@ -219,10 +219,8 @@ def trained(
     Raises:
         OutputError: the cache cannot be written.
     """
-    digest = hashlib.sha256(json.dumps([head, seed, classes, *VERSIONS]).encode())
-    for part in (train.x, train.y, val.x, val.y):
-        digest.update(str(part.shape).encode() + np.ascontiguousarray(part).tobytes())
-    path = cache / "heads" / f"{digest.hexdigest()[:24]}.safetensors"
+    digest = sha256_of([head, seed, classes, *VERSIONS], (train.x, train.y, val.x, val.y), 24)
+    path = cache / "heads" / f"{digest}.safetensors"
     try:
         return LinearHead.load(path)
     except ModelError:
