@@ -17,6 +17,7 @@ from ttr.registers.detection import detect
 from ttr.registers.neurons import RegisterNeurons
 from ttr.studies.compare.comparison import ImageComparison
 from ttr.studies.compare.write import write_comparison
+from ttr.studies.schemas import DEMO
 
 TITLE = "Test-time registers: before and after, on a phantom"
 
@@ -60,7 +61,7 @@ def run_demo(out: Path, *, phantoms: int = 64, shown_phantoms: int = 4, progress
         results="results.json",
         progress=progress,
         extra={
-            "schema": "ttr.demo/1",
+            "schema": DEMO,
             "warning": backbone.warning,
             "detection": {
                 "message": neurons.message,

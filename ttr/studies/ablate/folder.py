@@ -16,10 +16,9 @@ import numpy as np
 import pandas as pd
 
 from ttr.errors import DataError
-from ttr.files import MANIFEST, load_tensors
+from ttr.files import load_tensors
+from ttr.studies.schemas import ABLATION, read_manifest
 
-SCHEMA = "ttr.ablate/1"
-INTEGRATION = "ttr.integrate/1"
 #: {table: (columns of names, columns of numbers)}
 COLUMNS = {
     "results": (
@@ -83,27 +82,13 @@ class Folder:
         return f"{name} + {count} test-time" if count else name
 
 
-def schema_of(path: Path) -> str:
-    """Return which kind of result a folder holds.
-
-    Raises:
-        DataError: it is no folder, or has no manifest that can be read.
-    """
-    return str(_manifest(path).get("schema", ""))
-
-
 def read_folder(path: Path) -> Folder:
     """Read the folder that an ablation wrote.
 
     Raises:
         DataError: it is not such a folder, is unfinished, or holds a damaged table or picture.
     """
-    manifest = _manifest(path)
-    if manifest.get("schema") != SCHEMA:
-        what = manifest.get("schema", "something else")
-        raise DataError(f"{path} holds {what}, not {SCHEMA}; give a folder that ttr ablate wrote")
-    if not isinstance(manifest.get("provenance"), dict) or not isinstance(manifest.get("dataset"), dict):
-        raise DataError(f"{path / MANIFEST} does not say what made the result; run ttr ablate again")
+    manifest = read_manifest(path, ABLATION)
     tables = {name: read_table(path / f"{name}.csv", name) for name in COLUMNS}
     kept = {name: table for name, table in tables.items() if table is not None}
     if "results" not in kept:
@@ -151,22 +136,6 @@ def read_columns(
     if "verdict" in table:
         table["verdict"] = table["verdict"].fillna("")
     return table
-
-
-def _manifest(path: Path) -> dict[str, Any]:
-    if not path.is_dir():
-        raise DataError(f"{path} is not a folder; give one that ttr ablate wrote")
-    if not (path / MANIFEST).exists():
-        raise DataError(
-            f"{path} has no {MANIFEST}: not a finished result; give a folder that ttr ablate wrote"
-        )
-    try:
-        found = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path / MANIFEST} cannot be read as JSON; run ttr ablate again") from error
-    if not isinstance(found, dict):
-        raise DataError(f"{path / MANIFEST} is no manifest of ttr; give a folder that ttr ablate wrote")
-    return found
 
 
 def _pictures(path: Path) -> Shown | None:

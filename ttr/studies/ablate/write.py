@@ -28,12 +28,12 @@ from ttr.registers.arms import Arm
 from ttr.studies.ablate import analysis_tables, tables
 from ttr.studies.ablate.conditions import parse_all
 from ttr.studies.ablate.experiment import Measured, require, run_experiment
-from ttr.studies.ablate.folder import SCHEMA
 from ttr.studies.ablate.pictures import Pictures, pictures
 from ttr.studies.ablate.report import write_report
 from ttr.studies.ablate.scores import Score, scores
 from ttr.studies.ablate.settings import Settings
 from ttr.studies.provenance import provenance
+from ttr.studies.schemas import ABLATION
 
 ANALYSES = {
     "attention": analysis_tables.attention,
@@ -136,7 +136,7 @@ def _write_pictures(folder: Path, measured: Measured, found: Pictures) -> list[s
     kept = {name: array for name, array in arrays.items() if array.size}
     save_tensors(folder / "pictures.safetensors", kept)
     index = {
-        "schema": SCHEMA,
+        "schema": ABLATION,
         "conditions": [condition.name for condition in measured.conditions],
         "images": list(found.images),
         "queries": [
@@ -153,7 +153,7 @@ def _manifest(measured: Measured, files: list[str], skipped: dict[str, str]) -> 
     dataset, subject = measured.dataset, measured.subject
     calibration = subject.calibration
     return {
-        "schema": SCHEMA,
+        "schema": ABLATION,
         "files": [*files, "index.html"],
         "dataset": {
             "name": dataset.name,

@@ -45,6 +45,7 @@ from ttr.studies.export.formats import (
     quiet,
 )
 from ttr.studies.provenance import provenance
+from ttr.studies.schemas import EXPORT
 
 TOLERANCE = 1e-3
 CHECKED_BATCHES = (1, 3)
@@ -218,7 +219,7 @@ def _metadata(
 ) -> dict[str, Any]:
     rows, columns = backbone.layout.grid
     return {
-        "schema": "ttr.export/1",
+        "schema": EXPORT,
         **provenance(backbone, num_registers=num_registers, neurons=neurons.pairs),
         "input": {"name": INPUT, "shape": ["batch", 3, *backbone.image_size]},
         "outputs": {name: ["batch", *shape] for name, shape in shapes.items()},

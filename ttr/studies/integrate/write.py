@@ -37,9 +37,9 @@ from ttr.studies.integrate.tables import (
     registers_table,
 )
 from ttr.studies.provenance import provenance
+from ttr.studies.schemas import INTEGRATION
 from ttr.wording import counted
 
-SCHEMA = "ttr.integrate/1"
 DETECTION_IMAGES = 200
 TABLES = ("integration", "changes", "accuracy", "layers", "registers")
 
@@ -129,7 +129,7 @@ def write_integration(
             table.to_csv(folder / f"{name}.csv", index=False)
         write_text(folder / "index.html", _page(result, dataset, len(test), made_with))
         manifest = {
-            "schema": SCHEMA,
+            "schema": INTEGRATION,
             "files": [*(f"{name}.csv" for name in TABLES), "index.html"],
             "dataset": {"name": dataset.name, "test": len(test), "train": len(train)},
             "notes": notes,

@@ -19,8 +19,8 @@ from ttr.errors import ImageError, ModelError
 from ttr.files import MANIFEST, whole_folder, write_json
 from ttr.studies.integrate.write import Integration, write_integration
 from ttr.studies.reproduce.published import PublishedStudy, published_studies
+from ttr.studies.schemas import DECOUPLING
 
-SCHEMA = "ttr.reproduce-decoupling/1"
 STUDY = "decoupling"
 NAN = float("nan")
 FAITHFULNESS = "faithfulness"
@@ -97,7 +97,7 @@ def reproduce_decoupling(
         table.to_csv(folder / "reproduction.csv", index=False)
         published = {"source": entry.source, "settings": entry.settings, "notes": entry.notes}
         manifest = {
-            "schema": SCHEMA,
+            "schema": DECOUPLING,
             "files": ["reproduction.csv", *measured],
             "published": published,
             "dataset": dataset.name,

@@ -46,8 +46,8 @@ from ttr.studies.reproduce.zero_ablation_numbers import (
     of_task,
     place_of,
 )
+from ttr.studies.schemas import ZERO_ABLATION
 
-SCHEMA = "ttr.reproduce-zero-ablation/1"
 STUDY = "zero-ablation"
 
 
@@ -223,7 +223,7 @@ def _manifest(
     study: PublishedStudy, dataset: Dataset, settings: Settings, folders: list[str], failed: Mapping[str, str]
 ) -> dict[str, Any]:
     return {
-        "schema": SCHEMA,
+        "schema": ZERO_ABLATION,
         "files": ["reproduction.csv", *folders],
         "published": {"source": study.source, "settings": study.settings, "notes": study.notes},
         "dataset": dataset.name,

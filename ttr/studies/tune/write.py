@@ -23,6 +23,7 @@ from ttr.norms import Threshold
 from ttr.registers.detection import detect
 from ttr.registers.neurons import Provenance, RegisterNeurons
 from ttr.studies.provenance import provenance
+from ttr.studies.schemas import TUNING
 from ttr.studies.tune import pictures
 from ttr.studies.tune.tuning import (
     REGISTERS,
@@ -39,7 +40,6 @@ from ttr.studies.tune.tuning import (
 )
 from ttr.wording import counted
 
-SCHEMA = "ttr.tune/1"
 FEW = 20
 
 
@@ -128,7 +128,7 @@ def write_tuning(
         write_json(
             folder / "tune.json",
             {
-                "schema": SCHEMA,
+                "schema": TUNING,
                 "status": advice.status,
                 "message": advice.neurons.message,
                 "recommended": advice.row and asdict(advice.row),
