@@ -71,6 +71,16 @@ class Item:
     group: str | None = None
     mask: Path | None = None
 
+    @property
+    def unit(self) -> str:
+        """Its group; an item without one is a group of its own."""
+        return self.group or f"/{self.name}"
+
+
+def groups_of(items: Sequence[Item]) -> tuple[str, ...] | None:
+    """Return the groups that statistics must keep together, one an item; None where no item has one."""
+    return tuple(item.unit for item in items) if any(item.group for item in items) else None
+
 
 def read_file(item: Item) -> bytes:
     """Return the bytes of an item's file.
@@ -157,6 +167,12 @@ class Dataset:
     def target(self, item: Item) -> int:
         """Return the index of an item's class."""
         return self.classes.index(item.label)
+
+    def targets(self, items: Iterable[Item]) -> np.ndarray:
+        """Return the indices of the classes of some items, int64 [N]."""
+        import numpy as np
+
+        return np.array([self.target(item) for item in items], dtype=np.int64)
 
     def open(self, item: Item) -> Image:
         """Read one item as an RGB image.

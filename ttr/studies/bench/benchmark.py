@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from ttr.backbones.base import Backbone
-from ttr.datasets.registry import Dataset, Item, Split
+from ttr.datasets.registry import Dataset, Item, Split, groups_of
 from ttr.digests import sha256, sha256_of
 from ttr.errors import DataError, ModelError, OptionError
 from ttr.evaluate.heads import LinearHead
 from ttr.evaluate.metrics import Predictions
-from ttr.evaluate.probe import HEADS, Labelled, probabilities
+from ttr.evaluate.probe import HEADS, Labelled, labelled, probabilities
 from ttr.features.extract import Features, extract
 from ttr.forward.preprocessing import Preprocessing
 from ttr.progress import progress_bar
@@ -149,7 +149,7 @@ def run_benchmark(
     own: list[Outcome] = []
     with progress_bar("heads", len(plan), show=progress) as advance:
         for each, feature, head, seed in plan:
-            train, val = (labelled(dataset, each, feature, split) for split in ("train", "val"))
+            train, val = (_labelled(dataset, each, feature, split) for split in ("train", "val"))
             model = trained(cache, head, train, val, dataset.classes, seed)
             own.append(_tested(dataset, each, feature, head, seed, model))
             advance(1)
@@ -160,12 +160,11 @@ def run_benchmark(
         for each in found
     ]
     test = [item for item in items if item.split == "test"]
-    grouped = any(item.group for item in test)
     return Benchmark(
         dataset=dataset,
         outcomes=(*own, *deployed),
         test=tuple(item.name for item in test),
-        groups=tuple(item.group or f"/{item.name}" for item in test) if grouped else None,
+        groups=groups_of(test),
         skipped=found[0].skipped,
         counts=counts,
         keys={f"{each.arm.name}, {each.arm.num_registers} registers": each.key for each in found},
@@ -206,7 +205,7 @@ def check_settings(heads: Sequence[str], features: Sequence[str], seeds: Sequenc
 def _tested(
     dataset: Dataset, found: Features, feature: str, head: str, seed: int, model: LinearHead
 ) -> Outcome:
-    test = labelled(dataset, found, feature, "test")
+    test = _labelled(dataset, found, feature, "test")
     predictions = Predictions(test.y, probabilities(model, test.x), dataset.ordinal)
     return Outcome(found.arm, feature, head, seed, model, predictions)
 
@@ -229,9 +228,7 @@ def trained(
         return model
 
 
-def labelled(dataset: Dataset, found: Features, feature: str, split: Split) -> Labelled:
+def _labelled(dataset: Dataset, found: Features, feature: str, split: Split) -> Labelled:
     """Return the vectors of one split with their classes; several features side by side."""
-    chosen = np.array([item.split == split for item in found.items])
-    x = np.concatenate([found.arrays[part] for part in feature.split("+")], axis=1)[chosen]
-    y = np.array([dataset.target(item) for item in found.items if item.split == split], dtype=np.int64)
-    return Labelled(x, y)
+    x = np.concatenate([found.arrays[part] for part in feature.split("+")], axis=1)
+    return labelled(dataset, found.items, x, split)

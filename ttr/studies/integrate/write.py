@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from ttr.backbones.base import Backbone
-from ttr.datasets.registry import Dataset, Item, OpenedImages, draw_sample, sampled_images
+from ttr.datasets.registry import Dataset, Item, OpenedImages, draw_sample, groups_of, sampled_images
 from ttr.drawing.html import fill
 from ttr.errors import DataError, OptionError
 from ttr.evaluate.probe import Labelled
@@ -169,14 +169,12 @@ def _measured(
         progress=progress,
         **settings,
     )
-    groups = [item.group or f"/{item.name}" for item in test] if any(i.group for i in test) else None
     known = _full_features(backbone, neurons, dataset, train, counts, settings["batch_size"])
-    labels = np.array([dataset.target(item) for item in test], dtype=np.int64)
-    options: dict[str, Any] = {"groups": groups, "seed": seed}
+    options: dict[str, Any] = {"groups": groups_of(test), "seed": seed}
     return {
         "integration": integration_table(found, backbone, **options),
         "changes": changes_table(found, backbone, **options),
-        "accuracy": accuracy_table(found, backbone, known, labels, dataset.classes, **options),
+        "accuracy": accuracy_table(found, backbone, known, dataset.targets(test), dataset.classes, **options),
         "layers": layers_table(found, backbone, **options),
         "registers": registers_table(found, backbone, **options),
     }
@@ -201,8 +199,8 @@ def _full_features(
                 cls = backbone.tokens(batch).cls
             assert isinstance(cls, torch.Tensor)
             rows[registers].append(cls.float().cpu().numpy())
-    labels = np.array([dataset.target(item) for item in items], dtype=np.int64)
-    return {registers: Labelled(np.concatenate(parts), labels) for registers, parts in rows.items()}
+    y = dataset.targets(items)
+    return {registers: Labelled(np.concatenate(parts), y) for registers, parts in rows.items()}
 
 
 def _notes(renormalise: bool, keep_skip: bool) -> list[str]:
