@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ttr.backbones.mixing import Mixing
 from ttr.digests import sha256
 from ttr.errors import ImageError, ModelError, OptionError
-from ttr.hooks import Site, capture, evaluation_mode
+from ttr.hooks import Site, evaluation_mode, keep
 from ttr.tokens import TokenLayout, Tokens
 
 if TYPE_CHECKING:
@@ -246,12 +246,7 @@ class Backbone:
     def embed_with_tokens(self, images: Tensor) -> tuple[Tensor, Tokens]:
         """Return :meth:`embed` and :meth:`tokens` of one pass."""
         images = self.prepare(images)
-        kept: list[Tensor] = []
-
-        def keep(index: int, tensor: Tensor, kwargs: Mapping[str, Any]) -> None:
-            kept.append(tensor)
-
-        with evaluation_mode(self.model), capture(self.sites.blocks[-1:], keep):
+        with evaluation_mode(self.model), keep(self.sites.blocks[-1:]) as kept:
             embedding = self.features(images)
         layout = self.layout_for(images).for_length(kept[0].shape[1])
         return embedding, layout.split(self.sites.final_norm.forward(kept[0]))

@@ -12,7 +12,7 @@ the images (reservoir sampling), and of each one patch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from ttr.digests import sha256
 from ttr.errors import ImageError, ModelError
 from ttr.files import load_tensors, save_tensors
 from ttr.forward.batches import batches, count
-from ttr.hooks import capture, evaluation_mode
+from ttr.hooks import evaluation_mode, keep
 from ttr.progress import progress_bar
 
 SCHEMA = "ttr.calibration/1"
@@ -130,16 +130,11 @@ def calibrate(
     alone: list[_Moments] = [_Moments() for _ in range(backbone.num_layers)]
     patches: list[_Moments] = [_Moments() for _ in range(backbone.num_layers)]
     kept: dict[int, Tensor] = {}
-    seen: list[Tensor] = []
-
-    def see(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
-        seen.append(x.float().cpu())
-
     total = 0
     with (
         progress_bar("calibrating", count(images), show=progress) as advance,
         evaluation_mode(backbone.model),
-        capture(backbone.sites.blocks, see),
+        keep(backbone.sites.blocks, lambda x: x.float().cpu()) as seen,
     ):
         for batch in batches(backbone, images, batch_size):
             seen.clear()

@@ -30,7 +30,7 @@ from ttr.backbones.base import Backbone
 from ttr.backbones.families import as_backbone
 from ttr.errors import ModelError, OptionError
 from ttr.files import whole_file
-from ttr.hooks import capture, evaluation_mode
+from ttr.hooks import evaluation_mode, keep
 from ttr.progress import progress_bar
 from ttr.registers.neurons import RegisterNeurons
 from ttr.registers.wrap import TestTimeRegisters
@@ -136,13 +136,8 @@ class _Embedder(nn.Module):
         self.backbone = backbone
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        kept: list[Tensor] = []
-
-        def keep(index: int, tensor: Tensor, kwargs: Mapping[str, Any]) -> None:
-            kept.append(tensor)
-
         sites = self.backbone.sites
-        with capture(sites.blocks[-1:], keep):
+        with keep(sites.blocks[-1:]) as kept:
             embedding = self.backbone.features(images)
         layout = self.backbone.layout.for_length(kept[0].shape[1])
         return embedding, layout.select(sites.final_norm.forward(kept[0]), "patches")

@@ -25,7 +25,7 @@ from ttr.errors import ImageError, OptionError
 from ttr.forward.batches import batches
 from ttr.forward.blocks import SeenBlock, watch
 from ttr.forward.record import record
-from ttr.hooks import capture
+from ttr.hooks import keep
 from ttr.progress import progress_bar
 from ttr.registers.neurons import RegisterNeurons
 from ttr.registers.wrap import TestTimeRegisters
@@ -158,12 +158,11 @@ def _see(
     keep_skip: bool,
 ) -> None:
     """Run one batch once, and keep what the study wants of it."""
-    path: list[Tensor] = []
 
-    def see_cls(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
-        path.append(backbone.layout.select(x, "cls")[:, 0].double())
+    def cls_of(x: Tensor) -> Tensor:
+        return backbone.layout.select(x, "cls")[:, 0].double()
 
-    with watch(backbone, blocks[0]) as seen, capture(backbone.sites.blocks, see_cls):
+    with watch(backbone, blocks[0]) as seen, keep(backbone.sites.blocks, cls_of) as path:
         layout = record(backbone, batch).layout
     full = full_output(backbone, layout, seen)
     found.keep((registers, backbone.num_layers - 1, "full"), start, full)
