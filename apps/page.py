@@ -7,7 +7,6 @@ from importlib import resources
 import gradio as gr
 
 from ttr.apps.html import explanations
-from ttr.apps.image.case import DISCLAIMER
 from ttr.apps.image.workbench import Workbench
 from ttr.apps.tabs.compare import NAME, compare_tab
 from ttr.apps.tabs.events import FORGOTTEN, SWEPT
@@ -16,6 +15,7 @@ from ttr.apps.tabs.marker import marker_tab
 from ttr.apps.tabs.prompts import prompts_tab
 from ttr.apps.tabs.results import results_tabs
 from ttr.studies.results import Results
+from ttr.wording import DISCLAIMER
 
 #: In the head as it is: the library would rewrite selectors of its own css argument.
 STYLE = (

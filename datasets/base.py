@@ -7,7 +7,6 @@ missing or damaged image is that item's matter, and ``ttr data check`` lists the
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ttr.datasets.folder import open_image
 from ttr.datasets.reading import OpenedImages
+from ttr.digests import sha256
 from ttr.errors import DataError, ImageError
 
 if TYPE_CHECKING:
@@ -72,6 +72,16 @@ class Item:
     path: Path | None = None
     group: str | None = None
     mask: Path | None = None
+
+    @property
+    def unit(self) -> str:
+        """Its group; an item without one is a group of its own."""
+        return self.group or f"/{self.name}"
+
+
+def groups_of(items: Sequence[Item]) -> tuple[str, ...] | None:
+    """Return the groups that statistics must keep together, one an item; None where no item has one."""
+    return tuple(item.unit for item in items) if any(item.group for item in items) else None
 
 
 def read_file(item: Item) -> bytes:
@@ -160,6 +170,12 @@ class Dataset:
         """Return the index of an item's class."""
         return self.classes.index(item.label)
 
+    def targets(self, items: Iterable[Item]) -> np.ndarray:
+        """Return the indices of the classes of some items, int64 [N]."""
+        import numpy as np
+
+        return np.array([self.target(item) for item in items], dtype=np.int64)
+
     def open(self, item: Item) -> Image:
         """Read one item as an RGB image.
 
@@ -168,19 +184,13 @@ class Dataset:
         """
         return self.decode(item, self.read(item))
 
-    def targets(self, items: Iterable[Item]) -> np.ndarray:
-        """Return the indices of some items' classes, int64 [N]."""
-        import numpy as np
-
-        return np.array([self.target(item) for item in items], dtype=np.int64)
-
     def opened(self, items: Sequence[Item], words: str | None = None) -> OpenedImages:
         """Return some of the items as images that are opened one at a time; ``words`` say what they are."""
         return OpenedImages(items, self.open, self.content_hash, attrgetter("name"), words)
 
     def content_hash(self, item: Item) -> str:
         """Return the SHA-256 of the bytes that decide an item's pixels, in hexadecimal."""
-        return hashlib.sha256(self.read(item)).hexdigest()
+        return sha256([self.read(item)])
 
 
 def make_dataset(name: str, items: Iterable[Item], card: Card, **options: Any) -> Dataset:

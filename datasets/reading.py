@@ -5,7 +5,6 @@ Nothing here keeps an image: a set of any size passes with a few of them in memo
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttr.datasets.folder import open_image
+from ttr.digests import sha256
 from ttr.errors import ImageError
 from ttr.run import Run
 
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 def in_memory(images: Mapping[str, Image]) -> OpenedImages:
     """Return images that are open already, by name."""
-    return OpenedImages(
-        list(images), images.__getitem__, lambda name: hashlib.sha256(images[name].tobytes()).hexdigest()
-    )
+    return OpenedImages(list(images), images.__getitem__, lambda name: sha256([images[name].tobytes()]))
 
 
 def file_hash(path: Path) -> str:
@@ -35,7 +33,7 @@ def file_hash(path: Path) -> str:
         ImageError: it cannot be read.
     """
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return sha256([path.read_bytes()])
     except OSError as error:
         raise ImageError(f"image {path} cannot be read ({error.strerror}); check the path") from error
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ttr.datasets import aptos, image_folder, orthonet, pacemaker, phantom_set, table, voc
-from ttr.datasets.base import IGNORE, SPLITS, Card, Dataset, Item, Masks, Split
+from ttr.datasets.base import IGNORE, SPLITS, Card, Dataset, Item, Masks, Split, groups_of
 from ttr.datasets.bundled import sample_paths
 from ttr.datasets.folder import draw_sample, list_images, open_image
 from ttr.datasets.phantom import PhantomImage, phantom_image, phantom_images
@@ -33,6 +33,7 @@ __all__ = [
     "ReadAhead",
     "Split",
     "draw_sample",
+    "groups_of",
     "in_memory",
     "list_images",
     "loader",

@@ -27,7 +27,7 @@ def divide(items: Sequence[Item], into: Split, *, share: float = SHARE, seed: in
     from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
     ordered = sorted(range(len(items)), key=lambda index: items[index].name)
-    groups = {index: items[index].group or f"/{items[index].name}" for index in ordered}
+    groups = {index: items[index].unit for index in ordered}
     sizes = Counter(label for label, _ in {(items[index].label, groups[index]) for index in ordered})
     movable = [index for index in ordered if sizes[items[index].label] > 1]
     labels = [items[index].label for index in movable]

@@ -3,10 +3,23 @@ import json
 import os
 import time
 
+import numpy as np
 import pytest
+import safetensors.numpy
+import safetensors.torch
+import torch
 
 from ttr.errors import OutputError
-from ttr.files import MANIFEST, clear_abandoned, whole_file, whole_folder, write_json
+from ttr.files import (
+    MANIFEST,
+    TensorsError,
+    clear_abandoned,
+    load_tensors,
+    save_tensors,
+    whole_file,
+    whole_folder,
+    write_json,
+)
 
 
 def test_a_folder_appears_only_when_it_is_complete(tmp_path):
@@ -99,3 +112,47 @@ def test_half_written_files_of_killed_processes_are_cleared_after_a_day(tmp_path
         os.utime(tmp_path / name, (0, time.time() - 25 * 3600))
     clear_abandoned(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(names[1:])
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_tensors_are_what_safetensors_writes_of_them_and_come_back(library, tmp_path):
+    """Views, scalars and empty tensors too; the header is one JSON entry."""
+    values = [np.arange(12, dtype=np.float32).reshape(3, 4).T, np.zeros((0, 2), np.int64), np.array(True)]
+    plain = [value.copy(order="C") for value in values]
+    if library == "torch":
+        values, plain = ([torch.from_numpy(each) for each in list] for list in (values, plain))
+    module = {"numpy": safetensors.numpy, "torch": safetensors.torch}[library]
+    header = {"schema": "x/1", "names": ("é", "b"), "none": None}
+    expected = module.save(dict(zip("abc", plain, strict=True)), metadata={"kind": json.dumps(header)})
+    path = tmp_path / "new" / "x.safetensors"
+    save_tensors(path, dict(zip("abc", values, strict=True)), "kind", header)
+    assert path.read_bytes() == expected
+    found, read = load_tensors(path, "kind", "x/1", framework="np" if library == "numpy" else "pt")
+    assert read == {"schema": "x/1", "names": ["é", "b"], "none": None}
+    for name, value in zip("abc", plain, strict=True):
+        assert type(found[name]) is type(value)
+        assert (found[name].dtype, found[name].shape) == (value.dtype, value.shape)
+        assert found[name].tolist() == value.tolist()
+
+
+def test_tensors_without_a_header(tmp_path):
+    save_tensors(tmp_path / "x", {"a": np.ones(2)})
+    assert (tmp_path / "x").read_bytes() == safetensors.numpy.save({"a": np.ones(2)})
+    assert load_tensors(tmp_path / "x", "kind", framework="np")[1] == {}
+
+
+def test_other_files_are_no_tensors(tmp_path):
+    path = tmp_path / "x"
+    with pytest.raises(TensorsError, match="No such file"):
+        load_tensors(path)
+    for content in (b"", b"hello", b"\x08" + bytes(7) + b"notjson!"):
+        path.write_bytes(content)
+        with pytest.raises(TensorsError):
+            load_tensors(path)
+    for header in ([], "text", None, {}, {"schema": "x/2"}):
+        save_tensors(path, {}, "kind", header)
+        with pytest.raises(TensorsError):
+            load_tensors(path, "kind", "x/1")
+    path.write_bytes(safetensors.numpy.save({}, metadata={"kind": "{"}))
+    with pytest.raises(TensorsError):
+        load_tensors(path, "kind")

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from ttr.hooks import Site, attach, capture, detach, edit, edits_at, evaluation_mode
+from ttr.hooks import Site, attach, capture, detach, edit, edits_at, evaluation_mode, keep
 
 
 @pytest.fixture
@@ -60,6 +60,38 @@ def test_capture_sees_what_edits_left_and_keyword_arguments():
     assert (first, second) == (0, 1)
     assert float(given) == float(output) == 1
     assert kwargs == {"rope": "turn"}
+
+
+@torch.no_grad()
+def test_keep_holds_what_passes_in_its_order_and_what_is_made_of_it(pair):
+    x = torch.randn(5, 3)
+    with (
+        keep([Site(pair[1], "output"), Site(pair[0], "output")]) as passed,
+        keep([Site(pair[0], "input")]) as given,
+    ):
+        result = pair(x)
+        assert len(passed) == 2
+        pair(2 * x)
+    assert torch.equal(passed[0], pair[0](x))
+    assert passed[1] is result
+    assert [torch.equal(one, other) for one, other in zip(given, (x, 2 * x), strict=True)] == [True, True]
+    with keep([Site(module, "output") for module in pair], lambda tensor: tensor.amax()) as most:
+        pair(x)
+    assert [float(value) for value in most] == [float(passed[0].amax()), float(result.amax())]
+
+
+def test_what_is_kept_is_no_longer_filled_behind_the_block_and_after_an_exception(pair):
+    def fail(tensor):
+        raise ValueError("no")
+
+    with keep([Site(pair[0], "input")]) as passed:
+        pass
+    with pytest.raises(ValueError, match="no"), keep([Site(pair[0], "input"), Site(pair[1], "output")], fail):
+        pair(torch.randn(1, 3))
+    pair(torch.randn(1, 3))
+    assert passed == []
+    assert not pair[0]._forward_pre_hooks
+    assert not pair[1]._forward_hooks
 
 
 def test_evaluation_mode_gives_each_module_its_own_flag_back():

@@ -15,7 +15,7 @@ KNOWN = modules()
 ARROWS = arrows(KNOWN)
 #: From the ground up: a room imports from its own line and the lines before it.
 ORDER = (
-    "errors version files progress run wording threads torchvision_operators",
+    "errors version digests files progress run wording threads torchvision_operators",
     "tokens hooks norms",
     "datasets",
     "backbones",

@@ -8,10 +8,11 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ttr.errors import OutputError
 
@@ -38,6 +39,49 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     with whole_file(path) as temporary:
         temporary.write_bytes(content)
+
+
+class TensorsError(ValueError):
+    """A file that should hold tensors is missing, damaged, or something else."""
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Any], kind: str = "", header: Any = None) -> None:
+    """Write NumPy arrays or torch tensors as safetensors, with ``header`` as JSON under ``kind`` in its own.
+
+    Equal content gives equal bytes. Without a ``kind`` nothing but the tensors is written.
+
+    Raises:
+        OutputError: the folder cannot be made or written.
+    """
+    import numpy as np
+
+    arrays = all(isinstance(tensor, np.ndarray) for tensor in tensors.values())
+    save = import_module(f"safetensors.{'numpy' if arrays else 'torch'}").save
+    # safetensors writes a view's memory as it lies, whatever its strides say.
+    whole = {name: np.asarray(x, order="C") if arrays else x.contiguous() for name, x in tensors.items()}
+    # One entry: safetensors writes several in no fixed order.
+    write_bytes(path, save(whole, metadata={kind: json.dumps(header)} if kind else None))
+
+
+def load_tensors(
+    path: Path, kind: str = "", schema: str | None = None, framework: Literal["np", "pt"] = "pt"
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the tensors of a file, NumPy's or torch's, and the header under ``kind`` (``{}``: it has none).
+
+    Raises:
+        TensorsError: no such file, no safetensors, or a header of another schema than the one asked for.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework=framework) as file:
+            header = json.loads((file.metadata() or {}).get(kind, "{}"))
+            found = header.get("schema")
+            if schema not in (None, found):
+                raise ValueError(f"its schema is {found}")
+            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError, TypeError, AttributeError) as error:
+        raise TensorsError(getattr(error, "strerror", None) or str(error)) from error
 
 
 @contextmanager

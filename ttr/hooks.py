@@ -1,9 +1,9 @@
 """The one place that touches PyTorch hooks: look at a site, or edit what passes through it.
 
 Everything else in ttr is a pure function from tensor to tensor. A :class:`Site` says where in a model a
-tensor passes; :func:`capture` shows it to an observer; :func:`edit` replaces it by a function's result.
-Both live inside a ``with`` block and take their hooks off again after an exception too. :func:`attach` is
-the same edit without the block, for a wrap that stays.
+tensor passes; :func:`capture` shows it to an observer, :func:`keep` keeps it, :func:`edit` replaces it by a
+function's result. All live inside a ``with`` block and take their hooks off again after an exception too.
+:func:`attach` is the same edit without the block, for a wrap that stays.
 
 Hooks that are attached before ``torch.compile`` or ``torch.export`` are traced with the model.
 """
@@ -128,6 +128,21 @@ def capture(sites: Iterable[Site], observe: Observer) -> Iterator[None]:
         yield
     finally:
         detach(handles)
+
+
+@contextmanager
+def keep(sites: Iterable[Site], of: Callable[[Tensor], Tensor] = lambda x: x) -> Iterator[list[Tensor]]:
+    """Yield a list that fills with what passes the sites, in the order in which it passes.
+
+    Of a tensor that one need not hold whole, keep what the function ``of`` makes of it.
+    """
+    passed: list[Tensor] = []
+
+    def see(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
+        passed.append(of(x))
+
+    with capture(sites, see):
+        yield passed
 
 
 def _observe(site: Site, index: int, observe: Observer) -> RemovableHandle:

@@ -1,6 +1,8 @@
-"""Counts and probabilities in words for people."""
+"""Counts and probabilities in words for people, and the sentence that stands beside every result."""
 
 from __future__ import annotations
+
+DISCLAIMER = "For research use only. Not a medical device."
 
 
 def counted(number: int, noun: str) -> str:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ttr.apps.html.panels import SIDES, Look, pair, peak
-from ttr.apps.image.case import DISCLAIMER, Case
+from ttr.apps.image.case import Case
 from ttr.apps.image.marker import PUBLISHED, RULE, MarkerTest, Reaction
 from ttr.apps.image.marker_places import Followed, Places
 from ttr.drawing.html import fill
 from ttr.drawing.maps import ATTENTION_MAP
-from ttr.wording import percent
+from ttr.wording import DISCLAIMER, percent
 
 
 @dataclass(frozen=True)

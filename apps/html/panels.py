@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from ttr.analysis.faithfulness import grade
-from ttr.apps.image.case import DISCLAIMER, Case
+from ttr.apps.image.case import Case
 from ttr.apps.image.framing import Frame
 from ttr.drawing.html import bar, fill
 from ttr.drawing.maps import ATTENTION_MAP, NORM_MAP, colourise, png_uri
 from ttr.studies.compare.page import rows
-from ttr.wording import percent
+from ttr.wording import DISCLAIMER, percent
 
 SIDES = (("before", "Before", "bare model"), ("after", "After", "registers moved"))
 

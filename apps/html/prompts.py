@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ttr.apps.html.panels import Look, pair, peak
-from ttr.apps.image.case import DISCLAIMER, Case
+from ttr.apps.image.case import Case
 from ttr.apps.image.prompt_map import PromptMaps
 from ttr.drawing.html import fill
 from ttr.drawing.maps import DIFFERENCE_MAP, SIMILARITY_MAP
+from ttr.wording import DISCLAIMER
 
 
 def maps(case: Case, found: PromptMaps, index: int, *, difference: bool, smooth: bool) -> str:

@@ -16,11 +16,11 @@ import numpy as np
 
 from ttr.analysis.faithfulness import grade
 from ttr.apps.html.panels import SIDES, Look
-from ttr.apps.image.case import DISCLAIMER, Case
+from ttr.apps.image.case import Case
 from ttr.apps.image.framing import Frame
 from ttr.drawing.maps import ATTENTION_MAP, NORM_MAP, colourise
 from ttr.studies.compare.page import rows
-from ttr.wording import percent
+from ttr.wording import DISCLAIMER, percent
 
 SCHEMA = "ttr.study/1"
 NOTE = (

@@ -15,7 +15,6 @@ from ttr.apps.image.intake import Picture
 
 #: Longer side of the picture that the page shows, in pixels. Exports have the full resolution.
 SHOWN_SIDE = 1024
-DISCLAIMER = "For research use only. Not a medical device."
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from ttr.analysis.patch_colours import fit_colours
 from ttr.apps.image.framing import Frame, frame_of
 from ttr.backbones.base import Backbone
 from ttr.errors import OptionError
-from ttr.hooks import capture
+from ttr.hooks import keep
 from ttr.norms import outlier_threshold
 from ttr.registers.neurons import RegisterNeurons
 from ttr.registers.wrap import TestTimeRegisters
@@ -31,7 +30,6 @@ from ttr.tokens import TokenLayout
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,8 +149,7 @@ def inspect(
     batch = backbone.preprocess(image)[None]
     passed, last = [], []
     for context in (nullcontext(), wrap):
-        seen: list[Tensor] = []
-        with context, capture(backbone.sites.blocks[-1:], partial(_keep, seen)):
+        with context, keep(backbone.sites.blocks[-1:]) as seen:
             passed.append(record_with_faithfulness(backbone, batch, attention="ahead"))
         last.append(seen[0])  # faithfulness runs the last block again, on CLS alone
     (bare, trust_before), (moved, trust_after) = passed
@@ -183,10 +180,6 @@ def inspect(
         provenance=provenance(backbone, **settings),
     )
     return Inspection(image, frame_of(backbone, image.size), numbers, before, after, len(neurons))
-
-
-def _keep(seen: list[Tensor], index: int, x: Tensor, kwargs: Any) -> None:
-    seen.append(x)
 
 
 def _unit(patches: np.ndarray) -> np.ndarray:

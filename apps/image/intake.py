@@ -7,7 +7,6 @@ path, since it is shown on a page.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import warnings
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ttr.datasets.dicom import Radiograph, Window, read_dicom
 from ttr.datasets.registry import open_image
+from ttr.digests import sha256
 from ttr.errors import ImageError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def take_in(path: str | Path) -> Picture:
 
 def take_in_bytes(content: bytes) -> Picture:
     """Read the bytes of a visitor's file; refusals are :func:`take_in`'s."""
-    digest = hashlib.sha256(content).hexdigest()
+    digest = sha256([content])
     if not content:
         raise ImageError(f"{NAME} is empty; choose an image")
     picture = _dicom(content, digest) if content[128:132] == b"DICM" else _plain(content, digest)

@@ -20,7 +20,8 @@ from ttr.studies.ablate.attention_charts import (
 )
 from ttr.studies.ablate.folder import Folder
 from ttr.studies.ablate.task_charts import ablation_heatmap, additivity_bars, metric_name
-from ttr.studies.results import ABLATION, Results
+from ttr.studies.results import Results
+from ttr.studies.schemas import ABLATION
 
 RAW, CHANGE = "value, %", "change from full, points"
 SOURCES = {NAMES[group]: group for group in GROUPS}

@@ -13,7 +13,8 @@ from ttr.apps.tabs.chooser import Contents, over_results
 from ttr.apps.tabs.events import AT_ONCE, guarded
 from ttr.apps.tabs.parts import heading, values_of
 from ttr.studies.bench.charts import differences
-from ttr.studies.results import BENCHMARK, Benchmarked, Results
+from ttr.studies.results import Benchmarked, Results
+from ttr.studies.schemas import BENCHMARK
 
 
 def benchmarks_tab(results: Results, tab: gr.Tab) -> None:

@@ -12,7 +12,8 @@ import gradio as gr
 
 from ttr.apps.html import explanations, result_explanations
 from ttr.apps.tabs.events import AT_ONCE, IN_BROWSER, guarded
-from ttr.studies.results import COMMANDS, Results
+from ttr.studies.results import Results
+from ttr.studies.schemas import COMMANDS
 
 #: Opening a result reads files and draws all of a tab; it takes a moment, and says so.
 OPENING: dict[str, Any] = {**AT_ONCE, "show_progress": "minimal"}
@@ -48,7 +49,7 @@ def over_results(
 
     Args:
         results: the results folder.
-        schema: which kind, of :data:`ttr.studies.results.COMMANDS`.
+        schema: which kind, of :data:`ttr.studies.schemas.COMMANDS`.
         tab: when it is selected, the results are looked for.
         chosen: the name last chosen, which tabs of one kind share.
         command: what makes such a result, for the empty state.

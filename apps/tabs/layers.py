@@ -16,7 +16,8 @@ from ttr.studies.ablate.folder import Folder
 from ttr.studies.ablate.layer_charts import layer_tasks, probing_curves, register_cosines
 from ttr.studies.ablate.task_charts import metric_name
 from ttr.studies.integrate.charts import faithfulness_by_block
-from ttr.studies.results import ABLATION, INTEGRATION, Results
+from ttr.studies.results import Results
+from ttr.studies.schemas import ABLATION, INTEGRATION
 
 QUANTITIES = {"cosine": "cosine", "linear CKA": "cka"}
 

@@ -13,7 +13,8 @@ from ttr.apps.tabs.chooser import Contents, over_results
 from ttr.apps.tabs.events import AT_ONCE, guarded
 from ttr.apps.tabs.look import opacity_slider
 from ttr.studies.ablate.folder import Shown
-from ttr.studies.results import ABLATION, Results
+from ttr.studies.results import Results
+from ttr.studies.schemas import ABLATION
 
 KINDS = {
     "Norms": ("norms", result_explanations.NORM_MAPS),

@@ -5,8 +5,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from ttr.datasets.base import Card, Item, groups_of, make_dataset
 from ttr.errors import OptionError
-from ttr.evaluate.probe import STRENGTHS, Labelled, probabilities, train_linear, train_logistic
+from ttr.evaluate.probe import STRENGTHS, Labelled, labelled, probabilities, train_linear, train_logistic
 
 CLASSES = ("a", "b", "c")
 
@@ -95,3 +96,16 @@ def test_a_class_without_training_images_and_bad_features_are_refused(data):
     broken[0, 0] = np.nan
     with pytest.raises(OptionError, match="NaN"):
         Labelled(broken, train.y)
+
+
+def test_a_split_is_labelled_by_its_items_in_their_order():
+    items = [Item("c", "b", "train"), Item("b", "a", "test"), Item("a", "a", "train", group="p")]
+    dataset = make_dataset("set", items, Card(*[""] * 8))
+    x = np.arange(6, dtype=np.float32).reshape(3, 2)
+    found = labelled(dataset, items, x, "train")
+    assert found.x.tolist() == [[0, 1], [4, 5]]
+    assert (found.y.tolist(), found.y.dtype) == ([1, 0], np.int64)
+    with pytest.raises(OptionError, match="N >= 1"):
+        labelled(dataset, items, x, "val")
+    assert groups_of(items) == ("/c", "/b", "p")
+    assert groups_of(items[:2]) is None

@@ -247,10 +247,10 @@ def test_saved_and_loaded_it_is_the_same(images, tmp_path):
 def test_files_that_are_no_calibration_are_refused(tmp_path):
     (tmp_path / "text.safetensors").write_text("hello")
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
-    header = {"schema": "ttr.forward.attention-bias/1", "provenance": json.dumps({"backbone": "x"})}
+    header = {"schema": "ttr.attention-bias/1", "provenance": json.dumps({"backbone": "x"})}
     save_file({"keys": torch.zeros(1)}, tmp_path / "half.safetensors", metadata=header)
     for name in ("none", "text.safetensors", "other.safetensors", "half.safetensors"):
-        with pytest.raises(ModelError, match=r"no attention bias of schema ttr.forward.attention-bias/1"):
+        with pytest.raises(ModelError, match=r"no attention bias of schema ttr.attention-bias/1"):
             BiasCalibration.load(tmp_path / name)
 
 

@@ -7,8 +7,7 @@ attention inputs pass. One locator file a family fills it in.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
@@ -18,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from ttr.backbones.mixing import Mixing
+from ttr.digests import sha256
 from ttr.errors import ImageError, ModelError, OptionError
-from ttr.hooks import Site, capture, evaluation_mode
+from ttr.hooks import Site, evaluation_mode, keep
 from ttr.tokens import TokenLayout, Tokens
 
 if TYPE_CHECKING:
@@ -166,18 +166,20 @@ class Backbone:
     @cached_property
     def weights_hash(self) -> str:
         """SHA-256 of the state dict (names, shapes, types and bytes), the first 16 hex digits."""
-        digest = hashlib.sha256()
-        for key, value in sorted(self.model.state_dict().items()):
-            tensor = value.detach().cpu().contiguous()
-            digest.update(f"{key}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()[:16]
+
+        def parts() -> Iterator[str | memoryview]:
+            for key, value in sorted(self.model.state_dict().items()):
+                tensor = value.detach().cpu().contiguous()
+                yield f"{key}|{tuple(tensor.shape)}|{tensor.dtype}|"
+                yield tensor.reshape(-1).view(torch.uint8).numpy().data
+
+        return sha256(parts(), 16)
 
     @cached_property
     def fingerprint(self) -> str:
         """Weights, structure, type and input size as 16 hex digits: what decides the features of a tensor."""
         parts = (self.weights_hash, repr(self.model), self.dtype, self.image_size)
-        return hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:16]
+        return sha256(["|".join(map(str, parts))], 16)
 
     def layout_for(self, images: Tensor) -> TokenLayout:
         """Return the bare layout for a batch [B, 3, H, W], whose grid follows its size."""
@@ -244,12 +246,7 @@ class Backbone:
     def embed_with_tokens(self, images: Tensor) -> tuple[Tensor, Tokens]:
         """Return :meth:`embed` and :meth:`tokens` of one pass."""
         images = self.prepare(images)
-        kept: list[Tensor] = []
-
-        def keep(index: int, tensor: Tensor, kwargs: Mapping[str, Any]) -> None:
-            kept.append(tensor)
-
-        with evaluation_mode(self.model), capture(self.sites.blocks[-1:], keep):
+        with evaluation_mode(self.model), keep(self.sites.blocks[-1:]) as kept:
             embedding = self.features(images)
         layout = self.layout_for(images).for_length(kept[0].shape[1])
         return embedding, layout.split(self.sites.final_norm.forward(kept[0]))

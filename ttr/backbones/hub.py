@@ -8,7 +8,6 @@ switched offline: they read what was checked, and without ``pretrained=True`` no
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ttr.backbones.checkpoint_files import read_state
+from ttr.digests import sha256
 from ttr.errors import ModelError
 
 _TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -182,13 +182,11 @@ def _check(path: Path) -> None:
     blob = path.parent / path.readlink() if path.is_symlink() else path
     if re.fullmatch("[0-9a-f]{64}", blob.name):
         with path.open("rb") as file:
-            digest = hashlib.sha256()
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-        if digest.hexdigest() != blob.name:
+            found = sha256(iter(lambda: file.read(1 << 20), b""))
+        if found != blob.name:
             raise ModelError(
                 f"{path} is damaged: the hub published SHA-256 {blob.name[:12]}..., the file has "
-                f"{digest.hexdigest()[:12]}...; remove {blob.resolve()} and load again"
+                f"{found[:12]}...; remove {blob.resolve()} and load again"
             )
     # open_clip repeats a read that ended in a TypeError without weights_only; torch before 2.6 executes then.
     if path.suffix not in (".safetensors", ".json"):

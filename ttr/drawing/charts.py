@@ -8,19 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ttr.drawing.colours import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILLION
+
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
 
-#: Okabe and Ito (2008), without the yellow that is lost on white.
-BLUE, ORANGE, GREEN, PINK, SKY, VERMILLION, GREY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#D55E00",
-    "#7F7F7F",
-)
 SERIES = (BLUE, VERMILLION, GREEN, PINK, ORANGE, SKY, GREY)
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "x", "star")
 #: Of each substitute, in every figure that shows conditions.

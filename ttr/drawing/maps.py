@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from ttr.drawing.colours import BLUE, GREEN, ORANGE, PINK, SKY, VERMILLION
+
 NORM_MAP = "viridis"
 ATTENTION_MAP = "inferno"
 SIMILARITY_MAP, DIFFERENCE_MAP = "cividis", "PuOr"
-BEFORE, AFTER = "#D55E00", "#0072B2"
-LINES = (("#0072B2", "o"), ("#E69F00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#56B4E9", "v"))
+BEFORE, AFTER = VERMILLION, BLUE
+LINES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PINK, "D"), (SKY, "v"))
 
 
 def colourise(

@@ -7,7 +7,6 @@ machine, without executing anything; the latter carry no class names, so those a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ttr.errors import ModelError
-from ttr.files import write_bytes
+from ttr.files import load_tensors, save_tensors
 
 SCHEMA = "ttr.linear-head/1"
 
@@ -60,12 +59,8 @@ class LinearHead:
 
     def save(self, path: str | Path) -> None:
         """Write the head as safetensors, class names in the header."""
-        from safetensors.torch import save
-
-        # One entry: safetensors writes several in no fixed order, and equal heads must be equal bytes.
-        metadata = {"head": json.dumps({"schema": SCHEMA, "classes": self.classes})}
-        tensors = {"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}
-        write_bytes(Path(path), save(tensors, metadata=metadata))
+        header = {"schema": SCHEMA, "classes": self.classes}
+        save_tensors(Path(path), {"weight": self.weight, "bias": self.bias}, "head", header)
 
     @classmethod
     def load(cls, path: str | Path, classes: Sequence[str] | None = None) -> LinearHead:
@@ -100,8 +95,5 @@ class LinearHead:
 def _class_names(path: Path) -> tuple[str, ...] | None:
     if path.suffix != ".safetensors":
         return None
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        names = json.loads((file.metadata() or {}).get("head", "{}")).get("classes")
+    names = load_tensors(path, "head")[1].get("classes")
     return None if names is None else tuple(str(name) for name in names)

@@ -8,7 +8,7 @@ its strength C chosen by validation loss. Where the two disagree, the optimiser 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ttr.datasets.registry import Dataset, Item, Split
 from ttr.errors import OptionError
 from ttr.evaluate.heads import LinearHead
 from ttr.threads import one_thread
@@ -46,6 +47,12 @@ class Labelled:
             )
         if not np.isfinite(self.x).all():
             raise OptionError("features hold NaN or infinite values; look for the images that made them")
+
+
+def labelled(dataset: Dataset, items: Sequence[Item], x: np.ndarray, split: Split) -> Labelled:
+    """Return the vectors [N, D] of those items that are of a split, with their classes."""
+    chosen = [index for index, item in enumerate(items) if item.split == split]
+    return Labelled(x[chosen], dataset.targets(items[index] for index in chosen))
 
 
 def train_linear(

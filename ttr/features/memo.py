@@ -8,13 +8,13 @@ SHA-256 of its name and of the rest; a damaged or misplaced file is computed aga
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
+from ttr.digests import sha256, sha256_of
 from ttr.files import write_bytes
 
 
@@ -23,12 +23,11 @@ def source_digest(*modules: str) -> str:
 
     Take it when they are imported: a file that is edited later is not the code that runs.
     """
-    digest = hashlib.sha256()
+    sources = {}
     for module in modules:
         package, _, name = module.rpartition(".")
-        source = resources.files(package).joinpath(f"{name}.py").read_bytes()
-        digest.update(module.encode() + hashlib.sha256(source).digest())
-    return digest.hexdigest()
+        sources[module] = sha256([resources.files(package).joinpath(f"{name}.py").read_bytes()])
+    return sha256_of(sources)
 
 
 def digest_of_all(values: Any, arrays: Sequence[Any], code: str, libraries: Sequence[str]) -> str:
@@ -41,11 +40,7 @@ def digest_of_all(values: Any, arrays: Sequence[Any], code: str, libraries: Sequ
         libraries: distributions whose versions count.
     """
     versions = {name: metadata.version(name) for name in libraries}
-    digest = hashlib.sha256(json.dumps([values, versions, code], sort_keys=True).encode())
-    for array in arrays:
-        digest.update(f"|{array.dtype}{array.shape}|".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
+    return sha256_of([values, versions, code], arrays)
 
 
 def kept(folder: Path, digest: str, compute: Callable[[], Any]) -> Any:
@@ -74,4 +69,4 @@ def _read(path: Path) -> bytes | None:
 
 
 def _seal(path: Path, body: bytes) -> bytes:
-    return hashlib.sha256(path.name.encode() + b"\n" + body).hexdigest().encode()
+    return sha256([path.name, "\n", body]).encode()

@@ -7,7 +7,6 @@ command, is given what was found.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import OpenedImages, ReadAhead
+from ttr.digests import sha256_of
 from ttr.errors import ImageError, ModelError, NeuronsError
 from ttr.features.shelf import cache_key
 from ttr.files import write_json
@@ -132,5 +132,4 @@ def _place(
     """Return where a finding lies, its suffix aside."""
     run.check(backbone)
     key = cache_key(backbone, arm, Preprocessing(backbone))
-    content = json.dumps([__version__, key, settings, images.hashes()], sort_keys=True)
-    return run.shelves / kind / hashlib.sha256(content.encode()).hexdigest()[:24]
+    return run.shelves / kind / sha256_of([__version__, key, settings, images.hashes()], digits=24)

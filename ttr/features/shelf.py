@@ -13,8 +13,6 @@ that part alone is computed again.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -23,11 +21,12 @@ from typing import Any
 import numpy as np
 
 from ttr.backbones.base import Backbone
-from ttr.files import clear_abandoned, write_bytes, write_json
+from ttr.digests import sha256, sha256_of
+from ttr.files import TensorsError, clear_abandoned, load_tensors, save_tensors, write_json
 from ttr.forward.preprocessing import Preprocessing
 from ttr.registers.arms import Arm
 
-SCHEMA = "ttr.features.extract/1"
+SCHEMA = "ttr.features/1"
 LIBRARIES = ("torch", "timm", "open_clip_torch", "pillow", "numpy")
 
 
@@ -61,7 +60,7 @@ def cache_key(backbone: Backbone, arm: Arm, preprocessing: Preprocessing) -> dic
 
 def digest_of(hashes: list[str]) -> str:
     """Return the digest of a chunk of images from the hashes of their contents, 24 hex digits."""
-    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:24]
+    return sha256(["\n".join(hashes)], 24)
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,7 @@ class Shelf:
         Raises:
             OutputError: the cache cannot be written.
         """
-        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
-        folder = cache / name
+        folder = cache / sha256_of(key, digits=24)
         if not (folder / "key.json").exists():
             write_json(folder / "key.json", key)
         clear_abandoned(folder)
@@ -98,22 +96,13 @@ class Shelf:
         Raises:
             OutputError: the cache cannot be written.
         """
-        from safetensors.numpy import save
-
-        # One entry: safetensors writes several in no fixed order, and equal parts must be equal bytes.
-        header = {"part": json.dumps({"schema": SCHEMA, "names": part.names, "skipped": part.skipped})}
-        write_bytes(path, save(part.arrays, metadata=header))
+        header = {"schema": SCHEMA, "names": part.names, "skipped": part.skipped}
+        save_tensors(path, part.arrays, "part", header)
 
     def read(self, path: Path) -> Part | None:
         """Return a part, or None if it is not there or damaged (it is then computed again)."""
-        from safetensors import SafetensorError, safe_open
-
-        if not path.exists():
-            return None
         try:
-            with safe_open(path, framework="np") as file:
-                header = json.loads(file.metadata()["part"])
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError):
+            arrays, header = load_tensors(path, "part", SCHEMA, "np")
+        except TensorsError:
             return None
         return Part(arrays, tuple(header["names"]), header["skipped"])

@@ -12,9 +12,7 @@ the images (reservoir sampling), and of each one patch.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,13 +23,14 @@ import torch
 from torch import Tensor
 
 from ttr.backbones.base import Backbone
+from ttr.digests import sha256
 from ttr.errors import ImageError, ModelError
-from ttr.files import write_bytes
+from ttr.files import load_tensors, save_tensors
 from ttr.forward.batches import batches, count
-from ttr.hooks import capture, evaluation_mode
+from ttr.hooks import evaluation_mode, keep
 from ttr.progress import progress_bar
 
-SCHEMA = "ttr.forward.calibration/1"
+SCHEMA = "ttr.calibration/1"
 BANK = 64
 
 
@@ -60,19 +59,13 @@ class Calibration:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the tensors, the first 16 hex digits."""
-        digest = hashlib.sha256()
-        for tensor in (self.mean, self.variance, self.bank):
-            digest.update(str(tuple(tensor.shape)).encode() + tensor.contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        arrays = (tensor.numpy() for tensor in (self.mean, self.variance, self.bank))
+        return sha256((part for x in arrays for part in (str(x.shape), x.tobytes())), 16)
 
     def save(self, path: str | Path) -> None:
         """Write safetensors, whole or not at all."""
-        from safetensors.torch import save
-
-        # One entry: safetensors writes several in no fixed order, and equal calibrations must be equal bytes.
-        header = {"calibration": json.dumps({"schema": SCHEMA, "images": self.images})}
         tensors = {"mean": self.mean, "variance": self.variance, "bank": self.bank}
-        write_bytes(Path(path), save(tensors, metadata=header))
+        save_tensors(Path(path), tensors, "calibration", {"schema": SCHEMA, "images": self.images})
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
@@ -81,18 +74,12 @@ class Calibration:
         Raises:
             ModelError: no such file, or it holds something else.
         """
-        from safetensors import SafetensorError, safe_open
-
         try:
-            with safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {}).get("calibration", "{}"))
-                if header.get("schema") != SCHEMA:
-                    raise KeyError(header.get("schema"))
-                tensors = {name: file.get_tensor(name) for name in ("mean", "variance", "bank")}
-                return cls(**tensors, images=int(header["images"]))
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            tensors, header = load_tensors(Path(path), "calibration", SCHEMA)
+            return cls(tensors["mean"], tensors["variance"], tensors["bank"], int(header["images"]))
+        except (ValueError, KeyError) as error:
             raise ModelError(
-                f"{path} is no calibration of schema {SCHEMA} ({type(error).__name__}); calibrate again"
+                f"{path} is no calibration of schema {SCHEMA} ({error}); calibrate again"
             ) from error
 
 
@@ -143,16 +130,11 @@ def calibrate(
     alone: list[_Moments] = [_Moments() for _ in range(backbone.num_layers)]
     patches: list[_Moments] = [_Moments() for _ in range(backbone.num_layers)]
     kept: dict[int, Tensor] = {}
-    seen: list[Tensor] = []
-
-    def see(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
-        seen.append(x.float().cpu())
-
     total = 0
     with (
         progress_bar("calibrating", count(images), show=progress) as advance,
         evaluation_mode(backbone.model),
-        capture(backbone.sites.blocks, see),
+        keep(backbone.sites.blocks, lambda x: x.float().cpu()) as seen,
     ):
         for batch in batches(backbone, images, batch_size):
             seen.clear()

@@ -14,7 +14,6 @@ What was done is part of every result and of the feature cache's key.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import threading
@@ -27,6 +26,7 @@ import numpy as np
 from torch import Tensor
 
 from ttr.backbones.base import Backbone
+from ttr.digests import sha256
 from ttr.errors import OptionError
 
 if TYPE_CHECKING:
@@ -81,11 +81,9 @@ class Preprocessing:
         """What it does to two fixed images of noise, as 16 hex digits; equal for equal steps."""
         import PIL.Image
 
-        digest = hashlib.sha256()
-        for shape in ((97, 131, 3), (300, 240, 3)):
-            noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-            digest.update(self(PIL.Image.fromarray(noise)).contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        shapes = ((97, 131, 3), (300, 240, 3))
+        noise = (np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8) for shape in shapes)
+        return sha256((self(PIL.Image.fromarray(pixels)).numpy().tobytes() for pixels in noise), 16)
 
     def to_json(self) -> dict[str, Any]:
         """Return what is recorded of it in a result."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from ttr.backbones.base import Backbone
 from ttr.errors import ModelError
 from ttr.forward.attention import attention_rows
-from ttr.hooks import capture, evaluation_mode
+from ttr.hooks import capture, evaluation_mode, keep
 from ttr.norms import token_norms
 from ttr.tokens import TokenLayout
 
@@ -70,13 +70,9 @@ def record(
     if attention:
         backbone.require_cls()
     images = backbone.prepare(images)
-    norms: list[Tensor] = []
     rows: list[Tensor] = []
-    kept: list[Tensor] = []
+    mlp_inputs: list[Tensor] = []
     bare = backbone.layout_for(images)
-
-    def see_block(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
-        norms.append(token_norms(x))
 
     def see_attention(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
         module = backbone.sites.attention[index].module
@@ -84,20 +80,17 @@ def record(
         queries = layout.where("ahead" if attention == "ahead" else "cls")
         rows.append(attention_rows(backbone, module, x, kwargs, queries))
 
-    def see_mlp(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
-        kept.append(x)
-
     def see_neurons(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
         assert neurons is not None
         neurons(index, x)
 
     with ExitStack() as stack:
         stack.enter_context(evaluation_mode(backbone.model))
-        stack.enter_context(capture(backbone.sites.blocks, see_block))
+        norms = stack.enter_context(keep(backbone.sites.blocks, token_norms))
         if attention:
             stack.enter_context(capture(backbone.sites.attention, see_attention))
         if neurons is not None:
-            stack.enter_context(capture(backbone.sites.mlps, see_mlp))
+            mlp_inputs = stack.enter_context(keep(backbone.sites.mlps))
             stack.enter_context(capture(backbone.sites.neurons, see_neurons))
         embedding = backbone.features(images)
     stacked = torch.stack(norms)
@@ -112,7 +105,7 @@ def record(
         norms=stacked,
         attention=torch.stack(rows) if rows else stacked.new_empty(0, 0, 0, 1, 0),
         embedding=embedding,
-        mlp_inputs=kept,
+        mlp_inputs=mlp_inputs,
     )
 
 

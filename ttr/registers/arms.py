@@ -15,7 +15,6 @@ bare model. The random arms say whether it matters which neurons were chosen.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from ttr.backbones.base import Backbone
+from ttr.digests import sha256
 from ttr.errors import OptionError
 from ttr.registers.attention_bias import AttentionBias, BiasCalibration
 from ttr.registers.neurons import RegisterNeurons
@@ -69,7 +69,7 @@ class Arm:
         treatment: dict[str, Any] = {"pairs": sorted(self.neurons.pairs), "num_registers": self.num_registers}
         if self.bias is not None:
             treatment["bias"] = [part.flatten().tolist() for part in (self.bias.keys, self.bias.values)]
-        return hashlib.sha256(json.dumps(treatment).encode()).hexdigest()[:16]
+        return sha256([json.dumps(treatment)], 16)
 
     def to_json(self) -> dict[str, Any]:
         """Return what is recorded of it in a result."""

@@ -15,7 +15,6 @@ all other tokens see the same keys and values at every block. The tests rest on 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from ttr.backbones.base import Backbone
 from ttr.backbones.extra_key import insert_extra_key, key_and_value, remove_extra_key, require_extra_key
 from ttr.backbones.families import as_backbone
 from ttr.errors import ImageError, ModelError, NeuronsError
-from ttr.files import write_bytes
+from ttr.files import load_tensors, save_tensors
 from ttr.forward.batches import batches, count
 from ttr.hooks import capture, evaluation_mode
 from ttr.progress import progress_bar
@@ -37,7 +36,7 @@ from ttr.registers.neurons import RegisterNeurons
 from ttr.registers.wrap import TestTimeRegisters
 from ttr.version import __version__
 
-SCHEMA = "ttr.forward.attention-bias/1"
+SCHEMA = "ttr.attention-bias/1"
 
 
 @dataclass(frozen=True)
@@ -79,12 +78,8 @@ class BiasCalibration:
 
     def save(self, path: str | Path) -> None:
         """Write safetensors with the provenance as JSON in its header, whole or not at all."""
-        from safetensors.torch import save
-
-        # One entry: safetensors writes several in no fixed order, and equal calibrations must be equal bytes.
-        header = {"bias": json.dumps({"schema": SCHEMA, "provenance": asdict(self.provenance)})}
-        tensors = {"keys": self.keys.contiguous(), "values": self.values.contiguous()}
-        write_bytes(Path(path), save(tensors, metadata=header))
+        header = {"schema": SCHEMA, "provenance": asdict(self.provenance)}
+        save_tensors(Path(path), {"keys": self.keys, "values": self.values}, "bias", header)
 
     @classmethod
     def load(cls, path: str | Path) -> BiasCalibration:
@@ -94,18 +89,14 @@ class BiasCalibration:
             ModelError: no such file, or it holds something else.
         """
         from pydantic import TypeAdapter
-        from safetensors import safe_open
 
         try:
-            with safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {}).get("bias", "{}"))
-                if header.get("schema") != SCHEMA:
-                    raise ValueError(f"schema {header.get('schema')!r}")
-                provenance = TypeAdapter(BiasProvenance).validate_json(json.dumps(header["provenance"]))
-                return cls(file.get_tensor("keys"), file.get_tensor("values"), provenance)
-        except Exception as error:
+            tensors, header = load_tensors(Path(path), "bias", SCHEMA)
+            provenance = TypeAdapter(BiasProvenance).validate_python(header["provenance"])
+            return cls(tensors["keys"], tensors["values"], provenance)
+        except (ValueError, KeyError) as error:
             raise ModelError(
-                f"{path} is no attention bias of schema {SCHEMA} ({type(error).__name__}); "
+                f"{path} is no attention bias of schema {SCHEMA} ({str(error).splitlines()[0]}); "
                 "make one with ttr.calibrate_bias(...).save(path)"
             ) from error
 

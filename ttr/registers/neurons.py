@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, TypeAdapter, ValidationError
 
@@ -30,7 +30,8 @@ from ttr.wording import counted
 if TYPE_CHECKING:
     from ttr.backbones.base import Backbone
 
-SCHEMA = "ttr.register-neurons/1"
+Schema = Literal["ttr.register-neurons/1"]
+(SCHEMA,) = get_args(Schema)
 #: (blocks, MLP width) -> (model, neurons kept, last block), as S-med chose them (Kukade and Bansal 2025).
 PUBLISHED_CHOICE = {
     (12, 3072): ("CLIP ViT-B/16", 20, 5),
@@ -253,7 +254,7 @@ class NeuronsFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    schema_name: Literal["ttr.register-neurons/1"] = Field(alias="schema")
+    schema_name: Schema = Field(alias="schema")
     pairs: list[Pair]
     message: str = ""
     provenance: Provenance = Provenance()

@@ -18,6 +18,7 @@ from ttr.registers.neurons import RegisterNeurons
 from ttr.run import Run
 from ttr.studies.compare.comparison import ImageComparison
 from ttr.studies.compare.write import Page, write_comparison
+from ttr.studies.schemas import DEMO
 
 TITLE = "Test-time registers: before and after, on a phantom"
 
@@ -61,7 +62,7 @@ def run_demo(out: Path, *, phantoms: int = 64, shown_phantoms: int = 4, progress
             TITLE,
             "results.json",
             {
-                "schema": "ttr.demo/1",
+                "schema": DEMO,
                 "warning": backbone.warning,
                 "detection": {
                     "message": neurons.message,

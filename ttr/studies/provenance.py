@@ -9,6 +9,7 @@ from typing import Any
 
 from ttr.backbones.base import Backbone
 from ttr.version import __version__
+from ttr.wording import DISCLAIMER
 
 LIBRARIES = ("torch", "torchvision", "timm", "open_clip_torch", "numpy", "pillow")
 
@@ -33,5 +34,5 @@ def provenance(backbone: Backbone, **settings: Any) -> dict[str, Any]:
         },
         "settings": settings,
         "warning": backbone.warning,
-        "disclaimer": "For research use only. Not a medical device.",
+        "disclaimer": DISCLAIMER,
     }

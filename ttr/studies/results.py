@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from ttr.errors import DataError, OptionError, TTRError
 from ttr.files import MANIFEST
+from ttr.studies.schemas import ABLATION, BENCHMARK, COMMANDS, INTEGRATION, read_manifest
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ttr.studies.ablate.folder import Folder
 
-ABLATION, BENCHMARK, INTEGRATION = "ttr.ablate/1", "ttr.bench/1", "ttr.integrate/1"
-COMMANDS = {ABLATION: "ttr ablate", BENCHMARK: "ttr bench", INTEGRATION: "ttr integrate"}
 #: Folders that are looked at, at most: someone may point at a whole disk.
 MOST = 1000
 #: Of a bench folder's tables: (columns of names, columns of numbers).
@@ -49,7 +48,7 @@ class Result:
 
     Attributes:
         name: where it lies in the results folder, for people.
-        schema: of :data:`COMMANDS`.
+        schema: of :data:`ttr.studies.schemas.COMMANDS`.
         path: its folder.
         written: when its manifest was written, ns.
         root: the results folder, which nothing may lead out of.
@@ -207,7 +206,7 @@ def _benchmark(result: Result) -> Benchmarked:
 
     command = COMMANDS[BENCHMARK]
     with _opened(result) as path:
-        manifest = _manifest(path, command)
+        manifest = read_manifest(path, BENCHMARK)
         outcomes = read_columns(path / "results.csv", *OUTCOMES, command)
         pairs = path / "comparisons.csv"
         # Without two arms to compare the table has no columns either.
@@ -220,13 +219,4 @@ def _integration(result: Result) -> Integrated:
     from ttr.studies.ablate.report import read_integration
 
     with _opened(result) as path:
-        return Integrated(_manifest(path, COMMANDS[INTEGRATION]), read_integration(path / "integration.csv"))
-
-
-def _manifest(path: Path, command: str) -> dict[str, Any]:
-    """Return a manifest that says what made the result."""
-    manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    made = manifest.get("provenance")
-    if not isinstance(manifest.get("dataset"), dict) or not isinstance(made, dict | list) or not made:
-        raise DataError(f"{MANIFEST} does not say what made the result; run {command} again")
-    return manifest
+        return Integrated(read_manifest(path, INTEGRATION), read_integration(path / "integration.csv"))

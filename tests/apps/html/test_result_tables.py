@@ -20,12 +20,10 @@ from ttr.apps.html import result_tables
 from ttr.apps.html.benchmark import View
 from ttr.apps.html.pictures import ALL, FULL, At
 from ttr.errors import DataError, OptionError
-from ttr.studies.ablate import folder as ablation_folder
-from ttr.studies.bench import write as bench
 from ttr.studies.bench.charts import differences
-from ttr.studies.integrate import write as integrate
 from ttr.studies.integrate.charts import faithfulness_by_block
-from ttr.studies.results import ABLATION, BENCHMARK, INTEGRATION, Results
+from ttr.studies.results import Results
+from ttr.studies.schemas import ABLATION, BENCHMARK, INTEGRATION
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +87,6 @@ def test_results_are_found_at_three_depths_by_what_their_manifests_say(root, res
     assert results.names(BENCHMARK) == ["bench"]
     assert results.names(INTEGRATION) == ["sizes/integration"]
     assert Results(root / "bench").names(BENCHMARK) == ["bench"]
-    assert (ABLATION, BENCHMARK, INTEGRATION) == (
-        ablation_folder.SCHEMA,
-        bench.SCHEMA,
-        integrate.SCHEMA,
-    )
 
 
 def test_what_is_no_finished_result_is_not_found(tmp_path):

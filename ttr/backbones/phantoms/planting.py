@@ -18,10 +18,9 @@ zeroing them without a register takes the sink away. A phantom proves the instru
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +29,7 @@ from ttr.backbones.base import Backbone, Weights
 from ttr.backbones.families import adapt
 from ttr.backbones.phantoms.weights import BlockWeights, StreamWeights, stream_weights
 from ttr.errors import OptionError
-from ttr.hooks import Site, capture, evaluation_mode
+from ttr.hooks import Site, evaluation_mode, keep
 from ttr.norms import token_norms
 
 WARNING = (
@@ -211,12 +210,7 @@ def _site_patches(backbone: Backbone) -> list[int]:
 
 def see(backbone: Backbone, site: Site, images: Tensor) -> Tensor:
     """Return what passes a site when the model looks at images, float32."""
-    kept: list[Tensor] = []
-
-    def keep(index: int, tensor: Tensor, kwargs: Mapping[str, Any]) -> None:
-        kept.append(tensor)
-
-    with evaluation_mode(backbone.model), capture([site], keep):
+    with evaluation_mode(backbone.model), keep([site]) as kept:
         backbone.features(backbone.prepare(images))
     return kept[0].float()
 

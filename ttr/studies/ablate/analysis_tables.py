@@ -11,13 +11,14 @@ import pandas as pd
 
 from ttr.analysis.probing import probe_layers
 from ttr.analysis.routing import GROUPS
+from ttr.datasets.registry import groups_of
 from ttr.evaluate.knn import recall_at_1
 from ttr.evaluate.segmentation import miou_resampled
 from ttr.statistics.contrasts import Measured as Number
 from ttr.statistics.contrasts import contrast
 from ttr.statistics.inference import holm
 from ttr.studies.ablate.conditions import FULL
-from ttr.studies.ablate.experiment import Measured, labels
+from ttr.studies.ablate.experiment import Measured
 from ttr.studies.ablate.tables import NOTHING, estimate, with_verdicts
 
 
@@ -102,9 +103,9 @@ def probing(measured: Measured) -> pd.DataFrame:
     cls = ["cls"] if measured.subject.layout.cls else []
     probes = probe_layers(
         tokens,
-        labels(measured.dataset, items)[train],
+        measured.dataset.targets(items)[train],
         test,
-        labels(measured.dataset, measured.analysed.items),
+        measured.dataset.targets(measured.analysed.items),
         layers=measured.blocks,
         tokens=[*cls, *register_names(measured)],
         groups=_groups(measured),
@@ -136,7 +137,7 @@ def layers(measured: Measured) -> pd.DataFrame:
     """
     assert measured.analysed is not None
     arrays, rows = _analysed(measured)[FULL.name], []
-    y = labels(measured.dataset, measured.analysed.items)
+    y = measured.dataset.targets(measured.analysed.items)
     retrieved = "knn" in measured.settings.tasks and measured.subject.layout.cls and len(y) > 1
     for index, block in enumerate(measured.blocks):
         if retrieved:
@@ -185,10 +186,7 @@ def _analysed(measured: Measured) -> dict[str, dict[str, np.ndarray]]:
 
 def _groups(measured: Measured) -> Sequence[str] | None:
     assert measured.analysed is not None
-    items = measured.analysed.items
-    if not any(item.group for item in items):
-        return None
-    return [item.group or f"/{item.name}" for item in items]
+    return groups_of(measured.analysed.items)
 
 
 def _seed(measured: Measured) -> int:

@@ -6,7 +6,6 @@ depends on its size alone, so each size is asked for once.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +16,7 @@ from torch import Tensor
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import open_image
 from ttr.datasets.spair import KeypointPair
+from ttr.digests import sha256
 from ttr.errors import ImageError
 from ttr.evaluate.keypoints import placement
 from ttr.studies.ablate.measures import Pairs
@@ -43,7 +43,7 @@ class AnnotatedPairs:
         except OSError as error:
             raise ImageError(f"an image of pair {pair.name} cannot be read ({error})") from error
         points = (pair.source_points, pair.target_points, pair.target_box)
-        return hashlib.sha256(images + b"".join(each.tobytes() for each in points)).hexdigest()
+        return sha256([images, *(each.tobytes() for each in points)])
 
     def read(self, pair: KeypointPair) -> Tensor:
         """Return both images as the model sees them, [2, 3, H, W]."""

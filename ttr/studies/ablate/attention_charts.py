@@ -6,18 +6,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ttr.drawing.charts import (
-    BLUE,
-    GREEN,
-    SYMBOLS,
-    VERMILLION,
-    band,
-    cells,
-    figure,
-    interval,
-    line,
-    substitute_of,
-)
+from ttr.drawing.charts import SYMBOLS, band, cells, figure, interval, line, substitute_of
+from ttr.drawing.colours import BLUE, GREEN, VERMILLION
 from ttr.studies.ablate.task_charts import condition_colour
 
 if TYPE_CHECKING:

@@ -7,8 +7,6 @@ conditions that are missing of a chunk share its full pass.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +16,7 @@ from torch import Tensor
 
 from ttr.datasets.registry import Dataset, Item, draw_sample
 from ttr.datasets.spair import KeypointPair
+from ttr.digests import sha256_of
 from ttr.errors import ImageError
 from ttr.features.chunks import Chunk, Source, collect
 from ttr.features.shelf import Part, Shelf, cache_key
@@ -182,8 +181,6 @@ def _condition_key(condition: Condition, measures: Measures) -> dict[str, Any]:
 
 
 def _heads_digest(measures: Measures) -> str:
-    digest = hashlib.sha256(json.dumps(sorted(measures.heads)).encode())
-    for block in sorted(measures.heads):
-        head = measures.heads[block]
-        digest.update(head.weight.numpy().tobytes() + head.bias.numpy().tobytes())
-    return digest.hexdigest()[:24]
+    heads = dict(sorted(measures.heads.items()))
+    tensors = (tensor for head in heads.values() for tensor in (head.weight, head.bias))
+    return sha256_of(list(heads), (tensor.numpy() for tensor in tensors), 24)

@@ -15,15 +15,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from ttr.analysis.probing import default_layers
 from ttr.backbones.base import Backbone
-from ttr.datasets.registry import IGNORE, Dataset, Item
+from ttr.datasets.registry import IGNORE, Dataset
 from ttr.datasets.spair import KeypointPair
 from ttr.errors import DataError, OptionError
 from ttr.evaluate.heads import LinearHead
-from ttr.evaluate.probe import Labelled
 from ttr.evaluate.segmentation import train_patch_probe
 from ttr.forward.calibration import Calibration
 from ttr.registers.arms import Arm
@@ -126,17 +123,6 @@ def run_experiment(
         paired=collector.pairs(measures, pairs) if pairs else None,
         blocks=measures.blocks,
     )
-
-
-def labels(dataset: Dataset, items: Sequence[Item]) -> np.ndarray:
-    """Return the classes of some items, int64 [N]."""
-    return np.array([dataset.target(item) for item in items], dtype=np.int64)
-
-
-def labelled(dataset: Dataset, items: Sequence[Item], x: np.ndarray, split: str) -> Labelled:
-    """Return the vectors of the items of one split with their classes."""
-    chosen = np.array([item.split == split for item in items])
-    return Labelled(x[chosen], labels(dataset, items)[chosen])
 
 
 def require(dataset: Dataset, settings: AblationSettings) -> None:

@@ -16,10 +16,9 @@ import numpy as np
 import pandas as pd
 
 from ttr.errors import DataError
-from ttr.files import MANIFEST
+from ttr.files import load_tensors
+from ttr.studies.schemas import ABLATION, read_manifest
 
-SCHEMA = "ttr.ablate/1"
-INTEGRATION = "ttr.integrate/1"
 #: {table: (columns of names, columns of numbers)}
 COLUMNS = {
     "results": (
@@ -83,27 +82,13 @@ class Folder:
         return f"{name} + {count} test-time" if count else name
 
 
-def schema_of(path: Path) -> str:
-    """Return which kind of result a folder holds.
-
-    Raises:
-        DataError: it is no folder, or has no manifest that can be read.
-    """
-    return str(_manifest(path).get("schema", ""))
-
-
 def read_folder(path: Path) -> Folder:
     """Read the folder that an ablation wrote.
 
     Raises:
         DataError: it is not such a folder, is unfinished, or holds a damaged table or picture.
     """
-    manifest = _manifest(path)
-    if manifest.get("schema") != SCHEMA:
-        what = manifest.get("schema", "something else")
-        raise DataError(f"{path} holds {what}, not {SCHEMA}; give a folder that ttr ablate wrote")
-    if not isinstance(manifest.get("provenance"), dict) or not isinstance(manifest.get("dataset"), dict):
-        raise DataError(f"{path / MANIFEST} does not say what made the result; run ttr ablate again")
+    manifest = read_manifest(path, ABLATION)
     tables = {name: read_table(path / f"{name}.csv", name) for name in COLUMNS}
     kept = {name: table for name, table in tables.items() if table is not None}
     if "results" not in kept:
@@ -153,32 +138,13 @@ def read_columns(
     return table
 
 
-def _manifest(path: Path) -> dict[str, Any]:
-    if not path.is_dir():
-        raise DataError(f"{path} is not a folder; give one that ttr ablate wrote")
-    if not (path / MANIFEST).exists():
-        raise DataError(
-            f"{path} has no {MANIFEST}: not a finished result; give a folder that ttr ablate wrote"
-        )
-    try:
-        found = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path / MANIFEST} cannot be read as JSON; run ttr ablate again") from error
-    if not isinstance(found, dict):
-        raise DataError(f"{path / MANIFEST} is no manifest of ttr; give a folder that ttr ablate wrote")
-    return found
-
-
 def _pictures(path: Path) -> Shown | None:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
     index, arrays = path / "pictures.json", path / "pictures.safetensors"
     if not index.exists() or not arrays.exists():
         return None
     try:
         found = json.loads(index.read_text(encoding="utf-8"))
-        tensors = load(arrays.read_bytes())
+        tensors, _ = load_tensors(arrays, framework="np")
         names = {name: found[name] for name in ("conditions", "images", "queries", "nearest")}
         shown = Shown(**names, arrays=tensors)
         expected = (len(shown.conditions), len(shown.images))
@@ -189,7 +155,7 @@ def _pictures(path: Path) -> Shown | None:
             raise ValueError("queries without a map")
         if shown.nearest and len(tensors["crops"]) != len(shown.nearest):
             raise ValueError("registers without a crop")
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{arrays} does not belong to {index.name}, or is damaged ({error}); run ttr ablate again"
         ) from error

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ttr.drawing.charts import GREY, SERIES, band, cells, figure, interval, line, p_value
+from ttr.drawing.charts import SERIES, band, cells, figure, interval, line, p_value
+from ttr.drawing.colours import GREY
 from ttr.studies.ablate.task_charts import metric_name
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ import pandas as pd
 
 from ttr.errors import OptionError
 from ttr.files import write_text
-from ttr.studies.ablate.folder import INTEGRATION, Folder, read_columns, read_folder, schema_of
+from ttr.studies.ablate.folder import Folder, read_columns, read_folder
 from ttr.studies.ablate.page import page
+from ttr.studies.schemas import INTEGRATION, schema_of
 
 NAMES = ("backbone", "part")
 NUMBERS = (

@@ -17,14 +17,15 @@ from functools import partial
 
 import numpy as np
 
+from ttr.datasets.registry import groups_of
 from ttr.evaluate.knn import knn_correct, recall_at_1
 from ttr.evaluate.oneshot import oneshot
-from ttr.evaluate.probe import Labelled, probabilities
+from ttr.evaluate.probe import Labelled, labelled, probabilities
 from ttr.evaluate.segmentation import miou_resampled
 from ttr.progress import progress_bar
 from ttr.statistics.contrasts import Measured as Number
 from ttr.studies.ablate.conditions import FULL
-from ttr.studies.ablate.experiment import Measured, labelled, labels
+from ttr.studies.ablate.experiment import Measured
 from ttr.studies.bench.benchmark import trained
 
 METRICS = {
@@ -85,8 +86,8 @@ def scores(measured: Measured) -> list[Score]:
 def _vector_scores(measured: Measured, condition: str) -> Iterator[Score]:
     dataset, settings, run = measured.dataset, measured.settings, measured.run
     items = measured.scored.items
-    x, y = measured.scored.arrays[condition]["embedding"], labels(dataset, items)
-    groups = groups_of(measured)
+    x, y = measured.scored.arrays[condition]["embedding"], dataset.targets(items)
+    groups = groups_of(items)
     made = partial(Score, condition, images=tuple(item.name for item in items), groups=groups)
 
     def right(vectors: np.ndarray) -> np.ndarray:
@@ -110,7 +111,7 @@ def _vector_scores(measured: Measured, condition: str) -> Iterator[Score]:
 
 def _dense_scores(measured: Measured, condition: str) -> Iterator[Score]:
     arrays, items = measured.scored.arrays[condition], measured.scored.items
-    names, groups = tuple(item.name for item in items), groups_of(measured)
+    names, groups = tuple(item.name for item in items), groups_of(items)
     if "pck" in arrays:
         yield Score(condition, "correspondence", "pck_0.1", arrays["pck"], names, groups)
         yield Score(condition, "correspondence", "nearest_patch", arrays["nearest"], names, groups)
@@ -128,11 +129,3 @@ def _dense_scores(measured: Measured, condition: str) -> Iterator[Score]:
         masked_groups = None if groups is None else tuple(np.array(groups)[there].tolist())
         number = partial(miou_resampled, confusions)
         yield Score(condition, "segmentation", "miou", number, kept, masked_groups, confusions)
-
-
-def groups_of(measured: Measured) -> tuple[str, ...] | None:
-    """Return the groups of the test images; one without a group is a group of its own."""
-    items = measured.scored.items
-    if not any(item.group for item in items):
-        return None
-    return tuple(item.group or f"/{item.name}" for item in items)

@@ -11,7 +11,6 @@ a head on CLS cannot notice what became of a register there.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -21,8 +20,9 @@ import torch
 from torch import Tensor
 
 from ttr.backbones.base import Backbone
+from ttr.digests import sha256
 from ttr.forward.calibration import Calibration
-from ttr.hooks import bypass, capture, edit, evaluation_mode
+from ttr.hooks import bypass, capture, edit, evaluation_mode, keep
 from ttr.registers.arms import Arm
 from ttr.studies.ablate.conditions import BARE, Condition
 from ttr.studies.ablate.substitute import positions, substitute
@@ -77,28 +77,22 @@ class Subject:
 
     @torch.no_grad()
     def run(
-        self, images: Tensor, keep: Iterable[int], attention: SeeAttention | None, *, bare: bool = False
+        self, images: Tensor, blocks: Iterable[int], attention: SeeAttention | None, *, bare: bool = False
     ) -> Passed:
         """Run a batch without any replacement and keep the outputs of some blocks; see :meth:`batch`."""
-        wanted, last = set(keep), self.backbone.num_layers - 1
-        kept: dict[int, Tensor] = {}
-
-        def see(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
-            if index in wanted or index == last:
-                kept[index] = x
-
+        wanted, sites = set(blocks), self.backbone.sites
+        seen = sorted(wanted | {self.backbone.num_layers - 1})
         images = self.backbone.prepare(images)
         with ExitStack() as stack:
             if not bare:
                 stack.enter_context(self.arm.applied(self.backbone))
             stack.enter_context(evaluation_mode(self.backbone.model))
-            stack.enter_context(capture(self.backbone.sites.blocks, see))
+            kept = stack.enter_context(keep([sites.blocks[block] for block in seen]))
             if attention is not None:
-                stack.enter_context(capture(self.backbone.sites.attention, attention))
+                stack.enter_context(capture(sites.attention, attention))
             embedding = self.backbone.features(images)
-        return _passed(
-            self.backbone, images, embedding, kept[last], {b: x for b, x in kept.items() if b in wanted}
-        )
+        outputs = {block: x for block, x in zip(seen, kept, strict=True) if block in wanted}
+        return _passed(self.backbone, images, embedding, kept[-1], outputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,14 +130,10 @@ class Batch:
         where = positions(condition, len(images), self._generator(condition.tokens))
         generator = self._generator(condition.name)
         first, blocks = condition.blocks[0], backbone.sites.blocks
-        kept: list[Tensor] = []
 
         def replacing(block: int) -> Callable[[Tensor], Tensor]:
             given: dict[str, Any] = {"calibration": subject.calibration, "generator": generator}
             return lambda x: substitute(x, block, where, condition.substitute, **given)
-
-        def see(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
-            kept.append(x)
 
         def see_attention(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
             assert attention is not None
@@ -155,7 +145,7 @@ class Batch:
             known = self.full.outputs[first]
             stack.enter_context(bypass([site.module for site in blocks[: first + 1]], known))
             stack.enter_context(edit([(blocks[block], replacing(block)) for block in condition.blocks]))
-            stack.enter_context(capture(blocks[-1:], see))
+            kept = stack.enter_context(keep(blocks[-1:]))
             if attention is not None:
                 stack.enter_context(capture(backbone.sites.attention[first + 1 :], see_attention))
             embedding = backbone.features(images)
@@ -167,8 +157,7 @@ class Batch:
 
     def _generator(self, what: str) -> torch.Generator:
         text = "\n".join([str(self.subject.seed), what, self.key])
-        digest = hashlib.sha256(text.encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        return torch.Generator().manual_seed(int(sha256([text], 16), 16) >> 1)
 
 
 @dataclass(eq=False)

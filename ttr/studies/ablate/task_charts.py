@@ -13,16 +13,15 @@ import pandas as pd
 
 from ttr.drawing.charts import (
     CHANGE_MAP,
-    GREY,
     SUBSTITUTE_COLOURS,
     VALUE_MAP,
-    VERMILLION,
     cells,
     figure,
     interval,
     p_value,
     substitute_of,
 )
+from ttr.drawing.colours import GREY, VERMILLION
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

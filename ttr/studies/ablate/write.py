@@ -17,25 +17,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset, sampled_images
 from ttr.datasets.spair import KeypointPair
 from ttr.features.prepared import calibrated_tokens
-from ttr.files import MANIFEST, whole_folder, write_bytes, write_json
+from ttr.files import MANIFEST, save_tensors, whole_folder, write_json
 from ttr.registers.arms import Arm
 from ttr.run import Run
 from ttr.studies.ablate import analysis_tables, tables
 from ttr.studies.ablate.conditions import parse_all
 from ttr.studies.ablate.experiment import Measured, require, run_experiment
-from ttr.studies.ablate.folder import SCHEMA
 from ttr.studies.ablate.pictures import Pictures, pictures
 from ttr.studies.ablate.report import write_report
 from ttr.studies.ablate.scores import Score, scores
 from ttr.studies.ablate.settings import AblationSettings
 from ttr.studies.provenance import provenance
+from ttr.studies.schemas import ABLATION
 
 ANALYSES = {
     "attention": analysis_tables.attention,
@@ -126,14 +125,11 @@ def _write_tables(folder: Path, measured: Measured, found: list[Score]) -> list[
 
 
 def _write_pictures(folder: Path, measured: Measured, found: Pictures) -> list[str]:
-    from safetensors.numpy import save
-
     arrays = {name: getattr(found, name) for name in ("pixels", "norms", "attention", "colours", "crops")}
-    # safetensors writes a view's memory as it lies, whatever its strides say.
-    kept = {name: np.ascontiguousarray(array) for name, array in arrays.items() if array.size}
-    write_bytes(folder / "pictures.safetensors", save(kept))
+    kept = {name: array for name, array in arrays.items() if array.size}
+    save_tensors(folder / "pictures.safetensors", kept)
     index = {
-        "schema": SCHEMA,
+        "schema": ABLATION,
         "conditions": [condition.name for condition in measured.conditions],
         "images": list(found.images),
         "queries": [
@@ -150,7 +146,7 @@ def _manifest(measured: Measured, files: list[str], skipped: dict[str, str]) -> 
     dataset, subject = measured.dataset, measured.subject
     calibration = subject.calibration
     return {
-        "schema": SCHEMA,
+        "schema": ABLATION,
         "files": [*files, "index.html"],
         "dataset": {
             "name": dataset.name,

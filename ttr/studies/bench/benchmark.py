@@ -10,7 +10,6 @@ All arms are tested on the same images.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,11 +20,12 @@ from typing import Any
 import numpy as np
 
 from ttr.backbones.base import Backbone
-from ttr.datasets.registry import Dataset, Item, Split
+from ttr.datasets.registry import Dataset, Item, Split, groups_of
+from ttr.digests import sha256, sha256_of
 from ttr.errors import DataError, ModelError, OptionError
 from ttr.evaluate.heads import LinearHead
 from ttr.evaluate.metrics import Predictions
-from ttr.evaluate.probe import HEADS, Labelled, probabilities
+from ttr.evaluate.probe import HEADS, Labelled, labelled, probabilities
 from ttr.features.extract import Features, extract
 from ttr.forward.preprocessing import Preprocessing
 from ttr.progress import progress_bar
@@ -126,7 +126,7 @@ def run_benchmark(
     own: list[Outcome] = []
     with progress_bar("heads", len(plan), show=run.progress) as advance:
         for each, feature, head, seed in plan:
-            train, val = (labelled(dataset, each, feature, split) for split in ("train", "val"))
+            train, val = (_labelled(dataset, each, feature, split) for split in ("train", "val"))
             model = trained(run.shelves, head, train, val, dataset.classes, seed)
             own.append(_tested(dataset, each, feature, head, seed, model))
             advance(1)
@@ -137,12 +137,11 @@ def run_benchmark(
         for each in found
     ]
     test = [item for item in items if item.split == "test"]
-    grouped = any(item.group for item in test)
     return Benchmark(
         dataset=dataset,
         outcomes=(*own, *deployed),
         test=tuple(item.name for item in test),
-        groups=tuple(item.group or f"/{item.name}" for item in test) if grouped else None,
+        groups=groups_of(test),
         skipped=found[0].skipped,
         counts=counts,
         keys={f"{each.arm.name}, {each.arm.num_registers} registers": each.key for each in found},
@@ -163,13 +162,13 @@ def data_digest(items: Sequence[Item], contents: Mapping[str, str]) -> str:
         json.dumps([item.name, item.split, item.label, item.group, contents[item.name]])
         for item in sorted(items, key=lambda item: item.name)
     ]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return sha256(["\n".join(lines)])
 
 
 def _tested(
     dataset: Dataset, found: Features, feature: str, head: str, seed: int, model: LinearHead
 ) -> Outcome:
-    test = labelled(dataset, found, feature, "test")
+    test = _labelled(dataset, found, feature, "test")
     predictions = Predictions(test.y, probabilities(model, test.x), dataset.ordinal)
     return Outcome(found.arm, feature, head, seed, model, predictions)
 
@@ -182,10 +181,8 @@ def trained(
     Raises:
         OutputError: the cache cannot be written.
     """
-    digest = hashlib.sha256(json.dumps([head, seed, classes, *VERSIONS]).encode())
-    for part in (train.x, train.y, val.x, val.y):
-        digest.update(str(part.shape).encode() + np.ascontiguousarray(part).tobytes())
-    path = cache / "heads" / f"{digest.hexdigest()[:24]}.safetensors"
+    digest = sha256_of([head, seed, classes, *VERSIONS], (train.x, train.y, val.x, val.y), 24)
+    path = cache / "heads" / f"{digest}.safetensors"
     try:
         return LinearHead.load(path)
     except ModelError:
@@ -194,9 +191,7 @@ def trained(
         return model
 
 
-def labelled(dataset: Dataset, found: Features, feature: str, split: Split) -> Labelled:
+def _labelled(dataset: Dataset, found: Features, feature: str, split: Split) -> Labelled:
     """Return the vectors of one split with their classes; several features side by side."""
-    chosen = np.array([item.split == split for item in found.items])
-    x = np.concatenate([found.arrays[part] for part in feature.split("+")], axis=1)[chosen]
-    y = np.array([dataset.target(item) for item in found.items if item.split == split], dtype=np.int64)
-    return Labelled(x, y)
+    x = np.concatenate([found.arrays[part] for part in feature.split("+")], axis=1)
+    return labelled(dataset, found.items, x, split)

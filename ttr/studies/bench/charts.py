@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ttr.drawing.charts import BLUE, GREY, ORANGE, figure, interval, p_value
+from ttr.drawing.charts import figure, interval, p_value
+from ttr.drawing.colours import BLUE, GREY, ORANGE
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

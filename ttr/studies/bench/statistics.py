@@ -24,13 +24,15 @@ from ttr.studies.bench.tables import comparisons, results
 SEED = 42
 #: Whose source decides the numbers and the pictures.
 CODE = source_digest(
-    *(
-        "ttr.studies.bench.statistics",
-        "ttr.features.memo",
-        "ttr.studies.bench.tables",
-        "ttr.statistics.inference",
-    ),
-    *("ttr.evaluate.metrics", "ttr.evaluate.resampled", "ttr.studies.bench.pictures", "ttr.drawing.maps"),
+    "ttr.studies.bench.statistics",
+    "ttr.studies.bench.tables",
+    "ttr.studies.bench.pictures",
+    "ttr.drawing.colours",
+    "ttr.drawing.maps",
+    "ttr.evaluate.metrics",
+    "ttr.evaluate.resampled",
+    "ttr.features.memo",
+    "ttr.statistics.inference",
 )
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "pandas", "matplotlib", "pillow")
 

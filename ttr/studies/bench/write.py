@@ -29,9 +29,9 @@ from ttr.studies.bench.settings import BenchmarkSettings, one_seed
 from ttr.studies.bench.statistics import Statistics, statistics
 from ttr.studies.bench.tables import predictions
 from ttr.studies.provenance import provenance
+from ttr.studies.schemas import BENCHMARK
 from ttr.wording import counted
 
-SCHEMA = "ttr.bench/1"
 #: Metrics of the page's table; all of them are in results.csv.
 SHOWN = ("top1", "top3", "f1_macro", "auc_ovr", "balanced_accuracy", "qwk", "ece")
 
@@ -136,7 +136,7 @@ def _manifest(
 ) -> dict[str, Any]:
     dataset = bench.benchmark.dataset
     return {
-        "schema": SCHEMA,
+        "schema": BENCHMARK,
         "files": names,
         "dataset": {
             "name": dataset.name,

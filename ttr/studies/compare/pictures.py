@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ttr.drawing.colours import GREEN
 from ttr.drawing.maps import AFTER, BEFORE, block_ticks, finish, pair_of_axes
 from ttr.studies.compare.comparison import ImageComparison
 
@@ -46,7 +47,7 @@ def distributions(comparisons: Sequence[ImageComparison]) -> str:
         shown = [group for group in groups if group.size]
         names = [n for n, group in zip(("patches", "registers"), groups, strict=True) if group.size]
         boxes = axis.boxplot(shown, widths=0.5, flierprops={"markersize": 2}, patch_artist=True)
-        for box, colour in zip(boxes["boxes"], (AFTER, "#009E73"), strict=False):
+        for box, colour in zip(boxes["boxes"], (AFTER, GREEN), strict=False):
             box.set(facecolor=colour, alpha=0.5)
         for place, group in enumerate(shown, start=1):
             axis.annotate(

@@ -30,7 +30,7 @@ from ttr.backbones.base import Backbone
 from ttr.backbones.families import as_backbone
 from ttr.errors import ModelError, OptionError
 from ttr.files import whole_file
-from ttr.hooks import capture, evaluation_mode
+from ttr.hooks import evaluation_mode, keep
 from ttr.progress import progress_bar
 from ttr.registers.neurons import RegisterNeurons
 from ttr.registers.wrap import TestTimeRegisters
@@ -45,6 +45,7 @@ from ttr.studies.export.formats import (
     quiet,
 )
 from ttr.studies.provenance import provenance
+from ttr.studies.schemas import EXPORT
 
 TOLERANCE = 1e-3
 CHECKED_BATCHES = (1, 3)
@@ -135,13 +136,8 @@ class _Embedder(nn.Module):
         self.backbone = backbone
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        kept: list[Tensor] = []
-
-        def keep(index: int, tensor: Tensor, kwargs: Mapping[str, Any]) -> None:
-            kept.append(tensor)
-
         sites = self.backbone.sites
-        with capture(sites.blocks[-1:], keep):
+        with keep(sites.blocks[-1:]) as kept:
             embedding = self.backbone.features(images)
         layout = self.backbone.layout.for_length(kept[0].shape[1])
         return embedding, layout.select(sites.final_norm.forward(kept[0]), "patches")
@@ -218,7 +214,7 @@ def _metadata(
 ) -> dict[str, Any]:
     rows, columns = backbone.layout.grid
     return {
-        "schema": "ttr.export/1",
+        "schema": EXPORT,
         **provenance(backbone, num_registers=num_registers, neurons=neurons.pairs),
         "input": {"name": INPUT, "shape": ["batch", 3, *backbone.image_size]},
         "outputs": {name: ["batch", *shape] for name, shape in shapes.items()},

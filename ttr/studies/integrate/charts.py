@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ttr.analysis.faithfulness import FAITHFUL, PARTLY
-from ttr.drawing.charts import GREY, band, figure, interval, line
+from ttr.drawing.charts import band, figure, interval, line
+from ttr.drawing.colours import GREY
 from ttr.studies.integrate.pictures import COLOURS, ENDS, LABELS
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ memory holds one batch, whatever the number of images.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +26,7 @@ from ttr.errors import ImageError
 from ttr.forward.batches import batches
 from ttr.forward.blocks import watch
 from ttr.forward.record import record
-from ttr.hooks import capture
+from ttr.hooks import keep
 from ttr.progress import progress_bar
 from ttr.registers.neurons import RegisterNeurons
 from ttr.registers.wrap import TestTimeRegisters
@@ -148,12 +148,11 @@ def _see(
     settings: IntegrationSettings,
 ) -> None:
     """Run one batch once, and keep what the study wants of it."""
-    path: list[Tensor] = []
 
-    def see_cls(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
-        path.append(backbone.layout.select(x, "cls")[:, 0].double())
+    def cls_of(x: Tensor) -> Tensor:
+        return backbone.layout.select(x, "cls")[:, 0].double()
 
-    with watch(backbone, blocks[0]) as seen, capture(backbone.sites.blocks, see_cls):
+    with watch(backbone, blocks[0]) as seen, keep(backbone.sites.blocks, cls_of) as path:
         layout = record(backbone, batch).layout
     full = full_output(backbone, layout, seen)
     found.keep((registers, backbone.num_layers - 1, "full"), start, full)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ttr.drawing.colours import BLUE, GREEN, GREY, VERMILLION
 from ttr.drawing.maps import finish
 
-COLOURS = {"patches": "#0072B2", "registers": "#D55E00", "cls": "#009E73", "skip": "#7F7F7F"}
+COLOURS = {"patches": BLUE, "registers": VERMILLION, "cls": GREEN, "skip": GREY}
 MARKERS = {"patches": "o", "registers": "s", "cls": "^", "skip": "D"}
 LABELS = {"cosine": "cosine with the model's own feature", "cka": "linear CKA with the model's own feature"}
 ENDS = {"cosine": ("cosine_low", "cosine_high"), "cka": ("ci_low", "ci_high")}

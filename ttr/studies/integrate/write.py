@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from ttr.backbones.base import Backbone
-from ttr.datasets.registry import Dataset, Item, ReadAhead, draw_sample, sampled_images
+from ttr.datasets.registry import Dataset, Item, ReadAhead, draw_sample, groups_of, sampled_images
 from ttr.drawing.html import fill
 from ttr.errors import DataError, OptionError
 from ttr.evaluate.probe import Labelled
@@ -37,9 +37,9 @@ from ttr.studies.integrate.tables import (
     registers_table,
 )
 from ttr.studies.provenance import provenance
+from ttr.studies.schemas import INTEGRATION
 from ttr.wording import counted
 
-SCHEMA = "ttr.integrate/1"
 #: Images a pass: every one is run again for each part and number of registers.
 BATCH = 8
 TABLES = ("integration", "changes", "accuracy", "layers", "registers")
@@ -103,7 +103,7 @@ def write_integration(
         tested = sum(item.name not in skipped for item in test)
         write_text(folder / "index.html", _page(result, dataset, tested, made_with))
         manifest = {
-            "schema": SCHEMA,
+            "schema": INTEGRATION,
             "files": [*(f"{name}.csv" for name in TABLES), "index.html"],
             "dataset": {"name": dataset.name, "test": len(test), "train": len(train)},
             "notes": notes,
@@ -144,7 +144,7 @@ def _measured(
     test = [item for item in test if item.name not in reading.skipped]
     known, left_out = _full_features(backbone, neurons, dataset, train, settings.counts, run)
     options: dict[str, Any] = {
-        "groups": [item.group or f"/{item.name}" for item in test] if any(i.group for i in test) else None,
+        "groups": groups_of(test),
         "seed": run.seed,
     }
     tables = {

@@ -21,8 +21,8 @@ from ttr.run import Run
 from ttr.studies.integrate.settings import IntegrationSettings
 from ttr.studies.integrate.write import BATCH, Integration, write_integration
 from ttr.studies.reproduce.published import PublishedStudy, published_studies
+from ttr.studies.schemas import DECOUPLING
 
-SCHEMA = "ttr.reproduce-decoupling/1"
 STUDY = "decoupling"
 NAN = float("nan")
 FAITHFULNESS = "faithfulness"
@@ -93,7 +93,7 @@ def reproduce_decoupling(
         table.to_csv(folder / "reproduction.csv", index=False)
         published = {"source": entry.source, "settings": entry.settings, "notes": entry.notes}
         manifest = {
-            "schema": SCHEMA,
+            "schema": DECOUPLING,
             "files": ["reproduction.csv", *measured],
             "published": published,
             "dataset": dataset.name,

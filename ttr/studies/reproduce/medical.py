@@ -27,8 +27,8 @@ from ttr.studies.bench.settings import BenchmarkSettings
 from ttr.studies.bench.write import Bench, write_bench
 from ttr.studies.provenance import provenance
 from ttr.studies.reproduce.published import PublishedStudy, published_studies
+from ttr.studies.schemas import MEDICAL
 
-SCHEMA = "ttr.reproduce-medical/1"
 STUDY = "medical"
 ARMS = ("plain", "token", "ttr")
 DIFFERENCE = "ttr - token"
@@ -198,7 +198,7 @@ def _found(bench: Bench, metric: str, arm: str) -> pd.Series:
 def _manifest(study: PublishedStudy, cells: Sequence[Cell], registers: int, seed: int) -> dict[str, Any]:
     measured = [cell for cell in cells if isinstance(cell.measured, Bench)]
     return {
-        "schema": SCHEMA,
+        "schema": MEDICAL,
         "files": ["reproduction.csv", *(cell.folder for cell in measured)],
         "published": {"source": study.source, "settings": study.settings, "notes": study.notes},
         "settings": {"num_registers": registers, "seed": seed},

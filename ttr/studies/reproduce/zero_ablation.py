@@ -46,8 +46,8 @@ from ttr.studies.reproduce.zero_ablation_numbers import (
     of_task,
     place_of,
 )
+from ttr.studies.schemas import ZERO_ABLATION
 
-SCHEMA = "ttr.reproduce-zero-ablation/1"
 STUDY = "zero-ablation"
 
 
@@ -229,7 +229,7 @@ def _manifest(
 ) -> dict[str, Any]:
     measured = {name: value for name, value in asdict(settings).items() if name != "tasks"}
     return {
-        "schema": SCHEMA,
+        "schema": ZERO_ABLATION,
         "files": ["reproduction.csv", *folders],
         "published": {"source": study.source, "settings": study.settings, "notes": study.notes},
         "dataset": dataset.name,

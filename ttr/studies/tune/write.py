@@ -24,6 +24,7 @@ from ttr.registers.detection import DetectionRule
 from ttr.registers.neurons import Provenance, RegisterNeurons
 from ttr.run import Run
 from ttr.studies.provenance import provenance
+from ttr.studies.schemas import TUNING
 from ttr.studies.tune import pictures
 from ttr.studies.tune.settings import TuningSettings, ascending
 from ttr.studies.tune.tuning import (
@@ -38,7 +39,6 @@ from ttr.studies.tune.tuning import (
 )
 from ttr.wording import counted
 
-SCHEMA = "ttr.tune/1"
 FEW = 20
 BATCH = 8
 
@@ -111,7 +111,7 @@ def write_tuning(
             seed=run.seed,
         )
         content = {
-            "schema": SCHEMA,
+            "schema": TUNING,
             "status": advice.status,
             "message": advice.neurons.message,
             "recommended": advice.row and asdict(advice.row),
