@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ttr.apps.html.panels import SIDES, Look, pair, peak
+from ttr.apps.html.panels import SIDES, Look, Scale, pair, peak
 from ttr.apps.image.case import Case
 from ttr.apps.image.marker import PUBLISHED, RULE, MarkerTest, Reaction
 from ttr.apps.image.marker_places import Followed, Places
@@ -38,6 +38,7 @@ def maps(case: Case, test: MarkerTest, *, smooth: bool) -> str:
     ]
     values = {name: [run.attention_map(layer) for run in found.runs] for name, _, found in shown}
     high = max(float(each.max()) for pair_ in values.values() for each in pair_ if each is not None)
+    label = "share of the attention of CLS on one patch; one scale for all four maps"
     parts = []
     for name, behind, _ in shown:
         what = f"attention of CLS, block {layer}, mean of the heads, {name}"
@@ -47,11 +48,8 @@ def maps(case: Case, test: MarkerTest, *, smooth: bool) -> str:
             f"Attention {name}, before and after",
             values[name],
             alts,
-            ATTENTION_MAP,
-            "share of the attention of CLS on one patch; one scale for all four maps",
+            Scale(ATTENTION_MAP, label, "{:.3f}", (0.0, high)),
             Look(layer, smooth=smooth),
-            "{:.3f}",
-            bounds=(0.0, high),
             mark=test.box,
         )
         parts.append(f"<h3>{name.capitalize()}</h3>{html}")

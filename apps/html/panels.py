@@ -61,7 +61,7 @@ def attention(case: Case, look: Look) -> str:
         for values, share in zip(maps, shares, strict=True)
     ]
     label = f"share of the attention of {look.query} on one patch"
-    return pair(case, "Attention before and after", maps, alts, ATTENTION_MAP, label, look, "{:.3f}")
+    return pair(case, "Attention before and after", maps, alts, Scale(ATTENTION_MAP, label, "{:.3f}"), look)
 
 
 def norms(case: Case, look: Look) -> str:
@@ -69,7 +69,7 @@ def norms(case: Case, look: Look) -> str:
     maps = [run.norm_map(look.layer) for run in case.inspection.runs]
     alts = [f"patch norms, block {look.layer}: {peak(values)}" for values in maps]
     label = "norm (length) of a patch's token"
-    return pair(case, "Patch norms before and after", maps, alts, NORM_MAP, label, look, "{:.0f}")
+    return pair(case, "Patch norms before and after", maps, alts, Scale(NORM_MAP, label, "{:.0f}"), look)
 
 
 def colours(case: Case, look: Look) -> str:
@@ -115,16 +115,31 @@ def thumbnail(case: Case) -> str:
     )
 
 
+@dataclass(frozen=True)
+class Scale:
+    """What the colours of maps mean.
+
+    Attributes:
+        colour_map: a matplotlib name.
+        label: what the scale's numbers are.
+        pattern: how a number of the scale is printed.
+        bounds: (lowest, highest) of a scale for both maps; None: from 0 to the maps' maximum, as the
+            :class:`Look` says.
+    """
+
+    colour_map: str
+    label: str
+    pattern: str
+    bounds: tuple[float, float] | None = None
+
+
 def pair(
     case: Case,
     title: str,
     maps: list[Any],
     alts: list[str],
-    colour_map: str,
-    label: str,
+    scale: Scale,
     look: Look,
-    pattern: str,
-    bounds: tuple[float, float] | None = None,
     mark: tuple[float, float, float, float] | None = None,
 ) -> str:
     """Return two maps over the picture of a case as HTML, before and after, with their scale in numbers.
@@ -134,23 +149,20 @@ def pair(
         title: what they are, for a screen reader.
         maps: [rows, columns] before and after; None where there is none.
         alts: each map in words.
-        colour_map: a matplotlib name.
-        label: what the scale's numbers are.
+        scale: what their colours mean.
         look: whether they are smooth, and share a scale.
-        pattern: how a number of the scale is printed.
-        bounds: (lowest, highest) of a scale for both; None: from 0 to the maps' maximum, as ``look`` says.
         mark: (left, top, right, bottom) of a part to frame, in shares of what the model saw, 0..1.
     """
     highs = [0.0 if values is None else float(values.max()) for values in maps]
     scales = [(0.0, max(highs))] * 2 if look.shared else [(0.0, high) for high in highs]
-    if bounds is not None:
-        scales = [bounds] * 2
+    if scale.bounds is not None:
+        scales = [scale.bounds] * 2
     pictures = [
-        None if values is None else colourise(values, high, colour_map, values.shape, low)
+        None if values is None else colourise(values, high, scale.colour_map, values.shape, low)
         for values, (low, high) in zip(maps, scales, strict=True)
     ]
-    bars = [{**bar(colour_map, high, pattern, low), "label": label} for low, high in scales]
-    shared = look.shared or bounds is not None
+    bars = [{**bar(scale.colour_map, high, scale.pattern, low), "label": scale.label} for low, high in scales]
+    shared = look.shared or scale.bounds is not None
     return _figures(case, title, pictures, alts, look.smooth, bars, shared, mark)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ttr.apps.html.panels import Look, pair, peak
+from ttr.apps.html.panels import Look, Scale, pair, peak
 from ttr.apps.image.case import Case
 from ttr.apps.image.prompt_map import PromptMaps
 from ttr.drawing.html import fill
@@ -34,11 +34,13 @@ def maps(case: Case, found: PromptMaps, index: int, *, difference: bool, smooth:
         f"Where “{text}” fits, before and after",
         list(values),
         [f"fit of “{text}”: {peak(each)}" for each in values],
-        DIFFERENCE_MAP if difference else SIMILARITY_MAP,
-        label,
+        Scale(
+            DIFFERENCE_MAP if difference else SIMILARITY_MAP,
+            label,
+            "{:+.3f}" if difference else "{:.3f}",
+            (low, high),
+        ),
         Look(0, smooth=smooth),
-        "{:+.3f}" if difference else "{:.3f}",
-        bounds=(low, high),
     )
 
 

@@ -5,7 +5,8 @@ Backgrounds are transparent and ink is left to the page, so that a figure stands
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ttr.drawing.colours import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILLION
@@ -60,12 +61,35 @@ def quiet(shown: Figure, *, height: int, **layout: Any) -> Figure:
     return shown
 
 
-def cells(
-    columns: Sequence[str],
-    rows: Sequence[str],
-    values: Sequence[Sequence[float | None]],
-    texts: Sequence[Sequence[str]],
-    hovers: Sequence[Sequence[str]],
+@dataclass(frozen=True)
+class Grid:
+    """A table of cells, [rows][columns]; a cell is anything, or None where there is nothing.
+
+    Attributes:
+        columns: names, above the cells.
+        rows: names.
+        cells: the cells.
+        value: cell -> the number that gives its colour.
+        text: cell -> what is printed in it.
+        hover: cell -> what it says to the pointer.
+        nothing: what the pointer is told where there is no cell.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[str]
+    cells: Sequence[Sequence[Any]]
+    value: Callable[[Any], float]
+    text: Callable[[Any], str]
+    hover: Callable[[Any], str]
+    nothing: str = "not there"
+
+    def each(self, function: Callable[[Any], Any], nothing: Any) -> list[list[Any]]:
+        """Return what a function says of each cell, and ``nothing`` where there is none."""
+        return [[nothing if cell is None else function(cell) for cell in row] for row in self.cells]
+
+
+def heatmap(
+    grid: Grid,
     *,
     unit: str,
     span: tuple[float, float],
@@ -77,11 +101,7 @@ def cells(
     """Draw a table as coloured cells with their numbers, the first row on top; the hover says the rest.
 
     Args:
-        columns: names, above the cells.
-        rows: names.
-        values: [rows][columns], None where there is nothing.
-        texts: what is printed in each.
-        hovers: what each says to the pointer.
+        grid: the table.
         unit: over the colour bar.
         span: values of the first and the last colour.
         height: of the figure, px.
@@ -92,12 +112,12 @@ def cells(
     from plotly.graph_objects import Heatmap
 
     trace = Heatmap(
-        x=list(columns),
-        y=list(rows),
-        z=values,
-        text=texts,
+        x=list(grid.columns),
+        y=list(grid.rows),
+        z=grid.each(grid.value, None),
+        text=grid.each(grid.text, "–"),
         texttemplate="%{text}",
-        hovertext=hovers,
+        hovertext=grid.each(grid.hover, grid.nothing),
         hoverinfo="text",
         zmin=span[0],
         zmax=span[1],

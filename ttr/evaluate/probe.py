@@ -55,18 +55,37 @@ def labelled(dataset: Dataset, items: Sequence[Item], x: np.ndarray, split: Spli
     return Labelled(x[chosen], dataset.targets(items[index] for index in chosen))
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How the linear probe is trained.
+
+    Attributes:
+        epochs: passes over the training vectors.
+        batch_size: vectors a step.
+        learning_rate: at the start.
+        final_rate: at the end of the cosine.
+        weight_decay: of AdamW.
+        clip: largest norm of a step's gradient.
+    """
+
+    epochs: int = 50
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    final_rate: float = 1e-4
+    weight_decay: float = 0.05
+    clip: float = 1.0
+
+
+PUBLISHED = Recipe()
+
+
 def train_linear(
     train: Labelled,
     val: Labelled,
     classes: tuple[str, ...],
     *,
     seed: int = 42,
-    epochs: int = 50,
-    batch_size: int = 32,
-    learning_rate: float = 1e-3,
-    final_rate: float = 1e-4,
-    weight_decay: float = 0.05,
-    clip: float = 1.0,
+    recipe: Recipe = PUBLISHED,
 ) -> LinearHead:
     """Train the published probe; see the module. The same seed gives the same head on the same machine.
 
@@ -75,26 +94,11 @@ def train_linear(
         val: what chooses the epoch.
         classes: C names.
         seed: of the initial weights and of the order of the images.
-        epochs: passes over ``train``.
-        batch_size: images a step.
-        learning_rate: at the start.
-        final_rate: at the end of the cosine.
-        weight_decay: of AdamW.
-        clip: largest norm of a step's gradient.
+        recipe: how it is trained.
     """
     # Steps this small gain nothing from more threads, and the result then depends on no machine's cores.
     with one_thread():
-        weight, bias = _descend(
-            train,
-            val,
-            len(classes),
-            torch.Generator().manual_seed(seed),
-            epochs=epochs,
-            batch_size=batch_size,
-            rates=(learning_rate, final_rate),
-            weight_decay=weight_decay,
-            clip=clip,
-        )
+        weight, bias = _descend(train, val, len(classes), torch.Generator().manual_seed(seed), recipe)
     return LinearHead(weight, bias, classes)
 
 
@@ -103,12 +107,7 @@ def _descend(
     val: Labelled,
     classes: int,
     generator: torch.Generator,
-    *,
-    epochs: int,
-    batch_size: int,
-    rates: tuple[float, float],
-    weight_decay: float,
-    clip: float,
+    recipe: Recipe,
 ) -> tuple[Tensor, Tensor]:
     """Return the weight and bias of the epoch with the lowest validation loss."""
     x, y = torch.from_numpy(train.x), torch.from_numpy(train.y)
@@ -116,15 +115,15 @@ def _descend(
     bound = x.shape[1] ** -0.5
     weight = nn.Parameter((2 * torch.rand(classes, x.shape[1], generator=generator) - 1) * bound)
     bias = nn.Parameter((2 * torch.rand(classes, generator=generator) - 1) * bound)
-    optimiser = torch.optim.AdamW([weight, bias], lr=rates[0], weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs, rates[1])
+    optimiser = torch.optim.AdamW([weight, bias], lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.epochs, recipe.final_rate)
     best, kept = float("inf"), (weight.detach().clone(), bias.detach().clone())
-    for _ in range(epochs):
-        for chosen in torch.randperm(len(x), generator=generator).split(batch_size):
+    for _ in range(recipe.epochs):
+        for chosen in torch.randperm(len(x), generator=generator).split(recipe.batch_size):
             loss = nn.functional.cross_entropy(x[chosen] @ weight.T + bias, y[chosen])
             optimiser.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_([weight, bias], clip)
+            nn.utils.clip_grad_norm_([weight, bias], recipe.clip)
             optimiser.step()
         schedule.step()
         with torch.no_grad():

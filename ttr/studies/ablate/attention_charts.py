@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ttr.drawing.charts import SYMBOLS, band, cells, figure, interval, line, substitute_of
+from ttr.drawing.charts import SYMBOLS, Grid, band, figure, heatmap, interval, line, substitute_of
 from ttr.drawing.colours import BLUE, GREEN, VERMILLION
 from ttr.studies.ablate.task_charts import condition_colour
 
@@ -34,26 +35,22 @@ def attention_flows(attention: pd.DataFrame, condition: str, block: int) -> Figu
     targets = [*GROUPS, *dict.fromkeys(t for t in attention["target"] if t not in GROUPS)]
     found = [[known.get((source, target)) for target in targets] for source in GROUPS]
 
-    def hover(cell: dict | None) -> str:
-        if cell is None:
-            return "not there"
+    def hover(cell: dict) -> str:
         return (
             f"<b>{NAMES[cell['source']]} → {NAMES.get(cell['target'], cell['target'])}</b>, "
             f"block {block}, {condition}<br>share {cell['share']:.4f}, "
             f"{interval(cell['ci_low'], cell['ci_high'], '{:.4f}')}, n = {cell['n']}"
         )
 
-    shown = cells(
+    grid = Grid(
         [f"to {NAMES[target]}" if target in GROUPS else target for target in targets],
         [f"from {NAMES[source]}" for source in GROUPS],
-        [[None if cell is None else cell["share"] for cell in row] for row in found],
-        [["–" if cell is None else f"{cell['share']:.3f}" for cell in row] for row in found],
-        [[hover(cell) for cell in row] for row in found],
-        unit="share",
-        span=(0, 1),
-        height=250,
-        top=48,
+        found,
+        value=itemgetter("share"),
+        text=lambda cell: f"{cell['share']:.3f}",
+        hover=hover,
     )
+    shown = heatmap(grid, unit="share", span=(0, 1), height=250, top=48)
     if len(targets) > len(GROUPS):
         edge = {"x0": 2.5, "x1": 2.5, "y0": -0.5, "y1": 2.5}
         shown.add_shape(type="line", line={"color": "rgba(128,128,128,0.9)", "width": 2}, **edge)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ttr.drawing.charts import SERIES, band, cells, figure, interval, line, p_value
+from ttr.drawing.charts import SERIES, Grid, band, figure, heatmap, interval, line, p_value
 from ttr.drawing.colours import GREY
 from ttr.studies.ablate.task_charts import metric_name
 
@@ -112,21 +113,19 @@ def register_cosines(registers: pd.DataFrame) -> Figure:
     known = {(row["first"], row["second"]): row for row in registers.to_dict("records")}
     found = [[known.get((first, second)) for second in names] for first in names]
 
-    def hover(cell: dict | None) -> str:
-        if cell is None:
-            return "not there"
+    def hover(cell: dict) -> str:
         return (
             f"<b>{cell['first']}, {cell['second']}</b><br>cosine {cell['cosine']:.4f}, "
             f"{interval(cell['ci_low'], cell['ci_high'], '{:.4f}')}, n = {cell['n']}"
         )
 
-    return cells(
+    grid = Grid(
         names,
         names,
-        [[None if cell is None else cell["cosine"] for cell in row] for row in found],
-        [["–" if cell is None else f"{cell['cosine']:.3f}" for cell in row] for row in found],
-        [[hover(cell) for cell in row] for row in found],
-        unit="cosine",
-        span=(min(0.0, float(registers["cosine"].min())), 1),
-        height=110 + 62 * len(names),
+        found,
+        value=itemgetter("cosine"),
+        text=lambda cell: f"{cell['cosine']:.3f}",
+        hover=hover,
     )
+    lowest = min(0.0, float(registers["cosine"].min()))
+    return heatmap(grid, unit="cosine", span=(lowest, 1), height=110 + 62 * len(names))

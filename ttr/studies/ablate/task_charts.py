@@ -15,8 +15,9 @@ from ttr.drawing.charts import (
     CHANGE_MAP,
     SUBSTITUTE_COLOURS,
     VALUE_MAP,
-    cells,
+    Grid,
     figure,
+    heatmap,
     interval,
     p_value,
     substitute_of,
@@ -55,14 +56,19 @@ def ablation_heatmap(results: pd.DataFrame, *, change: bool = False) -> Figure:
     known = {(r["condition"], r["task"], r["metric"]): r for r in results.to_dict("records")}
     found = [[known.get((condition, *place)) for place in places] for condition in conditions]
     quantity = "delta" if change else "value"
-    values = [[None if cell is None else 100 * cell[quantity] for cell in row] for row in found]
-    reach = max([abs(v) for row in values for v in row if v is not None and v == v] or [1]) or 1
-    return cells(
+    grid = Grid(
         [metric_name(*place) for place in places],
         conditions,
-        values,
-        [[_printed(cell, change) for cell in row] for row in found],
-        [[_hover(cell) for cell in row] for row in found],
+        found,
+        value=lambda cell: 100 * cell[quantity],
+        text=lambda cell: _printed(cell, change),
+        hover=_hover,
+        nothing="not measured",
+    )
+    values = [v for row in grid.each(grid.value, None) for v in row if v is not None and v == v]
+    reach = max([abs(value) for value in values] or [1]) or 1
+    return heatmap(
+        grid,
         unit="points" if change else "%",
         span=(-reach, reach) if change else (0, 100),
         height=110 + 30 * len(conditions),
@@ -71,8 +77,8 @@ def ablation_heatmap(results: pd.DataFrame, *, change: bool = False) -> Figure:
     )
 
 
-def _printed(cell: dict[str, Any] | None, change: bool) -> str:
-    if cell is None or cell["value"] != cell["value"]:
+def _printed(cell: dict[str, Any], change: bool) -> str:
+    if cell["value"] != cell["value"]:
         return "–"
     if not change:
         return f"{100 * cell['value']:.1f}"
@@ -88,9 +94,7 @@ def signed(share: float) -> str:
     return "0.0" if text in ("+0.0", "−0.0") else text
 
 
-def _hover(cell: dict[str, Any] | None) -> str:
-    if cell is None:
-        return "not measured"
+def _hover(cell: dict[str, Any]) -> str:
     name = metric_name(cell["task"], cell["metric"])
     lines = [
         f"<b>{cell['condition']}</b>, {name}",
