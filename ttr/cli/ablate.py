@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ttr.cli import options
-from ttr.cli.ablation_table import show_ablation
 from ttr.cli.groups import Group, grouped
 from ttr.cli.loading import load_backbone, load_with_neurons
+from ttr.cli.tables import show_ablation
 
 if TYPE_CHECKING:
     from ttr.backbones.base import Backbone

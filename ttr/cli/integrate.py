@@ -10,9 +10,8 @@ import typer
 
 from ttr.cli import options
 from ttr.cli.groups import Group, grouped
-from ttr.cli.integration_table import show_integration
 from ttr.cli.loading import load_backbone, load_with_neurons
-from ttr.cli.tables import show_skipped
+from ttr.cli.tables import show_integration, show_skipped
 
 if TYPE_CHECKING:
     from ttr.backbones.base import Backbone

@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 SHOWN = 10
 #: Width of an interval of differences, ``-0.667..-0.292``: never cut.
 INTERVAL = 14
+#: The metric that speaks for a task.
+TASK_METRIC = {
+    "probe": "top1",
+    "knn": "recall_at_1",
+    "correspondence": "pck_0.1",
+    "segmentation": "miou",
+    "oneshot": "accuracy",
+}
 
 
 def show_neurons(neurons: RegisterNeurons, out: Path) -> None:
@@ -167,6 +175,59 @@ def show_bench(comparisons: DataFrame, skipped: Mapping[str, str], page: Path) -
             table.add_row(f"  {row.first} - {row.second}{several}", *cells)
     Console().print(table)
     show_skipped(skipped)
+    print_path(page)
+
+
+def show_ablation(results: DataFrame, skipped: Mapping[str, str], page: Path) -> None:
+    """Print each condition's change from full in points, and the page to open."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    tasks = list(dict.fromkeys(results["task"]))
+    title = "change from full, in points (*: Holm p < .05 and an interval without 0)"
+    right = [Column(task, justify="right", no_wrap=True) for task in tasks]
+    table = Table(Column("condition", no_wrap=True), *right, title=title, title_justify="left")
+    shown = results[[TASK_METRIC[row.task] == row.metric for row in results.itertuples()]]
+    for condition, part in shown.groupby("condition", sort=False):
+        cells = {row.task: _change(row) for row in part.itertuples()}
+        table.add_row(str(condition), *(cells[task] for task in tasks), end_section=condition == "full")
+    Console().print(table)
+    show_skipped(skipped)
+    print_path(page)
+
+
+def _change(row: Any) -> str:
+    if row.condition == "full":
+        return f"{100 * row.value:.1f}"
+    star = "" if row.verdict == "not distinguishable" else "*"
+    return f"{100 * row.delta:+.1f}{star:1}"
+
+
+def show_integration(table: DataFrame, changes: DataFrame, page: Path) -> None:
+    """Print the map's faithfulness at the last block, what registers change of it, and the page to open."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from ttr.analysis.faithfulness import grade
+
+    title = "the map of the last block: faithfulness, and CKA of the patches with the whole"
+    shown = Table(Column("model", overflow="fold"), "R", title=title, title_justify="left")
+    for column in ("faithfulness", "95 % interval", "grade", "CKA"):
+        shown.add_column(column, justify="right", no_wrap=True)
+    for (name, registers), rows in table.groupby(["backbone", "num_registers"], sort=False):
+        part = rows[rows.block == rows.block.max()].set_index("part").loc["patches"]
+        interval = f"{part.cosine_low:.3f}..{part.cosine_high:.3f}"
+        cells = (f"{part.cosine:.3f}", interval, grade(part.cosine), f"{part.cka:.3f}")
+        shown.add_row(name, str(registers), *cells)
+    console = Console()
+    console.print(shown)
+    for row in changes.itertuples():
+        console.print(
+            f"{row.backbone}, block {row.block}, R = {row.num_registers} against the bare model: "
+            f"{row.difference:+.4f} ({row.ci_low:+.4f}..{row.ci_high:+.4f}), {row.verdict}",
+            highlight=False,
+            soft_wrap=True,
+        )
     print_path(page)
 
 
