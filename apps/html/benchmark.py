@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ttr.apps.html import result_explanations
+from ttr.apps.html import explanations
 from ttr.apps.html.result_tables import NONE, Cell, TableRow, number, p_text, points, table, verdict
 from ttr.drawing.html import fill
 from ttr.errors import OptionError
@@ -96,7 +96,7 @@ def about(found: Benchmarked) -> str:
         warnings.append(f"Known problems of this set: {card['problems']}.")
     if data.get("skipped"):
         warnings.append(f"{counted(len(data['skipped']), 'image')} left out because unreadable.")
-    lead = [result_explanations.ARMS, result_explanations.HEADS]
+    lead = [explanations.ARMS, explanations.HEADS]
     return fill("app_about.html", line=" · ".join(parts), warnings=warnings, lead=lead, note="")
 
 

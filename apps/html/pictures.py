@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ttr.apps.html import result_explanations
+from ttr.apps.html import explanations
 from ttr.drawing.html import fill
 from ttr.errors import OptionError
 from ttr.studies.ablate.folder import Shown
@@ -95,7 +95,7 @@ def gallery(shown: Shown) -> str:
     """Return the patches nearest to each register, or that there are no registers."""
     found = _made(shown)["gallery"]
     if not found:
-        return f'<p class="ttr-missing">{result_explanations.NO_REGISTERS}</p>'
+        return f'<p class="ttr-missing">{explanations.NO_REGISTERS}</p>'
     images = ", ".join(dict.fromkeys(patch["image"] for each in found for patch in each["patches"]))
     return fill("app_gallery.html", gallery=found, images=images)
 

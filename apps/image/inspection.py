@@ -1,9 +1,7 @@
-"""The comparison as an application: many images into a folder, or one image whole. It has no widgets.
+"""One image through the bare model and through the wrapped one, whole. It has no widgets.
 
 :func:`inspect` computes everything that can be asked of one image once (every block, head and query before
-and after), so that looking at another block is looking up, not computing. The folder of
-:func:`write_comparison` holds ``compare.json`` (one entry an image), ``index.html`` (self-contained) and,
-written last, ``manifest.json``. It appears under its name only when it is complete.
+and after), so that looking at another block is looking up, not computing.
 """
 
 from __future__ import annotations

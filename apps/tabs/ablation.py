@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from ttr.apps.html import charts, explanations, result_explanations
+from ttr.apps.html import charts, explanations
 from ttr.apps.html import result_tables as tables
 from ttr.apps.tabs.chooser import Contents, over_results
 from ttr.apps.tabs.events import AT_ONCE, guarded
@@ -46,7 +46,7 @@ def ablation_tab(results: Results, tab: gr.Tab, chosen: gr.State) -> None:
 
         return [about, *(widget for part in parts for widget in part.outputs)], show
 
-    over_results(results, ABLATION, tab, chosen, result_explanations.MAKE_ABLATION, lay_out)
+    over_results(results, ABLATION, tab, chosen, explanations.MAKE_ABLATION, lay_out)
 
 
 def _tasks(results: Results, names: gr.Dropdown, said: gr.HTML) -> Section:
@@ -59,7 +59,7 @@ def _tasks(results: Results, names: gr.Dropdown, said: gr.HTML) -> Section:
         "condition’s own.</p>"
     )
     numbers = gr.HTML(elem_id="ablation-numbers")
-    gr.HTML(explanations.why(result_explanations.HEATMAP))
+    gr.HTML(explanations.why(explanations.HEATMAP))
 
     def draw(folder: Folder, how: str) -> Any:
         return charts.on_page(ablation_heatmap(folder.tables["results"], change=how == CHANGE))
@@ -83,11 +83,11 @@ def _flows(results: Results, names: gr.Dropdown, said: gr.HTML) -> Section:
             block = gr.Slider(0, 11, 11, step=1, label="Block (layer)", elem_id="flow-block")
         flows = gr.Plot(show_label=False, elem_id="flows", elem_classes=["ttr-plot", "ttr-wide"])
         numbers = gr.HTML(elem_id="flow-numbers")
-        gr.HTML(explanations.why(result_explanations.FLOWS))
+        gr.HTML(explanations.why(explanations.FLOWS))
         source = gr.Radio(list(SOURCES), value="CLS", label="By block, attention of", elem_id="flow-source")
         curves = gr.Plot(show_label=False, elem_id="flow-curves", elem_classes="ttr-plot")
         series = gr.HTML(elem_id="flow-series")
-        gr.HTML(explanations.why(result_explanations.SOURCES))
+        gr.HTML(explanations.why(explanations.SOURCES))
 
     def at_block(folder: Folder, wanted: str, number: float) -> list[Any]:
         table = folder.tables["attention"]
@@ -136,7 +136,7 @@ def _flows(results: Results, names: gr.Dropdown, said: gr.HTML) -> Section:
         ]
 
     outputs = [condition, block, source, flows, numbers, curves, series]
-    return Section(outputs, show).where("attention", missing, body, result_explanations.ANALYSES)
+    return Section(outputs, show).where("attention", missing, body, explanations.ANALYSES)
 
 
 def _divergence(results: Results, names: gr.Dropdown, said: gr.HTML) -> Section:
@@ -146,7 +146,7 @@ def _divergence(results: Results, names: gr.Dropdown, said: gr.HTML) -> Section:
         source = gr.Radio(list(SOURCES), value="CLS", label="Attention of", elem_id="divergence-source")
         plot = gr.Plot(show_label=False, elem_id="divergence", elem_classes=["ttr-plot", "ttr-wide"])
         numbers = gr.HTML()
-        gr.HTML(explanations.why(result_explanations.DIVERGENCE))
+        gr.HTML(explanations.why(explanations.DIVERGENCE))
 
     def draw(folder: Folder, of: str) -> list[Any]:
         table = folder.tables["divergence"]
@@ -165,9 +165,7 @@ def _divergence(results: Results, names: gr.Dropdown, said: gr.HTML) -> Section:
         of = [label for label, group in SOURCES.items() if group in there]
         return [gr.update(choices=of, value=of[0]), *draw(folder, of[0])]
 
-    return Section([source, plot, numbers], show).where(
-        "divergence", missing, body, result_explanations.ANALYSES
-    )
+    return Section([source, plot, numbers], show).where("divergence", missing, body, explanations.ANALYSES)
 
 
 def _additivity(results: Results, names: gr.Dropdown, said: gr.HTML) -> Section:
@@ -177,7 +175,7 @@ def _additivity(results: Results, names: gr.Dropdown, said: gr.HTML) -> Section:
         place = gr.Dropdown([], label="Task", elem_id="additivity-task")
         plot = gr.Plot(show_label=False, elem_id="additivity", elem_classes="ttr-plot")
         numbers = gr.HTML()
-        gr.HTML(explanations.why(result_explanations.ADDITIVITY))
+        gr.HTML(explanations.why(explanations.ADDITIVITY))
 
     def places(folder: Folder) -> dict[str, tuple[str, str, str]]:
         columns = ["registers", "task", "metric"]
@@ -199,9 +197,7 @@ def _additivity(results: Results, names: gr.Dropdown, said: gr.HTML) -> Section:
         labels = list(places(folder))
         return [gr.update(choices=labels, value=labels[0]), *draw(folder, labels[0])]
 
-    return Section([place, plot, numbers], show).where(
-        "additivity", missing, body, result_explanations.CONDITIONS
-    )
+    return Section([place, plot, numbers], show).where("additivity", missing, body, explanations.CONDITIONS)
 
 
 def _geometry() -> Section:
@@ -209,7 +205,7 @@ def _geometry() -> Section:
     missing = gr.HTML(elem_classes="ttr-said")
     with gr.Column() as body:
         numbers = gr.HTML(elem_id="geometry")
-        gr.HTML(explanations.why(result_explanations.GEOMETRY))
+        gr.HTML(explanations.why(explanations.GEOMETRY))
     return Section([numbers], lambda folder: [tables.geometry(folder.tables["geometry"])]).where(
-        "geometry", missing, body, result_explanations.ANALYSES
+        "geometry", missing, body, explanations.ANALYSES
     )

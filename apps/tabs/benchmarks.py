@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from ttr.apps.html import benchmark as benchmark_html
-from ttr.apps.html import charts, explanations, result_explanations
+from ttr.apps.html import charts, explanations
 from ttr.apps.html.benchmark import METRICS, View
 from ttr.apps.tabs.chooser import Contents, over_results
 from ttr.apps.tabs.events import AT_ONCE, guarded
@@ -25,7 +25,7 @@ def benchmarks_tab(results: Results, tab: gr.Tab) -> None:
         heading("Before and after")
         controls = _controls()
         pair = gr.HTML(elem_id="bench-pair")
-        gr.HTML(explanations.why(result_explanations.BENCHMARK))
+        gr.HTML(explanations.why(explanations.BENCHMARK))
         heading("Every difference")
         metric = gr.Dropdown([], label="Metric", elem_id="bench-metric")
         with gr.Column() as compared:
@@ -73,7 +73,7 @@ def benchmarks_tab(results: Results, tab: gr.Tab) -> None:
 
         return [about, *controls, pair, metric, compared, forest, tests, arms], show
 
-    over_results(results, BENCHMARK, tab, gr.State(None), result_explanations.MAKE_BENCHMARK, lay_out)
+    over_results(results, BENCHMARK, tab, gr.State(None), explanations.MAKE_BENCHMARK, lay_out)
 
 
 def _controls() -> list[Any]:

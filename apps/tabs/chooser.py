@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from ttr.apps.html import explanations, result_explanations
+from ttr.apps.html import explanations
 from ttr.apps.tabs.events import AT_ONCE, IN_BROWSER, guarded
 from ttr.studies.results import Results
 from ttr.studies.schemas import COMMANDS
@@ -89,7 +89,7 @@ def nothing(results: Results, made_by: str) -> str:
     if results.root is None:
         return (
             f"No results folder is open. Make a result with {made_by}, such as by this command, then start "
-            f"the page again with: {result_explanations.OPEN}"
+            f"the page again with: {explanations.OPEN}"
         )
     return (
         f"The results folder holds no finished result of {made_by} yet. This command makes one, in a folder "

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from ttr.apps.html import charts, explanations, result_explanations
+from ttr.apps.html import charts, explanations
 from ttr.apps.html import integration as integration_html
 from ttr.apps.html import result_tables as tables
 from ttr.apps.tabs.chooser import Contents, over_results
@@ -42,11 +42,9 @@ def layers_tab(results: Results, tab: gr.Tab, chosen: gr.State) -> None:
     def of_integration(names: gr.Dropdown, said: gr.HTML) -> Contents:
         return _faithfulness(results, names, said)
 
-    over_results(results, ABLATION, tab, chosen, result_explanations.MAKE_ABLATION, of_ablation)
+    over_results(results, ABLATION, tab, chosen, explanations.MAKE_ABLATION, of_ablation)
     heading("Is the map faithful, block by block?")
-    over_results(
-        results, INTEGRATION, tab, gr.State(None), result_explanations.MAKE_INTEGRATION, of_integration
-    )
+    over_results(results, INTEGRATION, tab, gr.State(None), explanations.MAKE_INTEGRATION, of_integration)
 
 
 def _probing() -> Section:
@@ -55,7 +53,7 @@ def _probing() -> Section:
     with gr.Column() as body:
         plot = gr.Plot(show_label=False, elem_id="probing", elem_classes="ttr-plot")
         numbers = gr.HTML(elem_id="probing-numbers")
-        gr.HTML(explanations.why(result_explanations.PROBING))
+        gr.HTML(explanations.why(explanations.PROBING))
 
     def show(folder: Folder) -> list[Any]:
         table = folder.tables["probing"]
@@ -66,7 +64,7 @@ def _probing() -> Section:
         )
         return [charts.on_page(probing_curves(table)), text]
 
-    return Section([plot, numbers], show).where("probing", missing, body, result_explanations.ANALYSES)
+    return Section([plot, numbers], show).where("probing", missing, body, explanations.ANALYSES)
 
 
 def _dense() -> Section:
@@ -75,7 +73,7 @@ def _dense() -> Section:
     with gr.Column() as body:
         plot = gr.Plot(show_label=False, elem_id="dense", elem_classes="ttr-plot")
         numbers = gr.HTML()
-        gr.HTML(explanations.why(result_explanations.DENSE))
+        gr.HTML(explanations.why(explanations.DENSE))
 
     def show(folder: Folder) -> list[Any]:
         table = folder.tables["layers"]
@@ -84,7 +82,7 @@ def _dense() -> Section:
         text = tables.by_block(named, "name", "value", "The numbers", caption, scale=100, pattern="{:.1f}")
         return [charts.on_page(layer_tasks(table)), text]
 
-    return Section([plot, numbers], show).where("layers", missing, body, result_explanations.DENSE_TASKS)
+    return Section([plot, numbers], show).where("layers", missing, body, explanations.DENSE_TASKS)
 
 
 def _cosines() -> Section:
@@ -93,13 +91,13 @@ def _cosines() -> Section:
     with gr.Column(elem_classes="ttr-narrow") as body:
         plot = gr.Plot(show_label=False, elem_id="cosines", elem_classes="ttr-plot")
         numbers = gr.HTML()
-        gr.HTML(explanations.why(result_explanations.COSINES))
+        gr.HTML(explanations.why(explanations.COSINES))
 
     def show(folder: Folder) -> list[Any]:
         table = folder.tables["registers"]
         return [charts.on_page(register_cosines(table)), tables.cosines(table)]
 
-    return Section([plot, numbers], show).where("registers", missing, body, result_explanations.COSINES_BY)
+    return Section([plot, numbers], show).where("registers", missing, body, explanations.COSINES_BY)
 
 
 def _faithfulness(results: Results, names: gr.Dropdown, said: gr.HTML) -> Contents:
@@ -110,7 +108,7 @@ def _faithfulness(results: Results, names: gr.Dropdown, said: gr.HTML) -> Conten
         quantity = gr.Radio(list(QUANTITIES), value="cosine", label="Compared by", elem_id="faithful-by")
     plot = gr.Plot(show_label=False, elem_id="faithful", elem_classes="ttr-plot")
     numbers = gr.HTML(elem_id="faithful-numbers")
-    gr.HTML(explanations.why(result_explanations.FAITHFUL))
+    gr.HTML(explanations.why(explanations.FAITHFUL))
 
     def draw(name: str, backbone: str, count: str, by: str) -> list[Any]:
         """Return the menu of registers, the figure and its numbers for a choice, or for the nearest to it."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from ttr.apps.html import result_explanations
+from ttr.apps.html import explanations
 from ttr.studies.ablate.folder import Folder
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Section:
         def show(folder: Folder) -> list[Any]:
             if table in folder.tables:
                 return ["", gr.update(visible=True), *self.show(folder)]
-            said = result_explanations.missing(f"{table}.csv", how)
+            said = explanations.missing(f"{table}.csv", how)
             return [said, gr.update(visible=False), *(gr.skip() for _ in self.outputs)]
 
         return Section([missing, body, *self.outputs], show)

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from ttr.apps.html import explanations, result_explanations
+from ttr.apps.html import explanations
 from ttr.apps.html import pictures as pictures_html
 from ttr.apps.html.pictures import ALL, FULL, At
 from ttr.apps.tabs.chooser import Contents, over_results
@@ -17,9 +17,9 @@ from ttr.studies.results import Results
 from ttr.studies.schemas import ABLATION
 
 KINDS = {
-    "Norms": ("norms", result_explanations.NORM_MAPS),
-    "Colours": ("colours", result_explanations.COLOUR_MAPS),
-    "Attention": ("attention", result_explanations.OVERLAYS),
+    "Norms": ("norms", explanations.NORM_MAPS),
+    "Colours": ("colours", explanations.COLOUR_MAPS),
+    "Attention": ("attention", explanations.OVERLAYS),
 }
 
 
@@ -45,7 +45,7 @@ def registers_tab(results: Results, tab: gr.Tab, chosen: gr.State) -> None:
                         gr.HTML(explanations.why(why))
                 with gr.Tab("Nearest patches"):
                     gallery = gr.HTML(elem_id="gallery")
-                    gr.HTML(explanations.why(result_explanations.GALLERY))
+                    gr.HTML(explanations.why(explanations.GALLERY))
 
         controls: list[Any] = [image, condition, query, scale]
 
@@ -65,7 +65,7 @@ def registers_tab(results: Results, tab: gr.Tab, chosen: gr.State) -> None:
         def show(name: str) -> list[Any]:
             shown = results.ablation(name).pictures
             if shown is None:
-                text = result_explanations.missing("pictures.safetensors", result_explanations.ANALYSES)
+                text = explanations.missing("pictures.safetensors", explanations.ANALYSES)
                 return [text, gr.update(visible=False), *(gr.skip() for _ in (*controls, *maps, gallery))]
             tokens = pictures_html.queries(shown)
             second = shown.conditions[min(1, len(shown.conditions) - 1)]
@@ -81,7 +81,7 @@ def registers_tab(results: Results, tab: gr.Tab, chosen: gr.State) -> None:
 
         return [missing, body, *controls, *maps, gallery], show
 
-    over_results(results, ABLATION, tab, chosen, result_explanations.MAKE_ABLATION, lay_out)
+    over_results(results, ABLATION, tab, chosen, explanations.MAKE_ABLATION, lay_out)
 
 
 def _whose() -> gr.Dropdown:

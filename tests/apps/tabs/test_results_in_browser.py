@@ -11,7 +11,7 @@ import pytest
 
 from tests.tools.app_page import screenshot, select, serve_page, violations, visits
 from tests.tools.small_results import FEW, small_ablation, small_bench, small_integration
-from ttr.apps.html import result_explanations
+from ttr.apps.html import explanations
 
 pytestmark = pytest.mark.browser
 #: Of each tab, what is there once it shows a result.
@@ -97,10 +97,10 @@ def test_empty_tabs_say_what_fills_them_and_a_new_result_is_found(page, root, ma
     for each in list(root.iterdir()):
         shutil.rmtree(each)
     for name, command in (
-        ("Ablation", result_explanations.MAKE_ABLATION),
-        ("Layers", result_explanations.MAKE_INTEGRATION),
-        ("Registers", result_explanations.MAKE_ABLATION),
-        ("Benchmarks", result_explanations.MAKE_BENCHMARK),
+        ("Ablation", explanations.MAKE_ABLATION),
+        ("Layers", explanations.MAKE_INTEGRATION),
+        ("Registers", explanations.MAKE_ABLATION),
+        ("Benchmarks", explanations.MAKE_BENCHMARK),
     ):
         select(page, name)
         page.locator(".ttr-empty code", has_text=command).locator("visible=true").first.wait_for()

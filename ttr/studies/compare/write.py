@@ -1,4 +1,8 @@
-"""The comparison as a folder: compare.json, index.html and, written last, manifest.json."""
+"""A comparison as a folder: what was measured of each image, and a page of it.
+
+It holds ``compare.json`` (one entry an image), ``index.html`` (self-contained) and, written last,
+``manifest.json``. It appears under its name only when it is complete.
+"""
 
 from __future__ import annotations
 
