@@ -68,6 +68,11 @@ def test_the_tests_command_is_the_one_that_ci_runs():
     assert command in (ROOT / "CONTRIBUTING.md").read_text()
 
 
+def test_the_table_of_public_names_is_the_public_surface():
+    named = re.findall(r"^\| `ttr\.(\w+)", README, flags=re.MULTILINE)
+    assert sorted(named) == sorted(ttr.__all__)
+
+
 def test_linked_files_exist():
     links = re.findall(r"\]\(([^)#]+)\)", README)
     assert {"docs/demo.png", "LICENSE"} <= set(links)
