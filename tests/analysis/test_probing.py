@@ -26,7 +26,7 @@ def features(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def probes(train, test, **options):
-    return list(probe_layers(*train, *test, layers=LAYERS, tokens=TOKENS, **options))
+    return list(probe_layers(train, test, layers=LAYERS, tokens=TOKENS, **options))
 
 
 def test_each_probe_is_scikit_learns_logistic_regression_on_standardised_features():

@@ -62,10 +62,8 @@ class Probe:
 
 
 def probe_layers(
-    train: np.ndarray,
-    train_y: np.ndarray,
-    test: np.ndarray,
-    test_y: np.ndarray,
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
     *,
     layers: Sequence[int],
     tokens: Sequence[str],
@@ -77,10 +75,8 @@ def probe_layers(
     """Probe every layer and token; probes come as they are done, layer by layer.
 
     Args:
-        train: float [N, L, T, D].
-        train_y: int64 [N], classes of the training images.
-        test: float [M, L, T, D].
-        test_y: int64 [M].
+        train: of the training images, features float [N, L, T, D] and classes int64 [N].
+        test: of the test images, [M, L, T, D] and [M].
         layers: L block indices, the second axis of both.
         tokens: T names, the third.
         groups: of the test images, resampled whole.
@@ -91,7 +87,8 @@ def probe_layers(
     Raises:
         OptionError: shapes that do not belong together, values that are not finite, or a single class.
     """
-    _check(train, train_y, test, test_y, len(layers), len(tokens))
+    (train_x, train_y), (test_x, test_y) = train, test
+    _check(train, test, len(layers), len(tokens))
     classes, counts = np.unique(train_y, return_counts=True)
     if len(classes) < 2:
         raise OptionError("all training images are of one class; a probe needs two")
@@ -99,7 +96,7 @@ def probe_layers(
     weights = resample_weights(len(test_y), groups=groups, resamples=resamples, seed=seed)
 
     def probe(i: int, j: int) -> Probe:
-        predicted = _predictions(train[:, i, j], train_y, test[:, i, j], strength)
+        predicted = _predictions(train_x[:, i, j], train_y, test_x[:, i, j], strength)
         correct = predicted == test_y
         accuracy = float(correct.mean())
         values = weights @ correct / weights.sum(axis=1)
@@ -117,9 +114,9 @@ def probe_layers(
 
 
 def _check(
-    train: np.ndarray, train_y: np.ndarray, test: np.ndarray, test_y: np.ndarray, layers: int, tokens: int
+    train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], layers: int, tokens: int
 ) -> None:
-    for name, x, y in (("train", train, train_y), ("test", test, test_y)):
+    for name, (x, y) in (("train", train), ("test", test)):
         if x.ndim != 4 or x.shape[:3] != (len(y), layers, tokens) or not len(y):
             raise OptionError(
                 f"got {name} features {x.shape} with {len(y)} targets, {layers} layers and "
@@ -127,9 +124,10 @@ def _check(
             )
         if not np.isfinite(x).all():
             raise OptionError(f"{name} features hold NaN or infinite values; look for what made them")
-    if train.shape[3] != test.shape[3]:
+    widths = train[0].shape[3], test[0].shape[3]
+    if widths[0] != widths[1]:
         raise OptionError(
-            f"got train features of width {train.shape[3]}, test of {test.shape[3]}; needed one backbone's"
+            f"got train features of width {widths[0]}, test of {widths[1]}; needed one backbone's"
         )
 
 

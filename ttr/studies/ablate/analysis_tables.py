@@ -102,10 +102,8 @@ def probing(measured: Measured) -> pd.DataFrame:
     test = _analysed(measured)[FULL.name]["layer_tokens"]
     cls = ["cls"] if measured.subject.layout.cls else []
     probes = probe_layers(
-        tokens,
-        measured.dataset.targets(items)[train],
-        test,
-        measured.dataset.targets(measured.analysed.items),
+        (tokens, measured.dataset.targets(items)[train]),
+        (test, measured.dataset.targets(measured.analysed.items)),
         layers=measured.blocks,
         tokens=[*cls, *register_names(measured)],
         groups=_groups(measured),
