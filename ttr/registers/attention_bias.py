@@ -16,9 +16,9 @@ all other tokens see the same keys and values at every block. The tests rest on 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -34,6 +34,7 @@ from ttr.hooks import capture, evaluation_mode
 from ttr.progress import progress_bar
 from ttr.registers.neurons import RegisterNeurons
 from ttr.registers.wrap import TestTimeRegisters
+from ttr.registers.wrapping import Wrap
 from ttr.version import __version__
 
 SCHEMA = "ttr.attention-bias/1"
@@ -189,7 +190,7 @@ def calibrate_bias(
     )
 
 
-class AttentionBias:
+class AttentionBias(Wrap):
     """Wrap a backbone with an attention bias, for a ``with`` block or from ``install()`` to ``remove()``.
 
     Args:
@@ -216,45 +217,14 @@ class AttentionBias:
         neurons: RegisterNeurons,
         calibration: BiasCalibration,
     ) -> None:
-        self.backbone = as_backbone(backbone_or_model)
+        super().__init__(backbone_or_model, neurons)
         self._zeroed = TestTimeRegisters(self.backbone, neurons, num_registers=0)
         calibration.check(self.backbone, neurons)
-        self.neurons = neurons
         self.calibration = calibration
-        self._biased: list[nn.Module] = []
 
-    @property
-    def installed(self) -> bool:
-        """Whether the wrap stands in the model now."""
-        return bool(self._biased)
-
-    def install(self) -> AttentionBias:
-        """Put the wrap into the model until :meth:`remove`; install before ``torch.compile`` or export."""
-        self._zeroed.install()
-        try:
-            pairs = zip(self.calibration.keys, self.calibration.values, strict=True)
-            for site, (key, value) in zip(self.backbone.sites.attention, pairs, strict=True):
-                insert_extra_key(site.module, key.to(self.backbone.device), value.to(self.backbone.device))
-                self._biased.append(site.module)
-        except BaseException:
-            self.remove()
-            raise
-        return self
-
-    def remove(self) -> None:
-        """Take the wrap out again; the model is as it was. Removing twice does no harm."""
-        for module in self._biased:
-            remove_extra_key(module)
-        self._biased = []
-        self._zeroed.remove()
-
-    def __enter__(self) -> AttentionBias:
-        return self.install()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.remove()
+    def _put_in(self, undo: ExitStack) -> None:
+        undo.enter_context(self._zeroed)
+        pairs = zip(self.calibration.keys, self.calibration.values, strict=True)
+        for site, (key, value) in zip(self.backbone.sites.attention, pairs, strict=True):
+            insert_extra_key(site.module, key.to(self.backbone.device), value.to(self.backbone.device))
+            undo.callback(remove_extra_key, site.module)

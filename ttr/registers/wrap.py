@@ -18,23 +18,22 @@ the bare model.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from numbers import Integral
-from types import TracebackType
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from ttr.backbones.base import Backbone
 from ttr.backbones.compiled import forget_compiled_code, is_compiled
 from ttr.backbones.extra_key import extra_key
-from ttr.backbones.families import as_backbone
 from ttr.errors import ModelError, NeuronsError, OptionError
 from ttr.hooks import Edit, Site, attach, detach, edits_at
 from ttr.registers.intermediates import CollectedWithoutRegisters, give_back, keep_shapes
 from ttr.registers.neurons import RegisterNeurons
+from ttr.registers.wrapping import Wrap
 from ttr.tokens import TokenLayout
 
 RegisterValue = Literal["neuron", "layer"]
@@ -119,7 +118,7 @@ class MoveNeurons:
         return torch.where(tokens > mean + patches.std(dim=1, keepdim=True), mean, tokens)
 
 
-class TestTimeRegisters:
+class TestTimeRegisters(Wrap):
     """Wrap a backbone with test-time registers, for a ``with`` block or from ``install()`` to ``remove()``.
 
     Args:
@@ -162,7 +161,7 @@ class TestTimeRegisters:
         scope: Scope = "all",
         scale: float | Sequence[float] | Tensor = 1.0,
     ) -> None:
-        self.backbone = as_backbone(backbone_or_model)
+        super().__init__(backbone_or_model, neurons)
         if not isinstance(neurons, RegisterNeurons):
             raise NeuronsError(
                 f"got {type(neurons).__name__} as neurons; needed RegisterNeurons: make them with "
@@ -173,20 +172,12 @@ class TestTimeRegisters:
         _check("others", others, Others)
         _check("scope", scope, Scope)
         neurons.check(self.backbone)
-        self.neurons = neurons
         self._settings: dict[str, Any] = {
             "register_value": register_value,
             "others": others,
             "scope": scope,
             "scale": _scales(scale, self.num_registers),
         }
-        self._handles: list[RemovableHandle] = []
-        self._raised: list[tuple[Any, int]] = []
-
-    @property
-    def installed(self) -> bool:
-        """Whether the wrap stands in the model now."""
-        return bool(self._handles) or bool(self._raised)
 
     def edits(self) -> list[tuple[Site, Edit]]:
         """Return the (site, pure function) pairs that make the wrap, in the order of the forward pass."""
@@ -203,47 +194,21 @@ class TestTimeRegisters:
             ends.append((sites.collected, CollectedWithoutRegisters(layout)))
         return [(sites.entry, InsertRegisters(layout)), *moves, *ends]
 
-    def install(self) -> TestTimeRegisters:
-        """Put the wrap into the model until :meth:`remove`; install before ``torch.compile`` or export."""
+    def _put_in(self, undo: ExitStack) -> None:
         self._refuse_unfit()
         forget_compiled_code()
         for module in self.backbone.sites.rotary if self.num_registers else ():
-            self._raised.append((module, module.num_prefix_tokens))
+            undo.callback(setattr, module, "num_prefix_tokens", module.num_prefix_tokens)
             module.num_prefix_tokens += self.num_registers
-        try:
-            self._handles = attach(self.edits())
-            if self.num_registers:
-                keep_shapes(self.backbone)
-        except BaseException:
-            self.remove()
-            raise
-        return self
-
-    def remove(self) -> None:
-        """Take the wrap out again; the model is as it was. Removing twice does no harm."""
-        if self._handles:
-            give_back(self.backbone)
-        detach(self._handles)
-        self._handles = []
-        for module, count in self._raised:
-            module.num_prefix_tokens = count
-        self._raised = []
-
-    def __enter__(self) -> TestTimeRegisters:
-        return self.install()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.remove()
+        undo.callback(detach, attach(self.edits()))
+        if self.num_registers:
+            undo.callback(give_back, self.backbone)
+            keep_shapes(self.backbone)
 
     def _refuse_unfit(self) -> None:
         sites = self.backbone.sites
         standing = [e for site in (sites.entry, *sites.neurons) for e in edits_at(site)]
-        if self.installed or any(isinstance(e, InsertRegisters | MoveNeurons) for e in standing):
+        if any(isinstance(e, InsertRegisters | MoveNeurons) for e in standing):
             raise ModelError(
                 f"{self.backbone.name} is wrapped already (with test-time registers or an attention bias); "
                 "remove() that wrap (or leave its with block) first"
