@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -30,6 +29,7 @@ ORDER = (
     *("apps.image", "apps.html", "apps.tabs", "apps.page apps.server"),
     "cli __main__",
 )
+HEAVY = "torch timm open_clip transformers gradio matplotlib numpy PIL torchvision pydantic jinja2 plotly"
 LEVEL = {f"ttr.{name}": level for level, line in enumerate(ORDER) for name in line.split()}
 
 
@@ -59,8 +59,7 @@ def test_no_imports_run_in_a_circle():
 
 @pytest.mark.parametrize("module", ["ttr", "ttr.cli"])
 def test_importing_loads_nothing_heavy(module):
-    heavy = "torch timm open_clip transformers gradio matplotlib numpy PIL torchvision pydantic jinja2 plotly"
-    code = f"import sys, {module}; print([m for m in {heavy.split()} if m in sys.modules])"
+    code = f"import sys, {module}; print([m for m in {HEAVY.split()} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
 
@@ -77,17 +76,17 @@ def test_timm_and_open_clip_import_after_ttr_whatever_torchvision_was_built_for(
     assert run.stdout.strip() == "True"
 
 
-def test_help_answers_at_once():
-    """The bound is what a user notices; the work done is held by the test above."""
-    best = min(_seconds([sys.executable, "-m", "ttr", "--help"]) for _ in range(3))
-    bare = min(_seconds([sys.executable, "-c", "pass"]) for _ in range(3))
-    assert best < 0.5 + 10 * bare
-
-
-def _seconds(command: list[str]) -> float:
-    start = time.perf_counter()
-    subprocess.run(command, capture_output=True, check=True)
-    return time.perf_counter() - start
+def test_help_asks_for_nothing_heavy():
+    """So it answers at once, on whatever machine: nothing but ttr's own commands is read for it."""
+    code = (
+        "import sys; from ttr.cli import main; sys.argv = ['ttr', '--help']\n"
+        "try: main()\n"
+        f"finally: print([m for m in {HEAVY.split()} if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    said, heavy = run.stdout.strip().rsplit("\n", 1)
+    assert "Usage: ttr" in said
+    assert heavy == "[]"
 
 
 def test_the_public_surface_is_what_it_says():

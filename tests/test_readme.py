@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -20,26 +21,64 @@ README = (ROOT / "README.md").read_text()
 SNIPPETS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("code", [code for language, code in SNIPPETS if language == "python"])
-def test_python_snippets_run_in_a_process_of_their_own(code, tmp_path):
-    """Where one asks torch.hub for DINOv2, a stand-in with random weights lies in its cache."""
-    torch_hub.stand_in(tmp_path / "torch")
-    told = 'print("features", tuple(features.shape))' if "features = " in code else ""
+PYTHON = [code for language, code in SNIPPETS if language == "python"]
+#: Runs snippets one after another, each in names of its own, and says in JSON what each printed or raised.
+RUN = """
+import contextlib, io, json, sys, traceback
+done = []
+for code in json.load(sys.stdin):
+    names, printed, failed = {"__name__": "__main__"}, io.StringIO(), ""
+    with contextlib.redirect_stdout(printed):
+        try:
+            exec(compile(code, "README.md", "exec"), names)
+        except BaseException:
+            failed = traceback.format_exc()
+    shape = tuple(names["features"].shape) if "features" in names else None
+    done.append({"printed": printed.getvalue(), "failed": failed, "features": shape})
+print(json.dumps(done))
+"""
+
+
+def run_snippets(codes: list[str], folder: Path) -> list[dict]:
+    """Run them in one process; where one asks torch.hub for DINOv2, a random stand-in lies in its cache."""
+    torch_hub.stand_in(folder / "torch")
     done = subprocess.run(
-        [sys.executable, "-c", code + told],
-        env={**os.environ, "TORCH_HOME": str(tmp_path / "torch")},
+        [sys.executable, "-c", RUN],
+        input=json.dumps(codes),
+        env={**os.environ, "TORCH_HOME": str(folder / "torch")},
         capture_output=True,
         text=True,
-        cwd=tmp_path,
+        cwd=folder,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    if told:
-        *lines, features = done.stdout.splitlines()
-        assert features == "features (1, 192)"
-        counts = [tuple(map(int, re.findall(r"\d+", line))) for line in lines]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def check(code: str, done: dict) -> None:
+    assert done["failed"] == ""
+    if "features = " in code:
+        assert done["features"] == [1, 192]
+        counts = [tuple(map(int, re.findall(r"\d+", line))) for line in done["printed"].splitlines()]
         assert len(counts) == 2
         assert all(before > 0 and after == 0 for before, after in counts)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory) -> list[dict]:
+    return run_snippets(PYTHON, tmp_path_factory.mktemp("snippets"))
+
+
+@pytest.mark.parametrize("number", range(len(PYTHON)))
+def test_python_snippets_run_outside_the_checkout(done, number):
+    check(PYTHON[number], done[number])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", PYTHON)
+def test_python_snippets_run_in_a_process_of_their_own(code, tmp_path):
+    (done,) = run_snippets([code], tmp_path)
+    check(code, done)
 
 
 def commands() -> list[list[str]]:

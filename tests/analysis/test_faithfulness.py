@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import ttr
-from tests.conftest import scramble, tiny_clip, tiny_eva
+from tests.tools.tiny_models import scramble, tiny_clip, tiny_eva
 from ttr.analysis.faithfulness import FAITHFUL, PARTLY, grade, record_with_faithfulness, sentence
 from ttr.analysis.integration import full_output, restricted, split
 from ttr.analysis.similarity import linear_cka

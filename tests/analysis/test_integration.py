@@ -13,7 +13,7 @@ from torch import nn
 
 import ttr
 from tests.backbones.test_contract import hook_count, neurons_of
-from tests.conftest import DEPTH, FAMILIES, WIDTH, scramble, tiny_clip, tiny_eva, tiny_vit
+from tests.tools.tiny_models import DEPTH, FAMILIES, WIDTH, scramble, tiny_clip, tiny_eva, tiny_vit
 from ttr.analysis.integration import PARTS, full_output, restricted, split
 from ttr.errors import ModelError, OptionError
 from ttr.forward.blocks import watch

@@ -15,7 +15,7 @@ from torch import nn
 
 import ttr
 from tests.backbones.test_contract import neurons_of, prefix_counts
-from tests.conftest import FAMILIES, scramble, tiny_eva, tiny_vit
+from tests.tools.tiny_models import FAMILIES, scramble, tiny_eva, tiny_vit
 from ttr.analysis.routing import GROUPS, attention_statistics
 from ttr.backbones.extra_key import insert_extra_key
 from ttr.datasets.phantom import phantom_images

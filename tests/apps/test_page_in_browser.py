@@ -19,7 +19,7 @@ from pydicom.uid import JPEG2000Lossless
 
 import ttr
 from tests.datasets.test_dicom import write
-from tests.tools.app_page import screenshot, select, serve_page, violations, visits
+from tests.tools.app_page import screenshot, select, violations, visits
 from ttr.apps.image.inspection import inspect
 from ttr.datasets.registry import open_image, sample_paths
 
@@ -28,20 +28,35 @@ MAPS = "#maps .ttr-map"
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory, browser):
-    folder = tmp_path_factory.mktemp("served")
-    with serve_page(folder) as served:
-        assert len(list(folder.glob("ttr-app-*"))) == 1
-        yield served
-    assert list(folder.glob("ttr-app-*")) == []
+def visit(served, browser):
+    """Open the page; whatever the tests do, nothing is asked of elsewhere and nothing is complained of."""
+    with visits(browser, served.address) as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_raised_unseen(served):
+    yield
+    assert "Traceback" not in served.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def wide(visit):
+    """One visit for the tests that need no new one: a page takes seconds to open."""
+    page = visit()
+    page.first_image = page.locator(".ttr-thumb img").get_attribute("src")
+    return page
 
 
 @pytest.fixture
-def visit(served, browser):
-    """Open the page; whatever a test does, nothing is asked of elsewhere and nothing is complained of."""
-    with visits(browser, served.address) as opened:
-        yield opened
-    assert "Traceback" not in served.log.read_text()
+def page(wide):
+    """The wide page with no file chosen, on the image with which it opened."""
+    select(wide, "Compare")
+    clear(wide)
+    if wide.locator(".ttr-thumb img").get_attribute("src") != wide.first_image:
+        changed(wide, wide.get_by_role("button", name="Sample: chest").click)
+    assert wide.locator(".ttr-thumb img").get_attribute("src") == wide.first_image
+    return wide
 
 
 def changed(page, act, selector=MAPS):
@@ -59,6 +74,13 @@ def upload(page, *files, label="Image (PNG"):
     page.locator(".block").filter(has_text=label).locator("input[type=file]").first.set_input_files(files)
 
 
+def clear(page):
+    """Take the chosen file away, if there is one."""
+    button = page.get_by_label("Remove this file").or_(page.get_by_label("Clear")).locator("visible=true")
+    if button.count():
+        button.first.click()
+
+
 def picture(seed=0, size=(230, 200)):
     pixels = np.random.default_rng(seed).integers(0, 255, (*size, 3), dtype=np.uint8)
     pixels[60:] //= 8
@@ -70,8 +92,7 @@ def saved(path, seed=0):
     return path
 
 
-def test_an_uploaded_png_changes_both_overlays(visit, tmp_path):
-    page = visit()
+def test_an_uploaded_png_changes_both_overlays(page, tmp_path):
     shot = page.locator("#maps .ttr-pair")
     first = shot.screenshot()
     before, after = changed(page, lambda: upload(page, saved(tmp_path / "mine.png")))
@@ -79,15 +100,14 @@ def test_an_uploaded_png_changes_both_overlays(visit, tmp_path):
     assert all(old != new for old, new in zip(before, after, strict=True))
     assert shot.screenshot() != first
     assert "PNG, 200 × 230 pixels" in page.locator(".ttr-thumb").inner_text()
-    screenshot(page, "compare", tmp_path)
+    screenshot(page, "compare")
 
 
-def test_a_radiograph_is_windowed_and_its_patient_is_never_named(visit, served, tmp_path):
+def test_a_radiograph_is_windowed_and_its_patient_is_never_named(page, served, tmp_path):
     pixels = np.add.outer(np.arange(160), np.arange(160)).astype(np.uint16) * 12
     windows = {"WindowCenter": [2000, 600], "WindowWidth": [3000, 300], "BurnedInAnnotation": "YES"}
     names = {"WindowCenterWidthExplanation": ["WIDE", "NARROW"], "PhotometricInterpretation": "MONOCHROME1"}
     file = write(tmp_path / "a.dcm", pixels, PixelSpacing=[2, 1], **windows, **names)
-    page = visit()
     changed(page, lambda: upload(page, file))
     assert "DICOM, 160 × 320 pixels" in page.locator(".ttr-thumb").inner_text()
     assert "text is burnt into its pixels" in page.locator("#numbers").inner_text()
@@ -102,7 +122,7 @@ def test_a_radiograph_is_windowed_and_its_patient_is_never_named(visit, served, 
     page.get_by_label("Width").fill("0")
     page.get_by_role("button", name="Apply this window").click()
     page.get_by_role("alert").filter(has_text="A window needs a width of at least 1").wait_for()
-    screenshot(page, "compare-dicom", tmp_path)
+    screenshot(page, "compare-dicom")
     for said in (page.content(), served.log.read_text()):
         assert not any(secret in said for secret in ("Muster", "Erika", "4711", "19700101"))
 
@@ -143,15 +163,13 @@ def test_block_head_and_query_look_up_the_models_own_maps(visit, phantom):
     assert float(re.search(r"largest ([\d.e-]+)", labels)[1]) == expected(5, 1, "test-time register 1")[0]
 
 
-def test_the_models_register_neurons_are_named_from_the_start(visit):
-    page = visit()
+def test_the_models_register_neurons_are_named_from_the_start(page):
     page.get_by_role("button", name="Model and register neurons").click()
     expect(page.locator("#neurons input")).to_have_value("planted (the phantom’s known truth)")
     expect(page.locator("#neurons-said")).to_contain_text("10 neurons")
 
 
-def test_opacity_swipe_smoothing_and_scale_change_what_is_seen(visit, tmp_path):
-    page = visit()
+def test_opacity_swipe_smoothing_and_scale_change_what_is_seen(page):
     pair = page.locator("#maps")
     seen = [pair.screenshot()]
     page.locator("#opacity input[type=range]").fill("90")
@@ -167,12 +185,11 @@ def test_opacity_swipe_smoothing_and_scale_change_what_is_seen(visit, tmp_path):
     seen.append(pair.screenshot())
     cut.fill("20")
     seen.append(pair.screenshot())
-    screenshot(page, "compare-swipe", tmp_path)
+    screenshot(page, "compare-swipe")
     assert len(set(seen)) == len(seen)
 
 
-def test_every_view_has_its_pictures_and_its_explanation(visit, tmp_path):
-    page = visit()
+def test_every_view_has_its_pictures_and_its_explanation(page):
     for name, shown in (
         ("Norms", "#norms .ttr-map"),
         ("PCA colours", "#colours .ttr-map"),
@@ -182,7 +199,7 @@ def test_every_view_has_its_pictures_and_its_explanation(visit, tmp_path):
         page.wait_for_selector(shown)
         page.locator("summary:visible", has_text="What am I looking at?").first.click()
         assert len(page.locator(".ttr-why[open] p:visible").first.inner_text()) > 80
-        screenshot(page, f"compare-{name.lower().replace(' ', '-')}", tmp_path)
+        screenshot(page, f"compare-{name.lower().replace(' ', '-')}")
         page.locator("summary:visible").first.click()
 
 
@@ -214,7 +231,7 @@ def compressed_dicom(path):
     return path.read_bytes()
 
 
-def test_hostile_files_get_one_sentence_and_the_page_lives_on(visit, served, tmp_path):
+def test_hostile_files_get_one_sentence_and_the_page_lives_on(page, served, tmp_path):
     whole = io.BytesIO()
     picture().save(whole, "PNG")
     hostile = {
@@ -224,7 +241,6 @@ def test_hostile_files_get_one_sentence_and_the_page_lives_on(visit, served, tmp
         "compressed.dcm": (compressed_dicom(tmp_path / "c.dcm"), "cannot be decoded"),
         "bomb.zip": (zip_bomb(), "not an image"),
     }
-    page = visit()
     for name, (content, says) in hostile.items():
         (tmp_path / name).write_bytes(content)
         upload(page, tmp_path / name)
@@ -235,16 +251,15 @@ def test_hostile_files_get_one_sentence_and_the_page_lives_on(visit, served, tmp
         assert "/" not in said
         assert "\n" not in said
         assert "Traceback" not in page.content()
-        page.get_by_label("Remove this file").or_(page.get_by_label("Clear")).first.click()
+        clear(page)
     assert page.title() == "Test-time registers"
-    screenshot(page, "compare-refused", tmp_path)
+    screenshot(page, "compare-refused")
     assert served.health() == 200
     changed(page, page.get_by_role("button", name="Sample: fundus").click)
     assert page.get_by_role("alert").count() == 0
 
 
-def test_an_export_opens_and_holds_what_the_page_shows(visit, tmp_path):
-    page = visit()
+def test_an_export_opens_and_holds_what_the_page_shows(page):
     changed(page, page.get_by_role("button", name="Sample: fundus").click)
     with page.expect_download() as zipped:
         page.get_by_role("button", name="Export ZIP").click()
@@ -264,16 +279,15 @@ def test_an_export_opens_and_holds_what_the_page_shows(visit, tmp_path):
     assert printed.value.path().read_bytes().startswith(b"%PDF-")
 
 
-def test_a_batch_is_a_table_that_sorts_opens_and_exports(visit, tmp_path):
+def test_a_batch_is_a_table_that_sorts_opens_and_exports(page, tmp_path):
     files = [saved(tmp_path / f"image-{seed}.png", seed) for seed in range(3)]
     (tmp_path / "page.png").write_text("<html>")
-    page = visit()
     select(page, "Batch")
     upload(page, *files, tmp_path / "page.png", label="Images (PNG")
     page.locator(".block").filter(has_text="Images (PNG").get_by_text("image-2").wait_for()
     page.get_by_role("button", name="Run the batch").click()
     page.get_by_text("4 of 4 files").wait_for()
-    screenshot(page, "batch", tmp_path)
+    screenshot(page, "batch")
     with page.expect_download() as table:
         page.get_by_role("button", name="Export CSV").click()
     rows = pd.read_csv(table.value.path())
@@ -318,26 +332,27 @@ def test_the_keyboard_reaches_everything_and_is_never_trapped(visit):
     changed(page, lambda: page.keyboard.press("Enter"))
     page.get_by_role("radio", name="swipe").focus()
     page.keyboard.press("Space")
-    page.wait_for_function("document.documentElement.dataset.ttrView === 'swipe'", timeout=5000)
+    page.wait_for_function("document.documentElement.dataset.ttrView === 'swipe'")
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
-def test_each_tab_fits_and_no_reader_is_shut_out(visit, tmp_path, width, scheme):
-    page = visit(width, scheme)
+def test_each_tab_fits_and_no_reader_is_shut_out(request, visit, width, scheme):
+    page = request.getfixturevalue("page") if width == 1280 else visit(width, scheme)
     for tab in ("Compare", "Batch"):
         select(page, tab)
         assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
         assert violations(page) == []
-        screenshot(page, f"{tab.lower()}-{width}-{scheme}", tmp_path)
+        screenshot(page, f"{tab.lower()}-{width}-{scheme}")
 
 
-def test_twenty_uploads_do_not_grow_the_server(visit, served, tmp_path):
-    page = visit()
-    files = [saved(tmp_path / f"{seed}.png", seed) for seed in range(23)]
+@pytest.mark.parametrize("count", [5, pytest.param(20, marks=pytest.mark.slow)])
+def test_uploads_do_not_grow_the_server(page, served, tmp_path, count):
+    """What one analysis holds is more than the twentieth part of the process, a few of them together."""
+    files = [saved(tmp_path / f"{seed}.png", seed) for seed in range(3 + count)]
 
     def send(file):
         changed(page, lambda: upload(page, file), ".ttr-thumb img")
-        page.get_by_label("Remove this file").or_(page.get_by_label("Clear")).first.click()
+        clear(page)
 
     for file in files[:3]:
         send(file)

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import ttr
-from tests.conftest import DINOV3, scramble, tiny_clip, tiny_eva, tiny_vit
 from tests.tools import torch_hub
+from tests.tools.tiny_models import DINOV3, scramble, tiny_clip, tiny_eva, tiny_vit
 from ttr.backbones.checkpoint_files import load_weights
 from ttr.errors import ModelError
 

@@ -10,7 +10,7 @@ import transformers
 from torch import nn
 
 import ttr
-from tests.conftest import FAMILIES, TRANSFORMERS, scramble, tiny_clip_with_timm_tower
+from tests.tools.tiny_models import FAMILIES, TRANSFORMERS, scramble, tiny_clip_with_timm_tower
 from ttr.forward.attention import attention_rows
 from ttr.forward.record import record
 from ttr.hooks import capture, edit

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import ttr
-from tests.conftest import scramble, tiny_clip, tiny_eva, tiny_vit
+from tests.tools.tiny_models import scramble, tiny_clip, tiny_eva, tiny_vit
 from ttr.errors import ImageError, ModelError, OptionError
 
 NAME = "timm:vit_tiny_patch16_224"

@@ -15,7 +15,7 @@ from torch import nn
 
 import ttr
 from tests.backbones.test_contract import TOLERANCE, hook_count, neurons_of
-from tests.conftest import DEPTH, SIZE, TRANSFORMERS, WIDTH, scramble, tiny_transformers
+from tests.tools.tiny_models import DEPTH, SIZE, TRANSFORMERS, WIDTH, scramble, tiny_transformers
 from ttr.errors import ModelError
 from ttr.forward.record import record
 from ttr.hooks import capture

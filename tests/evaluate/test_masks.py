@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from torchvision import transforms
 
 import ttr
-from tests.conftest import scramble, tiny_vit
+from tests.tools.tiny_models import scramble, tiny_vit
 from ttr.datasets.phantom import CLASSES as PHANTOM_CLASSES
 from ttr.datasets.phantom_set import phantom_set
 from ttr.errors import ModelError

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import ttr
 from tests.backbones.test_contract import neurons_of
-from tests.conftest import DEPTH, HEADS, PATCH, SIZE, WIDTH, scramble, tiny_clip
+from tests.tools.tiny_models import DEPTH, HEADS, PATCH, SIZE, WIDTH, scramble, tiny_clip
 from ttr.datasets.phantom import phantom_images
 from ttr.errors import ImageError, ModelError, OptionError
 from ttr.evaluate.zero_shot import _own_tokenizer, class_embeddings, zero_shot

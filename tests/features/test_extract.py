@@ -16,12 +16,12 @@ import torch
 from PIL import Image
 
 import ttr
-from tests.conftest import scramble, tiny_vit
+from tests.tools.tiny_models import scramble, tiny_vit
 from ttr.datasets.base import Item, make_dataset
 from ttr.datasets.phantom_set import CARD
 from ttr.errors import ImageError, ModelError, OptionError, OutputError
 from ttr.features.extract import extract
-from ttr.features.shelf import Shelf, cache_key
+from ttr.features.shelf import Part, Shelf, cache_key
 from ttr.forward.preprocessing import Preprocessing
 from ttr.registers.arms import arms
 from ttr.run import Run
@@ -42,9 +42,23 @@ def to_tensor(image):
     return torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1)
 
 
+def made_backbone():
+    torch.manual_seed(0)
+    return ttr.adapt(scramble(tiny_vit(reg_tokens=2)), preprocess=to_tensor)
+
+
 @pytest.fixture
 def backbone():
-    return ttr.adapt(scramble(tiny_vit(reg_tokens=2)), preprocess=to_tensor)
+    return made_backbone()
+
+
+@pytest.fixture
+def one_thread():
+    """Sums of several threads need not have the bits of another process's sums."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def write_set(folder, count=40):
@@ -214,83 +228,76 @@ WORK = """
 import sys, time
 sys.path.insert(0, {root!r})
 from pathlib import Path
-import ttr, torch
+import torch
 torch.set_num_threads(1)
-from tests.features.test_extract import SOME, to_tensor, write_set, all_arms
-from tests.conftest import scramble, tiny_vit
+from tests.features.test_extract import all_arms, made_backbone, write_set
 from ttr.run import Run
-from ttr.features import extract as features
-from ttr.features import chunks
-chunks.PART = 16
-torch.manual_seed(0)
-backbone = ttr.adapt(scramble(tiny_vit(reg_tokens=2)), preprocess=to_tensor)
-slow = {slow!r}
+from ttr.features import chunks, extract as features
+chunks.PART = {part}
 original = features.vectors
 def vectors(*arguments):
-    time.sleep(slow)
+    time.sleep(0.2)
     return original(*arguments)
 features.vectors = vectors
-dataset = write_set(Path({folder!r}))
-features.extract(backbone, dataset, all_arms(backbone), Run(cache=Path({cache!r}), batch_size=8))
+backbone = made_backbone()
+features.extract(backbone, write_set(Path({folder!r})), all_arms(backbone), Run(cache=Path({cache!r}), batch_size=8))
 """
 
 
-def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_bytes(tmp_path):
-    def start(cache, slow):
-        code = WORK.format(
-            root=str(Path(__file__).parents[2]),
-            slow=slow,
-            folder=str(tmp_path / "images"),
-            cache=str(tmp_path / cache),
-        )
-        return subprocess.Popen([sys.executable, "-c", code])
+def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_bytes(tmp_path, one_thread):
+    def extracted(cache):
+        backbone = made_backbone()
+        run = Run(cache=tmp_path / cache, batch_size=8)
+        extract(backbone, write_set(tmp_path / "images"), all_arms(backbone), run)
+        return files(tmp_path / cache)
 
-    assert start("whole", 0).wait(timeout=120) == 0
-    process = start("killed", 0.2)
-    deadline = time.monotonic() + 60
-    while len(list((tmp_path / "killed").rglob("part-*.safetensors"))) < 4 and time.monotonic() < deadline:
+    whole = extracted("whole")
+    names = {"root": str(Path(__file__).parents[2]), "part": PART}
+    names |= {"folder": str(tmp_path / "images"), "cache": str(tmp_path / "killed")}
+    process = subprocess.Popen([sys.executable, "-c", WORK.format(**names)])
+    while len(list((tmp_path / "killed").rglob("part-*.safetensors"))) < 4 and process.poll() is None:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
     partly = files(tmp_path / "killed")
-    whole = files(tmp_path / "whole")
     finished = {name for name in partly if name.endswith(".safetensors")}
     assert 4 <= len(finished) < len([name for name in whole if name.endswith(".safetensors")])
     written = {name: (tmp_path / "killed" / name).stat().st_mtime_ns for name in finished}
-    assert start("killed", 0).wait(timeout=120) == 0
-    assert files(tmp_path / "killed") == whole
+    assert extracted("killed") == whole
     assert all((tmp_path / "killed" / name).stat().st_mtime_ns == t for name, t in written.items())
 
 
 RACE = """
-import sys, time
+import sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
-import numpy as np
-from ttr.features.shelf import Part, Shelf
-numbers = np.arange(1_000_000, dtype=np.float32).reshape(4, -1)
+from tests.features.test_extract import write_parts
 print("ready", flush=True)
 sys.stdin.readline()
-for index in range(12):
-    shelf = Shelf.of(Path({cache!r}), {{"key": index}})
-    path = shelf.path(0, "same")
-    shelf.write(path, Part({{"cls": numbers + index}}, tuple("abcd"), {{}}))
-    assert np.array_equal(shelf.read(path).arrays["cls"], numbers + index)
+write_parts(Path({cache!r}))
 """
+
+
+def write_parts(cache):
+    numbers = np.arange(1_000_000, dtype=np.float32).reshape(4, -1)
+    for index in range(12):
+        shelf = Shelf.of(cache, {"key": index})
+        path = shelf.path(0, "same")
+        shelf.write(path, Part({"cls": numbers + index}, tuple("abcd"), {}))
+        assert np.array_equal(shelf.read(path).arrays["cls"], numbers + index)
 
 
 def test_two_processes_write_the_same_parts_at_the_same_time(tmp_path):
     """Under one name for both, one would rename what the other has half written, or find it gone."""
     code = RACE.format(root=str(Path(__file__).parents[2]), cache=str(tmp_path / "cache"))
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    both = [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(2)]
-    for process in both:
-        assert process.stdout.readline() == "ready\n"
-    for process in both:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    errors = [process.communicate(timeout=60)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], errors
+    other = subprocess.Popen([sys.executable, "-c", code], **pipes)
+    assert other.stdout.readline() == "ready\n"
+    other.stdin.write("go\n")
+    other.stdin.flush()
+    write_parts(tmp_path / "cache")
+    errors = other.communicate()[1]
+    assert other.returncode == 0, errors
     assert {path.suffix for path in (tmp_path / "cache").rglob("*") if path.is_file()} == {
         *(".json", ".safetensors"),
     }

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import ttr
-from tests.conftest import SIZE, scramble, tiny_vit
+from tests.tools.tiny_models import SIZE, scramble, tiny_vit
 from ttr.errors import ImageError, ModelError
 from ttr.forward.calibration import Calibration, calibrate
 from ttr.hooks import capture

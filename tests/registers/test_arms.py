@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import ttr
-from tests.conftest import scramble, tiny_vit
+from tests.tools.tiny_models import scramble, tiny_vit
 from ttr.errors import NeuronsError, OptionError
 from ttr.registers.arms import DEFAULT, NAMES, arms, random_neurons
 

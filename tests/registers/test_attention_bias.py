@@ -13,7 +13,14 @@ from torch import nn
 
 import ttr
 from tests.backbones.test_contract import TOLERANCE, hook_count, neurons_of, prefix_counts
-from tests.conftest import FAMILIES, scramble, tiny_clip, tiny_clip_with_timm_tower, tiny_eva, tiny_vit
+from tests.tools.tiny_models import (
+    FAMILIES,
+    scramble,
+    tiny_clip,
+    tiny_clip_with_timm_tower,
+    tiny_eva,
+    tiny_vit,
+)
 from ttr.errors import ImageError, ModelError, NeuronsError
 from ttr.forward.attention import attention_rows
 from ttr.forward.record import record

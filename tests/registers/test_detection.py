@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import ttr
-from tests.conftest import scramble, tiny_vit
+from tests.tools.tiny_models import scramble, tiny_vit
 from ttr.datasets.registry import open_image, phantom_images, sample_paths
 from ttr.errors import ImageError, ModelError, NeuronsError, OptionError
 from ttr.forward.record import record

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import ttr
-from tests.conftest import scramble, tiny_clip, tiny_vit
+from tests.tools.tiny_models import scramble, tiny_clip, tiny_vit
 from ttr.forward.record import record
 from ttr.registers.evidence import find_outliers
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ttr
-from tests.conftest import scramble, tiny_clip, tiny_eva, tiny_vit
+from tests.tools.tiny_models import scramble, tiny_clip, tiny_eva, tiny_vit
 from ttr.errors import ModelError, NeuronsError, OptionError
 from ttr.forward.record import record
 from ttr.registers.wrap import MoveNeurons, signed_maximum

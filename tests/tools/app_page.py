@@ -19,6 +19,10 @@ from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WITHOUT = "no Chromium on this machine: apt-get install chromium fonts-dejavu-core"
+#: Milliseconds that a busy machine may take for one step; only a step that never comes is waited for so long.
+PATIENCE = 120_000
+STILL = """() => document.getAnimations().every(
+    (each) => each.playState !== "running" || each.effect.getComputedTiming().iterations === Infinity)"""
 
 
 @dataclass
@@ -110,10 +114,11 @@ def visits(browser: Any, address: str) -> Iterator[Callable[..., Any]]:
 
     def opened(width: int = 1280, scheme: str = "light") -> Any:
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.set_default_timeout(PATIENCE)
         record.watch(page)
         pages.append(page)
         page.goto(address)
-        page.wait_for_selector("#maps .ttr-map", timeout=60_000)
+        page.wait_for_selector("#maps .ttr-map")
         return page
 
     yield opened
@@ -132,16 +137,18 @@ def select(page: Any, name: str) -> None:
     tab.click()
 
 
-def screenshot(page: Any, name: str, otherwise: Path) -> None:
-    """Write a picture of the page to the folder that TTR_SCREENSHOTS names, or else to ``otherwise``."""
-    folder = Path(os.environ.get("TTR_SCREENSHOTS") or otherwise)
-    folder.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=folder / f"{name}.png", full_page=True)
+def screenshot(page: Any, name: str) -> None:
+    """Write a picture of the page to the folder that TTR_SCREENSHOTS names; without one, take none."""
+    if folder := os.environ.get("TTR_SCREENSHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
 
 def violations(page: Any) -> list[str]:
-    """Return axe-core's serious and critical findings on a page."""
+    """Return axe-core's serious and critical findings on a page, once nothing fades in any more."""
     from axe_playwright_python.sync_playwright import Axe
+
+    page.wait_for_function(STILL)
 
     tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
     guidelines = {"runOnly": {"type": "tag", "values": tags}, "resultTypes": ["violations"]}

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 import ttr
-from tests.conftest import scramble, tiny_vit
 from tests.evaluate.test_zero_shot import whole_clip
+from tests.tools.tiny_models import scramble, tiny_vit
 from ttr.apps.html import marker as marker_html
 from ttr.apps.image import marker as marker_image
 from ttr.apps.image.answers import Reader, read_classes

@@ -13,8 +13,8 @@ from PIL import Image
 
 import ttr
 from tests.backbones.test_contract import neurons_of
-from tests.conftest import FAMILIES, SIZE, scramble, tiny_clip, tiny_clip_with_timm_tower
 from tests.evaluate.test_zero_shot import whole_clip
+from tests.tools.tiny_models import FAMILIES, SIZE, scramble, tiny_clip, tiny_clip_with_timm_tower
 from ttr.apps.html import prompts as prompts_html
 from ttr.apps.image.case import Case
 from ttr.apps.image.inspection import inspect

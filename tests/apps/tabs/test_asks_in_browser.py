@@ -7,28 +7,31 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.tools.app_page import screenshot, select, serve_page, violations, visits
+from tests.tools.app_page import screenshot, select, violations, visits
 
 WIDTHS = {"wide": 1280, "narrow": 390}
 WORDS = "Words, separated by commas or lines"
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=60_000)
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory, browser):
-    with serve_page(tmp_path_factory.mktemp("page"), "--backbone", "phantom-clip") as served:
-        yield served.address
 
 
 @pytest.fixture(scope="module", params=["wide-light", "narrow-dark"])
-def page(request, address, browser):
+def page(request, served, browser):
+    """A visit that has turned to the phantom which knows words."""
     width, scheme = request.param.split("-")
-    with visits(browser, address) as opened:
+    with visits(browser, served.address) as opened:
         page = opened(WIDTHS[width], scheme)
-        page.set_default_timeout(60_000)
         page.kind = request.param
+        page.get_by_text("Model and register neurons").click()
+        turn_to(page, "phantom-clip")
         yield page
+
+
+def turn_to(page: Page, model: str) -> None:
+    """Choose a model, and wait until the page has its numbers."""
+    select(page, "Compare")
+    page.get_by_label("Model", exact=True).click()
+    page.get_by_role("option", name=model, exact=True).click()
+    expect(page.locator("#numbers")).to_contain_text(f"{model} ·")
 
 
 def too_wide(page: Page) -> list[str]:
@@ -41,7 +44,7 @@ def too_wide(page: Page) -> list[str]:
     )
 
 
-def test_words_become_maps_with_their_scale_and_numbers(page, tmp_path):
+def test_words_become_maps_with_their_scale_and_numbers(page):
     select(page, "Prompt map")
     page.get_by_label(WORDS).fill("rings, stripes\nL")
     page.get_by_role("button", name="Show where they fit").click()
@@ -54,12 +57,12 @@ def test_words_become_maps_with_their_scale_and_numbers(page, tmp_path):
     expect(numbers).to_contain_text("knows no words")
     page.get_by_label("stripes").check()
     expect(maps.get_by_role("img", name=re.compile("^After: fit of “stripes”"))).to_be_visible()
-    screenshot(page, f"prompts-{page.kind}", tmp_path)
+    screenshot(page, f"prompts-{page.kind}")
     page.get_by_label("difference to the others").check()
     expect(maps).to_contain_text("minus the mean of the others")
     assert too_wide(page) == []
     assert violations(page) == []
-    screenshot(page, f"difference-{page.kind}", tmp_path)
+    screenshot(page, f"difference-{page.kind}")
     page.get_by_label(WORDS).fill(" , ")
     page.get_by_role("button", name="Show where they fit").click()
     expect(page.locator("#prompt-status").get_by_role("alert")).to_contain_text("There are no words")
@@ -86,7 +89,7 @@ def test_what_was_asked_stays_with_its_image_and_goes_with_it(page):
     expect(page.locator("#prompt-status")).to_contain_text("Type what to look for")
 
 
-def test_a_marker_is_burnt_in_and_answered(page, tmp_path):
+def test_a_marker_is_burnt_in_and_answered(page):
     select(page, "Marker test")
     expect(page.locator("#marker-status")).to_contain_text("Choose a marker")
     page.get_by_label("PORTABLE").check()
@@ -109,16 +112,12 @@ def test_a_marker_is_burnt_in_and_answered(page, tmp_path):
     expect(places).to_contain_text("of 16 (")
     assert too_wide(page) == []
     assert violations(page) == []
-    screenshot(page, f"marker-{page.kind}", tmp_path)
+    screenshot(page, f"marker-{page.kind}")
 
 
 @pytest.mark.parametrize("page", ["wide-light"], indirect=True)
-def test_a_model_without_words_says_which_model_has_them(page, tmp_path):
-    select(page, "Compare")
-    page.get_by_text("Model and register neurons").click()
-    page.get_by_label("Model", exact=True).click()
-    page.get_by_role("option", name="phantom", exact=True).click()
-    expect(page.locator("#numbers")).to_contain_text("phantom ·", timeout=60_000)
+def test_a_model_without_words_says_which_model_has_them(page):
+    turn_to(page, "phantom")
     select(page, "Prompt map")
     status = page.locator("#prompt-status")
     expect(status).to_contain_text("it has no text tower")
@@ -128,4 +127,4 @@ def test_a_model_without_words_says_which_model_has_them(page, tmp_path):
     page.wait_for_timeout(300)
     expect(status).to_contain_text("it has no text tower")
     expect(page.locator("#prompt-maps .ttr-pair")).to_have_count(0)
-    screenshot(page, f"no-words-{page.kind}", tmp_path)
+    screenshot(page, f"no-words-{page.kind}")

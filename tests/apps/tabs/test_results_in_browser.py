@@ -9,7 +9,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from tests.tools.app_page import screenshot, select, serve_page, violations, visits
+from tests.tools.app_page import screenshot, select, violations, visits
 from tests.tools.small_results import FEW, small_ablation, small_bench, small_integration
 from ttr.apps.html import explanations
 
@@ -39,15 +39,9 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def root(results_root):
     """The results folder that the page is opened with."""
-    return tmp_path_factory.mktemp("results")
-
-
-@pytest.fixture(scope="module")
-def served(root, tmp_path_factory):
-    with serve_page(tmp_path_factory.mktemp("page"), "--results", str(root)) as served:
-        yield served
+    return results_root
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +87,7 @@ def pick(page, field, value):
     page.get_by_role("option", name=value, exact=True).click()
 
 
-def test_empty_tabs_say_what_fills_them_and_a_new_result_is_found(page, root, made, tmp_path):
+def test_empty_tabs_say_what_fills_them_and_a_new_result_is_found(page, root, made):
     for each in list(root.iterdir()):
         shutil.rmtree(each)
     for name, command in (
@@ -104,7 +98,7 @@ def test_empty_tabs_say_what_fills_them_and_a_new_result_is_found(page, root, ma
     ):
         select(page, name)
         page.locator(".ttr-empty code", has_text=command).locator("visible=true").first.wait_for()
-    screenshot(page, "results-empty", tmp_path)
+    screenshot(page, "results-empty")
     shutil.copytree(made, root, dirs_exist_ok=True)
     for name in TABS:
         show(page, name)
@@ -218,12 +212,11 @@ def test_a_damaged_result_is_one_sentence_without_a_path(page, filled):
     (filled / "bench" / "results.csv").write_text(whole)
 
 
-def test_every_tab_fits_a_telephone_in_the_dark_and_can_be_read_by_all(opened, filled, tmp_path):
+def test_every_tab_fits_a_telephone_in_the_dark_and_can_be_read_by_all(opened, filled):
     page = opened(390, "dark")
     for name in TABS:
         show(page, name)
         page.wait_for_selector(f"{TABS[name].split()[0]}:visible")
         assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
-        screenshot(page, f"results-{name.lower()}-390-dark", tmp_path)
-        page.wait_for_timeout(500)
+        screenshot(page, f"results-{name.lower()}-390-dark")
         assert violations(page) == []

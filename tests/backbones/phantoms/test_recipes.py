@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import ttr
-from tests.conftest import scramble, tiny_eva, tiny_vit
+from tests.tools.tiny_models import scramble, tiny_eva, tiny_vit
 from ttr.backbones.phantoms.recipes import NAMES, RECIPES
 from ttr.datasets.phantom import CLASSES, phantom_image, phantom_images
 from ttr.errors import ModelError, OptionError

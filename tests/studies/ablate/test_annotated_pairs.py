@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import ttr
-from tests.conftest import scramble, tiny_vit
+from tests.tools.tiny_models import scramble, tiny_vit
 from ttr.backbones.phantoms.recipes import Preprocess
 from ttr.datasets.phantom_set import phantom_set
 from ttr.datasets.spair import spair

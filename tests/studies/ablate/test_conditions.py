@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import ttr
-from tests.conftest import scramble, tiny_transformers, tiny_vit
+from tests.tools.tiny_models import scramble, tiny_transformers, tiny_vit
 from ttr.errors import ModelError, OptionError
 from ttr.studies.ablate.conditions import BARE, FULL, parse, parse_all, suite
 

@@ -14,7 +14,7 @@ from sklearn.metrics import jaccard_score
 from sklearn.neighbors import KNeighborsClassifier
 
 import ttr
-from tests.conftest import DINOV3, SIZE, scramble, tiny_eva, tiny_vit
+from tests.tools.tiny_models import DINOV3, SIZE, scramble, tiny_eva, tiny_vit
 from ttr.backbones.phantoms.recipes import Preprocess
 from ttr.datasets.phantom_set import phantom_set
 from ttr.datasets.registry import Dataset

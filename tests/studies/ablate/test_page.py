@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 import ttr
+from tests.tools.app_page import PATIENCE
 from tests.tools.small_results import CONDITIONS, COUNTS, small_ablation
 from ttr.datasets.phantom_set import phantom_set
 from ttr.errors import OptionError
@@ -303,6 +304,7 @@ def test_an_integration_adds_how_faithful_the_map_is(made, copy, tmp_path, run):
 
 def opened(browser, file, width, scheme):
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page.set_default_timeout(PATIENCE)
     asked, complaints = [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("console", lambda message: complaints.append(message.text))
@@ -355,8 +357,7 @@ def test_choices_change_figures_and_pictures(made, browser):
 def test_the_page_fits_a_telephone_in_the_dark(made, browser):
     page, _, complaints = opened(browser, made / "index.html", 390, "dark")
     assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
-    broken = "[...document.images].filter(i => i.src && (!i.complete || !i.naturalWidth)).length"
-    assert page.evaluate(broken) == 0
+    page.wait_for_function("[...document.images].every(i => !i.src || (i.complete && i.naturalWidth))")
     ink = "getComputedStyle(document.querySelector('[data-chart=m0-heatmap] .ytick text')).fill"
     assert page.evaluate(ink) == page.evaluate("getComputedStyle(document.body).color")
     assert complaints == []

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import ttr
-from tests.conftest import scramble, tiny_eva, tiny_vit
+from tests.tools.tiny_models import scramble, tiny_eva, tiny_vit
 from ttr.errors import OptionError
 from ttr.forward.calibration import calibrate
 from ttr.hooks import capture, edit
@@ -130,7 +130,7 @@ def test_the_same_random_patches_meet_every_substitute(registered, images):
 
 
 def test_a_whole_suite_runs_on_a_small_dinov3(images):
-    from tests.conftest import DINOV3
+    from tests.tools.tiny_models import DINOV3
 
     backbone = ttr.adapt(scramble(tiny_eva(**DINOV3)))
     subject = Subject(backbone, WRAPPED, None)

@@ -6,7 +6,6 @@ import hashlib
 import json
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -53,9 +52,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def bench(phantom, dataset, neurons, cache, tmp_path_factory):
     out = tmp_path_factory.mktemp("bench") / "out"
-    start = time.perf_counter()
-    result = write_bench(phantom, dataset, neurons, out, FEW, Run(cache=cache))
-    return result, out, time.perf_counter() - start
+    return write_bench(phantom, dataset, neurons, out, FEW, Run(cache=cache)), out
 
 
 def top1(table, **wanted):
@@ -91,7 +88,7 @@ def test_the_whole_phantom_set_shows_what_is_known_of_it(phantom, neurons, cache
 
 
 def test_the_results_are_the_predictions(bench):
-    result, out, _ = bench
+    result, out = bench
     table, found = pd.read_csv(out / "results.csv"), pd.read_parquet(out / "predictions.parquet")
     assert list(table.columns[:10]) == [
         *("dataset", "backbone", "arm", "head", "seed", "metric", "value", "ci_low", "ci_high", "n")
@@ -114,7 +111,7 @@ def test_the_results_are_the_predictions(bench):
 
 
 def test_comparisons_average_seeds_and_draws_image_by_image(bench):
-    result, out, _ = bench
+    result, out = bench
     found = pd.read_parquet(out / "predictions.parquet")
     found["right"] = found.label == found.predicted
     found["kind"] = found.arm.str.partition(":")[0]
@@ -138,15 +135,13 @@ def test_comparisons_average_seeds_and_draws_image_by_image(bench):
 def test_a_repeated_run_is_byte_identical_and_computes_nothing_again(
     bench, phantom, dataset, neurons, cache, tmp_path, monkeypatch
 ):
-    _, out, took = bench
+    _, out = bench
     monkeypatch.setattr("ttr.features.extract.vectors", None)
     monkeypatch.setattr("ttr.studies.bench.benchmark.HEADS", dict.fromkeys(HEADS))
     for name in ("results", "comparisons", "pictures"):
         monkeypatch.setattr(f"ttr.studies.bench.statistics.{name}", None)
     again = tmp_path / "again"
-    start = time.perf_counter()
     write_bench(phantom, dataset, neurons, again, FEW, Run(cache=cache))
-    assert time.perf_counter() - start < took / 2
     names = json.loads((out / "manifest.json").read_text())["files"]
     assert set(TABLES) < set(names)
     for name in names:
@@ -209,7 +204,7 @@ print([name for name in {heavy!r} if name in sys.modules])
 
 
 def test_the_manifest_says_what_is_needed_to_repeat_it_and_heads_load(bench):
-    result, out, _ = bench
+    result, out = bench
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["dataset"]["images"] == {"train": 60, "val": 18, "test": 60}
     assert manifest["dataset"]["classes"] == list(result.benchmark.dataset.classes)

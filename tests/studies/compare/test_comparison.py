@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import ttr
-from tests.conftest import scramble, tiny_vit
+from tests.tools.tiny_models import scramble, tiny_vit
 from ttr.datasets.registry import phantom_images
 from ttr.errors import OptionError, TTRError
 from ttr.forward.record import record

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import ttr
 from tests.backbones.test_contract import hook_count, neurons_of
-from tests.conftest import FAMILIES, SIZE, scramble
+from tests.tools.tiny_models import FAMILIES, SIZE, scramble
 from ttr.datasets.phantom import phantom_images
 from ttr.errors import ModelError, NeuronsError, OptionError, OutputError
 from ttr.studies.export import formats, write

@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import ttr
-from tests.conftest import scramble, tiny_vit
+from tests.tools.tiny_models import scramble, tiny_vit
 from ttr.cli import main
 from ttr.cli.options import parse_numbers
 from ttr.datasets.registry import OpenedImages, phantom_images
@@ -142,11 +142,14 @@ def test_registers_change_the_embedding_by_what_they_do(phantom, phantom_batch):
     cosines = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
     five = row_of(rows, num_registers=5)
     assert five.cosine == pytest.approx(cosines.mean(), abs=1e-9)
-    assert cosines.min() <= five.cosine_low <= five.cosine <= five.cosine_high <= cosines.max()
+    # The ends are quantiles of means of these cosines, so they lie between them, but for the last bits.
+    bits = 1e-9
+    assert cosines.min() - bits <= five.cosine_low <= five.cosine + bits
+    assert five.cosine - bits <= five.cosine_high <= cosines.max() + bits
     assert five.register_attention == pytest.approx(float(attention.sum(2).mean()), rel=1e-5)
     assert row_of(rows, num_registers=0).register_attention == 0
-    alone = sweep_registers(phantom, neurons, images, num_registers=[5])
-    assert alone == [five]
+    (alone,) = sweep_registers(phantom, neurons, images, num_registers=[5])
+    assert astuple(alone) == pytest.approx(astuple(five), rel=1e-9)
 
 
 def test_intervals_resample_images_and_follow_the_seed(phantom, phantom_batch):
