@@ -20,6 +20,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.tools import small_results
 from tests.tools.app_page import CHROMIUM, PATIENCE, WITHOUT
 from tests.tools.loopback_hub import LoopbackHub
 from tests.tools.tiny_models import FAMILIES, SIZE, scramble
@@ -85,6 +86,24 @@ def phantom_batch(phantom) -> Tensor:
     from ttr.datasets.phantom import phantom_images
 
     return torch.stack([phantom.preprocess(p.image) for p in phantom_images(8)])
+
+
+@pytest.fixture(scope="session")
+def small_ablation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small ablation, for reading; see :mod:`tests.tools.small_results`."""
+    return small_results.made_once(tmp_path_factory, "ablation", small_results.small_ablation)
+
+
+@pytest.fixture(scope="session")
+def small_bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small benchmark, for reading."""
+    return small_results.made_once(tmp_path_factory, "bench", small_results.small_bench)
+
+
+@pytest.fixture(scope="session")
+def small_integration(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small integration, for reading."""
+    return small_results.made_once(tmp_path_factory, "integration", small_results.small_integration)
 
 
 @pytest.fixture

@@ -1,9 +1,12 @@
-"""Small real results, made once a test file: what the page and the reports read."""
+"""Small real results: what the page and the reports read, each made once in a run of the tests."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
+from filelock import FileLock
 
 import ttr
 from ttr.backbones.loading import load
@@ -22,29 +25,37 @@ SINGLE = [f"register-{index}:zero" for index in range(1, 5)]
 CONDITIONS = ["full", "registers:zero", "registers:mean", *SINGLE, "cls:zero", "patches-4:zero"]
 
 
-#: Enough of them for every figure.
-FEW = ["full", "registers:zero", "registers:mean", "register-1:zero", "register-2:zero"]
-TASKS = ("probe", "correspondence", "segmentation")
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return a folder that the first who asks has made, in whichever worker; copy it before a change."""
+    base = factory.getbasetemp()
+    place = (base.parent if base.name.startswith("popen-") else base) / "made-once"
+    place.mkdir(exist_ok=True)
+    with FileLock(place / f"{name}.lock"):
+        if not (place / name / "manifest.json").is_file():
+            make(place / name)
+    return place / name
 
 
-def small_ablation(
-    out: Path, cache: Path, conditions: Sequence[str] = CONDITIONS, tasks: tuple[str, ...] = TASKS
-) -> Path:
-    """Write the ablation of phantom-reg4 at 64 px, 12 test images, every analysis; return ``out``."""
+def small_ablation(out: Path) -> None:
+    """Write the ablation of phantom-reg4 at 64 px, 12 test images, every task and analysis."""
     write_ablation(
         ttr.load("phantom-reg4", image_size=64),
         PLAIN,
         phantom_set(counts=COUNTS),
-        list(conditions),
+        CONDITIONS,
         out,
-        AblationSettings(tasks=tasks, calibration_images=12, analysis_images=6, layers=2),
-        Run(cache=cache, batch_size=6),
+        AblationSettings(
+            tasks=("probe", "correspondence", "segmentation"),
+            calibration_images=12,
+            analysis_images=6,
+            layers=2,
+        ),
+        Run(cache=out.with_name("ablation-cache"), batch_size=6),
     )
-    return out
 
 
-def small_bench(out: Path, cache: Path) -> Path:
-    """Write the benchmark of phantom at 64 px: plain, token and ttr under one head; return ``out``."""
+def small_bench(out: Path) -> None:
+    """Write the benchmark of phantom at 64 px: plain, token and ttr under one head."""
     backbone = ttr.load("phantom", image_size=64)
     write_bench(
         backbone,
@@ -52,19 +63,17 @@ def small_bench(out: Path, cache: Path) -> Path:
         ttr.RegisterNeurons.from_pairs(backbone.planted),
         out,
         BenchmarkSettings(("plain", "token", "ttr"), heads=("logistic",), seeds=(42,)),
-        Run(cache=cache),
+        Run(cache=out.with_name("bench-cache")),
     )
-    return out
 
 
-def small_integration(out: Path, cache: Path) -> Path:
-    """Write the integration of phantom-registers at 64 px over two blocks; return ``out``."""
+def small_integration(out: Path) -> None:
+    """Write the integration of phantom-registers at 64 px over two blocks."""
     write_integration(
         ["phantom-registers"],
         lambda name: (load(name, image_size=64), None),
         phantom_set(counts={**COUNTS, "train": 60}),
         out,
         IntegrationSettings(blocks=(4, 5), num_registers=(0,), num_images=None),
-        Run(cache=cache, batch_size=8),
+        Run(cache=out.with_name("integration-cache"), batch_size=8),
     )
-    return out

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.tools.small_results import FEW, small_ablation, small_bench, small_integration
+from tests.tools.small_results import CONDITIONS
 from ttr.apps.html import benchmark as benchmark_html
 from ttr.apps.html import integration as integration_html
 from ttr.apps.html import pictures as pictures_html
@@ -27,12 +27,12 @@ from ttr.studies.schemas import ABLATION, BENCHMARK, INTEGRATION
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def root(tmp_path_factory, small_ablation, small_bench, small_integration):
     """A results folder with an ablation, a benchmark and, one deeper, an integration."""
-    root, cache = tmp_path_factory.mktemp("results"), tmp_path_factory.mktemp("cache")
-    small_ablation(root / "ablation", cache, FEW, ("probe", "correspondence"))
-    small_bench(root / "bench", cache)
-    small_integration(root / "sizes" / "integration", cache)
+    root = tmp_path_factory.mktemp("results")
+    shutil.copytree(small_ablation, root / "ablation")
+    shutil.copytree(small_bench, root / "bench")
+    shutil.copytree(small_integration, root / "sizes" / "integration")
     return root
 
 
@@ -222,7 +222,7 @@ def test_maps_stand_on_a_stated_scale_and_say_their_numbers(folder):
     full = pictures_html.pictures(shown, "norms", At(shown.images[1], "registers:zero", "CLS", FULL))
     assert f"<span>{shown.arrays['norms'][0].max():.1f}</span>" in full
     assert f"larger values, up to {largest}, take the last colour" in full
-    assert text.count("<img") == 1 + 2 + len(FEW)
+    assert text.count("<img") == 1 + 2 + len(CONDITIONS)
     attention = pictures_html.pictures(shown, "attention", At(shown.images[0], "full", "register-2", ALL))
     peak = shown.arrays["attention"][0, 0, 2].max()
     assert "Attention of register-2" in attention
@@ -239,9 +239,9 @@ def test_maps_that_a_condition_lacks_are_said_to_lack(copy):
     shown = results.ablation("ablation").pictures
     shown.arrays["attention"][1, :, 1] = np.nan
     pictures_html._made.cache_clear()
-    text = pictures_html.pictures(shown, "attention", At(shown.images[0], FEW[1], "register-1", ALL))
+    text = pictures_html.pictures(shown, "attention", At(shown.images[0], CONDITIONS[1], "register-1", ALL))
     assert "Hatched: the condition has no such token." in text
-    assert f"{FEW[1]}: there is no such token" in text
+    assert f"{CONDITIONS[1]}: there is no such token" in text
     # Beside full, and in the strip.
     assert text.count("ttr-lacking") == 2
 

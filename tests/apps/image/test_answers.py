@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import ttr
-from tests.tools.small_results import COUNTS, small_bench
+from tests.tools.small_results import COUNTS
 from ttr.apps.image.answers import read_bench_head, read_head
 from ttr.apps.image.intake import Picture
 from ttr.apps.image.workbench import Workbench
@@ -22,9 +22,8 @@ FIRST = SET.select("test")[0]
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory):
-    place = tmp_path_factory.mktemp("answers")
-    return small_bench(place / "bench", place / "cache")
+def bench(small_bench):
+    return small_bench
 
 
 def test_the_page_answers_as_the_benchmark_did_at_one_temperature(bench):

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from tests.tools.app_page import screenshot, select, violations, visits
-from tests.tools.small_results import FEW, small_ablation, small_bench, small_integration
 from ttr.apps.html import explanations
 
 pytestmark = pytest.mark.browser
@@ -30,12 +29,20 @@ POINT = """([id, column, row]) => {
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    root, cache = tmp_path_factory.mktemp("made"), tmp_path_factory.mktemp("cache")
-    small_ablation(root / "ablation", cache, FEW, ("probe",))
-    small_bench(root / "bench", cache)
-    small_integration(root / "integration", cache)
+def made(tmp_path_factory, small_ablation, small_bench, small_integration):
+    root = tmp_path_factory.mktemp("made")
+    for each in (small_ablation, small_bench, small_integration):
+        shutil.copytree(each, root / each.name)
+    without(root / "ablation", "layers.csv")
     return root
+
+
+def without(folder, file):
+    """Take a table out of a result, as if its analysis had not been asked for."""
+    (folder / file).unlink()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"] = [name for name in manifest["files"] if name != file]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from PIL import Image
 
 import ttr
 from tests.tools.app_page import PATIENCE
-from tests.tools.small_results import CONDITIONS, COUNTS, small_ablation
+from tests.tools.small_results import CONDITIONS, COUNTS
 from ttr.datasets.phantom_set import phantom_set
 from ttr.errors import OptionError
 from ttr.evaluate.segmentation import miou_resampled
@@ -30,12 +30,11 @@ from ttr.studies.compare.comparison import pixels_of
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, small_ablation):
     """phantom-reg4 at 64 px, 12 test images, every analysis, and its page."""
-    place = tmp_path_factory.mktemp("report")
-    small_ablation(place / "out", place / "cache")
-    write_report([place / "out"], place / "out" / "index.html")
-    return place / "out"
+    out = shutil.copytree(small_ablation, tmp_path_factory.mktemp("report") / "out")
+    write_report([out], out / "index.html")
+    return out
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import onnxruntime
@@ -68,23 +69,33 @@ def check_file(file: Path, backbone: ttr.Backbone, registers: int, batches=(1, 2
             assert (found - before).abs().max() > changes
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Export a family once for all tests that look at its file: (backbone, what export returned, file)."""
+
+    @cache
+    def export(family: str, registers: int, format: str):
+        backbone = build(family)
+        hooks = hook_count(backbone.model)
+        file = tmp_path_factory.mktemp("exported") / "new" / f"model.{format}"
+        made = ttr.export(backbone, neurons_for(backbone), file, format=format, num_registers=registers)
+        assert hook_count(backbone.model) == hooks
+        assert [p.name for p in file.parent.iterdir()] == [file.name]
+        return backbone, made, file
+
+    return export
+
+
 @pytest.mark.parametrize(("family", "registers"), cases(("eva-dinov3", 3)))
-def test_onnx_equals_eager_for_any_batch(family, registers, tmp_path):
-    backbone = build(family)
-    hooks = hook_count(backbone.model)
-    file = tmp_path / "new" / "model.onnx"
-    made = ttr.export(backbone, neurons_for(backbone), file, num_registers=registers)
+def test_onnx_equals_eager_for_any_batch(family, registers, exported):
+    backbone, made, file = exported(family, registers, "onnx")
     assert made.max_difference < 1e-4 < 0.01 < made.moved
-    assert [p.name for p in file.parent.iterdir()] == ["model.onnx"]
-    assert hook_count(backbone.model) == hooks
     check_file(file, backbone, registers)
 
 
 @pytest.mark.parametrize(("family", "registers"), cases(("open-clip", 1)))
-def test_pt2_equals_eager_for_any_batch(family, registers, tmp_path):
-    backbone = build(family)
-    file = tmp_path / "model.pt2"
-    made = ttr.export(backbone, neurons_for(backbone), file, format="pt2", num_registers=registers)
+def test_pt2_equals_eager_for_any_batch(family, registers, exported):
+    backbone, made, file = exported(family, registers, "pt2")
     assert made.shapes["patches"][0] == backbone.layout.patches
     assert made.moved > 0.01
     check_file(file, backbone, registers)
@@ -142,29 +153,28 @@ metadata = extra["ttr.json"]
 
 
 @pytest.mark.parametrize(
-    ("format", "body", "blocked"),
+    ("family", "registers", "format", "body", "blocked"),
     [
-        ("onnx", ONNX_BODY, ["ttr", "torch", "timm"]),
-        pytest.param("pt2", PT2_BODY, ["ttr", "timm"], marks=pytest.mark.slow),
+        ("eva-dinov3", 3, "onnx", ONNX_BODY, ["ttr", "torch", "timm"]),
+        pytest.param("timm-vit", 2, "pt2", PT2_BODY, ["ttr", "timm"], marks=pytest.mark.slow),
     ],
 )
-def test_the_file_runs_without_ttr_and_knows_where_it_comes_from(vit, format, body, blocked, tmp_path):
-    file = tmp_path / f"model.{format}"
-    made = ttr.export(vit, neurons_for(vit), file, format=format, num_registers=2)
+def test_the_file_runs_without_ttr_and_knows_where_it_comes_from(
+    exported, family, registers, format, body, blocked
+):
+    backbone, made, file = exported(family, registers, format)
     code = RUN_WITHOUT_TTR.format(blocked=blocked, size=SIZE, body=body.format(file=str(file)))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["4", str(vit.layout.patches), vit.weights_hash, "2"]
+    assert done.stdout.split() == ["4", str(backbone.layout.patches), backbone.weights_hash, str(registers)]
     assert made.metadata["ttr"] == ttr.__version__
-    assert made.metadata["settings"]["neurons"] == neurons_for(vit).pairs
+    assert made.metadata["settings"]["neurons"] == neurons_for(backbone).pairs
     assert made.metadata["input"]["shape"] == ["batch", 3, SIZE, SIZE]
     assert b"site-packages" not in file.read_bytes()
 
 
-def test_only_the_image_tower_of_clip_travels(tmp_path):
-    backbone = build("open-clip")
-    ttr.export(backbone, neurons_for(backbone), tmp_path / "model.pt2", format="pt2")
-    names = torch.export.load(tmp_path / "model.pt2").state_dict
+def test_only_the_image_tower_of_clip_travels(exported):
+    names = torch.export.load(exported("open-clip", 1, "pt2")[2]).state_dict
     assert names
     assert all(name.startswith("tower.") for name in names)
 
