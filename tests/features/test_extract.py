@@ -240,7 +240,8 @@ def vectors(*arguments):
     return original(*arguments)
 features.vectors = vectors
 backbone = made_backbone()
-features.extract(backbone, write_set(Path({folder!r})), all_arms(backbone), Run(cache=Path({cache!r}), batch_size=8))
+run = Run(cache=Path({cache!r}), batch_size=8)
+features.extract(backbone, write_set(Path({folder!r})), all_arms(backbone), run)
 """
 
 

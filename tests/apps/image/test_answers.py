@@ -11,7 +11,7 @@ import pytest
 
 import ttr
 from tests.tools.small_results import COUNTS
-from ttr.apps.image.answers import read_bench_head, read_head
+from ttr.apps.image.answers import fitted_temperature, read_bench_head, read_head
 from ttr.apps.image.intake import Picture
 from ttr.apps.image.workbench import Workbench
 from ttr.datasets.phantom_set import phantom_set
@@ -79,3 +79,12 @@ def test_a_bare_file_is_uncalibrated_and_a_broken_folder_is_refused(bench, tmp_p
     manifest["files"] = [name for name in manifest["files"] if not name.startswith("head-plain")]
     (copy / "manifest.json").write_text(json.dumps(manifest))
     assert read_bench_head(copy) is None
+
+
+def test_a_fitted_temperature_undoes_the_one_that_was_put_in():
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, (4000, 5))
+    true = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    targets = np.array([random.choice(5, p=row) for row in true])
+    sharp = np.exp(3 * logits) / np.exp(3 * logits).sum(axis=1, keepdims=True)
+    assert fitted_temperature(sharp, targets) == pytest.approx(3, rel=0.1)

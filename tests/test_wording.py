@@ -1,0 +1,11 @@
+"""Numbers in words, one way everywhere."""
+
+from __future__ import annotations
+
+from ttr.wording import percent
+
+
+def test_no_probability_is_called_certain():
+    assert [percent(p) for p in (0, 0.0004, 0.001, 0.123, 0.9994, 0.9996, 1)] == [
+        *("<0.1%", "<0.1%", "0.1%", "12.3%", "99.9%", ">99.9%", ">99.9%")
+    ]
