@@ -12,15 +12,12 @@ import torch.nn.functional as F
 
 import ttr
 from ttr.analysis.integration import full_output, restricted, split
-from ttr.analysis.register_content import alike, outlier_dimensions, strongest_register
 from ttr.analysis.similarity import linear_cka
 from ttr.datasets.phantom_set import phantom_set
 from ttr.datasets.registry import ReadAhead, draw_sample
 from ttr.forward.blocks import watch
 from ttr.forward.record import record
-from ttr.norms import token_norms
 from ttr.run import Run
-from ttr.statistics.inference import resample_weights
 from ttr.studies.integrate.parts import KINDS, measure_parts
 from ttr.studies.integrate.section import integration_section
 from ttr.studies.integrate.settings import IntegrationSettings
@@ -163,44 +160,6 @@ def test_what_is_kept_of_an_image_does_not_stand_in_memory():
     assert all(isinstance(vectors.base, np.memmap) for vectors in found.vectors.values())
     assert {kind for _, _, kind in found.vectors} == set(KINDS)
     assert all(np.abs(vectors).sum(axis=1).all() for vectors in found.vectors.values())
-
-
-def test_pairwise_cosine_is_the_mean_over_pairs():
-    random = np.random.default_rng(0)
-    x = random.normal(size=(9, 5)) + 1
-    units = x / np.linalg.norm(x, axis=1, keepdims=True)
-    expected = (units @ units.T)[~np.eye(9, dtype=bool)].mean()
-    found = alike(x, resample_weights(9))
-    assert found.cosine == pytest.approx(expected, abs=1e-12)
-    assert found.interval.low < expected < found.interval.high
-    assert np.isnan(alike(x[:1], resample_weights(1)).cosine)
-    assert alike(np.ones((4, 3)), resample_weights(4)).cosine == pytest.approx(1)
-
-
-def test_outlier_dimensions_are_named_strongest_first():
-    random = np.random.default_rng(1)
-    before = random.normal(size=(20, 50))
-    before[:, 7] += 300
-    before[:, 31] -= 900
-    after = random.normal(size=(20, 50))
-    found = outlier_dimensions(before, after)
-    assert found.dimensions == (31, 7)
-    assert found.count == 2
-    assert found.share_before > 0.99
-    assert found.share_after < 0.2
-    assert outlier_dimensions(after, after).count == 0
-
-
-def test_the_strongest_register_is_chosen_image_by_image():
-    backbone = ttr.load("phantom-registers", image_size=64)
-    layout = backbone.layout.with_test_time(1)
-    tokens = torch.randn(3, layout.length, 8, generator=torch.Generator().manual_seed(0))
-    before, after = strongest_register(layout, tokens, 2 * tokens)
-    registers = tokens[:, 1:6]
-    for item in range(3):
-        expected = registers[item, token_norms(registers[item]).argmax()]
-        assert torch.equal(before[item], expected)
-        assert torch.equal(after[item], 2 * expected)
 
 
 def test_the_command_writes_the_folder_and_says_what_it_found(run, tmp_path):
