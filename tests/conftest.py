@@ -67,6 +67,16 @@ def images() -> Tensor:
     return torch.randn(5, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _a_cache_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What an earlier run kept in the user's cache must not answer for this one; fonts alone may stay."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPLCONFIGDIR", os.environ.get("MPLCONFIGDIR") or str(home / "matplotlib"))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("user-cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _restore_global_generator() -> Iterator[None]:
     """Tests that draw from the global generator leave it as they found it."""
