@@ -33,7 +33,7 @@ def seen(drawn):
     """{phantom: (faithfulness [42], {part: CLS of it alone}, CLS, the split, CLS attention on patches)}."""
     found = {}
     for name in NAMES:
-        backbone = ttr.load(name)
+        backbone = ttr.load(name, image_size=112)
         images = torch.stack([backbone.preprocess(image) for image in drawn])
         with watch(backbone, 5) as blocks:
             passed = record(backbone, images, attention=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import resources
 
 import pytest
 import torch
@@ -154,5 +155,5 @@ def test_what_is_cached_is_seen(tmp_path, monkeypatch):
 
 
 def test_the_catalog_is_plain_data():
-    rows = json.loads((PRESETS.parent / "catalog.json").read_text())
+    rows = json.loads(resources.files("ttr.backbones").joinpath("catalog.json").read_text())
     assert [row["name"] for row in rows] == list(catalog())

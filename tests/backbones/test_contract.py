@@ -249,7 +249,21 @@ def test_norms_are_float32_under_bfloat16_autocast(model, images):
     torch.testing.assert_close(passed.norms, exact, rtol=0.1, atol=0.1)
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+#: One of each library and way of mixing; torch traces every family in the same way, so the others are slow.
+TRACED = (
+    "timm-vit",
+    "eva-dinov3",
+    "open-clip",
+    "transformers-dinov2",
+    "transformers-dinov3",
+    "transformers-clip",
+)
+
+
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(f, marks=() if f in TRACED else pytest.mark.slow) for f in sorted(FAMILIES)],
+)
 def test_the_exported_wrapped_model_equals_eager(family, images):
     model = scramble(FAMILIES[family]())
     backbone = ttr.adapt(model)
