@@ -205,6 +205,7 @@ def test_a_second_run_computes_nothing_and_writes_the_same_bytes(
             assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
+@pytest.mark.usefixtures("no_page")
 def test_an_interrupted_run_goes_on_and_another_condition_computes_itself_alone(
     ran, backbone, dataset, tmp_path, monkeypatch
 ):
@@ -238,6 +239,7 @@ def test_an_interrupted_run_goes_on_and_another_condition_computes_itself_alone(
     assert all(names == ["cls:zero"] for names in asked[2:])
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_wrapped_model_has_its_bare_self_as_a_condition(backbone, dataset, tmp_path):
     wrapped = Arm("ttr", RegisterNeurons.from_pairs([(0, 3), (1, 7)]), 1)
     settings = replace(SETTINGS, tasks=("knn",))
@@ -255,6 +257,7 @@ def test_a_wrapped_model_has_its_bare_self_as_a_condition(backbone, dataset, tmp
     np.testing.assert_allclose(bare, backbone.embed(images).numpy(), atol=1e-5)
 
 
+@pytest.mark.usefixtures("no_page")
 @pytest.mark.slow
 def test_the_whole_suite_runs_on_a_small_dinov3_wrapped_with_a_test_time_register(dataset, tmp_path):
     model = scramble(tiny_eva(**DINOV3))
@@ -299,6 +302,7 @@ def test_batches_of_one_are_refused(backbone, dataset, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_bad_image_is_named_or_left_out(backbone, dataset, tmp_path):
     def decode(item, content):
         if item.name == dataset.select("test")[3].name:

@@ -18,6 +18,7 @@ from ttr.run import Run
 from ttr.studies.ablate.settings import AblationSettings
 from ttr.studies.reproduce.zero_ablation import reasons, reproduce_zero_ablation
 
+pytestmark = pytest.mark.usefixtures("tables_alone")
 REGISTERS, WITHOUT, NOT_THERE = "dinov2-vit-s-14-reg4", "dinov2-vit-s-14", "dinov3-vit-s-16"
 FAST = AblationSettings(analysis_images=4)
 COUNTS = {"train": 12, "val": 6, "test": 12}
@@ -38,7 +39,7 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def measured(models, cache, tmp_path_factory):
+def measured(models, cache, tables_alone, tmp_path_factory):
     """Two of the six models are there: the phantoms with and without registers."""
 
     def load(name):
