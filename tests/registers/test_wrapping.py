@@ -1,7 +1,7 @@
 import pytest
 
 import ttr
-from tests.conftest import scramble, tiny_vit
+from tests.tools.tiny_models import scramble, tiny_vit
 from ttr.registers.wrapping import Wrap
 
 
