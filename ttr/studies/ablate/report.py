@@ -1,4 +1,4 @@
-"""The report as an application: folders of results in, one self-contained page out.
+"""A report as one page: folders of results in, one self-contained file out.
 
 An ablation's folder becomes a part of the page; several are compared with each other on the same images. A
 folder of ``ttr integrate``, or an ``integration.csv`` that lies in one of them, adds how faithful the map is.

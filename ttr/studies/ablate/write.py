@@ -1,4 +1,4 @@
-"""The ablation suite as an application: a model and a labelled set in, a whole folder of tables out.
+"""An ablation as a folder: a model and a labelled set in, tables, pictures and a page out.
 
     results.csv      tasks x conditions       per_image.parquet   the same image by image
     attention.csv  divergence.csv  geometry.csv  probing.csv  layers.csv  registers.csv  additivity.csv

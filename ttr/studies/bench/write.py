@@ -1,4 +1,4 @@
-"""The benchmark as an application: a labelled set and a backbone in, a whole folder of tables out.
+"""A benchmark as a folder: a labelled set and a backbone in, tables, heads and a page out.
 
 The folder holds ``results.csv``, ``comparisons.csv`` and ``predictions.parquet`` (columns in
 :mod:`ttr.studies.bench.tables`), the trained heads, ``neurons.json``, ``index.html`` and, written last,

@@ -1,4 +1,4 @@
-"""Integration as an application: a labelled set and one or more backbones in, a whole folder out.
+"""An integration as a folder: a labelled set and one or more backbones in, tables and a page out.
 
 The folder holds ``integration.csv``, ``changes.csv``, ``accuracy.csv``, ``layers.csv`` and ``registers.csv``
 (columns in :mod:`ttr.studies.integrate.tables`), ``index.html`` and, written last, ``manifest.json``.

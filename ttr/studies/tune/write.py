@@ -1,4 +1,4 @@
-"""Tuning as an application: a folder of images in; curves, numbers and a set of register neurons out.
+"""A tuning as a folder: images in; curves, numbers and a set of register neurons out.
 
 The folder holds ``tune.json`` and ``tune.csv`` (the same rows, columns as in
 :class:`ttr.studies.tune.tuning.SweepRow`), ``neurons.json`` (the recommended set), ``index.html``
