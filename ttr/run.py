@@ -46,7 +46,7 @@ class Run:
             raise OptionError(f"seed={self.seed!r}; needed an integer, 0 or more")
         check_batch_size(self.batch_size)
         if not _is_integer(self.workers) or self.workers < 1:
-            raise OptionError(f"workers={self.workers!r}; needed at least 1")
+            raise OptionError(f"workers={self.workers!r}; needed an integer, at least 1")
         if self.on_error not in ("raise", "skip"):
             raise OptionError(f"on_error={self.on_error!r}; needed 'raise' or 'skip'")
         if self.dtype is not None:

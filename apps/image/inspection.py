@@ -17,11 +17,12 @@ from ttr.analysis.patch_colours import fit_colours
 from ttr.apps.image.framing import Frame, frame_of
 from ttr.backbones.base import Backbone
 from ttr.errors import OptionError
+from ttr.forward.preprocessing import pixels_of
 from ttr.hooks import keep
 from ttr.norms import outlier_threshold
 from ttr.registers.neurons import RegisterNeurons
 from ttr.registers.wrap import TestTimeRegisters
-from ttr.studies.compare.comparison import ImageComparison, pixels_of, yardstick
+from ttr.studies.compare.comparison import ImageComparison, yardstick
 from ttr.studies.compare.view import view_of
 from ttr.studies.provenance import provenance
 from ttr.tokens import TokenLayout

@@ -152,3 +152,15 @@ STEPS = {
     "ben-graham": lambda: _pixel_step(ben_graham),
     "clahe": lambda: albumentations().CLAHE(clip_limit=(2.0, 2.0), tile_grid_size=(8, 8), p=1),
 }
+
+
+def pixels_of(backbone: Backbone, batch: Tensor) -> np.ndarray:
+    """Return what the model was given as uint8 [B, H, W, 3], its normalisation undone where it is known."""
+    images = batch.float().cpu()
+    if backbone.normalisation is not None:
+        mean, deviation = backbone.normalisation
+        images = images * deviation[:, None, None] + mean[:, None, None]
+    else:
+        low, high = images.amin(dim=(1, 2, 3), keepdim=True), images.amax(dim=(1, 2, 3), keepdim=True)
+        images = (images - low) / (high - low).clamp(min=1e-12)
+    return (255 * images.clamp(0, 1)).round().byte().permute(0, 2, 3, 1).numpy()

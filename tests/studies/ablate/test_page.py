@@ -23,10 +23,10 @@ from tests.tools.small_results import CONDITIONS, COUNTS
 from ttr.datasets.phantom_set import phantom_set
 from ttr.errors import OptionError
 from ttr.evaluate.segmentation import miou_resampled
+from ttr.forward.preprocessing import pixels_of
 from ttr.studies.ablate.between import effects, read_per_image
 from ttr.studies.ablate.folder import read_folder
 from ttr.studies.ablate.report import write_report
-from ttr.studies.compare.comparison import pixels_of
 
 
 @pytest.fixture(scope="module")

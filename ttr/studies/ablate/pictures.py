@@ -20,11 +20,11 @@ from ttr.analysis.routing import unrotated
 from ttr.analysis.specialisation import NearestPatches, NearPatch
 from ttr.datasets.registry import Item
 from ttr.forward.attention import attention_rows
+from ttr.forward.preprocessing import pixels_of
 from ttr.norms import token_norms
 from ttr.progress import progress_bar
 from ttr.studies.ablate.experiment import Measured
 from ttr.studies.ablate.subject import Passed
-from ttr.studies.compare.comparison import pixels_of
 
 SHOWN = 6
 NEAREST = 8

@@ -22,11 +22,11 @@ from ttr.evaluate.knn import knn_correct, recall_at_1
 from ttr.evaluate.oneshot import oneshot
 from ttr.evaluate.probe import Labelled, labelled, probabilities
 from ttr.evaluate.segmentation import miou_resampled
+from ttr.features.trained import trained
 from ttr.progress import progress_bar
 from ttr.statistics.contrasts import Measured as Number
 from ttr.studies.ablate.conditions import FULL
 from ttr.studies.ablate.experiment import Measured
-from ttr.studies.bench.benchmark import trained
 
 METRICS = {
     "probe": ("top1", "top1_own"),

@@ -13,27 +13,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset, Item, Split, groups_of
-from ttr.digests import sha256, sha256_of
-from ttr.errors import DataError, ModelError, OptionError
+from ttr.digests import sha256
+from ttr.errors import DataError, OptionError
 from ttr.evaluate.heads import LinearHead
 from ttr.evaluate.metrics import Predictions
-from ttr.evaluate.probe import HEADS, Labelled, labelled, probabilities
+from ttr.evaluate.probe import Labelled, labelled, probabilities
 from ttr.features.extract import Features, extract
+from ttr.features.trained import trained
 from ttr.forward.preprocessing import Preprocessing
 from ttr.progress import progress_bar
 from ttr.registers.arms import Arm
 from ttr.run import Run
 from ttr.studies.bench.settings import BenchmarkSettings, one_seed
-
-VERSIONS = tuple(metadata.version(name) for name in ("torch", "scikit-learn", "numpy"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,24 +168,6 @@ def _tested(
     test = _labelled(dataset, found, feature, "test")
     predictions = Predictions(test.y, probabilities(model, test.x), dataset.ordinal)
     return Outcome(found.arm, feature, head, seed, model, predictions)
-
-
-def trained(
-    cache: Path, head: str, train: Labelled, val: Labelled, classes: tuple[str, ...], seed: int
-) -> LinearHead:
-    """Return a head, from the cache if it was trained on these very features before.
-
-    Raises:
-        OutputError: the cache cannot be written.
-    """
-    digest = sha256_of([head, seed, classes, *VERSIONS], (train.x, train.y, val.x, val.y), 24)
-    path = cache / "heads" / f"{digest}.safetensors"
-    try:
-        return LinearHead.load(path)
-    except ModelError:
-        model = HEADS[head](train, val, classes, seed=seed)
-        model.save(path)
-        return model
 
 
 def _labelled(dataset: Dataset, found: Features, feature: str, split: Split) -> Labelled:

@@ -24,6 +24,7 @@ from ttr.backbones.base import Backbone
 from ttr.backbones.families import as_backbone
 from ttr.errors import OptionError
 from ttr.forward.batches import batches, check_images, count
+from ttr.forward.preprocessing import pixels_of
 from ttr.norms import Threshold, check_threshold, outlier_threshold
 from ttr.progress import progress_bar
 from ttr.registers.neurons import RegisterNeurons
@@ -164,15 +165,3 @@ def _name(names: Sequence[str] | None, index: int) -> str:
     if index >= len(names):
         raise OptionError(f"{len(names)} names were given for more images; give one name an image")
     return names[index]
-
-
-def pixels_of(backbone: Backbone, batch: Tensor) -> np.ndarray:
-    """Return what the model was given as uint8 [B, H, W, 3], its normalisation undone where it is known."""
-    images = batch.float().cpu()
-    if backbone.normalisation is not None:
-        mean, deviation = backbone.normalisation
-        images = images * deviation[:, None, None] + mean[:, None, None]
-    else:
-        low, high = images.amin(dim=(1, 2, 3), keepdim=True), images.amax(dim=(1, 2, 3), keepdim=True)
-        images = (images - low) / (high - low).clamp(min=1e-12)
-    return (255 * images.clamp(0, 1)).round().byte().permute(0, 2, 3, 1).numpy()
