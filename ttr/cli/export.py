@@ -23,7 +23,8 @@ class Format(str, Enum):
 @grouped
 def export(
     *,
-    model: options.ModelOptions,
+    backbone: options.BackboneName,
+    weights: options.WeightsOptions,
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="File to write, ending in .onnx or .pt2 like the format.")
     ],
@@ -50,7 +51,7 @@ def export(
     from ttr.cli.tables import show_export
     from ttr.studies.export.write import export as write
 
-    found, backbone = load_with_neurons(neurons, model)
+    found, model = load_with_neurons(neurons, weights.of(backbone))
     show_export(
-        write(backbone, found, out, format=format.value, num_registers=num_registers, progress=not quiet)
+        write(model, found, out, format=format.value, num_registers=num_registers, progress=not quiet)
     )

@@ -72,7 +72,7 @@ def integrate(
             help="As in ttr bench; give it several times to compare models, for instance by size.",
         ),
     ],
-    weights: options.WeightsOptions,
+    weights: options.PlacedOptions,
     data: options.DataOptions,
     out: options.OutFolder,
     neurons: Annotated[

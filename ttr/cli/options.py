@@ -85,7 +85,7 @@ class Place(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsOptions(Group):
-    """Which weights, at which size, on which device."""
+    """Which weights, at which size."""
 
     weights: Annotated[
         Path | None,
@@ -98,8 +98,6 @@ class WeightsOptions(Group):
     image_size: Annotated[
         int | None, typer.Option(metavar="PX", help="Side of the input; default: the model's own.")
     ] = None
-    device: Device = "cpu"
-    dtype: Dtype = "float32"
 
     def of(self, backbone: str) -> ModelOptions:
         """Return these with the name of a backbone."""
@@ -107,8 +105,16 @@ class WeightsOptions(Group):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions(WeightsOptions):
-    """A backbone: its name, and which weights it has."""
+class PlacedOptions(WeightsOptions):
+    """Which weights, and where and in which type they compute."""
+
+    device: Device = "cpu"
+    dtype: Dtype = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(PlacedOptions):
+    """A backbone: its name, which weights it has, and where it computes."""
 
     backbone: BackboneName
 

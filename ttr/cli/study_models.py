@@ -58,7 +58,7 @@ class StudyModels(Group):
             raise OptionError(
                 "got --weights with --backbone; a rehearsal takes random weights or --pretrained"
             )
-        place = options.WeightsOptions(device=self.device, dtype=self.dtype)
+        place = options.PlacedOptions(device=self.device, dtype=self.dtype)
 
         def load(name: str) -> Backbone:
             if rehearsal:
