@@ -26,6 +26,12 @@ def in_memory(images: Mapping[str, Image]) -> OpenedImages:
     return OpenedImages(list(images), images.__getitem__, lambda name: sha256([images[name].tobytes()]))
 
 
+def bad_image(name: str, reason: str) -> ImageError:
+    """Return the refusal of an image that cannot be read, with its name and what to do about it."""
+    said = reason if name in reason else f"{reason} ({name})"
+    return ImageError(f"{said}; leave bad images out with --on-error skip")
+
+
 def file_hash(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal.
 
@@ -86,6 +92,8 @@ class OpenedImages:
 class ReadAhead:
     """Images as a run reads them: ``workers`` threads ahead, bad ones named or left out. Sized, iterable.
 
+    One reader at a time: names and skipped ones are those of the pass that is on the way.
+
     Attributes:
         images: the images.
         run: its workers, and what a bad image does.
@@ -114,7 +122,7 @@ class ReadAhead:
                 image = opened.result()
             except ImageError as error:
                 if self.run.on_error == "raise":
-                    raise
+                    raise bad_image(self.images.named(each), str(error)) from error
                 self.skipped[self.images.named(each)] = str(error)
                 continue
             self.names.append(self.images.named(each))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ KNOWN = modules()
 ARROWS = arrows(KNOWN)
 #: From the ground up: a room imports from its own line and the lines before it.
 ORDER = (
-    "errors version digests files progress run wording threads torchvision_operators",
+    "errors checks version digests files progress run wording threads torchvision_operators",
     "tokens hooks norms",
     "datasets",
     "backbones",
@@ -43,6 +44,28 @@ def test_imports_lead_downwards():
     assert [f"{a} imports {b}" for a, b in drawn if level(b) > level(a)] == []
     assert len(drawn) > 500
     assert {room(module, KNOWN) for module in KNOWN} > {"ttr.datasets", "ttr.apps.tabs", "ttr.studies.bench"}
+
+
+def test_imports_name_the_module_that_they_mean():
+    """A name of the package's face, or a dot, would lead past the rule."""
+    for module, path in KNOWN.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            relative = isinstance(node, ast.ImportFrom) and node.level
+            face = isinstance(node, ast.Import) and any(alias.name == "ttr" for alias in node.names)
+            if isinstance(node, ast.ImportFrom) and node.module == "ttr":
+                face = any(f"ttr.{alias.name}" not in KNOWN for alias in node.names)
+            assert not relative and not face, f"{module}, line {node.lineno}"
+
+
+def test_a_study_reads_no_other_studys_folder_but_to_reproduce_or_report():
+    writers = {
+        (a, b)
+        for a, targets in ARROWS.items()
+        for b in targets
+        if b.startswith("ttr.studies.") and b.endswith(".write") and a.startswith("ttr.studies.")
+    }
+    strangers = {a for a, b in writers if room(a, KNOWN) != room(b, KNOWN)}
+    assert {room(a, KNOWN) for a in strangers} <= {"ttr.studies.reproduce", "ttr.studies"}
 
 
 def test_no_imports_run_in_a_circle():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+from ttr.checks import integer
 from ttr.errors import OptionError
 
 #: Floating-point types a backbone may compute in, as torch names them.
@@ -42,13 +42,17 @@ class Run:
     dtype: str | None = None
 
     def __post_init__(self) -> None:
-        if not _is_integer(self.seed) or self.seed < 0:
-            raise OptionError(f"seed={self.seed!r}; needed an integer, 0 or more")
-        check_batch_size(self.batch_size)
-        if not _is_integer(self.workers) or self.workers < 1:
-            raise OptionError(f"workers={self.workers!r}; needed an integer, at least 1")
+        integer("seed", self.seed, 0)
+        integer("batch_size", self.batch_size, 1)
+        integer("workers", self.workers, 1)
         if self.on_error not in ("raise", "skip"):
             raise OptionError(f"on_error={self.on_error!r}; needed 'raise' or 'skip'")
+        if not isinstance(self.cache, str | Path | None):
+            raise OptionError(f"cache={self.cache!r}; needed a folder, or None for the user's own")
+        if self.cache is not None:
+            object.__setattr__(self, "cache", Path(self.cache))
+        if self.device is not None and not isinstance(self.device, str):
+            raise OptionError(f"device={self.device!r}; needed a name such as 'cpu' or 'cuda:1'")
         if self.dtype is not None:
             check_dtype(self.dtype)
 
@@ -78,12 +82,6 @@ class Run:
                 )
 
 
-def check_batch_size(batch_size: Any) -> None:
-    """Raise OptionError unless ``batch_size`` is an integer >= 1."""
-    if not _is_integer(batch_size) or batch_size < 1:
-        raise OptionError(f"batch_size={batch_size!r}; needed an integer, at least 1")
-
-
 def check_dtype(dtype: Any) -> None:
     """Raise OptionError unless ``dtype`` is one of :data:`DTYPES`."""
     if dtype not in DTYPES:
@@ -94,7 +92,3 @@ def default_cache() -> Path:
     """Return where features are cached unless told otherwise."""
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(home).expanduser() / "ttr" / "features"
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -10,7 +10,7 @@ import pytest
 
 from ttr.errors import OutputError
 from ttr.features import memo as module
-from ttr.features.memo import digest_of_all, kept, source_digest
+from ttr.features.memo import computed_once, digest_of_all, source_digest
 
 NUMBERS = np.arange(6, dtype=np.float64).reshape(2, 3)
 BASE = {"values": {"seed": 1}, "arrays": [NUMBERS], "code": "abc", "libraries": ["numpy"]}
@@ -23,7 +23,7 @@ def test_it_is_computed_once_and_comes_back_bit_for_bit(tmp_path):
         calls.append(1)
         return {"x": [0.1 + 0.2, float("nan"), 5e-324, 3], "name": "é"}
 
-    first, again = (kept(tmp_path, "d", compute) for _ in range(2))
+    first, again = (computed_once(tmp_path, "d", compute) for _ in range(2))
     assert len(calls) == 1
     assert json.dumps(first) == json.dumps(again)
     assert first["x"][0] == 0.1 + 0.2
@@ -33,17 +33,17 @@ def test_it_is_computed_once_and_comes_back_bit_for_bit(tmp_path):
 
 @pytest.mark.parametrize("harm", ["cut", "one digit", "another's name", "empty"])
 def test_a_damaged_or_misplaced_file_is_computed_again(tmp_path, harm):
-    kept(tmp_path, "d", lambda: {"p": 0.04})
+    computed_once(tmp_path, "d", lambda: {"p": 0.04})
     path = tmp_path / "d.json"
     whole = path.read_bytes()
     if harm == "another's name":
-        kept(tmp_path, "e", lambda: {"p": 0.9})
+        computed_once(tmp_path, "e", lambda: {"p": 0.9})
         path.write_bytes((tmp_path / "e.json").read_bytes())
     else:
         changed = {"cut": whole[:-3], "one digit": whole.replace(b"0.04", b"0.05"), "empty": b""}
         path.write_bytes(changed[harm])
     assert path.read_bytes() != whole
-    assert kept(tmp_path, "d", lambda: {"p": 0.04}) == {"p": 0.04}
+    assert computed_once(tmp_path, "d", lambda: {"p": 0.04}) == {"p": 0.04}
     assert path.read_bytes() == whole
 
 
@@ -82,4 +82,4 @@ def test_another_line_of_code_or_another_library_is_another_digest(tmp_path, mon
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):
-        kept(tmp_path / "file", "d", dict)
+        computed_once(tmp_path / "file", "d", dict)

@@ -65,7 +65,7 @@ def test_equal_treatments_have_equal_fingerprints(backbone):
 @pytest.mark.parametrize(
     ("names", "options", "complaint"),
     [
-        (("plain", "baseline"), {}, "arms 'plain', 'baseline'; needed one or more of plain, token"),
+        (("plain", "baseline"), {}, "arms plain, baseline; needed one or more of plain, token"),
         (("ttr", "ttr"), {}, "each once"),
         ((), {}, "arms none"),
         (("ttr",), {"num_registers": 0}, "num_registers=0"),

@@ -108,6 +108,7 @@ def ablate(
 
     if measured.head not in ("logistic", "linear"):
         raise OptionError(f"--head {measured.head!r}; needed logistic or linear")
+    run = reading.run(model, seed=seed)
     labelled = data.open()
     backbone, arm = _subject(model, neurons, num_registers)
     found = write_ablation(
@@ -117,7 +118,7 @@ def ablate(
         options.parse_list(measured.conditions),
         out,
         measured.settings(backbone.num_layers),
-        reading.run(model, seed=seed),
+        run,
         pairs=annotated.read(seed),
     )
     show_ablation(found.results, found.skipped, out / "index.html")

@@ -106,11 +106,11 @@ def bench(
 
     labelled = data.open()
     settings = measured.settings(len(labelled.classes))
+    run = reading.run(model, seed=measured.first_seed)
     if neurons is not None or preset_for(model.backbone) is not None:
         found, backbone = load_with_neurons(neurons, model)
     else:
         found, backbone = None, load_backbone(model)
         typer.echo("no --neurons given and no preset: finding them on training images")
-    run = reading.run(model, seed=measured.first_seed)
     result = write_bench(backbone, labelled, found, out, settings, run)
     show_bench(result.comparisons, result.benchmark.skipped, out / "index.html")

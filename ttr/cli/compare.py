@@ -39,13 +39,14 @@ def compare(
       ttr compare --backbone timm:vit_large_patch14_dinov2 --weights dinov2_l.safetensors \\
           --image-size 224 --neurons neurons.json --out comparison/ chest-1.png chest-2.png
     """
-    from ttr.datasets.registry import OpenedImages, list_images
+    from ttr.datasets.registry import OpenedImages, named_images
     from ttr.studies.compare.settings import ComparisonSettings
     from ttr.studies.compare.write import write_comparison
 
-    paths = [path for given in images for path in (list_images(given) if given.is_dir() else [given])]
-    found, backbone = load_with_neurons(neurons, model)
+    paths = named_images(images)
     settings = ComparisonSettings(num_registers, options.parse_threshold(threshold), outlier_layer)
-    compared = write_comparison(backbone, found, OpenedImages(paths), out, settings, reading.run(model))
+    run = reading.run(model)
+    found, backbone = load_with_neurons(neurons, model)
+    compared = write_comparison(backbone, found, OpenedImages(paths), out, settings, run)
     show_skipped(compared.skipped)
     show_comparison(compared.images, out / "index.html")

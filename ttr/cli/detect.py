@@ -81,7 +81,7 @@ def detect(
             "--num-images", "--limit", min=1, help="Look at a random sample of so many images; default: all."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of that sample.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of that sample.")] = 42,
     reading: options.StudyOptions = IN_SIXTEENS,
 ) -> None:
     """Find the register neurons of a backbone: the MLP neurons that fire at its outlier patches.
@@ -103,9 +103,12 @@ def detect(
 
     rule = rules.rule(model.backbone)
     chosen = _choose(images, dataset, root, num_images, seed)
+    run = reading.run(model, seed=seed)
     backbone = load_backbone(model)
-    found = found_neurons(backbone, chosen, reading.run(model, seed=seed), rule)
+    found = found_neurons(backbone, chosen, run, rule)
     found.value.save(out)
+    if not found.kept:
+        typer.echo("not kept for the next command: the cache cannot be written; choose one with --cache")
     show_skipped(found.skipped, named=True)
     show_neurons(found.value, out)
 

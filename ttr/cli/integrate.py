@@ -118,6 +118,7 @@ def integrate(
     from ttr.studies.integrate.write import write_integration
 
     settings = measured.settings()
+    run = reading.run(weights, seed=seed)
     if len(backbone) > 1 and (weights.weights or neurons):
         raise OptionError(
             "got --weights or --neurons with several backbones; they belong to one: run each by itself and "
@@ -131,7 +132,6 @@ def integrate(
             return model, found
         return load_backbone(weights.of(name)), None
 
-    run = reading.run(weights, seed=seed)
     result = write_integration(backbone, load, labelled, out, settings, run)
     for note in result.notes:
         typer.echo(note)

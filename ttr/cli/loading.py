@@ -115,6 +115,7 @@ def check_neurons(neurons: RegisterNeurons, backbone: Backbone) -> None:
     """Refuse neurons of another backbone, and warn of those that were found on other weights of this one."""
     neurons.check(backbone)
     if neurons.provenance.weights_hash not in (None, backbone.weights_hash):
-        typer.echo(
-            "warning: the neurons were found on other weights than these; detect again to be sure", err=True
-        )
+        other = "on other weights than these"
+        if str(backbone.dtype) != "torch.float32":
+            other += ", or on these in another type"  # whose hash differs, too
+        typer.echo(f"warning: the neurons were found {other}; detect again to be sure", err=True)

@@ -115,12 +115,12 @@ def tune(
     from ttr.studies.tune.write import write_tuning
 
     settings = measured.settings()
+    run = reading.run(model, seed=seed)
     paths = list_images(images, limit=limit, seed=seed)
     found = None if neurons is None else RegisterNeurons.load(neurons)
     backbone = load_backbone(model)
     if found:
         check_neurons(found, backbone)
-    run = reading.run(model, seed=seed)
     tuning = write_tuning(backbone, OpenedImages(paths), out, found, settings, run)
     for note in tuning.notes:
         typer.echo(note)

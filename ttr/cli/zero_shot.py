@@ -53,7 +53,7 @@ def zero_shot(
       ttr zero-shot --backbone clip-vit-b-16 --pretrained \\
           --classes "normal chest radiograph,pneumonia" --template "a radiograph of {}." chest-1.png
     """
-    from ttr.datasets.registry import OpenedImages, ReadAhead, list_images
+    from ttr.datasets.registry import OpenedImages, ReadAhead, named_images
     from ttr.errors import OptionError
     from ttr.evaluate.zero_shot import TEMPLATES
     from ttr.evaluate.zero_shot import zero_shot as score
@@ -63,8 +63,9 @@ def zero_shot(
 
     if out is not None and out.suffix not in (".json", ".csv"):
         raise OptionError(f"--out {out}; needed a name ending in .json or .csv")
-    paths = [path for given in images for path in (list_images(given) if given.is_dir() else [given])]
+    paths = named_images(images)
     names = [name.strip() for name in classes.split(",")]
+    images_read = ReadAhead(OpenedImages(paths), reading.run(model))
     found, backbone = load_with_neurons(neurons, model)
     if backbone.weights.origin == "random":
         typer.echo("the weights are random: these probabilities mean nothing")
@@ -72,7 +73,6 @@ def zero_shot(
         "templates": template or list(TEMPLATES),
         "batch_size": reading.batch_size,
     }
-    images_read = ReadAhead(OpenedImages(paths), reading.run(model))
     before = score(backbone, images_read, names, progress=not reading.quiet, **settings)
     with TestTimeRegisters(backbone, found, num_registers=num_registers):
         after = score(backbone, images_read, names, progress=not reading.quiet, **settings)

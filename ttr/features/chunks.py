@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ttr.datasets.registry import bad_image
 from ttr.errors import ImageError, ModelError
 from ttr.features.shelf import Part, Shelf, digest_of
 from ttr.progress import progress_bar
@@ -116,8 +117,7 @@ def collect(
             for joined, part in zip(found, parts, strict=True):
                 assert part is not None
                 if part.skipped and run.on_error == "raise":
-                    name, reason = next(iter(part.skipped.items()))
-                    raise ImageError(f"{reason} ({name}); leave bad images out with --on-error skip")
+                    raise bad_image(*next(iter(part.skipped.items())))
                 joined.add(part)
             advance(len(chunk.items))
     return [joined.part() for joined in found]

@@ -43,7 +43,7 @@ def digest_of_all(values: Any, arrays: Sequence[Any], code: str, libraries: Sequ
     return sha256_of([values, versions, code], arrays)
 
 
-def kept(folder: Path, digest: str, compute: Callable[[], Any]) -> Any:
+def computed_once(folder: Path, digest: str, compute: Callable[[], Any]) -> Any:
     """Return the JSON values that lie under ``digest`` in ``folder``, or compute and keep them.
 
     Floats come back bit for bit, NaN too; what was just computed is returned as it will be read.

@@ -7,19 +7,20 @@ command, is given what was found.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from pydantic import TypeAdapter
+
 from ttr.backbones.base import Backbone
-from ttr.datasets.registry import OpenedImages, ReadAhead
+from ttr.datasets.registry import OpenedImages, ReadAhead, bad_image
 from ttr.digests import sha256_of
-from ttr.errors import ImageError, ModelError, NeuronsError
+from ttr.errors import ModelError, NeuronsError, OutputError
 from ttr.features.shelf import cache_key
-from ttr.files import write_json
+from ttr.files import whole_file, write_json
 from ttr.forward.calibration import Calibration, calibrate
 from ttr.forward.preprocessing import Preprocessing
 from ttr.registers.arms import PLAIN, Arm
@@ -42,10 +43,12 @@ class Prepared(Generic[T]):
     Attributes:
         value: the finding.
         skipped: {name: reason} of the images that could not be read.
+        kept: whether it lies in the cache now.
     """
 
     value: T
     skipped: dict[str, str] = field(default_factory=dict)
+    kept: bool = True
 
 
 def found_neurons(
@@ -110,26 +113,54 @@ def calibrated_tokens(backbone: Backbone, arm: Arm, images: OpenedImages, run: R
 def _kept(
     path: Path, images: OpenedImages, run: Run, kind: Any, find: Callable[[ReadAhead], T]
 ) -> Prepared[T]:
-    """Load a finding and what was skipped for it, or find and keep both; a damaged file is found anew."""
+    """Load a finding and what was skipped for it, or find and keep both; a damaged file is found anew.
+
+    The list of what was skipped is written first, and a finding without one does not count.
+    """
     beside = path.with_suffix(".skipped.json")
     with suppress(NeuronsError, ModelError, OSError, ValueError):
-        kept = Prepared(kind.load(path), json.loads(beside.read_text()) if beside.exists() else {})
-        if kept.skipped and run.on_error == "raise":
-            name, reason = next(iter(kept.skipped.items()))
-            raise ImageError(f"{reason} ({name}); leave bad images out with --on-error skip")
+        skipped = TypeAdapter(dict[str, str]).validate_json(beside.read_bytes())
+        kept = Prepared(kind.load(path), skipped)
+        if skipped and run.on_error == "raise":
+            raise bad_image(*next(iter(skipped.items())))
         return kept
+    can_keep = _can_keep(path, run)
     reading = ReadAhead(images, run)
     found: Any = find(reading)
-    if reading.skipped:
+    if can_keep:
         write_json(beside, reading.skipped)
-    found.save(path)
-    return Prepared(found, dict(reading.skipped))
+        found.save(path)
+    return Prepared(found, dict(reading.skipped), can_keep)
+
+
+def _can_keep(path: Path, run: Run) -> bool:
+    """Return whether a finding can be kept, before the work is done.
+
+    A folder that was named must take it. Where the user's own cache cannot be written (a container, a read-only
+    home), the finding is made all the same.
+
+    Raises:
+        OutputError: the folder that was named cannot be written.
+    """
+    try:
+        with whole_file(path.with_suffix(".writable")) as probe:
+            probe.touch()
+        path.with_suffix(".writable").unlink()
+        return True
+    except (OutputError, OSError):
+        if run.cache is not None:
+            raise
+        return False
 
 
 def _place(
     backbone: Backbone, arm: Arm, images: OpenedImages, run: Run, kind: str, settings: dict[str, Any]
 ) -> Path:
-    """Return where a finding lies, its suffix aside."""
+    """Return where a finding lies, its suffix aside.
+
+    What the images are called decides as well: a finding says on what it was made, and what was left out.
+    """
     run.check(backbone)
     key = cache_key(backbone, arm, Preprocessing(backbone))
-    return run.shelves / kind / sha256_of([__version__, key, settings, images.hashes()], digits=24)
+    seen = [images.words, *zip(images.names, images.hashes(), strict=True)]
+    return run.shelves / kind / sha256_of([__version__, key, settings, seen], digits=24)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ttr.backbones.base import Backbone, check_floats
+from ttr.checks import integer
 from ttr.errors import ImageError
-from ttr.run import check_batch_size
 
 
 def batches(backbone: Backbone, images: Any, batch_size: int) -> Iterator[Tensor]:
@@ -26,7 +26,7 @@ def batches(backbone: Backbone, images: Any, batch_size: int) -> Iterator[Tensor
         ImageError: not an iterable, an item is neither an image nor a tensor [3, H, W], or sizes differ
             in a batch.
     """
-    check_batch_size(batch_size)
+    integer("batch_size", batch_size, 1)
     check_images(images)
     if isinstance(images, Tensor):
         yield from (part for part in images.split(int(batch_size)) if len(part))

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from ttr import checks
 from ttr.backbones.base import Backbone
 from ttr.digests import sha256
 from ttr.errors import OptionError
@@ -144,9 +145,7 @@ def arms(
 
 def check_names(names: Sequence[str]) -> None:
     """Raise OptionError unless these are names of arms, at least one, each once."""
-    if not names or set(names) - set(NAMES) or len(set(names)) != len(names):
-        given = ", ".join(map(repr, names)) or "none"
-        raise OptionError(f"arms {given}; needed one or more of {', '.join(NAMES)}, each once")
+    checks.names("arms", names, NAMES)
 
 
 def random_neurons(neurons: RegisterNeurons, backbone: Backbone, *, seed: int) -> RegisterNeurons:

@@ -23,7 +23,7 @@ def schema_of(path: Path) -> str:
     Raises:
         DataError: it is no folder, or has no manifest that can be read.
     """
-    return str(_manifest(path, COMMANDS[ABLATION]).get("schema", ""))
+    return str(_manifest(path, " or ".join(COMMANDS.values())).get("schema", ""))
 
 
 def read_manifest(path: Path, schema: str) -> dict[str, Any]:

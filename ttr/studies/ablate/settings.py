@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ttr.errors import OptionError
+from ttr.checks import integer, names
+from ttr.evaluate.probe import HEADS
 
 TASKS = ("probe", "knn", "correspondence", "segmentation", "oneshot")
 #: Patches that the segmentation probe learns from, over all training images.
@@ -34,12 +35,8 @@ class AblationSettings:
     head: str = "logistic"
 
     def __post_init__(self) -> None:
-        unknown = [task for task in self.tasks if task not in TASKS]
-        if unknown or not self.tasks or len(set(self.tasks)) != len(self.tasks):
-            given = ", ".join(self.tasks) or "none"
-            raise OptionError(f"tasks {given}; needed one or more of {', '.join(TASKS)}, each once")
-        if self.calibration_images < 1 or self.analysis_images < 0 or self.layers < 2:
-            raise OptionError(
-                f"calibration_images={self.calibration_images}, analysis_images={self.analysis_images}, "
-                f"layers={self.layers}; needed at least 1, 0 and 2"
-            )
+        names("tasks", self.tasks, TASKS)
+        names("head", (self.head,), HEADS)
+        integer("calibration_images", self.calibration_images, 1)
+        integer("analysis_images", self.analysis_images, 0)
+        integer("layers", self.layers, 2)

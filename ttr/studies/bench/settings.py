@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ttr.checks import integer, integers, names
 from ttr.errors import OptionError
 from ttr.evaluate.probe import HEADS
 from ttr.forward.preprocessing import check_steps
-from ttr.registers.arms import DEFAULT, check_names
+from ttr.registers.arms import DEFAULT, NAMES
 from ttr.run import Run
 
 FEATURES = ("embedding", "cls", "patches", "registers", "test_time")
@@ -41,15 +42,14 @@ class BenchmarkSettings:
     steps: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_names(self.arms)
+        names("arms", self.arms, NAMES)
         check_steps(self.steps)
-        _check_heads(self.heads)
+        names("heads", self.heads, HEADS)
         _check_features(self.features)
-        if self.seeds is not None and (not self.seeds or len(set(self.seeds)) != len(self.seeds)):
-            given = ", ".join(map(str, self.seeds)) or "none"
-            raise OptionError(f"seeds {given}; needed one or more, each once")
-        if not self.num_registers:
-            raise OptionError("no numbers of registers were given; needed one or more")
+        if self.seeds is not None and len(set(integers("seeds", self.seeds, 0))) != len(self.seeds):
+            raise OptionError(f"seeds {', '.join(map(str, self.seeds))}; needed one or more, each once")
+        integers("num_registers", self.num_registers, 1)
+        integer("draws", self.draws, 1)
 
 
 def one_seed(settings: BenchmarkSettings, run: Run) -> tuple[tuple[int, ...], Run]:
@@ -58,12 +58,9 @@ def one_seed(settings: BenchmarkSettings, run: Run) -> tuple[tuple[int, ...], Ru
     return seeds, replace(run, seed=seeds[0])
 
 
-def _check_heads(heads: tuple[str, ...]) -> None:
-    if not heads or any(head not in HEADS for head in heads):
-        raise OptionError(f"heads {', '.join(heads) or 'none'}; needed one or more of {', '.join(HEADS)}")
-
-
 def _check_features(features: tuple[str, ...]) -> None:
+    if isinstance(features, str):
+        raise OptionError(f"features={features!r}; needed a list of {', '.join(FEATURES)}")
     parts = [part for feature in features for part in feature.split("+")]
     if not parts or any(part not in FEATURES for part in parts):
         known = ", ".join(FEATURES)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ttr.features.memo import digest_of_all, kept, source_digest
+from ttr.features.memo import computed_once, digest_of_all, source_digest
 from ttr.statistics.inference import PERMUTATIONS, RESAMPLES
 from ttr.studies.bench import pictures
 from ttr.studies.bench.benchmark import Benchmark
@@ -60,7 +60,7 @@ def statistics(bench: Benchmark, backbone: str, cache: Path) -> Statistics:
     Raises:
         OutputError: the cache cannot be written.
     """
-    found = kept(cache / "statistics", _digest(bench, backbone), lambda: _computed(bench, backbone))
+    found = computed_once(cache / "statistics", _digest(bench, backbone), lambda: _computed(bench, backbone))
     tables = {name: pd.DataFrame(found[name]) for name in ("results", "comparisons")}
     return Statistics(**tables, forest=found["forest"], confusions=found["confusions"])
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from ttr.analysis.faithfulness import grade, record_with_faithfulness
 from ttr.backbones.base import Backbone
 from ttr.backbones.families import as_backbone
+from ttr.checks import integer
 from ttr.errors import OptionError
 from ttr.forward.batches import batches, check_images, count
 from ttr.forward.preprocessing import pixels_of
@@ -29,7 +30,6 @@ from ttr.norms import Threshold, check_threshold, outlier_threshold
 from ttr.progress import progress_bar
 from ttr.registers.neurons import RegisterNeurons
 from ttr.registers.wrap import TestTimeRegisters
-from ttr.run import check_batch_size
 from ttr.studies.compare.view import View, view_of
 from ttr.studies.provenance import provenance
 
@@ -107,7 +107,7 @@ def compare(
     """
     backbone = as_backbone(backbone)
     backbone.require_cls()
-    check_batch_size(batch_size)
+    integer("batch_size", batch_size, 1)
     check_images(images)
     if names is not None and not isinstance(names, Sequence):
         raise OptionError(f"names={names!r}; needed a list, one name an image")

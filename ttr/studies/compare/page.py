@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,7 @@ def render(
     title: str,
     truth: Sequence[tuple[int, int]] = (),
     left_out: int = 0,
+    skipped: Mapping[str, str] | None = None,
 ) -> str:
     """Return the page as HTML.
 
@@ -84,6 +85,7 @@ def render(
         title: heading of the page.
         truth: the planted neurons, on a phantom.
         left_out: images that are in the numbers' file but not on the page.
+        skipped: {name: reason} of images that could not be read.
     """
     provenance = dict(comparisons[0].provenance)
     views = [view for c in comparisons for view in (c.before, c.after)]
@@ -108,6 +110,7 @@ def render(
         truth=set(truth),
         images=len(comparisons),
         left_out=left_out,
+        skipped=skipped or {},
         faithful_from=FAITHFUL,
         partly_from=PARTLY,
     )

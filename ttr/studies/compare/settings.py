@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ttr.norms import Threshold
+from ttr.checks import integer
+from ttr.norms import Threshold, check_threshold
 
 
 @dataclass(frozen=True)
@@ -15,8 +16,16 @@ class ComparisonSettings:
         num_registers: R >= 0.
         threshold: for outliers; None: the rule the neurons were found with, else ``"auto"``.
         outlier_layer: where outliers are counted; None: where the neurons' were, else the penultimate.
+
+    Raises:
+        OptionError: a value is outside its range.
     """
 
     num_registers: int = 1
     threshold: Threshold | None = None
     outlier_layer: int | None = None
+
+    def __post_init__(self) -> None:
+        integer("num_registers", self.num_registers, 0)
+        if self.threshold is not None:
+            check_threshold(self.threshold)

@@ -97,6 +97,7 @@ def write_comparison(
             title=page.title,
             truth=backbone.planted,
             left_out=max(0, len(comparisons) - SHOWN),
+            skipped=reading.skipped,
         )
         write_text(folder / "index.html", html)
         made_with = dict(comparisons[0].provenance)

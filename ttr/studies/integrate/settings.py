@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ttr.checks import integer, integers
 from ttr.errors import OptionError
 
 
@@ -19,7 +20,7 @@ class IntegrationSettings:
         num_images: a seeded sample of so many test (and training) images; None: all.
 
     Raises:
-        OptionError: no block, no number of registers, a negative one, or one given twice.
+        OptionError: no block, no number of registers, a negative one, one given twice, or no image.
     """
 
     blocks: tuple[int, ...] = (-1,)
@@ -30,11 +31,12 @@ class IntegrationSettings:
 
     def __post_init__(self) -> None:
         given = self.num_registers
-        if not given or min(given) < 0 or len(set(given)) != len(given):
+        if not given or min(integers("num_registers", given)) < 0 or len(set(given)) != len(given):
             said = ", ".join(map(str, given)) or "none"
             raise OptionError(f"num_registers {said}; needed numbers >= 0, each once (0: the bare model)")
-        if not self.blocks:
-            raise OptionError("no blocks were given; needed at least one")
+        integers("blocks", self.blocks)
+        if self.num_images is not None:
+            integer("num_images", self.num_images, 1)
 
     @property
     def counts(self) -> list[int]:

@@ -20,7 +20,7 @@ from ttr.drawing.html import fill
 from ttr.errors import DataError, OptionError
 from ttr.evaluate.probe import Labelled
 from ttr.features.extract import extract
-from ttr.features.prepared import DETECTION_IMAGES, found_neurons
+from ttr.features.prepared import DETECTION_IMAGES, Prepared, found_neurons
 from ttr.files import MANIFEST, whole_folder, write_json, write_text
 from ttr.registers.arms import PLAIN, Arm
 from ttr.registers.neurons import RegisterNeurons
@@ -78,8 +78,7 @@ def write_integration(
     settings, run = settings or IntegrationSettings(), run or Run(batch_size=BATCH)
     if not backbones or len(set(backbones)) != len(backbones):
         raise OptionError(f"backbones {', '.join(backbones) or 'none'}; needed one or more, each once")
-    test = _chosen(dataset, "test", settings.num_images, run.seed)
-    train = _chosen(dataset, "train", settings.num_images, run.seed)
+    chosen = {split: _chosen(dataset, split, settings.num_images, run.seed) for split in ("test", "train")}
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
     made_with: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
@@ -90,9 +89,10 @@ def write_integration(
             backbone.require_cls()
             run.check(backbone)
             if neurons is None:
-                neurons = _found_neurons(backbone, dataset, settings, run)
+                found_on = _found_neurons(backbone, dataset, settings, run)
+                neurons, skipped = found_on.value, skipped | found_on.skipped
             notes += _about(backbone, neurons, settings.counts)
-            tables, left_out = _measured(backbone, neurons, dataset, (train, test), settings, run)
+            tables, left_out = _measured(backbone, neurons, dataset, chosen, settings, run)
             skipped |= left_out
             for table, rows in tables.items():
                 found[table].append(rows)
@@ -100,12 +100,12 @@ def write_integration(
         result = Integration({name: pd.concat(rows) for name, rows in found.items()}, notes, skipped)
         for name, table in result.tables.items():
             table.to_csv(folder / f"{name}.csv", index=False)
-        tested = sum(item.name not in skipped for item in test)
-        write_text(folder / "index.html", _page(result, dataset, tested, made_with))
+        read = {split: sum(item.name not in skipped for item in items) for split, items in chosen.items()}
+        write_text(folder / "index.html", _page(result, dataset, read["test"], made_with))
         manifest = {
             "schema": INTEGRATION,
             "files": [*(f"{name}.csv" for name in TABLES), "index.html"],
-            "dataset": {"name": dataset.name, "test": len(test), "train": len(train)},
+            "dataset": {"name": dataset.name, **read},
             "notes": notes,
             "provenance": made_with,
         }
@@ -122,27 +122,26 @@ def _chosen(dataset: Dataset, split: Any, count: int | None, seed: int) -> list[
 
 def _found_neurons(
     backbone: Backbone, dataset: Dataset, settings: IntegrationSettings, run: Run
-) -> RegisterNeurons:
+) -> Prepared[RegisterNeurons]:
     """Return the neurons of a sample of training images, or none where no registers are asked for."""
     if not any(settings.counts):
-        return RegisterNeurons.from_pairs([])
-    return found_neurons(backbone, sampled_images(dataset, DETECTION_IMAGES, seed=run.seed), run).value
+        return Prepared(RegisterNeurons.from_pairs([]))
+    return found_neurons(backbone, sampled_images(dataset, DETECTION_IMAGES, seed=run.seed), run)
 
 
 def _measured(
     backbone: Backbone,
     neurons: RegisterNeurons,
     dataset: Dataset,
-    items: tuple[list[Item], list[Item]],
+    chosen: dict[str, list[Item]],
     settings: IntegrationSettings,
     run: Run,
 ) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
     """Return the five tables of one backbone, and the training and test images that could not be read."""
-    train, test = items
-    reading = ReadAhead(dataset.opened(test), run)
+    reading = ReadAhead(dataset.opened(chosen["test"]), run)
     found = measure_parts(backbone, neurons, reading, settings, run)
-    test = [item for item in test if item.name not in reading.skipped]
-    known, left_out = _full_features(backbone, neurons, dataset, train, settings.counts, run)
+    test = [item for item in chosen["test"] if item.name not in reading.skipped]
+    known, left_out = _full_features(backbone, neurons, dataset, chosen["train"], settings.counts, run)
     options: dict[str, Any] = {
         "groups": groups_of(test),
         "seed": run.seed,
@@ -221,6 +220,7 @@ def _page(result: Integration, dataset: Dataset, images: int, made_with: list[di
         images=images,
         counted=counted,
         notes=result.notes,
+        skipped=result.skipped,
         warnings=list(dict.fromkeys(made["warning"] for made in made_with if made["warning"])),
         section=Markup(integration_section(tables["integration"])),
         changes=list(tables["changes"].to_dict("records")),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ttr.checks import integers
 from ttr.errors import OptionError
-from ttr.norms import Threshold
+from ttr.norms import Threshold, check_threshold
 
 REGISTERS = (0, 1, 2, 3, 4, 5, 10, 20)
 TOLERANCE = 0.05
@@ -35,15 +37,24 @@ class TuningSettings:
     outlier_layer: int | None = None
 
     def __post_init__(self) -> None:
-        ascending("num_registers", self.num_registers, 0)
+        integers("num_registers", self.num_registers, 0)
         if self.top_k is not None:
-            ascending("top_k", self.top_k, 1)
+            integers("top_k", self.top_k, 1)
+        if self.top_layers is not None:
+            integers("top_layers", self.top_layers)
+        check_tolerance(self.tolerance)
+        if self.threshold is not None:
+            check_threshold(self.threshold)
 
 
-def ascending(name: str, values: tuple[int, ...] | list[int], smallest: int) -> list[int]:
+def check_tolerance(tolerance: float) -> None:
+    """Raise OptionError unless it is a share, 0 to below 1."""
+    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < 1:
+        raise OptionError(
+            f"tolerance={tolerance!r}; needed a share of the bare model's outliers, 0 to below 1"
+        )
+
+
+def ascending(name: str, values: Sequence[int], least: int) -> list[int]:
     """Return the values ascending, each once, or raise OptionError."""
-    if not values:
-        raise OptionError(f"the list of {name} is empty; give at least one number")
-    if min(values) < smallest:
-        raise OptionError(f"{name}={min(values)}; needed {smallest} or more")
-    return sorted(set(values))
+    return sorted(set(integers(name, values, least)))

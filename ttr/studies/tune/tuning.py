@@ -25,7 +25,7 @@ from ttr.backbones.base import Backbone
 from ttr.errors import OptionError
 from ttr.registers.neurons import RegisterNeurons
 from ttr.registers.wrap import TestTimeRegisters
-from ttr.studies.tune.settings import REGISTERS, TOLERANCE, ascending
+from ttr.studies.tune.settings import REGISTERS, TOLERANCE, ascending, check_tolerance
 from ttr.studies.tune.sweep import ATTENTION, COSINE, NORM, SHARE, Samples, sweep
 
 SMALLEST_SPLIT = 4
@@ -209,8 +209,7 @@ def recommend(
     Raises:
         OptionError: the tolerance is not in 0..1.
     """
-    if not 0 <= tolerance < 1:
-        raise OptionError(f"tolerance={tolerance}; needed a share of the bare model's outliers, 0 to below 1")
+    check_tolerance(tolerance)
     if rows[0].outlier_share == 0:
         message = "no outlier patches in the bare model: there is nothing to move"
         return Recommendation("no outliers", replace(neurons.top(0), message=message), None)

@@ -95,8 +95,9 @@ def write_tuning(
         neurons.check(backbone)
         reading = ReadAhead(measured_on, run)
         advice, rows = _swept(backbone, neurons, reading, settings, rule, run)
+        used = [name for name in found_on.names if name not in skipped]
         skipped |= reading.skipped
-        notes = _notes(found_on.names, measured_on.names)
+        notes = _notes(used, reading.names)
         if advice.row and not advice.row.outlier_share:
             notes.append(_rule_of_three(len(reading.names)))
         tuning = Tuning(advice, rows, notes, len(reading.names), skipped)
@@ -118,15 +119,16 @@ def write_tuning(
             "tolerance": settings.tolerance,
             "notes": notes,
             "rows": [asdict(row) for row in rows],
-            "found_on": found_on.names,
-            "measured_on": measured_on.names,
+            "found_on": used,
+            "measured_on": reading.names,
         }
-        write_json(folder / "tune.json", content | ({"skipped": skipped} if skipped else {}))
+        left_out = {"skipped": skipped} if skipped else {}
+        write_json(folder / "tune.json", content | left_out)
         write_text(folder / "tune.csv", _table(rows))
         advice.neurons.save(folder / "neurons.json")
         write_text(folder / "index.html", _page(tuning, made_with, rule.outlier_layer))
         files = ["tune.json", "tune.csv", "neurons.json", "index.html"]
-        write_json(folder / MANIFEST, {"files": files, "provenance": made_with})
+        write_json(folder / MANIFEST, {"files": files, "provenance": made_with} | left_out)
     return tuning
 
 
@@ -215,6 +217,8 @@ def _page(tuning: Tuning, made_with: dict[str, Any], layer: int) -> str:
         advice=tuning.advice,
         chosen=tuning.advice.row,
         notes=tuning.notes,
+        skipped=tuning.skipped,
+        counted=counted,
         measured=tuning.measured,
         layer=layer,
         tolerance=made_with["settings"]["tolerance"],
