@@ -13,8 +13,9 @@ from ttr.backbones.loading import load
 from ttr.datasets.phantom_set import phantom_set
 from ttr.registers.arms import PLAIN
 from ttr.run import Run
+from ttr.studies.ablate import write
+from ttr.studies.ablate.report import write_report
 from ttr.studies.ablate.settings import AblationSettings
-from ttr.studies.ablate.write import write_ablation
 from ttr.studies.bench.settings import BenchmarkSettings
 from ttr.studies.bench.write import write_bench
 from ttr.studies.integrate.settings import IntegrationSettings
@@ -37,8 +38,18 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 
 
 def small_ablation(out: Path) -> None:
-    """Write the ablation of phantom-reg4 at 64 px, 12 test images, every task and analysis."""
-    write_ablation(
+    """Write the ablation of phantom-reg4 at 64 px, 12 test images, every task and analysis, and its page.
+
+    The page is written here, once: whoever asks first may leave it out of its own ablations.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write, "write_report", lambda folders, out: out.write_text("left out"))
+        _write_small_ablation(out)
+    write_report([out], out / "index.html")
+
+
+def _write_small_ablation(out: Path) -> None:
+    write.write_ablation(
         ttr.load("phantom-reg4", image_size=64),
         PLAIN,
         phantom_set(counts=COUNTS),
