@@ -37,13 +37,18 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     return place / name
 
 
+def leave_the_page_out(patch: pytest.MonkeyPatch) -> None:
+    """Let ablations write no page: its figures take longer than all numbers of a tiny model."""
+    patch.setattr(write, "write_report", lambda folders, out: out.write_text("left out"))
+
+
 def small_ablation(out: Path) -> None:
     """Write the ablation of phantom-reg4 at 64 px, 12 test images, every task and analysis, and its page.
 
     The page is written here, once: whoever asks first may leave it out of its own ablations.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(write, "write_report", lambda folders, out: out.write_text("left out"))
+        leave_the_page_out(patch)
         _write_small_ablation(out)
     write_report([out], out / "index.html")
 
