@@ -1,4 +1,4 @@
-"""The tabs Prompt map and Marker test in a real browser: what a visitor types and sees."""
+"""The tabs Prompt map and Marker test in a real browser: what a visitor types and sees, wide and narrow."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.tools.app_page import screenshot, select, violations
+from tests.tools.app_page import screenshot, select, violations, visits
 
+WIDTHS = {"wide": 1280, "narrow": 390}
 WORDS = "Words, separated by commas or lines"
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture(scope="module", params=["telephone", pytest.param("desk", marks=pytest.mark.slow)])
-def page(request):
+@pytest.fixture(scope="module", params=["wide-light", "narrow-dark"])
+def page(request, served, browser):
     """A visit that has turned to the phantom which knows words."""
-    page = request.getfixturevalue(request.param)
-    page.kind = request.param
-    page.get_by_text("Model and register neurons").click()
-    turn_to(page, "phantom-clip")
-    yield page
-    turn_to(page, "phantom")
-    page.get_by_text("Model and register neurons").click()
+    width, scheme = request.param.split("-")
+    with visits(browser, served.address) as opened:
+        page = opened(WIDTHS[width], scheme)
+        page.kind = request.param
+        page.get_by_text("Model and register neurons").click()
+        turn_to(page, "phantom-clip")
+        yield page
 
 
 def turn_to(page: Page, model: str) -> None:
@@ -70,6 +71,7 @@ def test_words_become_maps_with_their_scale_and_numbers(page):
     expect(page.locator("#prompt-status").get_by_role("alert")).to_contain_text("There are no words")
 
 
+@pytest.mark.parametrize("page", ["wide-light"], indirect=True)
 def test_what_was_asked_stays_with_its_image_and_goes_with_it(page):
     select(page, "Prompt map")
     page.get_by_label(WORDS).fill("hip")
@@ -119,6 +121,7 @@ def test_a_marker_is_burnt_in_and_answered(page):
     screenshot(page, f"marker-{page.kind}")
 
 
+@pytest.mark.parametrize("page", ["wide-light"], indirect=True)
 def test_a_model_without_words_says_which_model_has_them(page):
     turn_to(page, "phantom")
     select(page, "Prompt map")
