@@ -1,8 +1,7 @@
-"""What all tests share: the order of the files, tiny models and images, a hub on loopback, a browser."""
+"""What all tests share: the order of the files, a hub on loopback, a browser, the command line."""
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -13,24 +12,23 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(pool, "1")
 
-import ttr  # before timm: it lets torchvision import beside a CPU build of torch
-
-# isort: split
 import pytest
-import torch
-from torch import Tensor, nn
 
-from tests.tools import small_results
 from tests.tools.app_page import CHROMIUM, PATIENCE, WITHOUT
 from tests.tools.loopback_hub import LoopbackHub
-from tests.tools.tiny_models import FAMILIES, SIZE, scramble
-
-# What the libraries brought stays; the collector need not walk through it again and again.
-gc.freeze()
-gc.set_threshold(20_000, 20, 20)
 
 #: Files or folders that take longest, in this order.
 LONGEST = ("_in_browser.py", "studies/bench/", "test_readme.py", "studies/", "apps/", "cli/")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the fixtures with models to whoever runs tests; the process that only hands them out waits not.
+
+    It would import torch and timm for seconds before the first worker starts.
+    """
+    hands_out = config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
+    if not hands_out or config.option.collectonly:
+        config.pluginmanager.import_plugin("tests.tools.models_and_results")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -57,16 +55,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     )
 
 
-@pytest.fixture(params=sorted(FAMILIES))
-def model(request: pytest.FixtureRequest) -> nn.Module:
-    return scramble(FAMILIES[request.param]())
-
-
-@pytest.fixture
-def images() -> Tensor:
-    return torch.randn(5, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _a_cache_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What an earlier run kept in the user's cache must not answer for this one; fonts alone may stay."""
@@ -75,45 +63,6 @@ def _a_cache_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         patch.setenv("MPLCONFIGDIR", os.environ.get("MPLCONFIGDIR") or str(home / "matplotlib"))
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("user-cache")))
         yield
-
-
-@pytest.fixture(autouse=True)
-def _restore_global_generator() -> Iterator[None]:
-    """Tests that draw from the global generator leave it as they found it."""
-    before = torch.random.get_rng_state()
-    yield
-    torch.random.set_rng_state(before)
-
-
-@pytest.fixture(scope="session")
-def phantom():
-
-    return ttr.load("phantom")
-
-
-@pytest.fixture(scope="session")
-def phantom_batch(phantom) -> Tensor:
-    from ttr.datasets.phantom import phantom_images
-
-    return torch.stack([phantom.preprocess(p.image) for p in phantom_images(8)])
-
-
-@pytest.fixture(scope="session")
-def small_ablation(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a small ablation, for reading; see :mod:`tests.tools.small_results`."""
-    return small_results.made_once(tmp_path_factory, "ablation", small_results.small_ablation)
-
-
-@pytest.fixture(scope="session")
-def small_bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a small benchmark, for reading."""
-    return small_results.made_once(tmp_path_factory, "bench", small_results.small_bench)
-
-
-@pytest.fixture(scope="session")
-def small_integration(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a small integration, for reading."""
-    return small_results.made_once(tmp_path_factory, "integration", small_results.small_integration)
 
 
 @pytest.fixture

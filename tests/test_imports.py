@@ -50,11 +50,11 @@ def test_imports_name_the_module_that_they_mean():
     """A name of the package's face, or a dot, would lead past the rule."""
     for module, path in KNOWN.items():
         for node in ast.walk(ast.parse(path.read_text())):
-            relative = isinstance(node, ast.ImportFrom) and node.level
+            relative = isinstance(node, ast.ImportFrom) and node.level > 0
             face = isinstance(node, ast.Import) and any(alias.name == "ttr" for alias in node.names)
             if isinstance(node, ast.ImportFrom) and node.module == "ttr":
                 face = any(f"ttr.{alias.name}" not in KNOWN for alias in node.names)
-            assert not relative and not face, f"{module}, line {node.lineno}"
+            assert (relative, face) == (False, False), f"{module}, line {node.lineno}"
 
 
 def test_a_study_reads_no_other_studys_folder_but_to_reproduce_or_report():

@@ -27,13 +27,15 @@ def test_a_run_is_a_value():
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"seed": -1}, "seed=-1; needed an integer, 0 or more"),
+        ({"seed": -1}, "seed=-1; needed an integer, at least 0"),
         ({"seed": 1.5}, "seed=1.5"),
         ({"seed": True}, "seed=True"),
         ({"batch_size": 0}, "batch_size=0; needed an integer, at least 1"),
         ({"workers": 0}, "workers=0; needed an integer, at least 1"),
         ({"workers": "2"}, "workers='2'"),
         ({"on_error": "ignore"}, "on_error='ignore'; needed 'raise' or 'skip'"),
+        ({"cache": 3}, "cache=3; needed a folder"),
+        ({"device": 3}, "device=3; needed a name"),
         ({"dtype": "int8"}, "dtype='int8'; needed one of float32, bfloat16"),
         ({"dtype": torch.float32}, "dtype=torch.float32; needed one of"),
     ],
@@ -44,7 +46,7 @@ def test_values_outside_their_range_are_refused(options, complaint):
 
 
 def test_the_cache_is_the_one_that_was_named_or_the_users_own(monkeypatch, tmp_path):
-    assert Run(cache=tmp_path).shelves == tmp_path
+    assert Run(cache=tmp_path).shelves == Run(cache=str(tmp_path)).shelves == tmp_path
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "mine"))
     assert Run().shelves == tmp_path / "mine" / "ttr" / "features"
     monkeypatch.delenv("XDG_CACHE_HOME")

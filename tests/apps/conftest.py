@@ -1,13 +1,14 @@
-"""One server and one browser for every test of the page: each takes seconds to start."""
+"""One server, one browser, a desk and a telephone for every test of the page: each takes seconds to start."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.tools.app_page import Served, serve_page
+from tests.tools.app_page import Served, serve_page, visits
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +25,24 @@ def served(results_root: Path, browser: object, tmp_path_factory: pytest.TempPat
         assert len(list(folder.glob("ttr-app-*"))) == 1
         yield served
     assert list(folder.glob("ttr-app-*")) == []
+
+
+@pytest.fixture(scope="session")
+def visit(served: Served, browser: object) -> Iterator[Callable[..., Any]]:
+    """Open the page; whatever the tests do, nothing is asked of elsewhere and nothing is complained of."""
+    with visits(browser, served.address) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def desk(visit: Callable[..., Any]) -> Any:
+    """One wide visit in the light, for all tests that need no new one."""
+    page = visit()
+    page.first_image = page.locator(".ttr-thumb img").get_attribute("src")
+    return page
+
+
+@pytest.fixture(scope="session")
+def telephone(visit: Callable[..., Any]) -> Any:
+    """One narrow visit in the dark, for all tests that need no new one."""
+    return visit(390, "dark")

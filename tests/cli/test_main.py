@@ -241,7 +241,14 @@ def test_other_weights_than_the_neurons_were_found_on_are_warned_of(run, folder,
     changed = tmp_path / "n.json"
     changed.write_text(text.replace(ttr.RegisterNeurons.load(neurons_file).provenance.weights_hash, "0" * 16))
     status, _, err = run(
-        "compare", "--backbone", "phantom", "--neurons", changed, "--out", tmp_path / "out", folder
+        "compare",
+        "--backbone",
+        "phantom",
+        "--neurons",
+        changed,
+        "--out",
+        tmp_path / "out",
+        next(folder.iterdir()),
     )
     assert status == 0
     assert "found on other weights than these" in err

@@ -6,18 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from ttr.studies.ablate import write
+from tests.tools.small_results import leave_the_page_out
 
 
 @pytest.fixture(scope="module")
 def tables_alone() -> Iterator[None]:
     """Leave the page out of every ablation of a module that reads tables alone."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(write, "write_report", lambda folders, out: out.write_text("left out"))
+        leave_the_page_out(patch)
         yield
 
 
 @pytest.fixture
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the page out of the ablations of one test."""
-    monkeypatch.setattr(write, "write_report", lambda folders, out: out.write_text("left out"))
+    leave_the_page_out(monkeypatch)

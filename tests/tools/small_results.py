@@ -13,8 +13,9 @@ from ttr.backbones.loading import load
 from ttr.datasets.phantom_set import phantom_set
 from ttr.registers.arms import PLAIN
 from ttr.run import Run
+from ttr.studies.ablate import write
+from ttr.studies.ablate.report import write_report
 from ttr.studies.ablate.settings import AblationSettings
-from ttr.studies.ablate.write import write_ablation
 from ttr.studies.bench.settings import BenchmarkSettings
 from ttr.studies.bench.write import write_bench
 from ttr.studies.integrate.settings import IntegrationSettings
@@ -36,9 +37,24 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     return place / name
 
 
+def leave_the_page_out(patch: pytest.MonkeyPatch) -> None:
+    """Let ablations write no page: its figures take longer than all numbers of a tiny model."""
+    patch.setattr(write, "write_report", lambda folders, out: out.write_text("left out"))
+
+
 def small_ablation(out: Path) -> None:
-    """Write the ablation of phantom-reg4 at 64 px, 12 test images, every task and analysis."""
-    write_ablation(
+    """Write the ablation of phantom-reg4 at 64 px, 12 test images, every task and analysis, and its page.
+
+    The page is written here, once: whoever asks first may leave it out of its own ablations.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        leave_the_page_out(patch)
+        _write_small_ablation(out)
+    write_report([out], out / "index.html")
+
+
+def _write_small_ablation(out: Path) -> None:
+    write.write_ablation(
         ttr.load("phantom-reg4", image_size=64),
         PLAIN,
         phantom_set(counts=COUNTS),

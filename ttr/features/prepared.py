@@ -136,8 +136,8 @@ def _kept(
 def _can_keep(path: Path, run: Run) -> bool:
     """Return whether a finding can be kept, before the work is done.
 
-    A folder that was named must take it. Where the user's own cache cannot be written (a container, a read-only
-    home), the finding is made all the same.
+    A folder that was named must take it. Where the user's own cache cannot be written (a container, a
+    read-only home), the finding is made all the same.
 
     Raises:
         OutputError: the folder that was named cannot be written.

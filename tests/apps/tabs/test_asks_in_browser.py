@@ -44,6 +44,9 @@ def too_wide(page: Page) -> list[str]:
     )
 
 
+@pytest.mark.parametrize(
+    "page", ["narrow-dark", pytest.param("wide-light", marks=pytest.mark.slow)], indirect=True
+)
 def test_words_become_maps_with_their_scale_and_numbers(page):
     select(page, "Prompt map")
     page.get_by_label(WORDS).fill("rings, stripes\nL")
@@ -89,6 +92,9 @@ def test_what_was_asked_stays_with_its_image_and_goes_with_it(page):
     expect(page.locator("#prompt-status")).to_contain_text("Type what to look for")
 
 
+@pytest.mark.parametrize(
+    "page", ["narrow-dark", pytest.param("wide-light", marks=pytest.mark.slow)], indirect=True
+)
 def test_a_marker_is_burnt_in_and_answered(page):
     select(page, "Marker test")
     expect(page.locator("#marker-status")).to_contain_text("Choose a marker")

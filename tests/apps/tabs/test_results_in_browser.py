@@ -9,7 +9,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from tests.tools.app_page import screenshot, select, violations, visits
+from tests.tools.app_page import screenshot, select, violations
 from ttr.apps.html import explanations
 
 pytestmark = pytest.mark.browser
@@ -52,16 +52,9 @@ def root(results_root):
 
 
 @pytest.fixture(scope="module")
-def opened(browser, served):
-    """Open the page; when all tests are over, nothing was asked outside and nothing complained."""
-    with visits(browser, served.address) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def page(opened):
-    """One visit, which every test goes on with: a page takes seconds to open."""
-    return opened()
+def page(desk):
+    """One visit, which every test goes on with."""
+    return desk
 
 
 @pytest.fixture
@@ -219,8 +212,8 @@ def test_a_damaged_result_is_one_sentence_without_a_path(page, filled):
     (filled / "bench" / "results.csv").write_text(whole)
 
 
-def test_every_tab_fits_a_telephone_in_the_dark_and_can_be_read_by_all(opened, filled):
-    page = opened(390, "dark")
+def test_every_tab_fits_a_telephone_in_the_dark_and_can_be_read_by_all(telephone, filled):
+    page = telephone
     for name in TABS:
         show(page, name)
         page.wait_for_selector(f"{TABS[name].split()[0]}:visible")

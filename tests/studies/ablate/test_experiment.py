@@ -14,6 +14,7 @@ from sklearn.metrics import jaccard_score
 from sklearn.neighbors import KNeighborsClassifier
 
 import ttr
+from tests.tools.small_results import leave_the_page_out
 from tests.tools.tiny_models import DINOV3, SIZE, scramble, tiny_eva, tiny_vit
 from ttr.backbones.phantoms.recipes import Preprocess
 from ttr.datasets.phantom_set import phantom_set
@@ -52,7 +53,13 @@ def dataset() -> Dataset:
 def ran(backbone, dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ablation")
     out, cache = folder / "out", folder / "cache"
-    return write_ablation(backbone, NOTHING, dataset, CONDITIONS, out, SETTINGS, run_in(cache)), out, cache
+    with pytest.MonkeyPatch.context() as patch:
+        leave_the_page_out(patch)
+        return (
+            write_ablation(backbone, NOTHING, dataset, CONDITIONS, out, SETTINGS, run_in(cache)),
+            out,
+            cache,
+        )
 
 
 def test_results_have_the_contracts_columns_and_every_condition_and_metric(ran):
@@ -191,6 +198,7 @@ def test_pictures_share_one_order(ran):
     assert np.array_equal(arrays["norms"][last], arrays["norms"][0])
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_second_run_computes_nothing_and_writes_the_same_bytes(
     ran, backbone, dataset, tmp_path, monkeypatch
 ):
@@ -325,6 +333,7 @@ def test_a_bad_image_is_named_or_left_out(backbone, dataset, tmp_path):
 def test_the_command_prints_a_table_and_the_path_to_open(run, tmp_path, monkeypatch):
     monkeypatch.setattr("ttr.datasets.phantom_set.phantom_set.__kwdefaults__", {"counts": COUNTS, "seed": 0})
     common = ("--backbone", "phantom-reg4", "--dataset", "phantom", "--cache", tmp_path / "cache", "--quiet")
+    common += ("--image-size", 64)
     out = tmp_path / "out"
     conditions = "registers:zero,registers:zero@last"
     status, printed, _ = run(
@@ -334,6 +343,7 @@ def test_the_command_prints_a_table_and_the_path_to_open(run, tmp_path, monkeypa
     for text in ("change from full", "registers:zero@last", "+0.0", str(out / "index.html")):
         assert text in " ".join(printed.split())
     assert (out / "manifest.json").exists()
+    assert "registers:zero@last" in (out / "index.html").read_text()
     for options, message in (
         (("--head", "deep"), "--head 'deep'; needed logistic or linear"),
         (("--neurons", "n.json"), "add --num-registers 1"),

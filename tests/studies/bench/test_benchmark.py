@@ -305,7 +305,7 @@ def test_a_split_without_images_and_wrong_settings_are_refused(backbone, neurons
     for options, complaint in (
         ({"heads": ("svm",)}, "heads svm; needed one or more of linear, logistic"),
         ({"features": ("cls+pixels",)}, r"features cls\+pixels; needed embedding, cls"),
-        ({"seeds": ()}, "seeds none"),
+        ({"seeds": ()}, "list of seeds is empty"),
         ({"seeds": (1, 1)}, "seeds 1, 1; needed one or more, each once"),
     ):
         with pytest.raises(OptionError, match=complaint):

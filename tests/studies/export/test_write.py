@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import onnxruntime
@@ -15,22 +15,30 @@ from torch import Tensor
 
 import ttr
 from tests.backbones.test_contract import hook_count, neurons_of
-from tests.tools.tiny_models import FAMILIES, SIZE, scramble
+from tests.tools.tiny_models import DINOV3, FAMILIES, SIZE, scramble, tiny_clip, tiny_eva, tiny_vit
 from ttr.datasets.phantom import phantom_images
 from ttr.errors import ModelError, NeuronsError, OptionError, OutputError
 from ttr.studies.export import formats, write
 
 TOLERANCE = {"rtol": 1e-4, "atol": 2e-4}
 EVERY = [(family, r) for family in ("timm-vit", "eva-dinov3", "open-clip", "phantom") for r in (0, 1, 3)]
+#: Two blocks instead of three, or one: what an exporter takes grows with each.
+SHALLOW = {
+    "timm-vit, one block": partial(tiny_vit, depth=1),
+    "eva-dinov3, two blocks": partial(tiny_eva, **DINOV3, depth=2),
+    "open-clip, two blocks": partial(tiny_clip, layers=2),
+}
 
 
-def cases(*quick: tuple[str, int]):
-    """All families and numbers of registers; what is not quick runs with -m slow."""
-    return [pytest.param(*case, marks=() if case in quick else pytest.mark.slow) for case in EVERY]
+def cases(family: str, registers: int):
+    """A shallow family, and with -m slow all families at their depth and all numbers of registers."""
+    return [(family, registers), *(pytest.param(*case, marks=pytest.mark.slow) for case in EVERY)]
 
 
 def build(family: str) -> ttr.Backbone:
-    return ttr.load("phantom") if family == "phantom" else ttr.adapt(scramble(FAMILIES[family]()))
+    if family == "phantom":
+        return ttr.load("phantom")
+    return ttr.adapt(scramble({**FAMILIES, **SHALLOW}[family]()))
 
 
 def neurons_for(backbone: ttr.Backbone) -> ttr.RegisterNeurons:
@@ -86,14 +94,14 @@ def exported(tmp_path_factory):
     return export
 
 
-@pytest.mark.parametrize(("family", "registers"), cases(("eva-dinov3", 3)))
+@pytest.mark.parametrize(("family", "registers"), cases("eva-dinov3, two blocks", 3))
 def test_onnx_equals_eager_for_any_batch(family, registers, exported):
     backbone, made, file = exported(family, registers, "onnx")
     assert made.max_difference < 1e-4 < 0.01 < made.moved
     check_file(file, backbone, registers)
 
 
-@pytest.mark.parametrize(("family", "registers"), cases(("open-clip", 1)))
+@pytest.mark.parametrize(("family", "registers"), cases("open-clip, two blocks", 1))
 def test_pt2_equals_eager_for_any_batch(family, registers, exported):
     backbone, made, file = exported(family, registers, "pt2")
     assert made.shapes["patches"][0] == backbone.layout.patches
@@ -125,7 +133,7 @@ def test_full_size_models_at_224_px_agree_bare_and_wrapped(name, format, tmp_pat
 
 @pytest.fixture(scope="module")
 def vit() -> ttr.Backbone:
-    return build("timm-vit")
+    return build("timm-vit, one block")
 
 
 RUN_WITHOUT_TTR = """
@@ -155,7 +163,7 @@ metadata = extra["ttr.json"]
 @pytest.mark.parametrize(
     ("family", "registers", "format", "body", "blocked"),
     [
-        ("eva-dinov3", 3, "onnx", ONNX_BODY, ["ttr", "torch", "timm"]),
+        ("eva-dinov3, two blocks", 3, "onnx", ONNX_BODY, ["ttr", "torch", "timm"]),
         pytest.param("timm-vit", 2, "pt2", PT2_BODY, ["ttr", "timm"], marks=pytest.mark.slow),
     ],
 )
@@ -174,7 +182,7 @@ def test_the_file_runs_without_ttr_and_knows_where_it_comes_from(
 
 
 def test_only_the_image_tower_of_clip_travels(exported):
-    names = torch.export.load(exported("open-clip", 1, "pt2")[2]).state_dict
+    names = torch.export.load(exported("open-clip, two blocks", 1, "pt2")[2]).state_dict
     assert names
     assert all(name.startswith("tower.") for name in names)
 
@@ -189,9 +197,9 @@ def test_preprocessing_is_told_as_mean_and_deviation():
     assert write._preprocessing(build("timm-vit")) is None
 
 
-@pytest.mark.parametrize("format", ["onnx", "pt2"])
+@pytest.mark.parametrize("format", [pytest.param("onnx", marks=pytest.mark.slow), "pt2"])
 def test_a_file_that_differs_from_the_model_is_refused_and_not_left_behind(format, tmp_path, monkeypatch):
-    backbone = build("timm-vit")
+    backbone = build("timm-vit, one block")
     faithful = write._trace
 
     def faulty(given):

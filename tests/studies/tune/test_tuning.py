@@ -14,6 +14,8 @@ from ttr.datasets.registry import phantom_images
 from ttr.errors import ImageError, ModelError, OptionError
 from ttr.forward.record import record
 from ttr.norms import outlier_threshold
+from ttr.registers.detection import DetectionRule
+from ttr.run import Run
 from ttr.studies.tune.tuning import (
     SweepRow,
     default_top_k,
@@ -134,7 +136,7 @@ def test_equal_sets_are_run_once(phantom, phantom_batch, ranking, monkeypatch):
 def test_a_model_without_cls_has_no_attention_to_show(images):
     backbone = ttr.adapt(scramble(tiny_vit(class_token=False, global_pool="avg")))
     neurons = ttr.RegisterNeurons.from_pairs([(0, 3), (1, 5)])
-    rows = sweep_registers(backbone, neurons, images, num_registers=[0, 1], threshold=0.1)
+    rows = sweep_registers(backbone, neurons, images, num_registers=[0, 1], rule=DetectionRule(threshold=0.1))
     assert [row.register_attention for row in rows] == [None, None]
     assert all(row.remaining is not None for row in rows)
 
@@ -198,5 +200,5 @@ def test_memory_does_not_hold_images_or_tokens(phantom, ranking):
             alive -= 1
 
     images = (Counted(p.image) for p in phantom_images(6))
-    sweep_neurons(phantom, ranking, images, top_k=[10], top_layers=[2], batch_size=2)
+    sweep_neurons(phantom, ranking, images, top_k=[10], top_layers=[2], run=Run(batch_size=2))
     assert most <= 2

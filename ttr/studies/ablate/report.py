@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from ttr.errors import OptionError
-from ttr.files import write_text
+from ttr.files import whole_file
 from ttr.studies.ablate.folder import Folder, read_columns, read_folder
 from ttr.studies.ablate.page import page
 from ttr.studies.schemas import INTEGRATION, schema_of
@@ -51,7 +51,8 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
         raise OptionError(
             "got no folder of ttr ablate; needed at least one (ttr integrate writes its own page)"
         )
-    write_text(out, page(ablations, integrations))
+    with whole_file(out) as temporary:  # a place that cannot be written is refused before the work
+        temporary.write_text(page(ablations, integrations), encoding="utf-8")
     return out
 
 

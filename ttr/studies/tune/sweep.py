@@ -22,12 +22,15 @@ from ttr.backbones.base import Backbone
 from ttr.errors import ImageError
 from ttr.forward.batches import batches, count
 from ttr.forward.record import Record, record
-from ttr.norms import Threshold, outlier_threshold
+from ttr.norms import outlier_threshold
 from ttr.progress import progress_bar
+from ttr.registers.detection import DetectionRule
 from ttr.registers.wrap import TestTimeRegisters
+from ttr.run import Run
 
 SHARE, NORM, ATTENTION, COSINE = range(4)
 RESAMPLES = 1000
+BATCH = 8
 PERCENTILES = (2.5, 97.5)
 
 
@@ -77,12 +80,8 @@ def sweep(
     backbone: Backbone,
     wraps: Sequence[TestTimeRegisters],
     images: Tensor | Iterable[Any],
-    *,
-    threshold: Threshold = "auto",
-    outlier_layer: int = -2,
-    batch_size: int = 8,
-    seed: int = 42,
-    progress: bool = False,
+    rule: DetectionRule | None = None,
+    run: Run | None = None,
 ) -> Samples:
     """Run the images through the bare backbone and through each wrap, and keep their numbers.
 
@@ -90,30 +89,28 @@ def sweep(
         backbone: the bare backbone.
         wraps: wraps of it, none installed.
         images: a tensor [N, 3, H, W], or an iterable of PIL images or tensors [3, H, W].
-        threshold: for outliers; see :mod:`ttr.norms`.
-        outlier_layer: block at whose output outliers are counted; negative counts from the last.
-        batch_size: images a pass.
-        seed: of the resamples.
-        progress: show a progress bar, which counts images times passes.
+        rule: what an outlier is, and at which block's output; None: the default of detection.
+        run: how; None: in batches of 8. Its progress bar counts images times passes.
 
     Raises:
         ImageError: there are no images.
         ModelError: there is no such block.
     """
-    layer = backbone.layer(outlier_layer, "outlier_layer")
+    rule, run = (rule or DetectionRule()).of(backbone), run or Run(batch_size=BATCH)
+    layer = rule.outlier_layer
     contexts: list[AbstractContextManager[Any]] = [nullcontext(), *wraps]
     found: list[np.ndarray] = []
     total = count(images)
     passes = None if total is None else total * len(contexts)
-    with progress_bar("sweeping", passes, show=progress) as advance:
-        for batch in batches(backbone, images, batch_size):
+    with progress_bar("sweeping", passes, show=run.progress) as advance:
+        for batch in batches(backbone, images, run.batch_size):
             runs: list[Tensor] = []
             for index, wrap in enumerate(contexts):
                 with wrap:
                     passed = record(backbone, batch, attention=bool(backbone.layout.cls))
                 if index == 0:
                     norms = passed.layout.select(passed.norms[layer], "patches")
-                    limits = outlier_threshold(norms, threshold)
+                    limits = outlier_threshold(norms, rule.threshold)
                 if index <= 1:
                     reference = passed.embedding
                 runs.append(_numbers(passed, layer, limits, reference))
@@ -122,7 +119,7 @@ def sweep(
     if not found:
         raise ImageError("no images were given; needed at least one to measure on")
     values = np.concatenate(found, axis=1)
-    return Samples(values, _resample(values, seed))
+    return Samples(values, _resample(values, run.seed))
 
 
 def _numbers(passed: Record, layer: int, limits: Tensor, reference: Tensor) -> Tensor:

@@ -23,8 +23,10 @@ from torch import Tensor
 
 from ttr.backbones.base import Backbone
 from ttr.errors import OptionError
+from ttr.registers.detection import DetectionRule
 from ttr.registers.neurons import RegisterNeurons
 from ttr.registers.wrap import TestTimeRegisters
+from ttr.run import Run
 from ttr.studies.tune.settings import REGISTERS, TOLERANCE, ascending, check_tolerance
 from ttr.studies.tune.sweep import ATTENTION, COSINE, NORM, SHARE, Samples, sweep
 
@@ -120,7 +122,8 @@ def sweep_neurons(
     top_k: Sequence[int],
     top_layers: Sequence[int],
     num_registers: int = 1,
-    **settings: Any,
+    rule: DetectionRule | None = None,
+    run: Run | None = None,
 ) -> list[SweepRow]:
     """Measure the bare model, then every (top layer, top_k) of the ranking with ``num_registers`` registers.
 
@@ -131,8 +134,8 @@ def sweep_neurons(
         top_k: numbers of neurons, at least 1.
         top_layers: last blocks; negative ones count from the last block.
         num_registers: R >= 0.
-        settings: those of :func:`ttr.studies.tune.sweep.sweep` (threshold, outlier_layer, batch_size, seed,
-            progress).
+        rule: what an outlier is; None: the default of detection.
+        run: batch size, seed and progress; None: the default, in batches of 8.
 
     Raises:
         OptionError: a list is empty, or a value is outside its range.
@@ -150,7 +153,7 @@ def sweep_neurons(
     grid = [(block, k, neurons.top(k, block)) for block in blocks for k in counts]
     sets = {frozenset(chosen.kept): chosen for _, _, chosen in grid}
     wraps = [TestTimeRegisters(backbone, each, num_registers=num_registers) for each in sets.values()]
-    samples = sweep(backbone, wraps, images, **settings)
+    samples = sweep(backbone, wraps, images, rule, run)
     runs = {kept: run for run, kept in enumerate(sets, start=1)}
     rows = [SweepRow("bare", None, None, 0, 0, **_outliers(samples, 0))]
     for block, k, chosen in grid:
@@ -165,7 +168,8 @@ def sweep_registers(
     images: Tensor | Iterable[Any],
     *,
     num_registers: Sequence[int] = REGISTERS,
-    **settings: Any,
+    rule: DetectionRule | None = None,
+    run: Run | None = None,
 ) -> list[SweepRow]:
     """Measure every number R of registers for one set of neurons; R = 1 is run as the reference in any case.
 
@@ -174,11 +178,11 @@ def sweep_registers(
     counts = ascending("num_registers", list(num_registers), 0)
     order = [1, *(number for number in counts if number != 1)]
     wraps = [TestTimeRegisters(backbone, neurons, num_registers=number) for number in order]
-    samples = sweep(backbone, wraps, images, **settings)
+    samples = sweep(backbone, wraps, images, rule, run)
     rows = []
     for number in counts:
-        run = 1 + order.index(number)
-        attention, cosine = samples.measure(run, ATTENTION), samples.measure(run, COSINE)
+        place = 1 + order.index(number)
+        attention, cosine = samples.measure(place, ATTENTION), samples.measure(place, COSINE)
         rows.append(
             SweepRow(
                 "registers",
@@ -186,7 +190,7 @@ def sweep_registers(
                 len(neurons),
                 len(neurons),
                 number,
-                **_outliers(samples, run),
+                **_outliers(samples, place),
                 register_attention=attention.mean if backbone.layout.cls else None,
                 cosine=cosine.mean,
                 cosine_low=cosine.low,

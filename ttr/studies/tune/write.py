@@ -27,6 +27,7 @@ from ttr.studies.provenance import provenance
 from ttr.studies.schemas import TUNING
 from ttr.studies.tune import pictures
 from ttr.studies.tune.settings import TuningSettings, ascending
+from ttr.studies.tune.sweep import BATCH
 from ttr.studies.tune.tuning import (
     Recommendation,
     SweepRow,
@@ -40,7 +41,6 @@ from ttr.studies.tune.tuning import (
 from ttr.wording import counted
 
 FEW = 20
-BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -161,13 +161,11 @@ def _swept(
     run: Run,
 ) -> tuple[Recommendation, list[SweepRow]]:
     """Sweep over neurons, choose, and sweep over registers; without outliers there is nothing to choose."""
-    how: dict[str, Any] = {"threshold": rule.threshold, "outlier_layer": rule.outlier_layer}
-    how |= run.only("batch_size", "seed", "progress")
     barren = neurons.provenance.images_with_outliers == 0
     ks = [1] if barren else settings.top_k or default_top_k(neurons)
     blocks = [rule.outlier_layer] if barren else settings.top_layers
     blocks = blocks or default_top_layers(neurons, rule.outlier_layer)
-    rows = sweep_neurons(backbone, neurons, images, top_k=ks, top_layers=blocks, **how)
+    rows = sweep_neurons(backbone, neurons, images, top_k=ks, top_layers=blocks, rule=rule, run=run)
     if barren and rows[0].outlier_share:
         raise ImageError(
             f"outlier patches are rare: none of the {neurons.provenance.images} images to find neurons on "
@@ -176,7 +174,7 @@ def _swept(
     advice = recommend(rows, neurons, settings.tolerance)
     if advice.row:
         counts = settings.num_registers
-        rows += sweep_registers(backbone, advice.neurons, images, num_registers=counts, **how)
+        rows += sweep_registers(backbone, advice.neurons, images, num_registers=counts, rule=rule, run=run)
     return advice, rows
 
 
