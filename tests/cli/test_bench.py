@@ -48,7 +48,7 @@ def test_it_writes_the_folder_and_ends_with_the_table(bench, tmp_path):
         ((), "broken.png is not an image"),
         (
             ("--arms", "plain,baseline", "--on-error", "skip"),
-            "arms 'plain', 'baseline'; needed one or more of",
+            "arms plain, baseline; needed one or more of",
         ),
         (("--heads", "svm"), "heads svm"),
         (("--num-registers", "many"), "cannot read 'many'"),

@@ -318,7 +318,7 @@ def test_a_split_without_images_and_wrong_settings_are_refused(backbone, neurons
             BenchmarkSettings(features=("test_time",)),
             Run(cache=cache),
         )
-    with pytest.raises(OptionError, match="no numbers of registers"):
+    with pytest.raises(OptionError, match="list of num_registers is empty"):
         BenchmarkSettings(num_registers=())
     elsewhere = Run(cache=cache, dtype="float16")
     with pytest.raises(OptionError, match="asks for dtype float16, and phantom is on float32; load it with"):
