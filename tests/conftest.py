@@ -13,9 +13,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault(pool, "1")
 
 import pytest
+from hypothesis import settings
 
 from tests.tools.app_page import CHROMIUM, PATIENCE, WITHOUT
 from tests.tools.loopback_hub import LoopbackHub
+
+# Laws are tried on the same examples each time: what fails, fails for everybody.
+settings.register_profile("same examples", derandomize=True, deadline=None)
+settings.load_profile("same examples")
 
 #: Files or folders that take longest, in this order.
 LONGEST = ("_in_browser.py", "studies/bench/", "test_readme.py", "studies/", "apps/", "cli/")

@@ -115,7 +115,7 @@ def test_a_table_that_cannot_be_trusted_is_refused(run, tmp_path, rows, says):
 DETECT = ["detect", "--backbone", "phantom", "--quiet"]
 
 
-@pytest.mark.parametrize("option", ["--num-images", "--limit"])
+@pytest.mark.parametrize("option", ["--num-images", pytest.param("--limit", marks=pytest.mark.slow)])
 def test_detection_over_a_labelled_set_looks_at_training_images_alone(run, folder, tmp_path, option):
     """Only the training images can be read at all; the sample is seeded."""
     for split in ("val", "test"):

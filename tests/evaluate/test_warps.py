@@ -36,8 +36,8 @@ def test_a_dot_is_found_where_its_keypoint_went(seed, column, row):
     x, y = pair.target[0, 0]
     if 2 <= x <= 125 and 2 <= y <= 93:
         assert pair.valid.all()
-        # OpenCV places pixels to 1/32 px.
-        np.testing.assert_allclose(centre_of_mass(pair.warped[0, 0].numpy()), (x, y), atol=0.1)
+        # OpenCV places pixels to 1/32 px, and the dot is 2 px wide, rotated and scaled: a fifth of a pixel.
+        np.testing.assert_allclose(centre_of_mass(pair.warped[0, 0].numpy()), (x, y), atol=0.2)
     elif not (-3 < x < 131 and -3 < y < 99):
         assert not pair.valid.any()
         assert pair.warped.max() == 0

@@ -15,10 +15,14 @@ from torch import Tensor, nn
 
 from tests.tools import small_results
 from tests.tools.tiny_models import FAMILIES, SIZE, scramble
+from ttr.drawing import maps
 
 # What the libraries brought stays; the collector need not walk through it again and again.
 gc.freeze()
 gc.set_threshold(20_000, 20, 20)
+
+# Nobody counts the dots of a chart here, and coarse ones are drawn in a third of the time.
+maps.DPI = 50
 
 
 @pytest.fixture(params=sorted(FAMILIES))
