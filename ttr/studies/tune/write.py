@@ -111,17 +111,7 @@ def write_tuning(
             num_registers=counts,
             seed=run.seed,
         )
-        content = {
-            "schema": TUNING,
-            "status": advice.status,
-            "message": advice.neurons.message,
-            "recommended": advice.row and asdict(advice.row),
-            "tolerance": settings.tolerance,
-            "notes": notes,
-            "rows": [asdict(row) for row in rows],
-            "found_on": used,
-            "measured_on": reading.names,
-        }
+        content = {**_content(tuning, settings.tolerance), "found_on": used, "measured_on": reading.names}
         left_out = {"skipped": skipped} if skipped else {}
         write_json(folder / "tune.json", content | left_out)
         write_text(folder / "tune.csv", _table(rows))
@@ -130,6 +120,20 @@ def write_tuning(
         files = ["tune.json", "tune.csv", "neurons.json", "index.html"]
         write_json(folder / MANIFEST, {"files": files, "provenance": made_with} | left_out)
     return tuning
+
+
+def _content(tuning: Tuning, tolerance: float) -> dict[str, Any]:
+    """Return what ``tune.json`` says of the sweeps; the images stand behind it."""
+    advice = tuning.advice
+    return {
+        "schema": TUNING,
+        "status": advice.status,
+        "message": advice.neurons.message,
+        "recommended": advice.row and asdict(advice.row),
+        "tolerance": tolerance,
+        "notes": tuning.notes,
+        "rows": [asdict(row) for row in tuning.rows],
+    }
 
 
 def _rule(backbone: Backbone, neurons: RegisterNeurons | None, settings: TuningSettings) -> DetectionRule:
