@@ -321,6 +321,7 @@ def test_the_hub_of_these_tests_serves_whole_repositories(published, tmp_path):
         assert (folder / name).read_bytes() == content
 
 
+@pytest.mark.slow  # the sentences are held beside it, in this process
 def test_the_command_says_it_in_one_line(published, tmp_path):
     """Through the client's own settings, in a process of its own."""
     published.refused["lab/vit"] = "GatedRepo"

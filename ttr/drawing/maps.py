@@ -23,6 +23,8 @@ LINES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PINK, "D"), (SKY, "v"))
 
 #: Of charts, dots an inch: sharp on a screen of twice the density.
 DPI = 150
+#: A fifteenth of the time of the smallest file, for a few hundredths of its size more.
+PNG = {"compress_level": 3}
 
 
 def colourise(
@@ -65,7 +67,7 @@ def png_uri(pixels: np.ndarray) -> str:
     from PIL import Image
 
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG", optimize=True)
+    Image.fromarray(pixels).save(stream, "PNG", **PNG)
     return uri(stream)
 
 
@@ -88,7 +90,7 @@ def block_ticks(blocks: int) -> np.ndarray:
 def finish(figure: Any) -> str:
     """Return a figure as a data URI of a PNG on white."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=DPI, facecolor="white")
+    figure.savefig(stream, format="png", dpi=DPI, facecolor="white", pil_kwargs=PNG)
     return uri(stream)
 
 

@@ -12,6 +12,10 @@ from tests.tools.app_page import screenshot, select, violations, visits
 WIDTHS = {"wide": 1280, "narrow": 390}
 WORDS = "Words, separated by commas or lines"
 pytestmark = pytest.mark.browser
+NARROW = pytest.mark.parametrize("page", ["narrow-dark"], indirect=True)
+IN_BOTH = pytest.mark.parametrize(
+    "page", ["narrow-dark", pytest.param("wide-light", marks=pytest.mark.slow)], indirect=True
+)
 
 
 @pytest.fixture(scope="module", params=["wide-light", "narrow-dark"])
@@ -44,9 +48,7 @@ def too_wide(page: Page) -> list[str]:
     )
 
 
-@pytest.mark.parametrize(
-    "page", ["narrow-dark", pytest.param("wide-light", marks=pytest.mark.slow)], indirect=True
-)
+@IN_BOTH
 def test_words_become_maps_with_their_scale_and_numbers(page):
     select(page, "Prompt map")
     page.get_by_label(WORDS).fill("rings, stripes\nL")
@@ -71,7 +73,7 @@ def test_words_become_maps_with_their_scale_and_numbers(page):
     expect(page.locator("#prompt-status").get_by_role("alert")).to_contain_text("There are no words")
 
 
-@pytest.mark.parametrize("page", ["wide-light"], indirect=True)
+@NARROW
 def test_what_was_asked_stays_with_its_image_and_goes_with_it(page):
     select(page, "Prompt map")
     page.get_by_label(WORDS).fill("hip")
@@ -92,9 +94,7 @@ def test_what_was_asked_stays_with_its_image_and_goes_with_it(page):
     expect(page.locator("#prompt-status")).to_contain_text("Type what to look for")
 
 
-@pytest.mark.parametrize(
-    "page", ["narrow-dark", pytest.param("wide-light", marks=pytest.mark.slow)], indirect=True
-)
+@IN_BOTH
 def test_a_marker_is_burnt_in_and_answered(page):
     select(page, "Marker test")
     expect(page.locator("#marker-status")).to_contain_text("Choose a marker")
@@ -121,7 +121,7 @@ def test_a_marker_is_burnt_in_and_answered(page):
     screenshot(page, f"marker-{page.kind}")
 
 
-@pytest.mark.parametrize("page", ["wide-light"], indirect=True)
+@NARROW
 def test_a_model_without_words_says_which_model_has_them(page):
     turn_to(page, "phantom")
     select(page, "Prompt map")

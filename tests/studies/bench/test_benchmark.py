@@ -188,6 +188,7 @@ def test_kept_statistics_are_those_of_the_predictions_and_another_prediction_fin
     assert bench_statistics._digest(ordinal, "phantom") != known
 
 
+@pytest.mark.slow  # how fast a repetition starts, not what it says
 def test_a_repeated_run_imports_nothing_that_only_the_first_needs(bench, cache, tmp_path):
     heavy = ("sklearn", "scipy", "matplotlib", "albumentations", "open_clip", "plotly")
     code = f"""

@@ -116,5 +116,5 @@ def _reduced(pixels: np.ndarray) -> np.ndarray:
 
 def _uri(picture: Any) -> str:
     stream = io.BytesIO()
-    picture.save(stream, "PNG", optimize=True)
+    picture.save(stream, "PNG", **maps.PNG)
     return maps.uri(stream)
