@@ -28,6 +28,7 @@ import numpy as np
 from ttr.datasets.base import SPLITS, Dataset, Item, Split
 from ttr.datasets.folder import open_image
 from ttr.datasets.likeness import ALIKE, DISTANCE, SAME, near_pairs, thumbnail
+from ttr.datasets.reading import called
 from ttr.errors import ImageError
 from ttr.progress import progress_bar
 from ttr.version import __version__
@@ -180,18 +181,19 @@ def _imprint(dataset: Dataset, item: Item) -> Imprint:
         image = dataset.open(item)
     except ImageError as error:
         return Imprint(trouble=str(error))
-    mask_trouble = "" if item.mask is None else _mask_trouble(item.mask, image.size)
+    mask_trouble = "" if item.mask is None else _mask_trouble(item.name, item.mask, image.size)
     return Imprint(digest, thumbnail(image), mask_trouble=mask_trouble)
 
 
-def _mask_trouble(mask: Path, size: tuple[int, int]) -> str:
+def _mask_trouble(name: str, mask: Path, size: tuple[int, int]) -> str:
     try:
-        found = open_image(mask).size
+        with called(f"the mask of {name}", mask):
+            found = open_image(mask).size
     except ImageError as error:
         return str(error)
     if found == size:
         return ""
-    return f"mask {mask.name} is {found[0]}x{found[1]} px, its image {size[0]}x{size[1]}"
+    return f"the mask of {name} is {found[0]}x{found[1]} px, the image {size[0]}x{size[1]}"
 
 
 def _findings(dataset: Dataset, imprints: dict[Item, Imprint]) -> Iterator[tuple[str, Entry]]:

@@ -8,13 +8,13 @@ missing or damaged image is that item's matter, and ``ttr data check`` lists the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ttr.datasets.folder import open_image
-from ttr.datasets.reading import OpenedImages
+from ttr.datasets.reading import OpenedImages, called
 from ttr.digests import sha256
 from ttr.errors import DataError, ImageError
 
@@ -64,6 +64,7 @@ class Item:
         path: its file, or None where the set draws it.
         group: what must stay together (patient, device), or None.
         mask: file of its segmentation mask, or None.
+        drawn_as: the name that random draws know it by, where its own was taken from it.
     """
 
     name: str
@@ -72,6 +73,12 @@ class Item:
     path: Path | None = None
     group: str | None = None
     mask: Path | None = None
+    drawn_as: str = ""
+
+    @property
+    def draw_name(self) -> str:
+        """What random draws of it are seeded with: the name that its set gave it. Never written."""
+        return self.drawn_as or self.name
 
     @property
     def unit(self) -> str:
@@ -182,7 +189,8 @@ class Dataset:
         Raises:
             ImageError: its file is missing or damaged.
         """
-        return self.decode(item, self.read(item))
+        with called(item.name, item.path):
+            return self.decode(item, self.read(item))
 
     def opened(self, items: Sequence[Item], words: str | None = None) -> OpenedImages:
         """Return some of the items as images that are opened one at a time; ``words`` say what they are."""
@@ -190,7 +198,24 @@ class Dataset:
 
     def content_hash(self, item: Item) -> str:
         """Return the SHA-256 of the bytes that decide an item's pixels, in hexadecimal."""
-        return sha256([self.read(item)])
+        with called(item.name, item.path):
+            return sha256([self.read(item)])
+
+    def anonymous(self) -> Dataset:
+        """Return the set with its images called ``image 1``, ``image 2``, ..., its groups ``group 1``, ...
+
+        In the set's order. Every number that is measured on it stays what it was; names of classes stay, too.
+        """
+        numbers: dict[str, str] = {}
+        if groups_of(self.items):
+            units = sorted({item.unit for item in self.items})
+            # Resampling goes through the groups in the order of their names, so numbers sort as these did.
+            numbers = {unit: f"group {n:0{len(str(len(units)))}}" for n, unit in enumerate(units, start=1)}
+        items = (
+            replace(item, name=f"image {n}", group=numbers.get(item.unit), drawn_as=item.draw_name)
+            for n, item in enumerate(self.items, start=1)
+        )
+        return replace(self, items=tuple(items))
 
 
 def make_dataset(name: str, items: Iterable[Item], card: Card, **options: Any) -> Dataset:

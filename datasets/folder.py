@@ -6,7 +6,7 @@ import io
 import random
 import threading
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -35,20 +35,6 @@ def list_images(folder: Path, *, limit: int | None = None, seed: int = 42) -> li
     if not paths:
         raise ImageError(f"no images found in {folder}; needed {_kinds()} files, in it or below it")
     return draw_sample(paths, limit, seed)
-
-
-def named_images(given: Iterable[Path]) -> list[Path]:
-    """Return image files that were named one by one, and those in named folders, in the order given.
-
-    Raises:
-        ImageError: one of them does not exist, or a folder has no image in it.
-    """
-    found: list[Path] = []
-    for path in given:
-        if not path.exists():
-            raise ImageError(f"image {path} does not exist; check the path")
-        found += list_images(path) if path.is_dir() else [path]
-    return found
 
 
 def draw_sample(ordered: Sequence[T], limit: int | None, seed: int) -> list[T]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from ttr.datasets.base import IGNORE, Item
 from ttr.datasets.folder import open_image
+from ttr.datasets.reading import called
 from ttr.errors import ImageError
 
 #: Modes whose pixels are numbers: palette (the number is the colour's place in it), grey, black and white.
@@ -20,21 +21,22 @@ def open_numbers(item: Item, classes: int) -> np.ndarray:
     """
     from PIL import Image, UnidentifiedImageError
 
-    path = item.mask
+    path, said = item.mask, f"the mask of {item.name}"
     if path is None or not path.is_file():
-        raise ImageError(f"mask {path} of {item.name} does not exist; add it, or leave the image out")
+        raise ImageError(f"{said} does not exist; add it, or leave the image out")
     try:
         with Image.open(path) as mask:
             mode, numbers = mask.mode, np.asarray(mask).astype(np.int64)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"mask {path} is damaged or no image ({error}); replace it") from error
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise ImageError(f"{said} is damaged or no image ({reason}); replace it") from None
     if mode not in NUMBERED:
         raise ImageError(
-            f"mask {path} has colours ({mode}); needed one number a pixel, as a palette or a grey PNG"
+            f"{said} has colours ({mode}); needed one number a pixel, as a palette or a grey PNG"
         )
     strange = numbers[(numbers >= classes) & (numbers != IGNORE)]
     if strange.size:
-        raise ImageError(f"mask {path} holds the number {strange[0]}; needed 0..{classes - 1} or {IGNORE}")
+        raise ImageError(f"{said} holds the number {strange[0]}; needed 0..{classes - 1} or {IGNORE}")
     return numbers
 
 
@@ -48,5 +50,6 @@ def open_foreground(item: Item) -> np.ndarray:
     """
     if item.mask is None:
         raise ImageError(f"{item.name} has no mask; leave it out of segmentation")
-    grey = np.asarray(open_image(item.mask).convert("L")).astype(np.int64)
+    with called(f"the mask of {item.name}", item.mask):
+        grey = np.asarray(open_image(item.mask).convert("L")).astype(np.int64)
     return (2 * grey > grey.max()).astype(np.int64)

@@ -39,7 +39,7 @@ def phantom_set(*, counts: dict[Split, int] = COUNTS, seed: int = 0) -> Dataset:
 
 
 def _read(item: Item) -> bytes:
-    return item.name.encode()
+    return item.draw_name.encode()
 
 
 def _decode(item: Item, content: bytes) -> Image:
@@ -57,5 +57,5 @@ def _mask(item: Item) -> np.ndarray:
 
 
 def _draw(item: Item) -> PhantomImage:
-    _, seed, index = item.name.split("-")
+    _, seed, index = item.draw_name.split("-")
     return phantom_image(int(index), seed=int(seed), classes=len(CLASSES))

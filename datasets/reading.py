@@ -5,14 +5,17 @@ Nothing here keeps an image: a set of any size passes with a few of them in memo
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ttr.datasets.folder import open_image
+from ttr.datasets.folder import draw_sample, list_images, open_image
 from ttr.digests import sha256
 from ttr.errors import ImageError
 from ttr.run import Run
@@ -42,6 +45,95 @@ def file_hash(path: Path) -> str:
         return sha256([path.read_bytes()])
     except OSError as error:
         raise ImageError(f"image {path} cannot be read ({error.strerror}); check the path") from error
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image file, and what results call it: its path below the folder that was asked for, or a number."""
+
+    name: str
+    path: Path
+
+
+def folder_images(
+    folder: Path, *, limit: int | None = None, seed: int = 42, anonymous: bool = False
+) -> OpenedImages:
+    """Return the images under a folder by their paths below it, sorted; with ``limit``, a seeded sample.
+
+    ``anonymous``: by their places in the whole folder instead, ``image 1``, ``image 2``, ...
+
+    Raises:
+        ImageError: no such folder, or no image in it.
+    """
+    files = _named(((_below(path, folder), path) for path in list_images(folder)), anonymous)
+    return _opened(draw_sample(files, limit, seed))
+
+
+def given_images(given: Iterable[Path], *, anonymous: bool = False) -> OpenedImages:
+    """Return files that were named one by one, and those in named folders, in the order given.
+
+    A file is called by its name alone, one of a folder by its path below it; what would stand twice is
+    numbered. ``anonymous``: ``image 1``, ``image 2``, ... instead.
+
+    Raises:
+        ImageError: one of them does not exist, or a folder has no image in it.
+    """
+    found: list[tuple[str, Path]] = []
+    for path in given:
+        if not path.exists():
+            raise ImageError(f"image {path} does not exist; check the path")
+        below = list_images(path) if path.is_dir() else [path]
+        found += [(_below(each, path) if path.is_dir() else each.name, each) for each in below]
+    return _opened(_named(found, anonymous))
+
+
+def _below(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _named(found: Iterable[tuple[str, Path]], anonymous: bool) -> list[ImageFile]:
+    files: list[ImageFile] = []
+    seen: Counter[str] = Counter()
+    for number, (name, path) in enumerate(found, start=1):
+        seen[name] += 1
+        again = f" ({seen[name]})" if seen[name] > 1 else ""
+        files.append(ImageFile(f"image {number}" if anonymous else name + again, path))
+    return files
+
+
+def _opened(files: list[ImageFile]) -> OpenedImages:
+    return OpenedImages(files, _open, _hash, attrgetter("name"))
+
+
+def _open(file: ImageFile) -> Image:
+    with called(file.name, file.path):
+        return open_image(file.path)
+
+
+def _hash(file: ImageFile) -> str:
+    with called(file.name, file.path):
+        return file_hash(file.path)
+
+
+@contextmanager
+def called(name: str, path: Path | None) -> Iterator[None]:
+    """Let refusals within call a file by its name, never by its path: results carry them to other people.
+
+    The error that a refusal was made of is let go with it, since its text holds the path, too.
+    """
+    try:
+        yield
+    except ImageError as error:
+        said = str(error) if path is None else renamed(str(error), name, path)
+        raise ImageError(said) from None
+
+
+def renamed(said: str, name: str, path: Path) -> str:
+    """Return a sentence with a name in place of a file's path, its parts that stand alone included."""
+    forms = {str(path), str(path.absolute()), str(path.absolute().parent), path.name, path.stem}
+    longest_first = sorted((form for form in forms if len(form) > 3), key=len, reverse=True)
+    place = rf"(?<![\w/])(?:{'|'.join(map(re.escape, longest_first))})(?!\w)"
+    return re.sub(place, lambda _: name, said).replace("image image ", "image ")
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,18 @@ from pathlib import Path
 from ttr.datasets import aptos, image_folder, orthonet, pacemaker, phantom_set, table, voc
 from ttr.datasets.base import IGNORE, SPLITS, Card, Dataset, Item, Masks, Split, groups_of
 from ttr.datasets.bundled import sample_paths
-from ttr.datasets.folder import draw_sample, list_images, named_images, open_image
+from ttr.datasets.folder import draw_sample, list_images, open_image
 from ttr.datasets.phantom import PhantomImage, phantom_image, phantom_images
-from ttr.datasets.reading import OpenedImages, ReadAhead, bad_image, in_memory
+from ttr.datasets.reading import (
+    OpenedImages,
+    ReadAhead,
+    bad_image,
+    called,
+    folder_images,
+    given_images,
+    in_memory,
+    renamed,
+)
 from ttr.errors import DataError
 from ttr.wording import counted
 
@@ -33,16 +42,19 @@ __all__ = [
     "ReadAhead",
     "Split",
     "bad_image",
+    "called",
     "draw_sample",
+    "folder_images",
+    "given_images",
     "groups_of",
     "in_memory",
     "list_images",
     "loader",
-    "named_images",
     "open_dataset",
     "open_image",
     "phantom_image",
     "phantom_images",
+    "renamed",
     "sample_paths",
     "sampled_images",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class KeypointPair:
         source_points: float64 [K, 2].
         target_points: where the same K parts lie in the target, float64 [K, 2].
         target_box: (left, top, right, bottom) of the target's object, float64 [4].
+        drawn_as: the name that random draws know it by, where its own was taken from it.
     """
 
     name: str
@@ -55,12 +56,20 @@ class KeypointPair:
     source_points: np.ndarray
     target_points: np.ndarray
     target_box: np.ndarray
+    drawn_as: str = ""
+
+    @property
+    def draw_name(self) -> str:
+        """What random draws of it are seeded with. Never written."""
+        return self.drawn_as or self.name
 
 
 def spair(
-    root: Path, split: Split = "test", *, limit: int | None = None, seed: int = 42
+    root: Path, split: Split = "test", *, limit: int | None = None, seed: int = 42, anonymous: bool = False
 ) -> tuple[KeypointPair, ...]:
     """Read the pairs of one split, in order of name; with ``limit``, a seeded sample of them.
+
+    ``anonymous``: they are called ``pair 1``, ``pair 2``, ...
 
     Raises:
         DataError: files are missing, or an annotation is not as described.
@@ -71,7 +80,11 @@ def spair(
     files = list(_files(root, folder, FOLDERS[split]))
     if not files:
         raise DataError(f"{CARD.title}: {folder} holds no pairs; needed {CARD.layout}")
-    return tuple(_read(path, images) for path in draw_sample(files, limit, seed))
+    pairs = [_read(path, images) for path in draw_sample(files, limit, seed)]
+    if anonymous:
+        numbered = enumerate(pairs, start=1)
+        pairs = [replace(pair, name=f"pair {n}", drawn_as=pair.name) for n, pair in numbered]
+    return tuple(pairs)
 
 
 def _files(root: Path, folder: Path, split: str) -> Iterator[Path]:

@@ -14,6 +14,7 @@ Importing ttr is light: torch, timm and the rest load when a name is first used.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from ttr.errors import TTRError
@@ -66,6 +67,8 @@ __all__ = [
 
 
 declare_before_torchvision()
+# albumentations asks the package index for a newer version when it is imported, whoever imports it.
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
 
 def __getattr__(name: str) -> Any:

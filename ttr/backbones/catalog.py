@@ -80,6 +80,8 @@ def architecture(name: str) -> str:
         return f"timm:{rest.split('.')[0]}"
     if library == "open_clip" and not rest.startswith("hf-hub:"):
         return f"open_clip:{rest.split('/')[0]}"
+    if library == "transformers":  # of a directory, and of a repository, the last part names the model
+        return f"transformers:{rest.rstrip('/').rpartition('/')[2]}"
     return name
 
 

@@ -47,7 +47,10 @@ def load(name: str, *, weights: Any, pretrained: bool, image_size: int | None) -
         ) from error
     with _silent(), from_cache():
         model, preprocess = _model(name, source), read_processor(source, image_size)
-    backbone = locate(model, name=name, weights=origin, preprocess=None)
+    own = Path(name.removeprefix(PREFIX)).expanduser()
+    # Every result carries the name, and no result a path.
+    called = f"{PREFIX}{own.resolve().name}" if own.is_dir() else name
+    backbone = locate(model, name=called, weights=origin, preprocess=None)
     _check_catalog(backbone)
     size = backbone.image_size if preprocess is None else preprocess.size
     size = size if image_size is None else (image_size, image_size)

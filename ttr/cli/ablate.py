@@ -109,7 +109,7 @@ def ablate(
     if measured.head not in ("logistic", "linear"):
         raise OptionError(f"--head {measured.head!r}; needed logistic or linear")
     run = reading.run(model, seed=seed)
-    labelled = data.open()
+    labelled = data.open(anonymous=reading.anonymous)
     backbone, arm = _subject(model, neurons, num_registers)
     found = write_ablation(
         backbone,
@@ -119,7 +119,7 @@ def ablate(
         out,
         measured.settings(backbone.num_layers),
         run,
-        pairs=annotated.read(seed),
+        pairs=annotated.read(seed, anonymous=reading.anonymous),
     )
     show_ablation(found.results, found.skipped, out / "index.html")
 

@@ -104,7 +104,7 @@ def bench(
         from ttr.backbones.catalog import preset_for
         from ttr.studies.bench.write import write_bench
 
-    labelled = data.open()
+    labelled = data.open(anonymous=reading.anonymous)
     settings = measured.settings(len(labelled.classes))
     run = reading.run(model, seed=measured.first_seed)
     if neurons is not None or preset_for(model.backbone) is not None:

@@ -39,14 +39,14 @@ def compare(
       ttr compare --backbone timm:vit_large_patch14_dinov2 --weights dinov2_l.safetensors \\
           --image-size 224 --neurons neurons.json --out comparison/ chest-1.png chest-2.png
     """
-    from ttr.datasets.registry import OpenedImages, named_images
+    from ttr.datasets.registry import given_images
     from ttr.studies.compare.settings import ComparisonSettings
     from ttr.studies.compare.write import write_comparison
 
-    paths = named_images(images)
+    chosen = given_images(images, anonymous=reading.anonymous)
     settings = ComparisonSettings(num_registers, options.parse_threshold(threshold), outlier_layer)
     run = reading.run(model)
     found, backbone = load_with_neurons(neurons, model)
-    compared = write_comparison(backbone, found, OpenedImages(paths), out, settings, run)
+    compared = write_comparison(backbone, found, chosen, out, settings, run)
     show_skipped(compared.skipped)
     show_comparison(compared.images, out / "index.html")

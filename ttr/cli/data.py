@@ -66,6 +66,7 @@ def check(
     root: options.DatasetRoot = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything found, as JSON.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print that JSON, and nothing else.")] = False,
+    anonymous: options.Anonymous = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Read every image of a labelled set and say whether it would mislead a benchmark.
@@ -80,10 +81,10 @@ def check(
       ttr data check --dataset aptos --root ~/aptos2019 --out audit.json
     """
     from ttr.datasets.audit import audit
-    from ttr.datasets.registry import open_dataset
     from ttr.files import write_json
 
-    found = audit(open_dataset(dataset, root), progress=not quiet)
+    labelled = options.DataOptions(dataset=dataset, root=root).open(anonymous=anonymous)
+    found = audit(labelled, progress=not quiet)
     if out is not None:
         write_json(out, found.to_json())
     if as_json:

@@ -102,7 +102,7 @@ def detect(
     from ttr.features.prepared import found_neurons
 
     rule = rules.rule(model.backbone)
-    chosen = _choose(images, dataset, root, num_images, seed)
+    chosen = _choose(images, dataset, root, num_images, seed, reading.anonymous)
     run = reading.run(model, seed=seed)
     backbone = load_backbone(model)
     found = found_neurons(backbone, chosen, run, rule)
@@ -137,7 +137,12 @@ def _published(backbone: str) -> tuple[str, int, int, int]:
 
 
 def _choose(
-    images: Path | None, dataset: str | None, root: Path | None, num_images: int | None, seed: int
+    images: Path | None,
+    dataset: str | None,
+    root: Path | None,
+    num_images: int | None,
+    seed: int,
+    anonymous: bool,
 ) -> OpenedImages:
     """Return the images to look at.
 
@@ -145,7 +150,7 @@ def _choose(
         OptionError: not exactly one of ``images`` and ``dataset``, or a root without a set.
         TTRError: the folder or the set cannot be used.
     """
-    from ttr.datasets.registry import OpenedImages, list_images, open_dataset, sampled_images
+    from ttr.datasets.registry import folder_images, sampled_images
     from ttr.errors import OptionError
 
     if (images is None) == (dataset is None):
@@ -154,6 +159,7 @@ def _choose(
     if images is not None:
         if root is not None:
             raise OptionError("got --root with --images; it belongs to --dataset, leave it out")
-        return OpenedImages(list_images(images, limit=num_images, seed=seed))
+        return folder_images(images, limit=num_images, seed=seed, anonymous=anonymous)
     assert dataset is not None
-    return sampled_images(open_dataset(dataset, root), num_images, seed=seed)
+    labelled = options.DataOptions(dataset=dataset, root=root).open(anonymous=anonymous)
+    return sampled_images(labelled, num_images, seed=seed)

@@ -124,7 +124,7 @@ def integrate(
             "got --weights or --neurons with several backbones; they belong to one: run each by itself and "
             "put the integration.csv files one behind another"
         )
-    labelled = data.open()
+    labelled = data.open(anonymous=reading.anonymous)
 
     def load(name: str) -> tuple[Backbone, RegisterNeurons | None]:
         if any(settings.counts) and (neurons is not None or preset_for(name) is not None):

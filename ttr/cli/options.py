@@ -67,6 +67,14 @@ CacheFolder = Annotated[
 ]
 DrawSeed = Annotated[int, typer.Option("--seed", min=0, help="Of every draw.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
+Anonymous = Annotated[
+    bool,
+    typer.Option(
+        "--anonymous",
+        help="Name no image, patient or folder in what is written: image 1, image 2, ... in the order given. "
+        "Pictures and names of classes stay.",
+    ),
+]
 
 
 class Place(Protocol):
@@ -126,15 +134,16 @@ class DataOptions(Group):
     dataset: Annotated[str, typer.Option(metavar="NAME", help="A labelled set; ttr data info lists them.")]
     root: DatasetRoot = None
 
-    def open(self) -> Dataset:
-        """Open the set.
+    def open(self, *, anonymous: bool) -> Dataset:
+        """Open the set; ``anonymous``: its images and groups are numbered.
 
         Raises:
             DataError: it is not there, or not laid out as it must be.
         """
         from ttr.datasets.registry import open_dataset
 
-        return open_dataset(self.dataset, self.root)
+        found = open_dataset(self.dataset, self.root)
+        return found.anonymous() if anonymous else found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,21 +155,24 @@ class PairsOptions(Group):
     ] = None
     num_pairs: Annotated[int | None, typer.Option(min=2, help="So many of them; default: all.")] = None
 
-    def read(self, seed: int) -> Sequence[KeypointPair]:
-        """Return the pairs, none where none were asked for.
+    def read(self, seed: int, *, anonymous: bool) -> Sequence[KeypointPair]:
+        """Return the pairs, none where none were asked for; ``anonymous``: they are numbered.
 
         Raises:
             DataError: they are not there.
         """
         from ttr.datasets.spair import spair
 
-        return () if self.pairs is None else spair(self.pairs, limit=self.num_pairs, seed=seed)
+        if self.pairs is None:
+            return ()
+        return spair(self.pairs, limit=self.num_pairs, seed=seed, anonymous=anonymous)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadingOptions(Group):
-    """How images are read and run."""
+    """How images are read, named and run."""
 
+    anonymous: Anonymous = False
     on_error: Annotated[
         str, typer.Option(metavar="raise|skip", help="Whether a bad image ends the run, or is recorded.")
     ] = "raise"
@@ -177,6 +189,7 @@ class ReadingOptions(Group):
         from ttr.run import Run
 
         given: dict[str, Any] = {**vars(self), "device": place.device, "dtype": place.dtype}
+        del given["anonymous"]
         return Run(seed=seed, progress=not given.pop("quiet"), **given)
 
 

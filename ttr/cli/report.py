@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ttr.cli import options
 from ttr.cli.tables import print_path
 
 
@@ -19,6 +20,7 @@ def report(
         Path | None,
         typer.Option(metavar="FILE", help="HTML file; default: index.html in the first ablation."),
     ] = None,
+    anonymous: options.Anonymous = False,
 ) -> None:
     """One self-contained page of an ablation: every figure, table and picture, to open from disk, offline.
 
@@ -36,4 +38,5 @@ def report(
     """
     from ttr.studies.ablate.report import default_page, write_report
 
-    print_path(write_report(folders, out if out is not None else default_page(folders)))
+    page = out if out is not None else default_page(folders)
+    print_path(write_report(folders, page, anonymous=anonymous))

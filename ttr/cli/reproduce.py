@@ -83,6 +83,7 @@ def medical(
         reading.run(models, seed=seed),
         published_detection=backbone is None,
         num_registers=num_registers,
+        anonymous=reading.anonymous,
     )
     show_reproduction(table, study, backbone)
     _finish(reasons(table), out)
@@ -125,9 +126,8 @@ def decoupling(
     study = published_studies()[STUDY]
     load = models.loader(study, study.settings["backbones"], rehearsal=bool(backbone))
     run = reading.run(models, seed=seed)
-    table = reproduce_decoupling(
-        load, data.open(), out, run, backbones=backbone or None, num_images=num_images
-    )
+    labelled = data.open(anonymous=reading.anonymous)
+    table = reproduce_decoupling(load, labelled, out, run, backbones=backbone or None, num_images=num_images)
     show_reproduction(table, study, ", ".join(backbone) if backbone else None)
     missing = table[table.missing != ""].drop_duplicates("backbone")
     _finish([f"{row.backbone}: {row.missing}" for row in missing.itertuples()], out)
@@ -181,8 +181,9 @@ def zero_ablation(
     run = reading.run(models, seed=seed)
     load = models.loader(study, study.named("backbone"), rehearsal=backbone is not None)
     settings = AblationSettings(calibration_images=calibration_images, analysis_images=analysis_images)
-    pairs = annotated.read(seed)
-    table = reproduce_zero_ablation(load, data.open(), out, settings, run, instead=backbone, pairs=pairs)
+    labelled = data.open(anonymous=reading.anonymous)
+    pairs = annotated.read(seed, anonymous=reading.anonymous)
+    table = reproduce_zero_ablation(load, labelled, out, settings, run, instead=backbone, pairs=pairs)
     show_reproduction(table, study, backbone)
     _finish(reasons(table), out)
 

@@ -67,7 +67,12 @@ class StudyModels(Group):
                 raise ModelError(f"no weights were given for it: --pretrained, or --weights {name}=FILE")
             size = study.settings["image_size"]
             own = replace(place, weights=files.get(name), pretrained=name not in files, image_size=size)
-            return load_backbone(own.of(name))
+            try:
+                return load_backbone(own.of(name))
+            except ModelError as error:
+                # It becomes part of a result, which names a file of weights without its folders.
+                file = files.get(name, Path())
+                raise ModelError(str(error).replace(str(file), file.name)) from None
 
         return load
 

@@ -84,7 +84,7 @@ def show_export(exported: Exported) -> None:
 
 
 def show_probabilities(
-    paths: Sequence[Path], names: Sequence[str], before: Tensor, after: Tensor, out: Path | None
+    images: Sequence[str], names: Sequence[str], before: Tensor, after: Tensor, out: Path | None
 ) -> None:
     """Print each class's probability for the first images, [N, C] before and after, and the file if any."""
     from rich.console import Console
@@ -94,14 +94,14 @@ def show_probabilities(
     table = Table("image", "class", title="probability", title_justify="left")
     for column in ("before", "after", "change"):
         table.add_column(column, justify="right")
-    for path, *rows in list(zip(paths, before.tolist(), after.tolist(), strict=True))[:SHOWN]:
+    for called, *rows in list(zip(images, before.tolist(), after.tolist(), strict=True))[:SHOWN]:
         for index, (name, b, a) in enumerate(zip(names, *rows, strict=True)):
-            image = "" if index else escape(path.name)
+            image = "" if index else escape(called)
             last = index == len(names) - 1
             table.add_row(image, escape(name), f"{b:.3f}", f"{a:.3f}", f"{a - b:+.3f}", end_section=last)
     Console().print(table)
-    if len(paths) > SHOWN:
-        typer.echo(f"... and {len(paths) - SHOWN} more images{' in the file' if out else ': give --out'}")
+    if len(images) > SHOWN:
+        typer.echo(f"... and {len(images) - SHOWN} more images{' in the file' if out else ': give --out'}")
     if out is not None:
         print_path(out)
 

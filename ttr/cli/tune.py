@@ -110,18 +110,18 @@ def tune(
       ttr tune --backbone timm:vit_large_patch14_dinov2 --weights dinov2_l.safetensors \\
           --image-size 224 --images radiographs/ --limit 100 --out tuning/
     """
-    from ttr.datasets.registry import OpenedImages, list_images
+    from ttr.datasets.registry import folder_images
     from ttr.registers.neurons import RegisterNeurons
     from ttr.studies.tune.write import write_tuning
 
     settings = measured.settings()
     run = reading.run(model, seed=seed)
-    paths = list_images(images, limit=limit, seed=seed)
+    chosen = folder_images(images, limit=limit, seed=seed, anonymous=reading.anonymous)
     found = None if neurons is None else RegisterNeurons.load(neurons)
     backbone = load_backbone(model)
     if found:
         check_neurons(found, backbone)
-    tuning = write_tuning(backbone, OpenedImages(paths), out, found, settings, run)
+    tuning = write_tuning(backbone, chosen, out, found, settings, run)
     for note in tuning.notes:
         typer.echo(note)
     show_skipped(tuning.skipped)

@@ -53,7 +53,7 @@ def zero_shot(
       ttr zero-shot --backbone clip-vit-b-16 --pretrained \\
           --classes "normal chest radiograph,pneumonia" --template "a radiograph of {}." chest-1.png
     """
-    from ttr.datasets.registry import OpenedImages, ReadAhead, named_images
+    from ttr.datasets.registry import ReadAhead, given_images
     from ttr.errors import OptionError
     from ttr.evaluate.zero_shot import TEMPLATES
     from ttr.evaluate.zero_shot import zero_shot as score
@@ -63,9 +63,8 @@ def zero_shot(
 
     if out is not None and out.suffix not in (".json", ".csv"):
         raise OptionError(f"--out {out}; needed a name ending in .json or .csv")
-    paths = named_images(images)
     names = [name.strip() for name in classes.split(",")]
-    images_read = ReadAhead(OpenedImages(paths), reading.run(model))
+    images_read = ReadAhead(given_images(images, anonymous=reading.anonymous), reading.run(model))
     found, backbone = load_with_neurons(neurons, model)
     if backbone.weights.origin == "random":
         typer.echo("the weights are random: these probabilities mean nothing")
@@ -76,11 +75,11 @@ def zero_shot(
     before = score(backbone, images_read, names, progress=not reading.quiet, **settings)
     with TestTimeRegisters(backbone, found, num_registers=num_registers):
         after = score(backbone, images_read, names, progress=not reading.quiet, **settings)
-    read = [Path(name) for name in images_read.names]
+    read = images_read.names
     if out is not None and out.suffix == ".csv":
         write_text(out, _csv(read, names, before, after))
     elif out is not None:
-        rows = zip(map(str, read), before.tolist(), after.tolist(), strict=True)
+        rows = zip(read, before.tolist(), after.tolist(), strict=True)
         result = {
             "schema": "ttr.zero-shot/1",
             "classes": names,
@@ -94,11 +93,11 @@ def zero_shot(
     show_probabilities(read, names, before, after, out)
 
 
-def _csv(paths: list[Path], names: list[str], before: Tensor, after: Tensor) -> str:
+def _csv(images: list[str], names: list[str], before: Tensor, after: Tensor) -> str:
     """Return one line an image and class."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image", "class", "before", "after"])
-    for path, *rows in zip(paths, before.tolist(), after.tolist(), strict=True):
-        writer.writerows([path, *row] for row in zip(names, *rows, strict=True))
+    for image, *rows in zip(images, before.tolist(), after.tolist(), strict=True):
+        writer.writerows([image, *row] for row in zip(names, *rows, strict=True))
     return text.getvalue()

@@ -4,10 +4,14 @@ Every long computation over a set of images goes this way: a chunk is read and d
 in the cache yet is computed of it, and each result is written as a part that is whole or absent. So memory
 holds a few chunks, a computation that was killed goes on where it stopped, and its files are the same in the
 end.
+
+A kept part knows its images by their places in the chunk alone. Names of files are names of patients, and
+say nothing of content: an image that is called otherwise today finds the same part.
 """
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +30,8 @@ from ttr.progress import progress_bar
 from ttr.run import Run
 
 PART = 64
+#: Stands in a kept reason where the image's name stood.
+IMAGE = "<image>"
 
 
 class Named(Protocol):
@@ -73,8 +79,20 @@ class Chunk:
     skipped: dict[str, str] = field(default_factory=dict)
 
     def part(self, arrays: dict[str, Any]) -> Part:
-        """Return a part of arrays with one row a readable item."""
-        return Part(arrays, tuple(item.name for item in self.readable), self.skipped)
+        """Return a part of arrays with one row a readable item, as it is kept: places instead of names."""
+        places = {item.name: str(place) for place, item in enumerate(self.items)}
+        skipped = {places[name]: _nameless(reason, name) for name, reason in self.skipped.items()}
+        return Part(arrays, tuple(places[item.name] for item in self.readable), skipped)
+
+    def named(self, part: Part | None) -> Part | None:
+        """Return a kept part with the names that its images have now; None where it is not of this chunk."""
+        if part is None:
+            return None
+        names = {str(place): item.name for place, item in enumerate(self.items)}
+        if sorted([*part.names, *part.skipped]) != sorted(names):
+            return None
+        skipped = {names[at]: reason.replace(IMAGE, names[at]) for at, reason in part.skipped.items()}
+        return Part(part.arrays, tuple(names[at] for at in part.names), skipped)
 
 
 def collect(
@@ -113,7 +131,7 @@ def collect(
             if missing:
                 for index, made in zip(missing, compute(chunk, missing), strict=True):
                     shelves[index].write(paths[index], made)
-                    parts[index] = made
+                    parts[index] = chunk.named(made)
             for joined, part in zip(found, parts, strict=True):
                 assert part is not None
                 if part.skipped and run.on_error == "raise":
@@ -125,7 +143,7 @@ def collect(
 
 def _look_up(chunk: Chunk, shelves: Sequence[Shelf]) -> tuple[list[Path], list[Part | None]]:
     paths = [shelf.path(chunk.index, chunk.digest) for shelf in shelves]
-    return paths, [shelf.read(path) for shelf, path in zip(shelves, paths, strict=True)]
+    return paths, [chunk.named(shelf.read(path)) for shelf, path in zip(shelves, paths, strict=True)]
 
 
 class _Joined:
@@ -204,6 +222,10 @@ def _read(
         readable.append(item)
     images = images[: len(readable)]
     return replace(chunk, decoded=True, readable=tuple(readable), images=images, skipped=skipped)
+
+
+def _nameless(reason: str, name: str) -> str:
+    return re.sub(rf"(?<![\w/]){re.escape(name)}(?!\w)", IMAGE, reason)
 
 
 def _check_alike(read: Tensor, first: Tensor, name: str) -> None:

@@ -14,7 +14,6 @@ What was done is part of every result and of the feature cache's key.
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import Callable, Iterable
@@ -139,9 +138,7 @@ def _pixel_step(function: Callable[[np.ndarray], np.ndarray]) -> Any:
 
 
 def albumentations() -> Any:
-    """Return the library, imported when it is first needed and without its call to the network."""
-    # Without it the library asks the network for a newer version of itself on import.
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    """Return the library, imported when it is first needed."""
     import albumentations as library
 
     return library

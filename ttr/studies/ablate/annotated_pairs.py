@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ttr.backbones.base import Backbone
-from ttr.datasets.registry import open_image
+from ttr.datasets.registry import called, open_image
 from ttr.datasets.spair import KeypointPair
 from ttr.digests import sha256
 from ttr.errors import ImageError
@@ -37,17 +37,20 @@ class AnnotatedPairs:
     places: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
 
     def content_hash(self, pair: KeypointPair) -> str:
-        """Return the hash of both images and of the annotation."""
+        """Return the hash of both images, the annotation, and what its draws are seeded with."""
         try:
             images = pair.source.read_bytes() + pair.target.read_bytes()
         except OSError as error:
-            raise ImageError(f"an image of pair {pair.name} cannot be read ({error})") from error
+            raise ImageError(f"an image of {pair.name} cannot be read ({error.strerror})") from None
         points = (pair.source_points, pair.target_points, pair.target_box)
-        return sha256([images, *(each.tobytes() for each in points)])
+        return sha256([images, pair.draw_name, *(each.tobytes() for each in points)])
 
     def read(self, pair: KeypointPair) -> Tensor:
         """Return both images as the model sees them, [2, 3, H, W]."""
-        source, target = open_image(pair.source), open_image(pair.target)
+        with called(f"the source of {pair.name}", pair.source):
+            source = open_image(pair.source)
+        with called(f"the target of {pair.name}", pair.target):
+            target = open_image(pair.target)
         self.sizes[pair.name] = (source.height, source.width), (target.height, target.width)
         return torch.stack([self.backbone.preprocess(image) for image in (source, target)])
 

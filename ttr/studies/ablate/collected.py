@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ttr.datasets.registry import Dataset, Item, draw_sample
 from ttr.datasets.spair import KeypointPair
-from ttr.digests import sha256_of
+from ttr.digests import sha256, sha256_of
 from ttr.errors import ImageError
 from ttr.features.chunks import Chunk, Source, collect
 from ttr.features.shelf import Part, Shelf, cache_key
@@ -132,7 +132,7 @@ class Collector:
 
         parts = collect(
             items,
-            source or Source(self.dataset.content_hash, lambda item: steps(self.dataset.open(item))),
+            source or Source(self._content_hash, lambda item: steps(self.dataset.open(item))),
             [Shelf.of(run.shelves, {**base, **_condition_key(each, measures)}) for each in conditions],
             compute,
             run,
@@ -146,6 +146,10 @@ class Collector:
             arrays={each.name: part.arrays for each, part in zip(conditions, parts, strict=True)},
             skipped=parts[0].skipped,
         )
+
+    def _content_hash(self, item: Item) -> str:
+        """Return the hash of an image and of what its draws are seeded with: another one is drawn anew."""
+        return sha256([self.dataset.content_hash(item), item.draw_name])
 
 
 def _compute(chunk: Chunk, conditions: Sequence[Condition], measure: Measure, batch_size: int) -> list[Part]:

@@ -81,7 +81,7 @@ class Measures:
         self, items: Sequence[Item], images: Tensor, conditions: Sequence[Condition]
     ) -> Iterator[Arrays]:
         """Yield the arrays of a batch of training images under each condition, in order."""
-        batch = self.subject.batch(images, items[0].name, conditions, keep=self.blocks)
+        batch = self.subject.batch(images, items[0].draw_name, conditions, keep=self.blocks)
         for condition in conditions:
             passed = batch.under(condition)
             found = {"embedding": as_numpy(passed.embedding)}
@@ -106,11 +106,15 @@ class Measures:
         correspond, segment = "correspondence" in self.tasks, "segmentation" in self.tasks
         attention = AttentionMeasures(self.subject) if self.statistics else None
         see_full, see = (attention.see_full, attention.see) if attention is not None else (None, None)
-        batch = self.subject.batch(images, items[0].name, conditions, keep=self.blocks, attention=see_full)
+        batch = self.subject.batch(
+            images, items[0].draw_name, conditions, keep=self.blocks, attention=see_full
+        )
         pairs = pairs or (self._warps(items, images) if correspond else None)
         other = None
         if pairs is not None:
-            other = self.subject.batch(pairs.images, f"{items[0].name} pair", conditions, keep=self.blocks)
+            other = self.subject.batch(
+                pairs.images, f"{items[0].draw_name} pair", conditions, keep=self.blocks
+            )
         truth = self._truth(items, images) if segment else None
         for condition in conditions:
             passed = batch.under(condition, see)
@@ -154,7 +158,7 @@ class Measures:
 
     def _warps(self, items: Sequence[Item], images: Tensor) -> Pairs:
         backbone = self.subject.backbone
-        seeds = [zlib.crc32(f"{self.subject.seed} {item.name}".encode()) for item in items]
+        seeds = [zlib.crc32(f"{self.subject.seed} {item.draw_name}".encode()) for item in items]
         known = backbone.normalisation
         black = torch.zeros(3) if known is None else -known[0] / known[1]
         pair = warped_pair(images, seeds=seeds, fill=black, patch_size=backbone.patch_size)
@@ -217,7 +221,7 @@ class Measures:
         shape = torch.empty(len(items), 0, *self.subject.backbone.image_size)
         targets = patch_targets(self._truth(items, shape), layers[0].grid)
         for index, item in enumerate(items):
-            random = np.random.default_rng([self.subject.seed, zlib.crc32(item.name.encode())])
+            random = np.random.default_rng([self.subject.seed, zlib.crc32(item.draw_name.encode())])
             part = slice(index, index + 1)
             chosen, classes = sample_patches(side_by_side[part], targets[part], self.patches, random)
             x[index, : len(classes)] = chosen.reshape(-1, count, width)

@@ -18,6 +18,7 @@ import pandas as pd
 
 from ttr.drawing.html import fill
 from ttr.errors import OptionError
+from ttr.studies.ablate.anonymous import without_names
 from ttr.studies.ablate.attention_charts import (
     GROUPS,
     NAMES,
@@ -49,20 +50,26 @@ SWAPPED = ("images", "conditions", "queries", "pixels", "norms", "colours", "att
 MEASURES = {"patch_cosine": "patch cosine to full", "effective_rank": "effective rank"}
 
 
-def page(folders: Sequence[Folder], integrations: Sequence[pd.DataFrame] = ()) -> str:
+def page(
+    folders: Sequence[Folder], integrations: Sequence[pd.DataFrame] = (), *, anonymous: bool = False
+) -> str:
     """Return the page as HTML.
 
     Args:
         folders: ablations, one or more; each is a part of the page, and they are compared with each other.
         integrations: tables as read from ``integration.csv``, for the section on faithfulness.
+        anonymous: number images, and folders where these tell models apart, instead of naming them.
 
     Raises:
         DataError: what a comparison needs is damaged.
     """
     from markupsafe import Markup
 
+    folders = without_names(folders) if anonymous else folders
     models = [_model(folder, f"m{index}") for index, folder in enumerate(folders)]
-    pairs = [_pair(a, b, f"b{i}") for i, (a, b) in enumerate(itertools.combinations(folders, 2))]
+    places = [str(n) if anonymous else folder.path.name for n, folder in enumerate(folders, start=1)]
+    placed = itertools.combinations(zip(folders, places, strict=True), 2)
+    pairs = [_pair(*a, *b, f"b{index}") for index, (a, b) in enumerate(placed)]
     charts: dict[str, Any] = {}
     for part in (*models, *pairs):
         charts |= part.pop("charts")
@@ -193,11 +200,10 @@ def variants(figures: Iterable[tuple[str, Figure]]) -> dict[str, Any]:
     return {"variants": found, "layouts": layouts}
 
 
-def _pair(a: Folder, b: Folder, key: str) -> dict[str, Any]:
+def _pair(a: Folder, place_a: str, b: Folder, place_b: str, key: str) -> dict[str, Any]:
     """Return the comparison of two ablations, or why there is none."""
-    names = (
-        (a.name, b.name) if a.name != b.name else (f"{a.name} ({a.path.name})", f"{b.name} ({b.path.name})")
-    )
+    alike = a.name == b.name
+    names = (f"{a.name} ({place_a})", f"{b.name} ({place_b})") if alike else (a.name, b.name)
     pair: dict[str, Any] = {"id": key, "names": names, "rows": [], "refusal": "", "charts": {}, "places": []}
     try:
         table = effects(read_per_image(a.path), read_per_image(b.path), names)

@@ -24,12 +24,13 @@ NUMBERS = (
 )
 
 
-def write_report(folders: Sequence[Path], out: Path) -> Path:
+def write_report(folders: Sequence[Path], out: Path, *, anonymous: bool = False) -> Path:
     """Write the page of some folders to ``out`` and return ``out``.
 
     Args:
         folders: of ``ttr ablate``, at least one, and of ``ttr integrate``.
         out: an HTML file.
+        anonymous: number images and folders instead of naming them.
 
     Raises:
         DataError: a folder is no such folder, or is damaged.
@@ -52,7 +53,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
             "got no folder of ttr ablate; needed at least one (ttr integrate writes its own page)"
         )
     with whole_file(out) as temporary:  # a place that cannot be written is refused before the work
-        temporary.write_text(page(ablations, integrations), encoding="utf-8")
+        temporary.write_text(page(ablations, integrations, anonymous=anonymous), encoding="utf-8")
     return out
 
 

@@ -68,6 +68,7 @@ def reproduce_medical(
     *,
     published_detection: bool = True,
     num_registers: int | None = None,
+    anonymous: bool = False,
 ) -> pd.DataFrame:
     """Measure the six cells and write ``out``: a benchmark a cell, ``reproduction.csv``, a manifest.
 
@@ -79,6 +80,7 @@ def reproduce_medical(
         published_detection: use the published detection settings (they belong to the published backbones),
             else the default ones.
         num_registers: R; None: as published.
+        anonymous: number the images and groups of the sets, and quote no refusal that may name one.
 
     Returns:
         Four rows a cell: plain, token, ttr, and ``ttr - token``. Columns: dataset, backbone, arm, metric,
@@ -94,7 +96,7 @@ def reproduce_medical(
     check_names("roots", roots, study.named("dataset"))
     run = run or Run(seed=study.settings["seed"])
     registers = study.settings["num_registers"] if num_registers is None else num_registers
-    sets = {name: _attempt(_opened, name, roots.get(name)) for name in study.named("dataset")}
+    sets = {name: _attempt(_opened, name, roots.get(name), anonymous) for name in study.named("dataset")}
     readable = any(isinstance(dataset, Dataset) for dataset in sets.values())
 
     def measure(dataset: Dataset, name: str, backbone: Backbone, folder: Path) -> Bench:
@@ -148,11 +150,19 @@ def _attempt(step: Callable[..., T], *arguments: Any) -> T | str:
         return str(error)
 
 
-def _opened(name: str, root: Path | None) -> Dataset:
+def _opened(name: str, root: Path | None, anonymous: bool) -> Dataset:
+    """Open a set; its refusal becomes part of a result, so that no path stands in it."""
     if root is None:
         card = loader(name).card
         raise DataError(f"no root was given for it: --roots {name}=DIR. {card.how_to_get}")
-    return open_dataset(name, root)
+    try:
+        found = open_dataset(name, root)
+    except DataError as error:
+        if anonymous:
+            said = f"the set cannot be opened; ttr data check --dataset {name} --root DIR says why"
+            raise DataError(said) from None
+        raise DataError(str(error).replace(str(root), root.absolute().name)) from None
+    return found.anonymous() if anonymous else found
 
 
 def _table(study: PublishedStudy, cells: Sequence[Cell]) -> pd.DataFrame:

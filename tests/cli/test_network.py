@@ -1,0 +1,148 @@
+"""Every command with all sockets but loopback closed: nothing is asked of anybody, not even when imported."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+import tests.tools.no_way_out
+from tests.tools.patients import patients
+
+CLOSED = Path(tests.tools.no_way_out.__file__).parent
+
+
+def environment(record: Path) -> dict[str, str]:
+    """Return an environment in which a process, and whatever it starts, may reach loopback alone."""
+    paths = [str(CLOSED), os.getcwd(), os.environ.get("PYTHONPATH", "")]
+    # What switches questions off elsewhere must not be what switches them off here.
+    told = ("NO_ALBUMENTATIONS_UPDATE", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK")
+    kept = {name: value for name, value in os.environ.items() if name not in told and "GRADIO" not in name}
+    own = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "TTR_TEST_REACHED": str(record)}
+    return {
+        **kept,
+        **own,
+        "XDG_CACHE_HOME": str(record.parent / "cache"),
+        "HF_HOME": str(record.parent / "hub"),
+    }
+
+
+def python(record: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *map(str, words)]
+    return subprocess.run(command, env=environment(record), capture_output=True, text=True, timeout=300)
+
+
+def reached(record: Path) -> str:
+    return record.read_text() if record.exists() else ""
+
+
+def test_the_watch_sees_who_calls_out(tmp_path):
+    record = tmp_path / "reached"
+    code = "import socket\ntry: socket.create_connection(('example.org', 80))\nexcept OSError: pass"
+    python(record, "-c", code)
+    assert reached(record).startswith("socket.getaddrinfo example.org")
+
+
+def test_importing_what_asks_for_newer_versions_of_itself_asks_nobody(tmp_path):
+    record = tmp_path / "reached"
+    done = python(record, "-c", "import ttr, albumentations, time; time.sleep(0.2)")
+    assert (done.returncode, reached(record)) == (0, "")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return patients(tmp_path_factory.mktemp("given"))
+
+
+def commands(root: Path, out: Path) -> list[tuple[object, ...]]:
+    """Return every command but ``app``, as a user types it."""
+    small = ("--backbone", "phantom", "--image-size", 64, "--quiet", "--on-error", "skip")
+    table, one = ("--dataset", "csv", "--root", root / "table.csv"), root / "train" / "a"
+    neurons, phantoms = ("--neurons", out / "neurons.json"), ("--dataset", "phantom")
+    rehearsal = ("--backbone", "phantom", "--on-error", "skip", "--quiet")
+    return [
+        ("--version",),
+        ("backbones",),
+        ("backbones", "dinov2-vit-l-14"),
+        ("data", "info"),
+        ("data", "check", *table, "--quiet"),
+        ("doctor", "--quiet"),
+        ("demo", "--quiet", "--phantoms", 8, "--out", out / "demo"),
+        ("detect", *small, "--images", one, "--out", out / "neurons.json"),
+        ("tune", *small, "--images", one, "--top-k", 1, "--num-registers", 1, "--out", out / "tune"),
+        ("compare", *small, *neurons, "--out", out / "compare", one),
+        ("bench", *small, *table, "--arms", "plain,ttr", "--seeds", 42, "--out", out / "bench"),
+        ("bench", *small, *table, "--preprocess", "clahe", "--arms", "plain", "--out", out / "clahe"),
+        (
+            *("ablate", "--backbone", "phantom-reg4", *small[2:], *table, "--analysis-images", 4),
+            *("--conditions", "full,registers:zero", "--layers", 2, "--out", out / "ablation"),
+        ),
+        ("report", out / "ablation", "--out", out / "page.html"),
+        ("integrate", *small, *table, "--num-registers", "0,1", "--out", out / "integration"),
+        ("export", "--backbone", "phantom", "--image-size", 64, *neurons, "--quiet", "--out", out / "a.onnx"),
+        (
+            *("zero-shot", "--backbone", "phantom-clip", *small[2:], "--classes", "a,b"),
+            *("--neurons", out / "clip.json", one),
+        ),
+        ("reproduce", "medical", *rehearsal, "--roots", f"aptos={root}", "--out", out / "medical"),
+        ("reproduce", "decoupling", *rehearsal, *table, "--num-images", 6, "--out", out / "decoupling"),
+        ("reproduce", "zero-ablation", *rehearsal, *phantoms, "--out", out / "zero"),
+        # Weights that are not there are not looked for elsewhere.
+        (
+            "detect",
+            "--backbone",
+            "timm:vit_tiny_patch16_224",
+            "--images",
+            one,
+            "--on-error",
+            "skip",
+            "--out",
+            out / "r",
+        ),
+    ]
+
+
+@pytest.mark.slow
+def test_no_command_reaches_out(root, tmp_path):
+    from ttr.backbones.loading import load
+    from ttr.registers.neurons import RegisterNeurons
+
+    record = tmp_path / "reached"
+    RegisterNeurons.from_pairs(load("phantom-clip", image_size=64).planted).save(tmp_path / "clip.json")
+    for words in commands(root, tmp_path):
+        done = python(record, "-m", "ttr", *words)
+        assert "this should not happen" not in done.stderr, words
+        assert reached(record) == "", words
+    made = {path.name for path in tmp_path.iterdir()}
+    wanted = {"demo", "tune", "compare", "bench", "clahe", "ablation", "integration", "decoupling", "zero"}
+    assert {*wanted, "page.html", "neurons.json", "a.onnx", "r"} <= made
+
+
+@pytest.mark.slow
+def test_the_page_reaches_out_to_nobody(tmp_path):
+    record = tmp_path / "reached"
+    command = [sys.executable, "-m", "ttr", "app", "--no-browser", "--port", "0", "--image-size", "64"]
+    page = subprocess.Popen(command, env=environment(record), stdout=subprocess.PIPE, text=True)
+    try:
+        assert page.stdout is not None
+        address = next(word for line in page.stdout for word in line.split() if word.startswith("http://"))
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            with contextlib.suppress(urllib.error.HTTPError):  # 503 until it is ready
+                urllib.request.urlopen(f"{address.rstrip('/')}/healthz").close()
+                break
+            time.sleep(0.5)
+        with urllib.request.urlopen(address) as answer:
+            assert b"gradio" in answer.read()
+    finally:
+        page.send_signal(signal.SIGTERM)
+        page.wait(60)
+    assert reached(record) == ""
