@@ -132,8 +132,10 @@ def renamed(said: str, name: str, path: Path) -> str:
     """Return a sentence with a name in place of a file's path, its parts that stand alone included."""
     forms = {str(path), str(path.absolute()), str(path.absolute().parent), path.name, path.stem}
     longest_first = sorted((form for form in forms if len(form) > 3), key=len, reverse=True)
-    place = rf"(?<![\w/])(?:{'|'.join(map(re.escape, longest_first))})(?!\w)"
-    return re.sub(place, lambda _: name, said).replace("image image ", "image ")
+    # A refusal begins "image PATH ..."; a name such as "image 3" or "the mask of ..." says what it is itself.
+    before = "(?:image )?" if name.startswith(("image ", "the ")) else ""
+    place = rf"{before}(?<![\w/])(?:{'|'.join(map(re.escape, longest_first))})(?!\w)"
+    return re.sub(place, lambda _: name, said)
 
 
 @dataclass(frozen=True)

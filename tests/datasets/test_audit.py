@@ -146,9 +146,9 @@ def test_small_classes_missing_splits_and_masks_are_warnings(tmp_path):
     assert found.imbalance == 3
     said = {names(entry)[0]: entry.detail for entry in found.findings["mask"]}
     assert said.keys() == {"1.png", "2.png", "3.png"}
-    assert "mask1.png does not exist" in said["1.png"]
-    assert said["2.png"] == "mask mask2.png is 96x95 px, its image 96x96"
-    assert "mask3.png is not an image" in said["3.png"]
+    assert "the mask of 1.png does not exist" in said["1.png"]
+    assert said["2.png"] == "the mask of 2.png is 96x95 px, the image 96x96"
+    assert "the mask of 3.png is not an image" in said["3.png"]
 
 
 def test_the_phantom_set_raises_no_alarm_and_processes_find_the_same():

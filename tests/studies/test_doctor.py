@@ -171,6 +171,17 @@ def test_a_required_library_that_is_missing_broken_or_too_old_is_a_fault(monkeyp
     assert faults[1:] == ["no-such-thing: PackageNotFoundError", "scikit-learn: ModuleNotFoundError"]
 
 
+def test_a_torch_that_is_older_than_what_is_required_is_a_fault(monkeypatch):
+    from packaging.requirements import Requirement
+
+    from ttr.studies import doctor
+
+    monkeypatch.setattr(doctor, "_requirements", lambda: [Requirement("torch>=99")])
+    found = next(check for check in doctor._libraries() if check.name == "torch")
+    assert found.state == "off"
+    assert found.measured.endswith("needed >=99")
+
+
 def test_what_is_required_is_what_the_installation_declares():
     from ttr.studies.doctor import _requirements
 

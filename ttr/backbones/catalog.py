@@ -80,7 +80,9 @@ def architecture(name: str) -> str:
         return f"timm:{rest.split('.')[0]}"
     if library == "open_clip" and not rest.startswith("hf-hub:"):
         return f"open_clip:{rest.split('/')[0]}"
-    if library == "transformers":  # of a directory, and of a repository, the last part names the model
+    if (
+        library == "transformers" and rest.count("/") != 1
+    ):  # no ORG/NAME: a directory is called by its own name
         return f"transformers:{rest.rstrip('/').rpartition('/')[2]}"
     return name
 

@@ -99,17 +99,17 @@ def _libraries() -> Iterator[Check]:
 
     recent = sys.version_info >= (3, 10)
     yield found("python", "3.10 or newer", platform.python_version(), "ok" if recent else "off", REINSTALL)
-    required = {each.name: each for each in _requirements()}
+    required = _requirements()
     for module, distribution in IMPORTED.items():
         try:
             importlib.import_module(module)
-            fault = _misfit(required[distribution]) if distribution in required else ""
-            version = fault or metadata.version(distribution)
-            yield found(module, "imports", version, "off" if fault else "ok", REINSTALL)
+            fault = next(filter(None, (_misfit(each) for each in required if each.name == distribution)), "")
+            measured = fault or metadata.version(distribution)
+            yield found(module, "imports", measured, "off" if fault else "ok", REINSTALL)
         except Exception as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
             yield found(module, "imports", reason, "off", REINSTALL)
-    others = [each for name, each in required.items() if name not in IMPORTED.values()]
+    others = [each for each in required if each.name not in IMPORTED.values()]
     faults = [fault for requirement in others if (fault := _fault(requirement))]
     state: State = "off" if faults else "ok"
     yield found("the others", "installed", "; ".join(faults) or "yes", state, REINSTALL)
@@ -133,10 +133,11 @@ def _fault(requirement: Requirement) -> str:
     """Return what is wrong with a required library, or nothing."""
     module = MODULES.get(requirement.name, requirement.name)
     try:
+        misfit = _misfit(requirement)
         importlib.import_module(module)
-        return _misfit(requirement)
     except Exception as error:
         return f"{requirement.name}: {type(error).__name__}"
+    return misfit
 
 
 def _misfit(requirement: Requirement) -> str:
