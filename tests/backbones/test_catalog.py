@@ -85,6 +85,8 @@ def test_rad_dino_is_a_dinov2_base_of_transformers():
     assert backbone.layout.grid == (37, 37)
     assert backbone.embed(torch.zeros(1, 3, 518, 518)).shape == (1, entry.embedding)
     assert architecture("rad-dino") == entry.loads
+    # Neurons of earlier versions name a directory with the way to it.
+    assert architecture("transformers:/home/me/models/own/") == architecture("transformers:own")
     with pytest.raises(ModelError, match="microsoft/rad-dino is no directory here.*pretrained=True"):
         ttr.load("rad-dino")
 

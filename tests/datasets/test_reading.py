@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from ttr.datasets.registry import OpenedImages, ReadAhead, in_memory
+from ttr.datasets.registry import OpenedImages, ReadAhead, called, in_memory, renamed
 from ttr.errors import ImageError
 from ttr.run import Run
 
@@ -108,3 +109,24 @@ def test_images_that_are_open_already_have_names_and_hashes():
     assert images.names == ["one", "two", "again"]
     one, two, again = images.hashes()
     assert one == again != two
+
+
+def test_a_refusal_calls_a_file_by_its_name_wherever_its_path_or_a_part_of_it_stood(tmp_path):
+    path = tmp_path / "DOE^JANE" / "scan 1.png"
+    said = f"image {path} cannot be read ([Errno 2] '{path}'; scan 1.png, scan 1; {path.parent})"
+    assert renamed(said, "image 7", path) == (
+        "image 7 cannot be read ([Errno 2] 'image 7'; image 7, image 7; image 7)"
+    )
+    below = renamed(said, "DOE^JANE/scan 1.png", path)
+    assert below.startswith("image DOE^JANE/scan 1.png cannot be read")
+    assert str(tmp_path) not in below
+    assert renamed(f"image {path} is damaged", "the mask of a.png", path) == "the mask of a.png is damaged"
+    assert renamed("/data/12 holds 12 frames", "a/12", Path("/data/12")) == "a/12 holds 12 frames"
+
+
+def test_what_a_refusal_was_made_of_is_not_told_with_it(tmp_path):
+    path = tmp_path / "DOE^JANE.png"
+    with pytest.raises(ImageError, match="^image 7 is damaged") as caught, called("image 7", path):
+        raise ImageError(f"{path} is damaged") from OSError(f"no {path}")
+    assert caught.value.__suppress_context__
+    assert caught.value.__cause__ is None

@@ -18,8 +18,9 @@ from PIL import Image
 import ttr
 from tests.tools.tiny_models import scramble, tiny_vit
 from ttr.datasets.base import Item, make_dataset
-from ttr.datasets.phantom_set import CARD
+from ttr.datasets.phantom_set import CARD, phantom_set
 from ttr.errors import ImageError, ModelError, OptionError, OutputError
+from ttr.features.chunks import Chunk
 from ttr.features.extract import extract
 from ttr.features.shelf import Part, Shelf, cache_key
 from ttr.forward.preprocessing import Preprocessing
@@ -371,3 +372,14 @@ def test_a_cache_that_cannot_be_written_is_refused(backbone, dataset, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):
         extract(backbone, dataset, all_arms(backbone), Run(cache=tmp_path / "file"))
+
+
+def test_a_part_that_knows_its_images_otherwise_than_by_their_places_is_no_part_of_a_chunk():
+    items = tuple(phantom_set(counts={"train": 3}).items)
+    chunk = Chunk(0, items, "digest")
+    rows = {"cls": np.zeros((2, 1))}
+    named = chunk.named(Part(rows, ("0", "2"), {"1": "<image> is damaged"}))
+    assert named.names == (items[0].name, items[2].name)
+    assert named.skipped == {items[1].name: f"{items[1].name} is damaged"}
+    for names, skipped in (((items[0].name, "2"), {"1": ""}), (("0", "3"), {"1": ""}), (("0", "2"), {})):
+        assert chunk.named(Part(rows, names, skipped)) is None
