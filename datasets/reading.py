@@ -129,9 +129,11 @@ def called(name: str, path: Path | None) -> Iterator[None]:
 
 
 def renamed(said: str, name: str, path: Path) -> str:
-    """Return a sentence with a name in place of a file's path, its parts that stand alone included."""
-    forms = {str(path), str(path.absolute()), str(path.absolute().parent), path.name, path.stem}
-    longest_first = sorted((form for form in forms if len(form) > 3), key=len, reverse=True)
+    """Return a sentence with a name in place of a file's path, its folder and its own name included."""
+    forms = {str(path), str(path.absolute()), str(path.absolute().parent)}
+    # A file without a suffix may be called as a word is that stands in any sentence.
+    forms |= {path.name} if path.suffix else set()
+    longest_first = sorted(forms - {"/"}, key=len, reverse=True)
     # A refusal begins "image PATH ..."; a name such as "image 3" or "the mask of ..." says what it is itself.
     before = "(?:image )?" if name.startswith(("image ", "the ")) else ""
     place = rf"{before}(?<![\w/])(?:{'|'.join(map(re.escape, longest_first))})(?!\w)"

@@ -113,15 +113,18 @@ def test_images_that_are_open_already_have_names_and_hashes():
 
 def test_a_refusal_calls_a_file_by_its_name_wherever_its_path_or_a_part_of_it_stood(tmp_path):
     path = tmp_path / "DOE^JANE" / "scan 1.png"
-    said = f"image {path} cannot be read ([Errno 2] '{path}'; scan 1.png, scan 1; {path.parent})"
+    said = f"image {path} cannot be read ([Errno 2] '{path}'; scan 1.png; {path.parent})"
     assert renamed(said, "image 7", path) == (
-        "image 7 cannot be read ([Errno 2] 'image 7'; image 7, image 7; image 7)"
+        "image 7 cannot be read ([Errno 2] 'image 7'; image 7; image 7)"
     )
     below = renamed(said, "DOE^JANE/scan 1.png", path)
     assert below.startswith("image DOE^JANE/scan 1.png cannot be read")
     assert str(tmp_path) not in below
     assert renamed(f"image {path} is damaged", "the mask of a.png", path) == "the mask of a.png is damaged"
     assert renamed("/data/12 holds 12 frames", "a/12", Path("/data/12")) == "a/12 holds 12 frames"
+    image = Path("/data/image.png")
+    assert renamed(f"{image} is not an image", "image 7", image) == "image 7 is not an image"
+    assert renamed(f"image {image} does not exist", "image.png", image) == "image image.png does not exist"
 
 
 def test_what_a_refusal_was_made_of_is_not_told_with_it(tmp_path):
