@@ -6,6 +6,7 @@ import numpy as np
 
 from ttr.datasets.base import IGNORE, Item
 from ttr.datasets.folder import open_image
+from ttr.datasets.opening import opened
 from ttr.errors import ImageError
 
 #: Modes whose pixels are numbers: palette (the number is the colour's place in it), grey, black and white.
@@ -18,16 +19,11 @@ def open_numbers(item: Item, classes: int) -> np.ndarray:
     Raises:
         ImageError: the file is missing or damaged, has colours instead of numbers, or a number is no class.
     """
-    from PIL import Image, UnidentifiedImageError
-
     path = item.mask
     if path is None or not path.is_file():
         raise ImageError(f"mask {path} of {item.name} does not exist; add it, or leave the image out")
-    try:
-        with Image.open(path) as mask:
-            mode, numbers = mask.mode, np.asarray(mask).astype(np.int64)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"mask {path} is damaged or no image ({error}); replace it") from error
+    with opened(path) as mask:
+        mode, numbers = mask.mode, np.asarray(mask).astype(np.int64)
     if mode not in NUMBERED:
         raise ImageError(
             f"mask {path} has colours ({mode}); needed one number a pixel, as a palette or a grey PNG"

@@ -157,7 +157,7 @@ def test_a_voc_folder_that_is_not_whole_is_refused(voc):
     with pytest.raises(DataError, match=r"3.png has colours \(RGB\); needed one number a pixel"):
         open_dataset("voc", voc)
     mask.write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"3.png is damaged or no image"):
+    with pytest.raises(DataError, match=r"3.png is not an image that can be read"):
         open_dataset("voc", voc)
     mask.unlink()
     with pytest.raises(DataError, match=r"mask .*3.png of JPEGImages/3.jpg does not exist"):
