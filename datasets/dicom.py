@@ -220,7 +220,7 @@ def _radiograph(path: Path, data: Any, most_pixels: int) -> Radiograph:
     return Radiograph(
         values=_finite(path, apply_modality_lut(stored, data)),
         windows=windows,
-        curve=str(data.get("VOILUTFunction") or CURVES[0]).upper(),
+        curve=_curve(data) if windows else CURVES[0],
         inverted=data.PhotometricInterpretation == GREY[0],
         first=first,
         table=table,
@@ -229,11 +229,15 @@ def _radiograph(path: Path, data: Any, most_pixels: int) -> Radiograph:
     )
 
 
+def _curve(data: Any) -> str:
+    return str(data.get("VOILUTFunction") or CURVES[0]).upper()
+
+
 def _windows(path: Path, data: Any) -> Iterator[Window]:
     centers, widths, words = (
         _several(data.get(f"Window{tag}")) for tag in ("Center", "Width", "CenterWidthExplanation")
     )
-    curve = str(data.get("VOILUTFunction") or CURVES[0]).upper()
+    curve = _curve(data)
     if centers and widths and curve not in CURVES:
         raise ImageError(f"{path} has a window of a kind that is not read here; needed {', '.join(CURVES)}")
     for index, (center, width) in enumerate(zip(map(float, centers), map(float, widths), strict=False)):

@@ -24,6 +24,7 @@ TABLES = (0x00283000, 0x00283010)
 ITEM_END, SEQUENCE_END = 0xFFFEE00D, 0xFFFEE0DD
 UNDEFINED = 0xFFFFFFFF
 MOST_ELEMENTS, MOST_DEPTH = 100_000, 32
+MOST_BEFORE_PIXELS = 16 * 2**20
 #: Bytes of a copied value: of a lookup table with all its alternatives, and of anything else but pixels.
 MOST_TABLE, MOST_VALUE = 4 * 2**20, 4096
 
@@ -67,13 +68,8 @@ def essential(name: object, content: bytes, wanted: Collection[int], most_inflat
     """
     if content[PREAMBLE : PREAMBLE + 4] != MARK:
         raise ImageError(f"{name} is no DICOM file that can be read; needed one with its mark, DICM")
-    syntax, place, data = b"", PREAMBLE + 4, content
-    for tag, _, value, end in elements(name, content, place, Encoding(implicit=False)):
-        if tag >> 16 != 2:
-            break
-        place = end
-        if tag == SYNTAX:
-            syntax = content[value:end].rstrip(b"\0 ")
+    syntax, place = _syntax(content)
+    data = content
     if syntax == DEFLATED:
         data, place, syntax = inflated(name, content[place:], most_inflated), 0, EXPLICIT
     kept = [bytes(PREAMBLE) + MARK, _said_syntax(syntax)]
@@ -133,21 +129,44 @@ def elements(
 
 
 def inflated(name: object, packed: bytes, most: int) -> bytes:
-    """Return what deflated bytes become, at most ``most``.
+    """Return a deflated data set up to the end of its pixels, at most ``most`` bytes.
+
+    How long that is stands before the pixels, so nothing is inflated to find out that it is too much.
 
     Raises:
-        ImageError: more, or no deflated bytes.
+        ImageError: more, or no deflated data set.
     """
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, most + 1)
+        data = stream.decompress(packed, MOST_BEFORE_PIXELS)
+        if stream.eof or len(data) < MOST_BEFORE_PIXELS:
+            return data
+        found = elements(name, data, 0, _encoding(EXPLICIT, data, 0))
+        length = next((end for tag, _, _, end in found if tag == PIXELS), None)
+        if length is None:
+            raise ImageError(
+                f"{name} inflates to more than {MOST_BEFORE_PIXELS / 1e6:,.0f} MB before its pixels; "
+                "needed a DICOM image: export it anew"
+            )
+        if length > most:
+            raise ImageError(
+                f"{name} inflates from {len(packed) / 1e6:,.1f} MB to {length / 1e6:,.0f}; needed "
+                f"{most / 1e6:,.0f} MB at most: export it smaller"
+            )
+        return data + stream.decompress(stream.unconsumed_tail, max(1, length - len(data)))
     except zlib.error:
         raise ImageError(f"{name} is no DICOM file that can be read; its deflated part is damaged") from None
-    if len(data) > most:
-        raise ImageError(
-            f"{name} inflates from {len(packed) / 1e6:,.1f} MB to more than {most / 1e6:,.0f}; needed "
-            f"{most / 1e6:,.0f} MB at most: save it uncompressed and smaller"
-        )
-    return data
+
+
+def _syntax(content: bytes) -> tuple[bytes, int]:
+    """Return how a file says that its data set is written, and where that begins."""
+    syntax, place = b"", PREAMBLE + 4
+    while content[place : place + 2] == b"\2\0":
+        tag, length, value = Encoding(implicit=False).header(content, place)
+        place = value + length
+        if tag == SYNTAX:
+            syntax = content[value:place].rstrip(b"\0 ")
+    return syntax, place
 
 
 def _encoding(syntax: bytes, data: bytes, place: int) -> Encoding:

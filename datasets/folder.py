@@ -11,7 +11,6 @@ from ttr.datasets.dicom import is_dicom, open_dicom
 from ttr.datasets.limits import MOST_PIXELS
 from ttr.datasets.opening import KINDS, SUFFIXES, opened, upright
 from ttr.errors import ImageError
-from ttr.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,8 +114,8 @@ def _scaled(image: Image, name: object) -> np.ndarray:
     finite = np.isfinite(pixels)
     if not finite.all():
         raise ImageError(
-            f"{name} holds {counted(int((~finite).sum()), 'pixel')} of {pixels.size:,} that are no finite "
-            "numbers (NaN or infinite); needed numbers alone: replace them, or leave the image out"
+            f"{name} holds no finite number (NaN or infinite) in {int((~finite).sum()):,} of {pixels.size:,} "
+            "pixels; needed numbers alone: replace these, or leave the image out"
         )
     low, high = pixels.min(), pixels.max()
     return ((pixels - low) * (255 / (high - low) if high > low else 0)).round().astype(np.uint8)

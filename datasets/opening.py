@@ -7,6 +7,7 @@ tags claim. What comes out is a picture of the library that is decoded by whoeve
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,10 +66,10 @@ def opened(path: Path, content: bytes | None = None, most_pixels: int = MOST_PIX
                 yield image
     except PIL.UnidentifiedImageError:
         raise ImageError(f"{path} is not an image that can be read; needed {KINDS}") from None
-    except PIL.Image.DecompressionBombError:
-        twice = 2 * (PIL.Image.MAX_IMAGE_PIXELS or 0) / 1e6
+    except PIL.Image.DecompressionBombError as error:
+        pixels = int((re.findall(r"\d+", str(error)) or [2 * most_pixels])[0])
         raise ImageError(
-            f"{path} has too many pixels to open safely (more than {twice:,.0f} million); needed "
+            f"{path} has too many pixels to open safely ({pixels:,}); needed "
             f"{most_pixels / 1e6:,.0f} million at most: scale it down first"
         ) from None
     except MemoryError:
@@ -78,7 +79,7 @@ def opened(path: Path, content: bytes | None = None, most_pixels: int = MOST_PIX
     except Exception as error:  # a library's words may repeat what stands in the file
         if "MAX_TEXT" in str(error):
             raise ImageError(
-                f"{path} holds a text or profile that unpacks to over 1 MB; save it anew"
+                f"{path} holds texts or a profile that unpack to over 1 MB each or 64 in all; save it anew"
             ) from None
         raise ImageError(f"{path} is damaged or truncated; replace it or leave it out") from None
 

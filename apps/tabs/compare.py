@@ -75,7 +75,7 @@ class Opening:
     found: gr.State
 
     def read(self, event: Any, path: Callable[..., str | None], asked: list[Any]) -> Any:
-        """After an event, read the image at ``path`` of the values of ``asked`` and open it; return the latter.
+        """After an event, read the image at ``path`` of the values of ``asked``, and open it.
 
         Reading holds up no pass of another visitor, and of what is read in a row the last is opened.
         """
