@@ -207,7 +207,7 @@ def _radiograph(path: Path, data: Any, most_pixels: int) -> Radiograph:
     size = stretched(path, int(data.Columns), int(data.Rows), ratio, most_pixels)
     said = str(data.get("BurnedInAnnotation") or "").upper()
     modality = str(data.get("Modality") or "")
-    common = {
+    common: dict[str, Any] = {
         "size": size,
         "aspect": ratio,
         "burned_in": {"YES": True, "NO": False}.get(said),

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ttr.datasets.limits import MOST_BYTES, MOST_PIXELS, check_size, no_memory
 from ttr.datasets.quiet import quiet
@@ -94,7 +94,7 @@ def upright(name: object, image: Image) -> Image:
     if exif:
         check_exif(name, exif)
     with quiet():
-        said = image.getexif().get(ORIENTATION)
+        said: Any = image.getexif().get(ORIENTATION)
     turns = (
         *(Transpose.FLIP_LEFT_RIGHT, Transpose.ROTATE_180, Transpose.FLIP_TOP_BOTTOM, Transpose.TRANSPOSE),
         *(Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90),

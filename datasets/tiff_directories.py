@@ -115,7 +115,7 @@ def check_exif(name: object, exif: bytes) -> None:
 
 def exif_of_jpeg(stream: BinaryIO) -> bytes:
     """Return all EXIF of a JPEG file, joined as the library joins it; the file may end anywhere."""
-    found = []
+    found: list[bytes] = []
     stream.seek(2)
     while (marker := stream.read(4))[:1] == b"\xff" and len(marker) == 4 and marker[1] != 0xDA:
         if marker[1] == 0xFF:  # fill bytes may stand before a marker

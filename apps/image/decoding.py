@@ -86,7 +86,7 @@ def unpacked(head: dict[str, Any], read: Callable[[memoryview], None]) -> Decode
         raise ValueError("an array of something else than numbers")
     if sum(kind.itemsize * math.prod(shape) for kind, shape in shapes.values()) > MOST_ANSWERED:
         raise ValueError("more than was allowed to be decoded")
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, (kind, shape) in shapes.items():
         arrays[name] = np.empty(shape, dtype=kind)
         read(memoryview(arrays[name]).cast("B"))

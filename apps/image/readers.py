@@ -9,7 +9,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import math
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -22,7 +24,9 @@ from ttr.errors import ImageError, TTRError
 
 #: Files that are decoded at the same time.
 PLACES = 2
+#: Seconds of computing that a file may take, and bytes; a busy machine may need a multiple of the seconds.
 SECONDS, MEMORY = 20.0, 2 * 2**30
+BUSY = 3
 #: The reader imports what this process would, and nothing of the folder where it happens to be started.
 CODE = "import sys; sys.path[:] = sys.argv[3:]; from ttr.apps.image.readers import main; main()"
 #: What a process needs of the environment; no password goes along.
@@ -34,7 +38,7 @@ class Readers:
     """Readers, at most :data:`PLACES` at once; who comes while all are busy waits for one.
 
     Args:
-        seconds: that a file may take.
+        seconds: of computing that a file may take; on the clock :data:`BUSY` times as many.
         memory: bytes that decoding it may take.
     """
 
@@ -43,6 +47,7 @@ class Readers:
         self._places = threading.BoundedSemaphore(PLACES)
         self._idle: deque[_Reader] = deque()
         self._all: set[_Reader] = set()
+        self._closed = False
 
     def decode(self, content: bytes) -> Decoded:
         """Return what :func:`ttr.apps.image.decoding.decode` returns, decoded elsewhere.
@@ -53,7 +58,7 @@ class Readers:
         with self._places:
             reader = self._reader()
             try:
-                found = reader.ask(content, self.seconds)
+                found = reader.ask(content, BUSY * self.seconds)
             except ImageError:
                 self._idle.append(reader)
                 raise
@@ -63,18 +68,22 @@ class Readers:
             return found
 
     def close(self) -> None:
-        """End all readers; a file that is on its way is refused."""
+        """End all readers, and begin none any more; a file that is on its way is refused."""
+        self._closed = True
         for reader in list(self._all):
             reader.end()
         self._all.clear()
         self._idle.clear()
 
     def _reader(self) -> _Reader:
-        while self._idle:
-            reader = self._idle.pop()
-            if reader.process.poll() is None:
-                return reader
-            self._all.discard(reader)
+        with contextlib.suppress(IndexError):  # another thread may take the last one
+            while True:
+                reader = self._idle.pop()
+                if reader.process.poll() is None:
+                    return reader
+                self._all.discard(reader)
+        if self._closed:
+            raise TTRError("no file can be opened any more; the page is being closed")
         try:
             reader = _Reader(self.seconds, self.memory)
         except OSError as error:
@@ -87,7 +96,7 @@ class Readers:
     def _ended(self, reader: _Reader) -> ImageError:
         self._all.discard(reader)
         reader.end()
-        if reader.overdue:
+        if reader.overdue or reader.process.returncode == -getattr(signal, "SIGXCPU", 0):
             return ImageError(
                 f"{NAME} took longer than {self.seconds:g} seconds to open; save it smaller or uncompressed, "
                 "and upload it again"
@@ -200,10 +209,10 @@ def _prepare(memory: int) -> None:
 
 
 def _allow(seconds: float) -> None:
-    """Let this process compute for twice the time of a file, lest one whose page is gone goes on for ever."""
+    """Let this process compute for the time of a file: also one whose page is gone ends."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
         import time
 
-        most = int(time.process_time() + 2 * seconds) + 1
+        most = math.ceil(time.process_time() + seconds)
         resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))

@@ -25,6 +25,7 @@ OBEDIENT = (
     "import os, sys, time; sys.path[:] = sys.argv[3:]; from ttr.apps.image import readers\n"
     "def decode(content):\n"
     "    if content == b'sleep': time.sleep(3600)\n"
+    "    while content == b'spin': pass\n"
     "    if content == b'fall': os.abort()\n"
     "    if content == b'say': sys.stdout.write('x' * 99); os.write(1, b'y' * 99)\n"
     "    if content == b'fill': return bytearray(2**40)\n"
@@ -92,7 +93,7 @@ def test_the_readers_refusal_is_the_files_own(reading):
 
 
 def test_a_file_that_never_ends_is_ended_and_another_is_answered_meanwhile(reading, obedient):
-    apart = reading(seconds=3600)
+    apart = reading(seconds=36)
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(apart.decode, b"sleep")
         while not apart._all:
@@ -102,15 +103,31 @@ def test_a_file_that_never_ends_is_ended_and_another_is_answered_meanwhile(readi
         (busy,) = apart._all - set(apart._idle)
         busy._end_overdue()  # as its timer does
         with pytest.raises(
-            ImageError, match="this file took longer than 3600 seconds to open; save it smaller"
+            ImageError, match="this file took longer than 36 seconds to open; save it smaller"
         ):
             slow.result()
     assert busy.process.poll() is not None
 
 
-def test_the_time_of_a_file_is_bounded(reading, obedient):
+def test_who_waits_for_a_file_is_let_go_when_the_page_is_closed(reading, obedient):
+    apart = reading()
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(apart.decode, b"sleep")
+        while not apart._all:
+            time.sleep(0.01)
+        apart.close()
+        with pytest.raises(ImageError, match="could not be opened"):
+            slow.result()
+    with pytest.raises(readers.TTRError, match="the page is being closed"):
+        apart.decode(GOOD)
+
+
+def test_the_time_of_a_file_is_bounded_on_the_clock_and_in_computing(reading, obedient, monkeypatch):
     with pytest.raises(ImageError, match=r"this file took longer than 0.1 seconds to open"):
         reading(seconds=0.1).decode(b"sleep")
+    monkeypatch.setattr(readers, "BUSY", 10_000)
+    with pytest.raises(ImageError, match=r"this file took longer than 0.2 seconds to open"):
+        reading(seconds=0.2).decode(b"spin")
 
 
 def test_the_next_file_is_read_whatever_the_last_one_did(reading, obedient, tmp_path):
