@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 
 import numpy as np
 import pydicom
@@ -45,7 +46,9 @@ def inserted(path, elements, **tags):
 
 def table(length):
     entry = Dataset()
-    entry.add_new(0x00283002, "UL", [length, 0, 16])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        entry.add_new(0x00283002, "UL", [length, 0, 16])
     entry.add_new("LUTData", "OW", bytes(200))
     return Sequence([entry])
 
