@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttr.apps.image.intake import MAX_BYTES
+from ttr.apps.image.readers import READERS
 from ttr.errors import OptionError, OutputError
 from ttr.version import __version__
 
@@ -242,7 +243,12 @@ def _warm_up(workbench: Workbench, state: dict[str, str]) -> None:
 def _run(app: FastAPI, listening: Any) -> None:
     import uvicorn
 
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: Any = None) -> None:
+            READERS.close()  # the loop waits for every thread, and one may be waiting for a slow file
+            await super().shutdown(sockets)
+
     settings = uvicorn.Config(
         app, log_level="error", access_log=False, timeout_graceful_shutdown=2, server_header=False
     )
-    uvicorn.Server(settings).run(sockets=[listening])
+    Server(settings).run(sockets=[listening])

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ttr.datasets.folder import open_image
+from ttr.datasets.limits import file_bytes
 from ttr.datasets.reading import OpenedImages, called
 from ttr.digests import sha256
-from ttr.errors import DataError, ImageError
+from ttr.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,15 +96,10 @@ def read_file(item: Item) -> bytes:
     """Return the bytes of an item's file.
 
     Raises:
-        ImageError: the file cannot be read.
+        ImageError: the file cannot be read, or is larger than any image.
     """
     assert item.path is not None
-    try:
-        return item.path.read_bytes()
-    except OSError as error:
-        raise ImageError(
-            f"image {item.path} cannot be read ({error.strerror}); check the path, or leave it out"
-        ) from error
+    return file_bytes(item.path)
 
 
 def decode_file(item: Item, content: bytes) -> Image:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import random
-import threading
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ttr.datasets.dicom import is_dicom, open_dicom
+from ttr.datasets.limits import MOST_PIXELS
+from ttr.datasets.opening import KINDS, SUFFIXES, opened, upright
 from ttr.errors import ImageError
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL.Image import Image
 
 T = TypeVar("T")
-_reading = threading.Lock()
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 
 
 def list_images(folder: Path, *, limit: int | None = None, seed: int = 42) -> list[Path]:
@@ -28,12 +26,12 @@ def list_images(folder: Path, *, limit: int | None = None, seed: int = 42) -> li
         ImageError: no such folder, or no image in it.
     """
     if folder.is_file():
-        raise ImageError(f"{folder} is a file; needed a folder with {_kinds()} files")
+        raise ImageError(f"{folder} is a file; needed a folder with {KINDS} files")
     if not folder.is_dir():
-        raise ImageError(f"image folder {folder} does not exist; give a folder with {_kinds()} files")
+        raise ImageError(f"image folder {folder} does not exist; give a folder with {KINDS} files")
     paths = sorted(path for path in folder.rglob("*") if is_image(path))
     if not paths:
-        raise ImageError(f"no images found in {folder}; needed {_kinds()} files, in it or below it")
+        raise ImageError(f"no images found in {folder}; needed {KINDS} files, in it or below it")
     return draw_sample(paths, limit, seed)
 
 
@@ -50,7 +48,7 @@ def is_image(path: Path) -> bool:
     return visible and (path.suffix.lower() in SUFFIXES or is_dicom(path))
 
 
-def open_image(path: str | Path, content: bytes | None = None) -> Image:
+def open_image(path: str | Path, content: bytes | None = None, *, most_pixels: int = MOST_PIXELS) -> Image:
     """Open an image file as RGB, whole and upright; DICOM as :mod:`ttr.datasets.dicom` says.
 
     Greyscale of more than 8 bits is scaled from its own minimum and maximum to 0..255.
@@ -58,51 +56,52 @@ def open_image(path: str | Path, content: bytes | None = None) -> Image:
     Args:
         path: the file.
         content: its bytes, where they were read already.
+        most_pixels: refuse more than these before anything is decoded.
 
     Raises:
-        ImageError: no such file, no image, truncated, or too large to be safe.
+        ImageError: no such file, no image, truncated, several pages, values that are no numbers, or too
+            large to be safe.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
     path = Path(path)
     if content is None and not path.is_file():
         raise ImageError(f"image {path} does not exist; check the path")
     if is_dicom(path):
-        return open_dicom(path, content)
-    try:
-        # Warning filters belong to the whole process, and several threads may be reading.
-        with _reading, warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            opened = Image.open(path if content is None else io.BytesIO(content))
-        with opened:
-            opened.load()
-            upright = ImageOps.exif_transpose(opened)
-        return to_rgb(upright)
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{path} is not an image that can be read; needed {_kinds()}") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"{path} has too many pixels to open safely; scale it down first") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"{path} is damaged or truncated ({error}); replace it or leave it out") from error
+        return open_dicom(path, content, most_pixels=most_pixels)
+    with opened(path, content, most_pixels) as image:
+        image.load()
+        return to_rgb(upright(path, image), path)
 
 
-def to_rgb(image: Image) -> Image:
-    """Return an image as RGB: deep greyscale scaled by its own range, transparency laid on black."""
+def to_rgb(image: Image, name: object = "the image") -> Image:
+    """Return an image as RGB: deep greyscale scaled by its own range, transparency laid on black.
+
+    Raises:
+        ImageError: pixels that are no finite numbers, or colours that have no RGB here.
+    """
     if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
-        import numpy as np
         import PIL.Image
 
-        pixels = np.asarray(image, dtype=np.float64)
-        low, high = pixels.min(), pixels.max()
-        scaled = (pixels - low) * (255 / (high - low) if high > low else 0)
-        image = PIL.Image.fromarray(scaled.round().astype(np.uint8))
-    if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
+        image = PIL.Image.fromarray(_scaled(image, name))
+    if image.mode in {"RGBA", "RGBa", "LA", "La", "PA"} or "transparency" in image.info:
         import PIL.Image
 
         rgba = image.convert("RGBA")
         image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
+    if image.mode == "LAB":
+        raise ImageError(f"{name} has LAB colours; needed grey, RGB or CMYK: convert it first")
     return image.convert("RGB")
 
 
-def _kinds() -> str:
-    return ", ".join(sorted(suffix[1:] for suffix in SUFFIXES)) + " or DICOM"
+def _scaled(image: Image, name: object) -> np.ndarray:
+    """Return deep grey as uint8 [H, W], from its own minimum and maximum to 0..255."""
+    import numpy as np
+
+    pixels = np.asarray(image, dtype=np.float64)
+    finite = np.isfinite(pixels)
+    if not finite.all():
+        raise ImageError(
+            f"{name} holds no finite number (NaN or infinite) in {int((~finite).sum()):,} of {pixels.size:,} "
+            "pixels; needed numbers alone: replace these, or leave the image out"
+        )
+    low, high = pixels.min(), pixels.max()
+    return ((pixels - low) * (255 / (high - low) if high > low else 0)).round().astype(np.uint8)

@@ -6,6 +6,7 @@ import numpy as np
 
 from ttr.datasets.base import IGNORE, Item
 from ttr.datasets.folder import open_image
+from ttr.datasets.opening import opened
 from ttr.datasets.reading import called
 from ttr.errors import ImageError
 
@@ -19,17 +20,11 @@ def open_numbers(item: Item, classes: int) -> np.ndarray:
     Raises:
         ImageError: the file is missing or damaged, has colours instead of numbers, or a number is no class.
     """
-    from PIL import Image, UnidentifiedImageError
-
     path, said = item.mask, f"the mask of {item.name}"
     if path is None or not path.is_file():
         raise ImageError(f"{said} does not exist; add it, or leave the image out")
-    try:
-        with Image.open(path) as mask:
-            mode, numbers = mask.mode, np.asarray(mask).astype(np.int64)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise ImageError(f"{said} is damaged or no image ({reason}); replace it") from None
+    with called(said, path), opened(path) as mask:
+        mode, numbers = mask.mode, np.asarray(mask).astype(np.int64)
     if mode not in NUMBERED:
         raise ImageError(
             f"{said} has colours ({mode}); needed one number a pixel, as a palette or a grey PNG"

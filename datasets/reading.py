@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttr.datasets.folder import draw_sample, list_images, open_image
+from ttr.datasets.limits import file_bytes
 from ttr.digests import sha256
 from ttr.errors import ImageError
 from ttr.run import Run
@@ -41,10 +42,7 @@ def file_hash(path: Path) -> str:
     Raises:
         ImageError: it cannot be read.
     """
-    try:
-        return sha256([path.read_bytes()])
-    except OSError as error:
-        raise ImageError(f"image {path} cannot be read ({error.strerror}); check the path") from error
+    return sha256([file_bytes(path)])
 
 
 @dataclass(frozen=True)

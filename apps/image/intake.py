@@ -1,20 +1,18 @@
 """What a visitor's file becomes before a model sees it: a picture, and what must be said of it.
 
-A file is judged by its bytes, never by its name, and its size is known before anything is decoded. DICOM
-files come through :mod:`ttr.datasets.dicom`, which reads no patient tag. A refusal is one sentence without a
-path, since it is shown on a page.
+A file is judged by its bytes, never by its name, and decoded by a reader that time and memory end
+(:mod:`ttr.apps.image.readers`). A refusal is one sentence without a path, since it is shown on a page.
 """
 
 from __future__ import annotations
 
-import io
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ttr.datasets.dicom import Radiograph, Window, read_dicom
-from ttr.datasets.registry import open_image
+from ttr.apps.image.decoding import NAME
+from ttr.apps.image.readers import READERS
+from ttr.datasets.dicom import Radiograph, Window
 from ttr.digests import sha256
 from ttr.errors import ImageError
 
@@ -22,11 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_BYTES = 25 * 1024 * 1024
-MAX_PIXELS = 40_000_000
 MIN_SIDE = 16
-#: How an error calls the file.
-NAME = "this file"
-DEFLATED = b"1.2.840.10008.1.2.1.99"
 BURNT_IN = "The file says that text is burnt into its pixels: it may name the patient, and the model sees it."
 NOT_SAID = "The file does not say whether text is burnt into its pixels; look before you share an export."
 #: For a CT that brings no window of its own, in Hounsfield units.
@@ -100,41 +94,17 @@ def take_in_bytes(content: bytes) -> Picture:
     digest = sha256([content])
     if not content:
         raise ImageError(f"{NAME} is empty; choose an image")
-    picture = _dicom(content, digest) if content[128:132] == b"DICM" else _plain(content, digest)
-    if min(picture.image.size) < MIN_SIDE:
-        width, height = picture.image.size
+    found = READERS.decode(content)
+    if min(found.image.size) < MIN_SIDE:
+        width, height = found.image.size
         raise ImageError(f"{NAME} has {width} × {height} pixels; needed {MIN_SIDE} on each side at least")
-    return picture
+    return Picture(found.image, found.kind, digest, _notes(found.radiograph), found.radiograph)
 
 
-def _plain(content: bytes, digest: str) -> Picture:
-    import PIL.Image
-
-    kind = "image"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with PIL.Image.open(io.BytesIO(content)) as header:
-                kind, pixels = header.format or kind, header.width * header.height
-    except Exception:
-        pixels = 0  # open_image says what is wrong with it
-    if pixels > MAX_PIXELS:
-        raise _too_many(pixels)
-    image = open_image(Path(NAME), content)
-    image.info.clear()
-    return Picture(image, kind, digest)
-
-
-def _dicom(content: bytes, digest: str) -> Picture:
-    if DEFLATED in content[:4096]:
-        raise ImageError(f"{NAME} is a deflated DICOM file; save it uncompressed and upload it again")
-    found = read_dicom(Path(NAME), content, max_pixels=MAX_PIXELS)
+def _notes(found: Radiograph | None) -> tuple[str, ...]:
+    if found is None:
+        return ()
     notes = {True: (BURNT_IN,), None: (NOT_SAID,), False: ()}[found.burned_in]
     if abs(found.aspect - 1) > 0.01:
         notes += (f"Its pixels are not square ({found.aspect:.2f} : 1); the picture is stretched to scale.",)
-    return Picture(found.image(), "DICOM", digest, notes, found)
-
-
-def _too_many(pixels: int) -> ImageError:
-    allowed = MAX_PIXELS // 1_000_000
-    return ImageError(f"{NAME} has {pixels / 1e6:.0f} million pixels; needed {allowed} million at most")
+    return notes

@@ -16,11 +16,12 @@ from ttr.apps.image.intake import Picture, take_in
 from ttr.apps.image.workbench import Workbench
 from ttr.apps.tabs import window as window_controls
 from ttr.apps.tabs.download import download
-from ttr.apps.tabs.events import ALONE, AT_ONCE, guarded
+from ttr.apps.tabs.events import ALONE, AT_ONCE, FORGOTTEN, READING, Turn, done, guarded, read_in_turn
 from ttr.apps.tabs.look import CUT, SMOOTH, opacity_slider, style_radio, view_radio
 from ttr.apps.tabs.models import model_box
 from ttr.datasets.dicom import Window
 from ttr.datasets.registry import sample_paths
+from ttr.errors import TTRError
 
 NAME = "Compare"
 MEAN = "mean of heads"
@@ -60,20 +61,36 @@ class Opening:
     """What opens an image of another tab in this one.
 
     Attributes:
-        opened: from a path and the values of ``inputs`` to those of ``outputs``.
+        opened: from what was read and the values of ``inputs`` to those of ``outputs``.
         inputs: widgets.
         outputs: widgets.
+        turn: a Turn, the visitor's.
+        found: what was read last.
     """
 
     opened: Callable[..., list[Any]]
     inputs: list[Any]
     outputs: list[Any]
+    turn: gr.State
+    found: gr.State
+
+    def read(self, event: Any, path: Callable[..., str | None], asked: list[Any]) -> Any:
+        """After an event, read the image at ``path`` of the values of ``asked``, and open it.
+
+        Reading holds up no pass of another visitor, and of what is read in a row the last is opened.
+        """
+
+        def read(turn: Turn, *values: Any) -> Any:
+            place = path(*values)
+            return None if place is None else read_in_turn(lambda: take_in(place), turn)
+
+        reading = event(read, [self.turn, *asked], self.found, **READING)
+        return reading.success(self.opened, [self.found, *self.inputs], self.outputs, **ALONE)
 
     def on(self, event: Any, path: Callable[..., str | None], asked: list[Any], tabs: gr.Tabs) -> None:
         """After an event, open the image at ``path`` of the values of ``asked``, and turn to this tab."""
         chosen = gr.State(None)
-        found = event(path, asked, chosen, **AT_ONCE)
-        found = found.success(self.opened, [chosen, *self.inputs], self.outputs, **ALONE)
+        found = self.read(event(path, asked, chosen, **AT_ONCE).success, lambda place: place, [chosen])
         found.success(lambda: gr.update(selected=NAME), None, tabs, **AT_ONCE)
 
 
@@ -110,10 +127,10 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, case: gr.State, chosen:
         found = workbench.case(picture, choice or workbench.choose(workbench.names[0]))
         return _shown(found, seen)
 
-    def opened(path: str | None, choice: Any, *seen: Any) -> list[Any]:
-        if path is None:
+    def opened(found: Picture | TTRError | None, choice: Any, *seen: Any) -> list[Any]:
+        if found is None:
             return [gr.skip()] * len(shown)
-        return guarded(lambda: analyse(take_in(path), choice, *seen), len(shown))
+        return guarded(lambda: analyse(done(found), choice, *seen), len(shown))
 
     def again(found: Case | None, choice: Any, *seen: Any) -> list[Any]:
         if found is None:
@@ -133,15 +150,17 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, case: gr.State, chosen:
         return windowed(found, choice, window_controls.typed(center, width), *seen)
 
     inputs = [chosen, *controls.all()]
-    upload.upload(opened, [upload, *inputs], shown, **ALONE)
+    turn, read = gr.State(Turn()), gr.State(None, time_to_live=FORGOTTEN)
+    opening = Opening(opened, inputs, shown, turn, read)
+    opening.read(upload.upload, lambda path: path, [upload])
     for name, button in samples.items():
-        button.click(partial(opened, str(sample_paths()[name])), inputs, shown, **ALONE)
+        opening.read(button.click, partial(str, sample_paths()[name]), [])
     for event in changed:
         event.then(again, [case, *inputs], shown, **ALONE)
     # A dropdown of the library says input twice, and the second answer would undo what was typed since.
     window.preset.select(preset, [case, chosen, window.preset, *controls.all()], shown, **ALONE)
     window.apply.click(typed, [case, chosen, window.center, window.width, *controls.all()], shown, **ALONE)
-    blocks.load(lambda *given: opened(str(sample_paths()["chest"]), *given), inputs, shown, **ALONE)
+    opening.read(blocks.load, partial(str, sample_paths()["chest"]), [])
 
     def looked(found: Case | None, *seen: Any) -> list[Any]:
         if found is None:
@@ -151,7 +170,7 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, case: gr.State, chosen:
 
     for control in controls.all():
         control.input(looked, [case, *controls.all()], [maps, norms, colours], js=WITHIN, **AT_ONCE)
-    return Opening(opened, inputs, shown)
+    return opening
 
 
 def _maps() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.Plot]:

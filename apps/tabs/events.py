@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import gradio as gr
 
 from ttr.apps.html import panels
+from ttr.apps.image.readers import PLACES
 from ttr.errors import TTRError
+
+T = TypeVar("T")
 
 #: Seconds after which what a visitor opened is forgotten, and between two looks at what may be.
 FORGOTTEN, SWEPT = 3600, 600
 #: Model passes of all sections wait in one queue.
 ALONE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
+#: What a visitor gave is decoded before that, beside the passes: a file that takes its time holds up nobody.
+READING: dict[str, Any] = {
+    "concurrency_id": "reading",
+    "concurrency_limit": PLACES,
+    "show_progress": "hidden",
+    "api_visibility": "private",
+}
 #: What makes room for a pass waits for its turn too, unseen: it must not come after what it made room for.
 IN_ORDER: dict[str, Any] = {**ALONE, "show_progress": "hidden"}
 #: What only looks another way at what was computed answers at once.
@@ -28,18 +39,49 @@ AT_ONCE: dict[str, Any] = {
 IN_BROWSER: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
+@dataclass
+class Turn:
+    """How often one visitor gave something to read; the last counts, in whatever order they are done."""
+
+    last: int = 0
+
+
 def guarded(work: Callable[[], list[Any]], outputs: int, message: int = 1) -> list[Any]:
-    """Do the work; a refusal becomes one sentence in output ``message``, and the others stay as they were.
+    """Do the work; a refusal becomes one sentence in output ``message``, and the others stay as they were."""
+    found = tried(work)
+    if not isinstance(found, TTRError):
+        return found
+    kept: list[Any] = [gr.skip() for _ in range(outputs)]
+    kept[message] = panels.message(str(found))
+    return kept
+
+
+def tried(work: Callable[[], T]) -> T | TTRError:
+    """Return what the work gives, or its refusal as a value.
 
     What was not foreseen is named by its kind alone: its text may hold a path.
     """
     try:
         return work()
     except TTRError as error:
-        said = str(error)
+        return error
     except Exception as error:
         logging.getLogger("ttr.apps").debug("an event failed", exc_info=True)
-        said = f"this did not work ({type(error).__name__}); the page itself is well, try another image"
-    kept: list[Any] = [gr.skip() for _ in range(outputs)]
-    kept[message] = panels.message(said)
-    return kept
+        return TTRError(
+            f"this did not work ({type(error).__name__}); the page itself is well, try another image"
+        )
+
+
+def read_in_turn(work: Callable[[], T], turn: Turn) -> Any:
+    """Return what :func:`tried` does, or nothing new where the visitor gave something else meanwhile."""
+    turn.last += 1
+    mine = turn.last
+    found = tried(work)
+    return found if turn.last == mine else gr.skip()
+
+
+def done(found: T | TTRError) -> T:
+    """Return what was read, or raise its refusal."""
+    if isinstance(found, TTRError):
+        raise found
+    return found

@@ -7,9 +7,10 @@ from typing import Any
 import gradio as gr
 from markupsafe import escape
 
-from ttr.apps.image.intake import take_in
+from ttr.apps.image.intake import Picture, take_in
 from ttr.apps.image.workbench import Chosen, Workbench, read_neurons
-from ttr.apps.tabs.events import ALONE, guarded
+from ttr.apps.tabs.events import ALONE, FORGOTTEN, READING, done, guarded, tried
+from ttr.errors import TTRError
 from ttr.wording import counted
 
 
@@ -23,7 +24,7 @@ def model_box(workbench: Workbench, blocks: gr.Blocks, chosen: gr.State) -> list
         own = gr.File(label="Images to detect on, or none", file_count="multiple", height=130)
         detect = gr.Button("Detect now", size="sm")
         said = gr.HTML(elem_id="neurons-said")
-    outputs = [chosen, said, source]
+    outputs, pictures = [chosen, said, source], gr.State([], time_to_live=FORGOTTEN)
 
     def picked(name: str, wanted: str | None = None) -> list[Any]:
         return guarded(lambda: _with_note(workbench, workbench.choose(name, wanted)), 3)
@@ -35,19 +36,21 @@ def model_box(workbench: Workbench, blocks: gr.Blocks, chosen: gr.State) -> list
             lambda: _with_note(workbench, workbench.fitted(name, "from a file", read_neurons(path))), 3
         )
 
-    def detected(name: str, paths: list[str] | None) -> list[Any]:
-        def work() -> list[Any]:
-            pictures = [take_in(path) for path in paths or []]
-            return _with_note(workbench, workbench.detect(name, pictures))
+    def read(paths: list[str] | None) -> list[Picture] | TTRError:
+        return tried(lambda: [take_in(path) for path in paths or []])
 
-        return guarded(work, 3)
+    def detected(name: str, found: list[Picture] | TTRError) -> list[Any]:
+        said = guarded(lambda: _with_note(workbench, workbench.detect(name, done(found))), 3)
+        return [*said, []]
 
     blocks.load(picked, model, outputs, **ALONE)
     return [
         model.select(picked, model, outputs, **ALONE),
         source.select(picked, [model, source], outputs, **ALONE),
         file.upload(given, [file, model], outputs, **ALONE),
-        detect.click(detected, [model, own], outputs, **ALONE),
+        detect.click(read, own, pictures, **READING).success(
+            detected, [model, pictures], [*outputs, pictures], **ALONE
+        ),
     ]
 
 

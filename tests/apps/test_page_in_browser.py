@@ -91,13 +91,16 @@ def test_an_uploaded_png_changes_both_overlays(page, tmp_path):
 def test_a_radiograph_is_windowed_and_its_patient_is_never_named(page, served, tmp_path):
     pixels = np.add.outer(np.arange(160), np.arange(160)).astype(np.uint16) * 12
     windows = {"WindowCenter": [2000, 600], "WindowWidth": [3000, 300], "BurnedInAnnotation": "YES"}
-    names = {"WindowCenterWidthExplanation": ["WIDE", "NARROW"], "PhotometricInterpretation": "MONOCHROME1"}
+    names = {
+        "WindowCenterWidthExplanation": ["WIDE^Erika", "Lung"],
+        "PhotometricInterpretation": "MONOCHROME1",
+    }
     file = write(tmp_path / "a.dcm", pixels, PixelSpacing=[2, 1], **windows, **names)
     changed(page, lambda: upload(page, file))
     assert "DICOM, 160 × 320 pixels" in page.locator(".ttr-thumb").inner_text()
     assert "text is burnt into its pixels" in page.locator("#numbers").inner_text()
     page.get_by_label("Window", exact=True).click()
-    narrow = page.get_by_role("option", name="NARROW")
+    narrow = page.get_by_role("option", name="lung 600 / 300")
     changed(page, narrow.click, ".ttr-thumb img")
     expect(page.get_by_label("Centre")).to_have_value("600")
     expect(page.get_by_label("Width")).to_have_value("300")

@@ -161,7 +161,7 @@ def test_a_voc_folder_that_is_not_whole_is_refused(voc):
     ):
         open_dataset("voc", voc)
     mask.write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"the mask of JPEGImages/3.jpg is damaged or no image"):
+    with pytest.raises(DataError, match=r"the mask of JPEGImages/3.jpg is not an image that can be read"):
         open_dataset("voc", voc)
     mask.unlink()
     with pytest.raises(DataError, match=r"the mask of JPEGImages/3.jpg does not exist"):

@@ -55,8 +55,10 @@ def test_damaged_images_are_refused_by_name(tmp_path):
 
 def test_an_image_too_large_to_be_safe_is_refused(tmp_path, monkeypatch):
     Image.new("L", (200, 200)).save(tmp_path / "large.png")
+    with pytest.raises(ImageError, match=r"large.png has too many pixels to open safely \(200 × 200\)"):
+        open_image(tmp_path / "large.png", most_pixels=10_000)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
-    with pytest.raises(ImageError, match="too many pixels"):
+    with pytest.raises(ImageError, match=r"too many pixels to open safely \(40,000\)"):
         open_image(tmp_path / "large.png")
 
 

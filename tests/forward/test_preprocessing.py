@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from ttr.datasets.registry import open_image, phantom_images, sample_paths
-from ttr.errors import OptionError
+from ttr.errors import ImageError, OptionError
 from ttr.forward.preprocessing import STEPS, Preprocessing, ben_graham, fundus_crop, parse_steps
 
 
@@ -31,6 +31,16 @@ def test_the_crop_is_the_box_of_the_disc_as_a_square():
     pixels[30:] = 0
     assert fundus_crop(pixels).shape == (41, 41, 3), "padded where the disc is cut off"
     assert fundus_crop(np.zeros((4, 6, 3), dtype=np.uint8)).shape == (6, 6, 3)
+
+
+def test_a_strip_is_refused_before_it_is_resized_or_padded(phantom):
+    """A picture from memory too: its shorter side becomes the model's, and its longer one grows with it."""
+    strip = Image.new("1", (16, 100_000))
+    with pytest.raises(ImageError, match="16 × 100,000 pixels, one side 6,250 times the other; needed 50"):
+        Preprocessing(phantom)(strip)
+    long = np.zeros((10_000, 300, 3), dtype=np.uint8)
+    with pytest.raises(ImageError, match=r"padded to a square, has too many pixels .*\(10,000 × 10,000\)"):
+        fundus_crop(long)
 
 
 def test_ben_graham_takes_slow_shading_away_and_keeps_detail():

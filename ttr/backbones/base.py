@@ -118,7 +118,7 @@ class Backbone:
         """Turn a PIL image into the model's input, float [3, H, W].
 
         Raises:
-            ImageError: not a PIL image.
+            ImageError: not a PIL image, or one that resizing to the model's size makes too large.
             ModelError: the preprocessing of this in-memory model is unknown.
         """
         from PIL import Image
@@ -134,7 +134,9 @@ class Backbone:
                 "or give tensors instead of PIL images"
             )
         from ttr.datasets.folder import to_rgb
+        from ttr.datasets.limits import check_resized
 
+        check_resized("the image", *image.size, max(self.image_size))
         return self.preprocess_image(to_rgb(image))
 
     @cached_property

@@ -25,6 +25,7 @@ import numpy as np
 from torch import Tensor
 
 from ttr.backbones.base import Backbone
+from ttr.datasets.limits import check_size
 from ttr.digests import sha256
 from ttr.errors import OptionError
 
@@ -101,6 +102,9 @@ def fundus_crop(pixels: np.ndarray) -> np.ndarray:
     """Cut uint8 [H, W, 3] to the box of what is brighter than 6 % of the brightest, padded to a square.
 
     An image without such a box (all dark) comes back whole, as a square.
+
+    Raises:
+        ImageError: the square would be too large.
     """
     brightness = pixels.max(axis=2)
     bright = brightness > DISC_SHARE * max(int(brightness.max()), 1)
@@ -109,6 +113,7 @@ def fundus_crop(pixels: np.ndarray) -> np.ndarray:
         pixels = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     height, width = pixels.shape[:2]
     side = max(height, width)
+    check_size("the image, padded to a square,", side, side)
     above, left = (side - height) // 2, (side - width) // 2
     return np.pad(pixels, ((above, side - height - above), (left, side - width - left), (0, 0)))
 
