@@ -51,10 +51,10 @@ def read_columns(path: Path, columns: Columns, command: str = "ttr ablate") -> p
         DataError: it is no table with these columns and at least one row.
     """
     try:
-        content = read_bytes(path, MOST)
-        _check_header(content.split(b"\n", 1)[0], [name for part in columns for name in part])
+        text = read_bytes(path, MOST).decode()
+        _check_rows(text, [name for part in columns for name in part])
         texts = dict.fromkeys((*columns.names, *REMARKS), "str")
-        table = pd.read_csv(io.BytesIO(content), dtype=texts, index_col=False)
+        table = pd.read_csv(io.StringIO(text), dtype=texts)
         if table.empty:
             raise ValueError("no rows")
         if table[list(columns.names)].isna().any(axis=None):
@@ -63,7 +63,7 @@ def read_columns(path: Path, columns: Columns, command: str = "ttr ablate") -> p
             table[name] = _numbers(table[name])
         for name in columns.counts:
             table[name] = _counts(table[name])
-    except (OSError, ValueError, OverflowError) as error:
+    except (OSError, ValueError, OverflowError, csv.Error) as error:
         why = " ".join((getattr(error, "strerror", None) or str(error)).split())[:200]
         raise DataError(f"{path} is damaged ({why}); run {command} again") from error
     for name in set(REMARKS) & set(table):
@@ -71,15 +71,19 @@ def read_columns(path: Path, columns: Columns, command: str = "ttr ablate") -> p
     return table
 
 
-def _check_header(line: bytes, needed: list[str]) -> None:
-    if len(line) > MOST_HEADER:
+def _check_rows(text: str, needed: list[str]) -> None:
+    """Raise ValueError unless the columns are there, each once, and every row has all of them."""
+    if len(text.partition("\n")[0]) > MOST_HEADER:
         raise ValueError("its first line is too long for one of column names")
-    found = next(csv.reader([line.decode()]), [])
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    found = next(rows, [])
     missing = [name for name in needed if name not in found]
     if missing:
         raise ValueError(f"no column {missing[0]}")
     if len(set(found)) != len(found):
         raise ValueError(f"column {next(name for name in found if found.count(name) > 1)} stands twice")
+    if any(len(row) != len(found) for row in rows) or not text.endswith("\n"):
+        raise ValueError("a row that is longer or shorter than the first")
 
 
 def _numbers(column: pd.Series) -> pd.Series:

@@ -145,16 +145,17 @@ def _pictures(path: Path) -> Shown | None:
 def _check_arrays(arrays: dict[str, np.ndarray], names: dict[str, Any]) -> None:
     """Raise ValueError unless the arrays are those of :class:`Shown` and fit the names."""
     lengths = {"C": len(names["conditions"]), "I": len(names["images"]), "Q": len(names["queries"]), "3": 3}
-    # A model without registers has no gallery.
-    if names["nearest"]:
-        lengths |= {"R": len(names["nearest"]), "K": max(map(len, names["nearest"]))}
-    for name in (*ARRAYS, *["crops"] * bool(names["nearest"])):
+    nearest = names["nearest"]
+    lengths["R"] = len(nearest)
+    for name in (*ARRAYS, *["crops"] * bool(nearest)):  # a model without registers has none
         if name not in arrays:
             raise ValueError(f"no array {name}")
         array, axes = arrays[name], AXES[name]
-        kind = "f" if name in ("norms", "attention") else "u"
-        if array.dtype.kind != kind or array.ndim != len(axes) or 0 in array.shape:
+        numbers = array.dtype.kind == "f" if name in ("norms", "attention") else array.dtype == np.uint8
+        if not numbers or array.ndim != len(axes) or 0 in array.shape:
             raise ValueError(f"{name} is of another type or shape")
         for axis, length in zip(axes, array.shape, strict=True):
             if lengths.setdefault(axis, length) != length:
                 raise ValueError(f"arrays of other shapes, such as {name}")
+    if nearest and arrays["crops"].shape[1] < max(map(len, nearest)):
+        raise ValueError("patches without a crop")
