@@ -25,12 +25,12 @@ from ttr.studies.schemas import (
 MADE = {"ttr": "0.1.0", "backbone": {"name": "phantom", "weights": "random"}}
 
 
-def write(folder, schema, names, **more):
+def write(folder, kind, names, **more):
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         if not (folder / name).exists():
             (folder / name).write_text("x")
-    named = {} if schema is None else {"schema": schema}
+    named = {} if kind is None else {"schema": kind}
     write_json(folder / MANIFEST, {**named, "files": list(names), "provenance": MADE, **more})
     return folder
 
