@@ -135,7 +135,7 @@ def is_result(folder: Path, schema: str | None = None) -> bool:
     try:
         manifest = read_json(folder / MANIFEST, MOST_MANIFEST)
         listed = TypeAdapter(list[str]).validate_python(manifest["files"], strict=True)
-        kind = manifest.get("schema") or _unnamed(manifest, listed)
+        kind: Any = manifest.get("schema") or _unnamed(manifest, listed)
         holds = HOLDS[kind]
         entries = list(os.scandir(folder))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

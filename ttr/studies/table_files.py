@@ -10,7 +10,7 @@ import csv
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -137,7 +137,7 @@ def _read_rows(path: Path, columns: Mapping[str, Kind]) -> pd.DataFrame:
     return table.to_pandas()
 
 
-def _is(found: object, kind: Kind) -> bool:
+def _is(found: Any, kind: Kind) -> bool:
     from pyarrow import types
 
     if kind == "text":

@@ -23,7 +23,7 @@ from ttr.errors import DataError, OptionError
 from ttr.studies.bench.charts import differences
 from ttr.studies.integrate.charts import faithfulness_by_block
 from ttr.studies.results import Results
-from ttr.studies.schemas import ABLATION, BENCHMARK, INTEGRATION
+from ttr.studies.schemas import ABLATION, BENCHMARK, INTEGRATION, is_result
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +156,7 @@ def test_one_bad_folder_does_not_break_the_list(copy):
     shutil.copy(copy / "bench" / "manifest.json", os.fsencode(copy) + b"/\xff/manifest.json")
     (copy / "sizes" / "integration").rename(copy / "sizes" / ".integration.ttr-earlier")
     results = Results(copy)
+    assert is_result(copy / "ablation")
     assert results.names(ABLATION) == ["ablation"]
     assert results.names(BENCHMARK) == ["bench"]
     assert results.names(INTEGRATION) == ["sizes/integration"], "left between two names by a kill"
