@@ -92,6 +92,8 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     write_json(tmp_path / "x.json", 1)
     half = ".x.ttr-partial.json"
     assert synced == [(half, [half]), (tmp_path.name, ["x.json"])]
+    write_json(tmp_path / ".out.ttr-partial-x" / "sub" / "x.json", 1)
+    assert len(synced) == 2, "the folder is synced whole"
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.parquet"])

@@ -241,15 +241,19 @@ def whole_file(path: Path) -> Iterator[Path]:
             raise OSError(errno.EINVAL, "it is no regular file")
         path.parent.mkdir(parents=True, exist_ok=True)
         clear_abandoned(path.parent)
+        # A folder that is still without its name is put on the disk whole, before it gets it.
+        within = any(PARTIAL in part for part in path.absolute().parts[:-1])
         temporary, handle = _own(path)
         try:
             yield temporary
             temporary.chmod(0o644)
-            sync(temporary)
+            if not within:
+                sync(temporary)
             if sys.platform == "win32":  # where no open file can be renamed
                 os.close(handle)
             temporary.replace(path)
-            sync(path.parent)
+            if not within:
+                sync(path.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
