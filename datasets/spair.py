@@ -7,7 +7,6 @@ larger side).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from ttr.datasets.base import Card, Split, inside, require
 from ttr.datasets.folder import draw_sample
 from ttr.errors import DataError
+from ttr.files import JSONError, read_json
 
 CARD = Card(
     title="SPair-71k",
@@ -102,9 +102,9 @@ def _files(root: Path, folder: Path, split: str) -> Iterator[Path]:
 
 def _read(path: Path, images: Path) -> KeypointPair:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no JSON that can be read ({type(error).__name__})") from error
+        found = read_json(path)
+    except JSONError as error:
+        raise DataError(f"{path} is no JSON that can be read ({error})") from error
     if not isinstance(found, dict):
         raise DataError(f"{path} holds no pair; needed a JSON object")
     category = _text(found, "category", path)

@@ -22,6 +22,9 @@ from tests.tools.loopback_hub import LoopbackHub
 settings.register_profile("same examples", derandomize=True, deadline=None)
 settings.load_profile("same examples")
 
+# No test outlives the machine, and waiting for its disk takes milliseconds a file.
+os.fsync = lambda handle: None
+
 #: Files or folders that take longest, in this order.
 LONGEST = ("_in_browser.py", "studies/bench/", "test_readme.py", "studies/", "apps/", "cli/")
 

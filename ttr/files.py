@@ -1,24 +1,39 @@
-"""Writing that is whole or absent: a file or folder appears under its name only when it is complete."""
+"""Writing that is whole or absent, and reading that takes nothing for granted.
+
+A file appears under its name only when it is complete and on the disk. What is read back may have been
+damaged, or made by somebody else: its size is bounded, and what it says is checked before it is used.
+"""
 
 from __future__ import annotations
 
 import errno
 import json
+import math
 import os
-import shutil
-import tempfile
-import time
+import re
+import stat
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib import import_module
+from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from ttr.digests import sha256
 from ttr.errors import OutputError
+from ttr.locks import take
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 MANIFEST = "manifest.json"
-#: Seconds after which a half-written file has no writer any more.
-ABANDONED = 24 * 3600
+#: Bytes that are read of a JSON file, and of a file of tensors, at most.
+MOST_JSON, MOST_TENSORS = 64 << 20, 8 << 30
+#: What the names of half-written files hold, before their suffix.
+PARTIAL = ".ttr-partial"
+_PARTIAL_FILE = re.compile(rf"\..+{re.escape(PARTIAL)}\d*(\.[^.]*)?")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -41,14 +56,98 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def write_table(path: Path, table: DataFrame) -> None:
+    """Write a table as CSV, or as parquet where ``path`` ends so, without its index, whole or not at all.
+
+    Raises:
+        OutputError: the folder cannot be made or written.
+    """
+    with whole_file(path) as temporary:
+        if path.suffix == ".parquet":
+            table.to_parquet(temporary, index=False)
+        else:
+            table.to_csv(temporary, index=False)
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """Return the content of a regular file; a pipe or a device is not waited for.
+
+    Raises:
+        OSError: there is none, or it cannot be read.
+        ValueError: it is something else, or has more than ``most`` bytes.
+    """
+    with open(path, "rb", opener=_without_waiting) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("it is no regular file")
+        if found.st_size > most:
+            raise ValueError(f"it has {found.st_size >> 20:,} MiB, and at most {most >> 20:,} are read")
+        return file.read(found.st_size)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+class JSONError(ValueError):
+    """A file that should hold JSON is missing, too large, damaged, or something else."""
+
+
+def read_json(path: Path, most: int = MOST_JSON) -> Any:
+    """Return the values of a JSON file of ``most`` bytes at most.
+
+    Raises:
+        JSONError: no such file, or it cannot be read, is too large, or is no JSON as :func:`parse_json` asks.
+    """
+    try:
+        return parse_json(read_bytes(path, most))
+    except (OSError, ValueError) as error:
+        raise JSONError(getattr(error, "strerror", None) or str(error)) from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return JSON values; numbers are finite, and no entry of an object stands twice.
+
+    Raises:
+        JSONError: it is something else, or nested too deeply.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite)
+    except RecursionError:
+        raise JSONError("it is nested too deeply") from None
+    except JSONError:
+        raise
+    except ValueError as error:
+        raise JSONError(f"it is no JSON: {error}") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise JSONError(f"{next(name for name in names if names.count(name) > 1)!r} stands in it twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise JSONError(f"{text[:20]} is no number of JSON")
+    return value
+
+
 class TensorsError(ValueError):
     """A file that should hold tensors is missing, damaged, or something else."""
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Any], kind: str = "", header: Any = None) -> None:
+def save_tensors(
+    path: Path, tensors: Mapping[str, Any], kind: str = "", header: Any = None, place: str = ""
+) -> None:
     """Write NumPy arrays or torch tensors as safetensors, with ``header`` as JSON under ``kind`` in its own.
 
-    Equal content gives equal bytes. Without a ``kind`` nothing but the tensors is written.
+    Equal content gives equal bytes. Without a ``kind`` nothing but the tensors is written. Else the header is
+    a mapping, and a seal stands in it: the SHA-256 of header, tensors and ``place``, which says what the file
+    is besides, so that it counts nowhere else.
 
     Raises:
         OutputError: the folder cannot be made or written.
@@ -59,118 +158,154 @@ def save_tensors(path: Path, tensors: Mapping[str, Any], kind: str = "", header:
     save = import_module(f"safetensors.{'numpy' if arrays else 'torch'}").save
     # safetensors writes a view's memory as it lies, whatever its strides say.
     whole = {name: np.asarray(x, order="C") if arrays else x.contiguous() for name, x in tensors.items()}
-    # One entry: safetensors writes several in no fixed order.
-    write_bytes(path, save(whole, metadata={kind: json.dumps(header)} if kind else None))
+    content = save(whole)
+    if kind:
+        table, _, payload = _taken_apart(content)
+        sealed = {**header, "seal": {"place": place, "sha256": _seal(place, header, table, payload)}}
+        # One entry: safetensors writes several in no fixed order.
+        content = save(whole, metadata={kind: json.dumps(sealed, allow_nan=False)})
+    write_bytes(path, content)
 
 
 def load_tensors(
-    path: Path, kind: str = "", schema: str | None = None, framework: Literal["np", "pt"] = "pt"
+    path: Path,
+    kind: str = "",
+    schema: str | None = None,
+    framework: Literal["np", "pt"] = "pt",
+    place: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the tensors of a file, NumPy's or torch's, and the header under ``kind`` (``{}``: it has none).
 
-    Raises:
-        TensorsError: no such file, no safetensors, or a header of another schema than the one asked for.
-    """
-    from safetensors import SafetensorError, safe_open
+    A seal is checked where there is one; earlier versions wrote none. With a ``place`` there must be one, and
+    of that place.
 
+    Raises:
+        TensorsError: no such file, no safetensors, not what was sealed, or a header of another schema than
+            the one asked for.
+    """
     try:
-        with safe_open(path, framework=framework) as file:
-            header = json.loads((file.metadata() or {}).get(kind, "{}"))
-            found = header.get("schema")
-            if schema not in (None, found):
-                raise ValueError(f"its schema is {found}")
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError, TypeError, AttributeError) as error:
+        content = read_bytes(path, MOST_TENSORS)
+        table, metadata, payload = _taken_apart(content)
+        header = parse_json(metadata.get(kind, "{}"))
+        if not isinstance(header, dict):
+            raise ValueError(f"its header {kind} is no object")
+        found = header.get("schema")
+        if schema not in (None, found):
+            raise ValueError(f"its schema is {str(found)[:40]}")
+        seal = header.pop("seal", None)
+        if seal is not None or place is not None:
+            _check_seal(seal, place, header, table, payload)
+        load = import_module(f"safetensors.{'numpy' if framework == 'np' else 'torch'}").load
+        return load(content), header
+    except Exception as error:  # of any kind, safetensors has its own
         raise TensorsError(getattr(error, "strerror", None) or str(error)) from error
+
+
+def _taken_apart(content: bytes) -> tuple[dict[str, Any], dict[str, str], memoryview]:
+    """Return what a safetensors file says of its tensors, its metadata, and the bytes of all tensors."""
+    size = int.from_bytes(content[:8], "little")
+    table = parse_json(content[8 : 8 + size])
+    return table, table.pop("__metadata__", {}), memoryview(content)[8 + size :]
+
+
+def _seal(place: str, header: Mapping[str, Any], table: dict[str, Any], payload: memoryview) -> str:
+    said = json.dumps([place, header, table], sort_keys=True, allow_nan=False)
+    return sha256([said, "\n", payload])
+
+
+def _check_seal(
+    seal: Any, place: str | None, header: dict[str, Any], table: dict[str, Any], payload: memoryview
+) -> None:
+    if not isinstance(seal, dict) or not isinstance(seal.get("place"), str):
+        raise ValueError("it has no seal")
+    if place not in (None, seal["place"]):
+        raise ValueError("it is sealed as something else")
+    if seal.get("sha256") != _seal(seal["place"], header, table, payload):
+        raise ValueError("its content is not what was written")
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a hidden file beside ``path``, of its suffix, to fill; on success it becomes ``path``.
 
-    On an exception nothing new remains, and an earlier file at ``path`` is as it was.
+    On an exception nothing new remains, and an earlier file at ``path`` is as it was. Of those who write to
+    ``path`` at one time the last one stays. What a process that was killed left is used again, or removed.
 
     Raises:
-        OutputError: the folder cannot be made or written, or ``path`` is a folder.
+        OutputError: the folder cannot be made or written, or ``path`` is a folder or a device.
     """
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "it is no regular file")
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
+        clear_abandoned(path.parent)
+        # A folder that is still without its name is put on the disk whole, before it gets it.
+        within = any(PARTIAL in part for part in path.absolute().parts[:-1])
+        temporary, handle = _own(path)
         try:
             yield temporary
             temporary.chmod(0o644)
+            if not within:
+                sync(temporary)
+            if sys.platform == "win32":  # where no open file can be renamed
+                os.close(handle)
             temporary.replace(path)
+            if not within:
+                sync(path.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+        finally:
+            with suppress(OSError):
+                os.close(handle)
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror}); choose another place") from error
 
 
-def clear_abandoned(folder: Path) -> None:
-    """Remove the hidden files that :func:`whole_file` left in ``folder`` when its process was killed.
-
-    Only those that nobody has written to for a day: a younger one may belong to a process that is at work.
-    """
-    for path in folder.glob(".*"):
-        with suppress(OSError):
-            if path.is_file() and time.time() - path.stat().st_mtime > ABANDONED:
-                path.unlink()
-
-
-@contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
-    """Yield a hidden folder to fill; on success it becomes ``target``, on an exception nothing remains.
-
-    An earlier result (our manifest, and no file that it does not list) or an empty folder is replaced;
-    anything else is not ours to remove. The old result is set aside until the new one stands in its place.
-
-    Raises:
-        OutputError: ``target`` exists and is no earlier result, or cannot be written.
-    """
-    target = target.resolve()
-    if target.exists() and not (target.is_dir() and _replaceable(target)):
-        raise OutputError(
-            f"{target} exists and is not a result of ttr; choose another --out, or remove it yourself"
-        )
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.partial-"))
-    except OSError as error:
-        raise OutputError(f"{target} cannot be written ({error.strerror}); choose another --out") from error
-    try:
-        yield partial
-        partial.chmod(0o755)
-        _swap(partial, target)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+def _own(path: Path) -> tuple[Path, int]:
+    """Return an empty hidden file that no one else writes to, and its lock: the first that is free."""
+    for number in count():
+        place = path.with_name(f".{path.stem}{PARTIAL}{number or ''}{path.suffix}")
+        handle = take(place)
+        if handle is not None:
+            os.truncate(handle, 0)
+            return place, handle
+    raise AssertionError
 
 
-def _swap(partial: Path, target: Path) -> None:
-    if not target.exists():
-        partial.replace(target)
+def sync(path: Path) -> None:
+    """Have a file's content, or a folder's names, on the disk before anything is built on them."""
+    folder = path.is_dir()
+    if folder and sys.platform == "win32":
         return
-    aside = partial.with_name(f"{partial.name}.old")
-    target.replace(aside)
+    handle = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
     try:
-        partial.replace(target)
-    except BaseException:
-        aside.replace(target)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
+        os.fsync(handle)
+    except OSError:
+        if not folder:  # of which some file systems know nothing
+            raise
+    finally:
+        os.close(handle)
 
 
-def _replaceable(folder: Path) -> bool:
-    present = {path.name for path in folder.iterdir()}
-    if not present:
-        return True
-    try:
-        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("files", [])
-    except (OSError, ValueError, AttributeError):
-        return False
-    return present <= {MANIFEST, *listed}
+def is_partial(name: str) -> bool:
+    """Return whether a file's name is one that :func:`whole_file` gives to what is half-written."""
+    return _PARTIAL_FILE.fullmatch(name) is not None
+
+
+@cache
+def clear_abandoned(folder: Path) -> None:
+    """Remove the files that :func:`whole_file` left half-written in ``folder`` when its process was killed.
+
+    Only those of its names, and that no living process holds; looked for once a process.
+    """
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            if is_partial(entry.name) and entry.is_file(follow_symlinks=False):
+                with suppress(OSError):
+                    handle = take(Path(entry.path))
+                    if handle is not None:
+                        os.unlink(entry.path)
+                        os.close(handle)

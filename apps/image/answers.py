@@ -10,7 +10,6 @@ A head from a bare file has no such record, and its numbers are called uncalibra
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +22,16 @@ from ttr.backbones.base import Backbone
 from ttr.errors import DataError, ModelError, OptionError
 from ttr.evaluate.heads import LinearHead
 from ttr.evaluate.zero_shot import class_embeddings
-from ttr.files import MANIFEST
+from ttr.studies.schemas import BENCHMARK, read_manifest
+from ttr.studies.table_files import Kind, read_rows
 
 ARM, FEATURE = "plain", "embedding"
 PREFERRED = ("logistic", "linear")
+ANSWERS: dict[str, Kind] = {
+    **dict.fromkeys(("arm", "head", "feature", "label"), "text"),
+    "seed": "number",
+    "probabilities": "numbers",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +136,7 @@ def read_bench_head(folder: Path) -> Reader | None:
         DataError: the folder's tables cannot be read.
     """
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_manifest(folder, BENCHMARK)
         found = _first_head(manifest)
         if found is None:
             return None
@@ -139,8 +144,9 @@ def read_bench_head(folder: Path) -> Reader | None:
         head = LinearHead.load(folder / file)
         probabilities, targets = _answers(folder / "predictions.parquet", kind, seed, head.classes or ())
         backbone = manifest["provenance"]["backbone"]["weights_hash"]
-    except (OSError, ValueError, KeyError, ModelError) as error:
-        raise DataError(f"the heads of {folder.name} cannot be read; run ttr bench again") from error
+    except (ValueError, KeyError, DataError, ModelError) as error:
+        why = " ".join(str(error).split())[:300]
+        raise DataError(f"the heads of {folder.name} cannot be read; run ttr bench again ({why})") from error
     temperature = fitted_temperature(probabilities, targets)
     return Reader(head, f"{kind} head of {folder.name}", temperature, len(targets), backbone)
 
@@ -168,9 +174,10 @@ def _first_head(manifest: dict[str, Any]) -> tuple[str, str, int] | None:
 
 
 def _answers(table: Path, kind: str, seed: int, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    import pandas as pd
-
-    rows = pd.read_parquet(table)
+    rows = read_rows(table, ANSWERS, "ttr bench")
     own = rows[(rows.arm == ARM) & (rows["head"] == kind) & (rows.seed == seed) & (rows.feature == FEATURE)]
     targets = np.array([classes.index(label) for label in own.label])
-    return np.stack(own.probabilities.to_list()), targets
+    found = np.stack(own.probabilities.to_list()).astype(float)
+    if found.shape[1] != len(classes) or not ((found >= 0) & (found <= 1)).all():
+        raise ValueError("no probability of each class in every row")
+    return found, targets

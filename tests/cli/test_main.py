@@ -12,6 +12,8 @@ from PIL import Image
 
 import ttr
 from ttr.datasets.registry import phantom_images
+from ttr.locks import held
+from ttr.studies.schemas import is_result
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,7 @@ def test_detect_then_compare(run, folder, tmp_path):
         "index.html",
         "manifest.json",
     ]
+    assert is_result(tmp_path / "result")
 
 
 def test_no_outliers_is_an_answer_and_can_be_compared(run, folder, tmp_path):
@@ -205,6 +208,17 @@ def test_bad_input_is_refused_in_one_line_and_leaves_nothing(run, tmp_path, fold
     assert says in err
     assert "Traceback" not in out + err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad"]
+
+
+def test_a_second_writer_is_refused_before_its_work(run, folder, neurons_file, tmp_path):
+    with held(tmp_path / ".out.ttr-lock"):
+        status, _, err = run(
+            *("compare", "--backbone", "phantom", "--neurons", neurons_file),
+            *("--out", tmp_path / "out", folder),
+        )
+    assert status == 2
+    assert "/out is being written by another ttr command; wait until that ends" in err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_output_that_is_not_ours_is_left_alone(run, folder, neurons_file, tmp_path):
@@ -376,9 +390,9 @@ def test_a_command_ended_from_outside_leaves_nothing_half_written(folder, neuron
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    while not list(tmp_path.iterdir()) and process.poll() is None:
+    while not list(tmp_path.glob(".out.ttr-partial-*")) and process.poll() is None:
         time.sleep(0.05)
-    assert [p.name[:13] for p in tmp_path.iterdir()] == [".out.partial-"]
+    assert sorted(p.name[:17] for p in tmp_path.iterdir()) == [".out.ttr-lock", ".out.ttr-partial-"]
     process.terminate()
     assert process.wait() == 143
     assert list(tmp_path.iterdir()) == []

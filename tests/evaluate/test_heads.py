@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -28,6 +30,24 @@ def test_save_and_load_give_the_same_head(tmp_path, classes):
     assert torch.equal(loaded.weight, head().weight)
     assert torch.equal(loaded.bias, head().bias)
     assert loaded.classes == classes
+
+
+def test_a_head_that_was_damaged_is_refused_by_name(tmp_path):
+    """Ours is sealed; one bit of a weight would be another head. A head of others has no seal."""
+    path = tmp_path / "head.safetensors"
+    head().save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 0x40]))
+    for classes in (None, ("x", "y", "z")):
+        with pytest.raises(ModelError, match=r"head.safetensors is damaged .*not what was written.*train"):
+            LinearHead.load(path, classes)
+    save_file({"weight": head().weight, "bias": head().bias}, path)
+    assert LinearHead.load(path, ("x", "y", "z")).classes == ("x", "y", "z")
+    for names in (5, ["a", 1, "c"], "abc"):
+        said = {"head": json.dumps({"schema": "ttr.linear-head/1", "classes": names})}
+        save_file({"weight": head().weight, "bias": head().bias}, path, said)
+        with pytest.raises(ModelError, match="names its classes in a way that no head does"):
+            LinearHead.load(path)
 
 
 def test_a_predecessors_head_loads_whatever_device_saved_it(tmp_path):

@@ -94,3 +94,31 @@ def test_not_one_readable_image_is_refused_with_the_first_reason(phantom, datase
     with pytest.raises(ImageError, match="not one of 5 images could be read; the first: .* is damaged"):
         found_neurons(phantom, broken, Run(cache=tmp_path, on_error="skip"))
     assert not list(tmp_path.rglob("*.json"))
+
+
+@pytest.mark.parametrize("harm", ["a digit", "another's", "no seal", "skipped", "deep", "cut"])
+def test_a_finding_that_is_not_as_it_was_sealed_is_made_anew(phantom, dataset, tmp_path, monkeypatch, harm):
+    found = iter(range(100))
+    monkeypatch.setattr(
+        prepared, "detect", lambda *a, **k: ttr.RegisterNeurons.from_pairs([(0, 500 + next(found))])
+    )
+    run, samples = Run(cache=tmp_path), [sampled_images(dataset, 8, seed=seed) for seed in (1, 2)]
+    assert [found_neurons(phantom, sample, run).value.pairs for sample in samples] == [[(0, 500)], [(0, 501)]]
+    (first,) = (path for path in (tmp_path / "neurons").iterdir() if "500" in path.read_text())
+    (second,) = (path for path in (tmp_path / "neurons").iterdir() if "501" in path.read_text())
+    beside = first.with_suffix(".skipped.json")
+    if harm == "a digit":
+        first.write_text(first.read_text().replace("500", "900"))
+    elif harm == "another's":
+        first.write_bytes(second.read_bytes())
+        beside.write_bytes(second.with_suffix(".skipped.json").read_bytes())
+    elif harm == "no seal":
+        beside.write_text("{}")  # as earlier versions wrote it
+    elif harm == "skipped":
+        beside.write_text(beside.read_text().replace("{}", '{"x.png": "is damaged"}'))
+    elif harm == "deep":
+        beside.write_text("[" * 100_000)
+    else:
+        first.write_text(first.read_text()[:50])
+    for _ in range(2):
+        assert found_neurons(phantom, samples[0], run).value.pairs == [(0, 502)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 
 from ttr.evaluate.heads import LinearHead
@@ -58,9 +60,29 @@ def test_another_input_trains_anew(tmp_path, calls, what):
     assert len(calls) == 2
 
 
-def test_a_damaged_file_is_trained_anew(tmp_path, calls):
-    trained(tmp_path, "linear", some(0), some(1), CLASSES, 5)
+@pytest.mark.parametrize("harm", ["cut", "a bit", "another's", "classes", "earlier version", "deep", "empty"])
+def test_what_is_not_as_it_was_sealed_is_trained_anew(tmp_path, calls, harm):
+    first = trained(tmp_path, "linear", some(0), some(1), CLASSES, 5)
     (file,) = (tmp_path / "heads").iterdir()
-    file.write_bytes(file.read_bytes()[:40])
-    trained(tmp_path, "linear", some(0), some(1), CLASSES, 5)
-    assert len(calls) == 2
+    trained(tmp_path, "linear", some(0), some(1), CLASSES, 6)
+    (other,) = set((tmp_path / "heads").iterdir()) - {file}
+    whole = file.read_bytes()
+    bare = safetensors.numpy.load(whole)
+    changed = {
+        "cut": whole[:40],
+        "a bit": whole[:-1] + bytes([whole[-1] ^ 0x40]),
+        "another's": other.read_bytes(),
+        "classes": whole.replace(b'[\\"a\\", \\"b\\"]', b'[\\"b\\", \\"a\\"]'),
+        "earlier version": safetensors.numpy.save(
+            bare, metadata={"head": json.dumps({"schema": "ttr.linear-head/1", "classes": CLASSES})}
+        ),
+        "deep": safetensors.numpy.save(bare, metadata={"head": "[" * 100_000}),
+        "empty": b"",
+    }[harm]
+    assert changed != whole
+    file.write_bytes(changed)
+    again = trained(tmp_path, "linear", some(0), some(1), CLASSES, 5)
+    assert calls == [5, 6, 5]
+    assert again.classes == first.classes
+    assert trained(tmp_path, "linear", some(0), some(1), CLASSES, 5).weight.equal(again.weight)
+    assert len(calls) == 3

@@ -68,6 +68,12 @@ def test_a_neuron_listed_twice_is_refused():
     [
         ("{", "no register-neurons file"),
         ("[]", "no register-neurons file"),
+        ("[" * 100_000, "nested too deeply"),
+        (
+            '{"schema": "ttr.register-neurons/1", "pairs": [], "pairs": [[0, 1]]}',
+            "'pairs' stands in it twice",
+        ),
+        ('{"schema": "ttr.register-neurons/1", "pairs": [], "ranking": [[0, 1, NaN]]}', "NaN is no number"),
         ('{"schema": "ttr.register-neurons/2", "pairs": []}', "schema"),
         ('{"schema": "ttr.register-neurons/1", "pairs": [[0, -1]]}', "pairs.0.1"),
         ('{"schema": "ttr.register-neurons/1", "pairs": [], "run": "rm"}', "run"),

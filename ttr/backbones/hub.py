@@ -8,7 +8,6 @@ switched offline: they read what was checked, and without ``pretrained=True`` no
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import Any
 from ttr.backbones.checkpoint_files import read_state
 from ttr.digests import sha256
 from ttr.errors import ModelError
+from ttr.files import read_json
 
 _TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 _OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -196,8 +196,8 @@ def _check(path: Path) -> None:
 def _read_config(repo: str, file: str, revision: str | None = None) -> dict[str, Any]:
     path = fetch(repo, (file,), revision)
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
+        return dict(read_json(path))
+    except (ValueError, TypeError) as error:
         raise ModelError(f"{path} is no JSON object; remove {path.resolve()} and load again") from error
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ttr.errors import ModelError
-from ttr.files import load_tensors, save_tensors
+from ttr.files import TensorsError, load_tensors, save_tensors
 
 SCHEMA = "ttr.linear-head/1"
 
@@ -57,21 +57,24 @@ class LinearHead:
             )
         return features.float() @ self.weight.T + self.bias
 
-    def save(self, path: str | Path) -> None:
-        """Write the head as safetensors, class names in the header."""
+    def save(self, path: str | Path, place: str = "") -> None:
+        """Write the head as safetensors, class names in the header, sealed as ``place``."""
         header = {"schema": SCHEMA, "classes": self.classes}
-        save_tensors(Path(path), {"weight": self.weight, "bias": self.bias}, "head", header)
+        save_tensors(Path(path), {"weight": self.weight, "bias": self.bias}, "head", header, place)
 
     @classmethod
-    def load(cls, path: str | Path, classes: Sequence[str] | None = None) -> LinearHead:
+    def load(
+        cls, path: str | Path, classes: Sequence[str] | None = None, place: str | None = None
+    ) -> LinearHead:
         """Read a head that ``save`` wrote, or the predecessor's ``best_model_*.pth``.
 
         Args:
             path: a .safetensors file, or a torch file of a state dict.
             classes: names of the rows, for a file that holds none.
+            place: what the file must have been sealed as; None: it may have no seal, as those of others.
 
         Raises:
-            ModelError: no such file, or no linear head.
+            ModelError: no such file, no linear head, or not what was sealed.
         """
         path = Path(path)
         from ttr.backbones.checkpoint_files import read_state
@@ -87,13 +90,20 @@ class LinearHead:
                 f"{path} holds no linear head; needed the two tensors weight [classes, features] and bias, "
                 "or fc.weight and fc.bias"
             )
-        names = tuple(classes) if classes is not None else _class_names(path)
+        named_in_it = _class_names(path, place)
+        names = named_in_it if classes is None else tuple(classes)
         with torch.no_grad():
             return cls(named["weight"].float(), named["bias"].float(), names)
 
 
-def _class_names(path: Path) -> tuple[str, ...] | None:
+def _class_names(path: Path, place: str | None) -> tuple[str, ...] | None:
+    """Return the class names of one of our files, once its seal is found right; None: it holds none."""
     if path.suffix != ".safetensors":
         return None
-    names = load_tensors(path, "head")[1].get("classes")
-    return None if names is None else tuple(str(name) for name in names)
+    try:
+        names = load_tensors(path, "head", place=place)[1].get("classes")
+    except TensorsError as error:
+        raise ModelError(f"{path} is damaged ({error}); train the head again") from error
+    if names is not None and not (isinstance(names, list) and all(isinstance(each, str) for each in names)):
+        raise ModelError(f"{path} names its classes in a way that no head does; train the head again")
+    return None if names is None else tuple(names)

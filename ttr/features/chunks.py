@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -64,19 +63,19 @@ class Chunk:
         index: its number.
         items: all of them, the unreadable ones too.
         digest: of their contents.
-        decoded: whether the items were read; not where everything was in the cache already.
-        readable: those that could be read.
+        readable: those that could be read; none are where everything was in the cache already.
         images: their inputs, one row a readable item, [n, ...], in one piece of memory.
         skipped: {name: reason} of the unreadable ones.
+        parts: what each shelf has of them already, or None.
     """
 
     index: int
     items: tuple[Any, ...]
     digest: str
-    decoded: bool = False
     readable: tuple[Any, ...] = ()
     images: Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
     skipped: dict[str, str] = field(default_factory=dict)
+    parts: tuple[Part | None, ...] = field(default=(), repr=False)
 
     def part(self, arrays: dict[str, Any]) -> Part:
         """Return a part of arrays with one row a readable item, as it is kept: places instead of names."""
@@ -122,15 +121,11 @@ def collect(
     found = [_Joined(len(items)) for _ in shelves]
     with progress_bar(label, len(items), show=run.progress) as advance:
         for chunk in _read_ahead(tuple(items), source, shelves, run.workers):
-            paths, parts = _look_up(chunk, shelves)
-            if not chunk.decoded and None in parts:
-                # What was in the cache when the chunk was read ahead has been removed or damaged since.
-                chunk = _read(chunk.index, chunk.items, source, shelves, anyway=True)
-                paths, parts = _look_up(chunk, shelves)
+            parts = list(chunk.parts)
             missing = [index for index, part in enumerate(parts) if part is None]
             if missing:
                 for index, made in zip(missing, compute(chunk, missing), strict=True):
-                    shelves[index].write(paths[index], made)
+                    shelves[index].write(shelves[index].path(chunk.index, chunk.digest), made)
                     parts[index] = chunk.named(made)
             for joined, part in zip(found, parts, strict=True):
                 assert part is not None
@@ -139,11 +134,6 @@ def collect(
                 joined.add(part)
             advance(len(chunk.items))
     return [joined.part() for joined in found]
-
-
-def _look_up(chunk: Chunk, shelves: Sequence[Shelf]) -> tuple[list[Path], list[Part | None]]:
-    paths = [shelf.path(chunk.index, chunk.digest) for shelf in shelves]
-    return paths, [chunk.named(shelf.read(path)) for shelf, path in zip(shelves, paths, strict=True)]
 
 
 class _Joined:
@@ -198,11 +188,12 @@ def _read_ahead(
                 future.cancel()
 
 
-def _read(
-    index: int, items: tuple[Any, ...], source: Source, shelves: Sequence[Shelf], anyway: bool = False
-) -> Chunk:
+def _read(index: int, items: tuple[Any, ...], source: Source, shelves: Sequence[Shelf]) -> Chunk:
     chunk = Chunk(index, items, digest_of([content_hash(source.content_hash, item) for item in items]))
-    if not anyway and None not in _look_up(chunk, shelves)[1]:
+    chunk = replace(
+        chunk, parts=tuple(chunk.named(shelf.read(shelf.path(index, chunk.digest))) for shelf in shelves)
+    )
+    if None not in chunk.parts:
         return chunk
     # One piece of memory a chunk, returned whole when the chunk is done. Single images would live among the
     # short-lived arrays of decoding and of the model, and leave holes that grow with every chunk.
@@ -221,7 +212,7 @@ def _read(
         images[len(readable)] = read
         readable.append(item)
     images = images[: len(readable)]
-    return replace(chunk, decoded=True, readable=tuple(readable), images=images, skipped=skipped)
+    return replace(chunk, readable=tuple(readable), images=images, skipped=skipped)
 
 
 def _nameless(reason: str, name: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ttr.digests import sha256, sha256_of
-from ttr.files import write_bytes
+from ttr.files import MOST_JSON, read_bytes, write_bytes
 
 
 def source_digest(*modules: str) -> str:
@@ -62,8 +62,8 @@ def computed_once(folder: Path, digest: str, compute: Callable[[], Any]) -> Any:
 def _read(path: Path) -> bytes | None:
     """Return what was kept, or None if it is not there or not as it was written."""
     try:
-        seal, _, body = path.read_bytes().partition(b"\n")
-    except OSError:
+        seal, _, body = read_bytes(path, MOST_JSON).partition(b"\n")
+    except (OSError, ValueError):
         return None
     return body if seal == _seal(path, body) else None
 

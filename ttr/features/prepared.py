@@ -7,20 +7,21 @@ command, is given what was found.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import OpenedImages, ReadAhead, bad_image
-from ttr.digests import sha256_of
+from ttr.digests import sha256, sha256_of
 from ttr.errors import ModelError, NeuronsError, OutputError
 from ttr.features.shelf import cache_key
-from ttr.files import whole_file, write_json
+from ttr.files import MOST_TENSORS, read_bytes, read_json, whole_file, write_json
 from ttr.forward.calibration import Calibration, calibrate
 from ttr.forward.preprocessing import Preprocessing
 from ttr.registers.arms import PLAIN, Arm
@@ -34,6 +35,15 @@ DETECTION_IMAGES = 200
 CALIBRATION_IMAGES = 1000
 TOKEN_IMAGES = 5000
 T = TypeVar("T")
+
+
+class _Beside(BaseModel):
+    """What lies beside a finding: {name: reason} of the images left out for it, and the seal of both."""
+
+    model_config = ConfigDict(strict=True)
+
+    skipped: dict[str, str]
+    seal: str
 
 
 @dataclass(frozen=True)
@@ -113,24 +123,33 @@ def calibrated_tokens(backbone: Backbone, arm: Arm, images: OpenedImages, run: R
 def _kept(
     path: Path, images: OpenedImages, run: Run, kind: Any, find: Callable[[ReadAhead], T]
 ) -> Prepared[T]:
-    """Load a finding and what was skipped for it, or find and keep both; a damaged file is found anew.
+    """Load a finding and what was skipped for it, or find and keep both.
 
-    The list of what was skipped is written first, and a finding without one does not count.
+    What was skipped is written behind the finding, with a seal of both: without it, or where it does not fit,
+    a finding is damaged or lies in another's place, and is made anew.
     """
     beside = path.with_suffix(".skipped.json")
     with suppress(NeuronsError, ModelError, OSError, ValueError):
-        skipped = TypeAdapter(dict[str, str]).validate_json(beside.read_bytes())
-        kept = Prepared(kind.load(path), skipped)
-        if skipped and run.on_error == "raise":
-            raise bad_image(*next(iter(skipped.items())))
-        return kept
+        said = _Beside.model_validate(read_json(beside))
+        if said.seal == _seal(path, said.skipped):
+            kept = Prepared(kind.load(path), said.skipped)
+            if said.skipped and run.on_error == "raise":
+                raise bad_image(*next(iter(said.skipped.items())))
+            return kept
     can_keep = _can_keep(path, run)
     reading = ReadAhead(images, run)
     found: Any = find(reading)
     if can_keep:
-        write_json(beside, reading.skipped)
         found.save(path)
+        skipped = dict(reading.skipped)
+        write_json(beside, {"skipped": skipped, "seal": _seal(path, skipped)})
     return Prepared(found, dict(reading.skipped), can_keep)
+
+
+def _seal(path: Path, skipped: dict[str, str]) -> str:
+    """Return the SHA-256 of a finding's file, of its place, and of what was skipped for it."""
+    place = f"{path.parent.name}/{path.name}"
+    return sha256([json.dumps([place, skipped], sort_keys=True), "\n", read_bytes(path, MOST_TENSORS)])
 
 
 def _can_keep(path: Path, run: Run) -> bool:

@@ -5,10 +5,12 @@ the features of a chunk of images in order, named by the digest of their content
 
     <cache>/<key>/part-00003-<digest of the images' bytes>.safetensors
 
-A part appears under its name only when it is whole, so a run that was killed at any moment goes on with the
-first part that is missing, and ends with the same files, byte for byte. Two runs may use one cache at the
-same time: each writes under a hidden name of its own. When an image changes, its part's digest changes, and
-that part alone is computed again.
+A part is sealed: it says of what treatment and of which images it is, and a digest of that, of its names and
+of every number stands in it. One that is damaged, incomplete, renamed, or copied from another treatment is
+computed again. A part appears under its name only when it is whole, so a run that was killed at any moment
+goes on with the first part that is missing, and ends with the same files, byte for byte. Two runs may use one
+cache at the same time: each writes under a hidden name of its own. When an image changes, its part's digest
+changes, and that part alone is computed again.
 """
 
 from __future__ import annotations
@@ -19,15 +21,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from ttr.backbones.base import Backbone
 from ttr.digests import sha256, sha256_of
-from ttr.files import TensorsError, clear_abandoned, load_tensors, save_tensors, write_json
+from ttr.files import clear_abandoned, load_tensors, save_tensors, write_json
 from ttr.forward.preprocessing import Preprocessing
 from ttr.registers.arms import Arm
 
 SCHEMA = "ttr.features/1"
 LIBRARIES = ("torch", "timm", "open_clip_torch", "pillow", "numpy")
+
+
+class _Header(BaseModel):
+    """What a part's file says besides its arrays."""
+
+    model_config = ConfigDict(strict=True)
+
+    names: list[str]
+    skipped: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -97,12 +109,19 @@ class Shelf:
             OutputError: the cache cannot be written.
         """
         header = {"schema": SCHEMA, "names": part.names, "skipped": part.skipped}
-        save_tensors(path, part.arrays, "part", header)
+        save_tensors(path, part.arrays, "part", header, place=self._place(path))
 
     def read(self, path: Path) -> Part | None:
         """Return a part, or None if it is not there or damaged (it is then computed again)."""
         try:
-            arrays, header = load_tensors(path, "part", SCHEMA, "np")
-        except TensorsError:
+            arrays, found = load_tensors(path, "part", SCHEMA, "np", place=self._place(path))
+            header = _Header.model_validate(found)
+        except ValueError:
             return None
-        return Part(arrays, tuple(header["names"]), header["skipped"])
+        if any(array.shape[:1] != (len(header.names),) for array in arrays.values()):
+            return None
+        return Part(arrays, tuple(header.names), header.skipped)
+
+    def _place(self, path: Path) -> str:
+        """Return what a part is sealed as: its treatment, its number and the digest of its images."""
+        return f"{self.folder.name}/{path.stem}"

@@ -1,4 +1,7 @@
-"""Linear heads beside the features that they were trained on: trained once, never out of date."""
+"""Linear heads beside the features that they were trained on: trained once, never out of date.
+
+A file is sealed as the head of those features; one that is damaged or misplaced is trained anew.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,10 @@ def trained(
         OutputError: the cache cannot be written.
     """
     digest = sha256_of([head, seed, classes, *VERSIONS], (train.x, train.y, val.x, val.y), 24)
-    path = cache / "heads" / f"{digest}.safetensors"
+    path, place = cache / "heads" / f"{digest}.safetensors", f"heads/{digest}"
     try:
-        return LinearHead.load(path)
+        return LinearHead.load(path, place=place)
     except ModelError:
         model = HEADS[head](train, val, classes, seed=seed)
-        model.save(path)
+        model.save(path, place)
         return model

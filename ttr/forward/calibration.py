@@ -77,7 +77,7 @@ class Calibration:
         try:
             tensors, header = load_tensors(Path(path), "calibration", SCHEMA)
             return cls(tensors["mean"], tensors["variance"], tensors["bank"], int(header["images"]))
-        except (ValueError, KeyError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise ModelError(
                 f"{path} is no calibration of schema {SCHEMA} ({error}); calibrate again"
             ) from error

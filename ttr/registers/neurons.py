@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, TypeAdapter, 
 
 from ttr.backbones.catalog import architecture
 from ttr.errors import NeuronsError, OptionError
-from ttr.files import write_json
+from ttr.files import MOST_JSON, JSONError, parse_json, read_bytes, write_json
 from ttr.wording import counted
 
 if TYPE_CHECKING:
@@ -263,26 +263,33 @@ class NeuronsFile(BaseModel):
 
 def _read_json(path: Path) -> RegisterNeurons:
     try:
-        text = path.read_bytes()
+        text = read_bytes(path, MOST_JSON)
     except OSError as error:
         raise NeuronsError(
             f"register-neurons file {path} cannot be read ({error.strerror}); make one with: ttr detect"
         ) from error
+    except ValueError as error:
+        raise _no_neurons(path, str(error)) from error
     try:
-        file = TypeAdapter(NeuronsFile).validate_json(text)
+        file = TypeAdapter(NeuronsFile).validate_python(parse_json(text))
+    except JSONError as error:
+        raise _no_neurons(path, str(error)) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "file"
-        raise NeuronsError(
-            f"{path} is no register-neurons file of schema {SCHEMA} ({where}: {first['msg']}); "
-            "make one with: ttr detect"
-        ) from error
+        raise _no_neurons(path, f"{where}: {first['msg']}") from error
     ranked = tuple((layer, n, math.nan if s is None else s) for layer, n, s in file.ranking)
     try:
         neurons = RegisterNeurons.from_pairs(file.pairs)
     except NeuronsError as error:
         raise NeuronsError(f"{path}: {error}") from error
     return RegisterNeurons(neurons.kept, ranked or neurons.ranked, file.provenance, file.message)
+
+
+def _no_neurons(path: Path, why: str) -> NeuronsError:
+    return NeuronsError(
+        f"{path} is no register-neurons file of schema {SCHEMA} ({why}); make one with: ttr detect"
+    )
 
 
 def _read_ranking(path: Path) -> RegisterNeurons:

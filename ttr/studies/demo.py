@@ -61,6 +61,7 @@ def run_demo(out: Path, *, phantoms: int = 64, shown_phantoms: int = 4, progress
         page=Page(
             TITLE,
             "results.json",
+            DEMO,
             {
                 "schema": DEMO,
                 "warning": backbone.warning,

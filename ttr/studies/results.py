@@ -7,7 +7,6 @@ not followed, and a refusal names the result, never a path. What was read is kep
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttr.errors import DataError, OptionError, TTRError
-from ttr.files import MANIFEST
-from ttr.studies.schemas import ABLATION, BENCHMARK, COMMANDS, INTEGRATION, read_manifest
+from ttr.files import MANIFEST, read_bytes, read_json
+from ttr.folders import restore_all
+from ttr.studies.schemas import ABLATION, BENCHMARK, COMMANDS, INTEGRATION, MOST_MANIFEST, read_manifest
+from ttr.studies.table_files import MOST, Columns, read_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,18 +28,16 @@ if TYPE_CHECKING:
     from ttr.studies.ablate.folder import Folder
 
 #: Folders that are looked at, at most: someone may point at a whole disk.
-MOST = 1000
-#: Of a bench folder's tables: (columns of names, columns of numbers).
-OUTCOMES = (
+MOST_FOLDERS = 1000
+OUTCOMES = Columns(
     ("dataset", "backbone", "arm", "head", "metric", "feature"),
-    ("seed", "value", "ci_low", "ci_high", "n", "num_registers"),
+    ("value", "ci_low", "ci_high"),
+    ("seed", "n", "num_registers"),
 )
-DIFFERENCES = (
+DIFFERENCES = Columns(
     ("head", "feature", "metric", "first", "second", "verdict"),
-    (
-        *("num_registers", "difference", "ci_low", "ci_high", "p", "p_holm", "p_mcnemar_holm"),
-        *("smallest_detectable", "n"),
-    ),
+    ("difference", "ci_low", "ci_high", "p", "p_holm", "p_mcnemar_holm", "smallest_detectable"),
+    ("num_registers", "n"),
 )
 
 
@@ -136,7 +135,7 @@ class Results:
         if root is None:
             return found
         below = chain.from_iterable(chain([first], _children(first, root)) for first in _children(root, root))
-        for path in islice(chain([root], below), MOST):
+        for path in islice(chain([root], below), MOST_FOLDERS):
             name = root.name if path == root else path.relative_to(root).as_posix()
             result = _finished(path, name or "results", root)
             if result is not None:
@@ -147,17 +146,21 @@ class Results:
 def _children(folder: Path, root: Path) -> Iterator[Path]:
     """Yield the folders in a folder in order, without hidden ones (unfinished results) and links that lead
     out."""
+    restore_all(folder)
     try:
         entries = sorted(folder.iterdir())
     except OSError:
         return
     for entry in entries:
-        if not entry.name.startswith(".") and entry.is_dir() and _within(entry, root):
+        if not entry.name.startswith(".") and _within(entry, root) and os.path.isdir(entry):
             yield entry
 
 
 def _within(path: Path, root: Path) -> bool:
-    return path.resolve().is_relative_to(root)
+    try:
+        return path.resolve().is_relative_to(root)
+    except (OSError, RuntimeError):  # links that run in a circle
+        return False
 
 
 def _finished(path: Path, name: str, root: Path) -> Result | None:
@@ -166,7 +169,8 @@ def _finished(path: Path, name: str, root: Path) -> Result | None:
     try:
         if not file.is_file() or not _within(file, root):
             return None
-        schema = json.loads(file.read_text(encoding="utf-8"))["schema"]
+        schema = read_json(file, MOST_MANIFEST)["schema"]
+        name.encode()  # a page cannot show what is no text
         return Result(name, schema, path, file.stat().st_mtime_ns, root) if schema in COMMANDS else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
@@ -202,16 +206,14 @@ def _ablation(result: Result) -> Folder:
 
 @lru_cache(maxsize=8)
 def _benchmark(result: Result) -> Benchmarked:
-    from ttr.studies.ablate.folder import read_columns
-
     command = COMMANDS[BENCHMARK]
     with _opened(result) as path:
         manifest = read_manifest(path, BENCHMARK)
-        outcomes = read_columns(path / "results.csv", *OUTCOMES, command)
+        outcomes = read_columns(path / "results.csv", OUTCOMES, command)
         pairs = path / "comparisons.csv"
         # Without two arms to compare the table has no columns either.
-        some = not pairs.exists() or bool(pairs.read_text(encoding="utf-8").strip())
-        return Benchmarked(manifest, outcomes, read_columns(pairs, *DIFFERENCES, command) if some else None)
+        some = not pairs.exists() or bool(read_bytes(pairs, MOST).strip())
+        return Benchmarked(manifest, outcomes, read_columns(pairs, DIFFERENCES, command) if some else None)
 
 
 @lru_cache(maxsize=8)

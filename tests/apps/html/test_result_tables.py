@@ -23,7 +23,7 @@ from ttr.errors import DataError, OptionError
 from ttr.studies.bench.charts import differences
 from ttr.studies.integrate.charts import faithfulness_by_block
 from ttr.studies.results import Results
-from ttr.studies.schemas import ABLATION, BENCHMARK, INTEGRATION
+from ttr.studies.schemas import ABLATION, BENCHMARK, INTEGRATION, is_result
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +129,40 @@ def test_links_that_lead_out_are_not_followed(root, copy, tmp_path):
     (copy / "ablation" / "results.csv").symlink_to(outside / "results.csv")
     with pytest.raises(DataError, match=r"^ablation: results.csv in it is a link out of the results folder"):
         Results(copy).ablation("ablation")
+
+
+def test_one_bad_folder_does_not_break_the_list(copy):
+    """Whatever a manifest holds or is, the results beside it are listed and read."""
+    hostile = {
+        "deep": b"[" * 100_000,
+        "deeper": b'{"schema":' * 100_000,
+        "huge": b" " * (17 << 20),
+        "list": b"[]",
+        "a list as schema": b'{"schema": ["ttr.ablate/1"]}',
+        "twice": b'{"schema": "ttr.ablate/1", "schema": "ttr.bench/1"}',
+        "nan": b'{"schema": "ttr.ablate/1", "n": NaN}',
+        "no text": b"\xff\xfe",
+        "empty": b"",
+    }
+    for name, content in hostile.items():
+        (copy / name).mkdir()
+        (copy / name / "manifest.json").write_bytes(content)
+    (copy / "pipe").mkdir()
+    os.mkfifo(copy / "pipe" / "manifest.json")
+    (copy / "folder" / "manifest.json").mkdir(parents=True)
+    (copy / "circle").symlink_to(copy / "circle")
+    (copy / "bench" / "circle").symlink_to("circle")
+    os.mkdir(os.fsencode(copy) + b"/\xff")
+    shutil.copy(copy / "bench" / "manifest.json", os.fsencode(copy) + b"/\xff/manifest.json")
+    (copy / "sizes" / "integration").rename(copy / "sizes" / ".integration.ttr-earlier")
+    results = Results(copy)
+    assert is_result(copy / "ablation")
+    assert results.names(ABLATION) == ["ablation"]
+    assert results.names(BENCHMARK) == ["bench"]
+    assert results.names(INTEGRATION) == ["sizes/integration"], "left between two names by a kill"
+    assert len(results.ablation("ablation").tables) > 5
+    with pytest.raises(DataError, match="circle in it is a link out"):
+        results.benchmark("bench")
 
 
 def test_refusals_are_sentences_without_a_path(copy):

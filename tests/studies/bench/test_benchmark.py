@@ -28,6 +28,7 @@ from ttr.studies.bench.settings import BenchmarkSettings
 from ttr.studies.bench.statistics import statistics
 from ttr.studies.bench.tables import comparisons, results
 from ttr.studies.bench.write import write_bench
+from ttr.studies.schemas import is_result
 
 ARMS = ("plain", "neurons", "ttr", "random")
 FEW = BenchmarkSettings(ARMS, draws=1, seeds=(1, 2))
@@ -198,7 +199,9 @@ import ttr
 from ttr.run import Run
 from ttr.studies.bench.settings import BenchmarkSettings
 from ttr.studies.bench.write import write_bench
+from ttr.studies.schemas import is_result
 from ttr.datasets.phantom_set import phantom_set
+from ttr.studies.schemas import is_result
 data = phantom_set(counts={COUNTS!r})
 neurons = ttr.RegisterNeurons.load(sys.argv[1])
 settings = BenchmarkSettings({ARMS!r}, draws=1, seeds=(1, 2))
@@ -229,6 +232,7 @@ def test_the_manifest_says_what_is_needed_to_repeat_it_and_heads_load(bench):
     assert settings["seeds"] == [1, 2]
     assert settings["preprocessing"]["fingerprint"]
     assert sorted(path.name for path in out.iterdir()) == sorted([*manifest["files"], "manifest.json"])
+    assert is_result(out)
     head = LinearHead.load(out / "head-ttr-1-embedding-linear-1.safetensors")
     assert head.classes == result.benchmark.dataset.classes
     page = (out / "index.html").read_text()

@@ -13,6 +13,7 @@ from ttr.datasets.phantom_set import phantom_set
 from ttr.errors import ModelError
 from ttr.run import Run
 from ttr.studies.reproduce.decoupling import reproduce_decoupling
+from ttr.studies.schemas import is_result
 
 SMALL = ("--dataset", "phantom", "--num-images", 8, "--quiet")
 
@@ -41,6 +42,7 @@ def test_a_missing_model_keeps_its_published_numbers_and_a_present_one_is_measur
     assert table.backbone.nunique() == 8
     manifest = json.loads((out / "manifest.json").read_text())
     assert {p.name for p in out.iterdir()} == {*manifest["files"], "manifest.json"}
+    assert is_result(out)
     assert (out / "dinov2-vit-s-14-reg4" / "integration.csv").exists()
 
 

@@ -17,6 +17,7 @@ from ttr.registers.detection import DetectionRule
 from ttr.run import Run
 from ttr.statistics.inference import holm
 from ttr.studies.reproduce.medical import reproduce_medical
+from ttr.studies.schemas import is_result
 
 SIZE = 64
 
@@ -85,6 +86,7 @@ def test_the_cells_are_the_benchmarks_beside_the_published_numbers(roots, cache,
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
         [*manifest["files"], "manifest.json"]
     )
+    assert is_result(tmp_path / "out")
     settings = json.loads((tmp_path / "out/aptos-clip-vit-b-16/manifest.json").read_text())
     assert settings["provenance"]["settings"]["num_registers"] == [4]
     assert settings["provenance"]["settings"]["seeds"] == [42]

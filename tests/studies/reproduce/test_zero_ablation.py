@@ -17,6 +17,7 @@ from ttr.errors import DataError, ModelError
 from ttr.run import Run
 from ttr.studies.ablate.settings import AblationSettings
 from ttr.studies.reproduce.zero_ablation import reasons, reproduce_zero_ablation
+from ttr.studies.schemas import is_result
 
 pytestmark = pytest.mark.usefixtures("tables_alone")
 REGISTERS, WITHOUT, NOT_THERE = "dinov2-vit-s-14-reg4", "dinov2-vit-s-14", "dinov3-vit-s-16"
@@ -141,6 +142,7 @@ def test_what_is_missing_keeps_its_published_numbers_and_says_why(measured):
     assert table.backbone.nunique() == 6
     manifest = json.loads((out / "manifest.json").read_text())
     assert {path.name for path in out.iterdir()} == {*manifest["files"], "manifest.json"}
+    assert is_result(out)
     assert {REGISTERS, WITHOUT, "reproduction.csv"} == set(manifest["files"])
     assert set(manifest["missing"]) == set(table.backbone) - {REGISTERS, WITHOUT}
     written = pd.read_csv(out / "reproduction.csv", keep_default_na=False, na_values=[""])

@@ -15,6 +15,7 @@ from ttr.cli import main
 from ttr.datasets.registry import OpenedImages, phantom_images
 from ttr.errors import ImageError, ModelError, NeuronsError, OutputError
 from ttr.run import Run
+from ttr.studies.schemas import is_result
 from ttr.studies.tune.settings import TuningSettings
 from ttr.studies.tune.tuning import (
     split,
@@ -73,6 +74,7 @@ def test_the_command_writes_a_whole_folder_that_agrees_with_itself(folder, tmp_p
     made = json.loads((out / "manifest.json").read_text())
     assert sorted(p.name for p in out.iterdir()) == sorted([*made["files"], "manifest.json"])
     assert made["provenance"]["settings"]["seed"] == 42
+    assert is_result(out)
 
 
 def test_no_outliers_is_an_answer(folder, tmp_path):

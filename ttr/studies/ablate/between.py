@@ -16,8 +16,13 @@ import pandas as pd
 from ttr.errors import DataError, OptionError
 from ttr.evaluate.segmentation import miou_resampled
 from ttr.statistics.between_models import between_models
+from ttr.studies.table_files import Kind, read_rows
 
-NEEDED = ("condition", "task", "metric", "image", "group", "value", "confusion")
+NEEDED: dict[str, Kind] = {
+    **dict.fromkeys(("condition", "task", "metric", "image", "group"), "text"),
+    "value": "number",
+    "confusion": "numbers",
+}
 
 
 def read_per_image(path: Path) -> pd.DataFrame:
@@ -31,13 +36,13 @@ def read_per_image(path: Path) -> pd.DataFrame:
         raise DataError(
             f"{path} has no per_image.parquet, which models are compared by; run ttr ablate again"
         )
-    try:
-        table = pd.read_parquet(file)
-    except Exception as error:  # pyarrow raises many kinds, none of them its own
-        raise DataError(f"{file} is damaged; run ttr ablate again") from error
-    missing = [column for column in NEEDED if column not in table]
-    if missing or table.empty:
-        raise DataError(f"{file} is damaged (no {missing[0] if missing else 'rows'}); run ttr ablate again")
+    table = read_rows(file, NEEDED, "ttr ablate")
+    places = table.assign(length=table["confusion"].map(len)).groupby(["task", "metric"])
+    sizes = places["condition"].agg(lambda each: each.value_counts().nunique())
+    lengths = places["length"].agg(["min", "max"])
+    sides = np.sqrt(lengths["max"]).round()
+    if (sizes > 1).any() or (lengths["min"] < lengths["max"]).any() or (sides**2 != lengths["max"]).any():
+        raise DataError(f"{file} is damaged (conditions of other images); run ttr ablate again")
     return table
 
 

@@ -6,35 +6,30 @@ but is not what was written is refused, since a page must not show half of a res
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, ConfigDict
 
 from ttr.errors import DataError
-from ttr.files import load_tensors
+from ttr.files import load_tensors, read_json
 from ttr.studies.schemas import ABLATION, read_manifest
+from ttr.studies.table_files import Columns, read_columns
 
-#: {table: (columns of names, columns of numbers)}
+_INTERVAL = ("ci_low", "ci_high")
+_CHANGE = ("value", *_INTERVAL, "delta", "delta_ci_low", "delta_ci_high", "p", "p_holm")
 COLUMNS = {
-    "results": (
-        ("backbone", "dataset", "condition", "task", "metric"),
-        ("value", "ci_low", "ci_high", "n", "delta", "delta_ci_low", "delta_ci_high", "p", "p_holm"),
-    ),
-    "attention": (("condition", "source", "target"), ("block", "share", "ci_low", "ci_high", "n")),
-    "divergence": (("condition", "source"), ("block", "js", "ci_low", "ci_high", "n")),
-    "geometry": (
-        ("condition", "measure"),
-        ("value", "ci_low", "ci_high", "n", "delta", "delta_ci_low", "delta_ci_high", "p", "p_holm"),
-    ),
-    "probing": (("token",), ("block", "accuracy", "ci_low", "ci_high", "chance", "p_holm", "n")),
-    "layers": (("task", "metric"), ("block", "value", "ci_low", "ci_high", "n")),
-    "registers": (("first", "second"), ("cosine", "ci_low", "ci_high", "n")),
-    "additivity": (("registers", "task", "metric", "term"), ("value", "ci_low", "ci_high", "p")),
+    "results": Columns(("backbone", "dataset", "condition", "task", "metric"), _CHANGE, ("n",)),
+    "attention": Columns(("condition", "source", "target"), ("share", *_INTERVAL), ("block", "n")),
+    "divergence": Columns(("condition", "source"), ("js", *_INTERVAL), ("block", "n")),
+    "geometry": Columns(("condition", "measure"), _CHANGE, ("n",)),
+    "probing": Columns(("token",), ("accuracy", *_INTERVAL, "chance", "p_holm"), ("block", "n")),
+    "layers": Columns(("task", "metric"), ("value", *_INTERVAL), ("block", "n")),
+    "registers": Columns(("first", "second"), ("cosine", *_INTERVAL), ("n",)),
+    "additivity": Columns(("registers", "task", "metric", "term"), ("value", *_INTERVAL, "p")),
 }
 ARRAYS = ("pixels", "norms", "attention", "colours")
 
@@ -102,40 +97,33 @@ def read_table(path: Path, name: str) -> pd.DataFrame | None:
     Raises:
         DataError: it is no table with these columns and at least one row.
     """
-    return read_columns(path, *COLUMNS[name]) if path.exists() else None
+    return read_columns(path, COLUMNS[name]) if path.exists() else None
 
 
-def read_columns(
-    path: Path, names: Sequence[str], numbers: Sequence[str], command: str = "ttr ablate"
-) -> pd.DataFrame:
-    """Read a table of which some columns are names and some are numbers; others stay as they are.
+class _Patch(BaseModel):
+    """Where a register's nearest patch is; a cosine of 1 may be written as an integer."""
 
-    Args:
-        path: a CSV file.
-        names: columns that hold a text in every row.
-        numbers: columns of numbers; a missing one is NaN.
-        command: what wrote it, for a refusal.
+    model_config = ConfigDict(strict=True)
 
-    Raises:
-        DataError: it is no table with these columns and at least one row.
-    """
-    try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(names, "str"), keep_default_na=True)
-        missing = [column for column in (*names, *numbers) if column not in table]
-        if missing:
-            raise ValueError(f"no column {missing[0]}")
-        if table.empty:
-            raise ValueError("no rows")
-        if table[list(names)].isna().any(axis=None):
-            raise ValueError("a row without a name")
-        for column in numbers:
-            table[column] = pd.to_numeric(table[column])
-    except (OSError, ValueError) as error:
-        why = " ".join(str(error).split())
-        raise DataError(f"{path} is damaged ({why}); run {command} again") from error
-    if "verdict" in table:
-        table["verdict"] = table["verdict"].fillna("")
-    return table
+    image: str
+    row: int
+    column: int
+    cosine: float
+
+
+class _Index(BaseModel):
+    """``pictures.json``: what the axes of ``pictures.safetensors`` stand for."""
+
+    model_config = ConfigDict(strict=True)
+
+    conditions: list[str]
+    images: list[str]
+    queries: list[str]
+    nearest: list[list[_Patch]]
+
+
+#: {array: its axes}; letters are counted and must agree, figures are lengths.
+AXES = {"pixels": "IHW3", "norms": "CIrc", "attention": "CIQrc", "colours": "CIrc3", "crops": "RKhw3"}
 
 
 def _pictures(path: Path) -> Shown | None:
@@ -143,20 +131,31 @@ def _pictures(path: Path) -> Shown | None:
     if not index.exists() or not arrays.exists():
         return None
     try:
-        found = json.loads(index.read_text(encoding="utf-8"))
-        tensors, _ = load_tensors(arrays, framework="np")
-        names = {name: found[name] for name in ("conditions", "images", "queries", "nearest")}
-        shown = Shown(**names, arrays=tensors)
-        expected = (len(shown.conditions), len(shown.images))
-        fits = all(tensors[name].shape[:2] == expected for name in ARRAYS[1:])
-        if not fits or len(tensors["pixels"]) != expected[1]:
-            raise ValueError("arrays of other shapes")
-        if tensors["attention"].shape[2] != len(shown.queries):
-            raise ValueError("queries without a map")
-        if shown.nearest and len(tensors["crops"]) != len(shown.nearest):
-            raise ValueError("registers without a crop")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        names = _Index.model_validate(read_json(index)).model_dump()
+        tensors, _ = load_tensors(arrays, framework="np", kind="pictures")
+        _check_arrays(tensors, names)
+    except (OSError, ValueError) as error:
+        why = " ".join(str(error).split())[:200]
         raise DataError(
-            f"{arrays} does not belong to {index.name}, or is damaged ({error}); run ttr ablate again"
+            f"{arrays} does not belong to {index.name}, or is damaged ({why}); run ttr ablate again"
         ) from error
-    return shown
+    return Shown(**names, arrays=tensors)
+
+
+def _check_arrays(arrays: dict[str, np.ndarray], names: dict[str, Any]) -> None:
+    """Raise ValueError unless the arrays are those of :class:`Shown` and fit the names."""
+    lengths = {"C": len(names["conditions"]), "I": len(names["images"]), "Q": len(names["queries"]), "3": 3}
+    nearest = names["nearest"]
+    lengths["R"] = len(nearest)
+    for name in (*ARRAYS, *["crops"] * bool(nearest)):  # a model without registers has none
+        if name not in arrays:
+            raise ValueError(f"no array {name}")
+        array, axes = arrays[name], AXES[name]
+        numbers = array.dtype.kind == "f" if name in ("norms", "attention") else array.dtype == np.uint8
+        if not numbers or array.ndim != len(axes) or 0 in array.shape:
+            raise ValueError(f"{name} is of another type or shape")
+        for axis, length in zip(axes, array.shape, strict=True):
+            if lengths.setdefault(axis, length) != length:
+                raise ValueError(f"arrays of other shapes, such as {name}")
+    if nearest and arrays["crops"].shape[1] < max(map(len, nearest)):
+        raise ValueError("patches without a crop")

@@ -13,14 +13,18 @@ import pandas as pd
 
 from ttr.errors import OptionError
 from ttr.files import whole_file
-from ttr.studies.ablate.folder import Folder, read_columns, read_folder
+from ttr.studies.ablate.folder import Folder, read_folder
 from ttr.studies.ablate.page import page
 from ttr.studies.schemas import INTEGRATION, schema_of
+from ttr.studies.table_files import Columns, read_columns
 
-NAMES = ("backbone", "part")
-NUMBERS = (
-    *("block", "num_registers", "cka", "ci_low", "ci_high", "cosine", "cosine_low", "cosine_high"),
-    *("attention_share", "norm", "images", "dimensions", "parameters"),
+INTEGRATED = Columns(
+    ("backbone", "part"),
+    (
+        *("cka", "ci_low", "ci_high", "cosine", "cosine_low", "cosine_high"),
+        *("attention_share", "norm"),
+    ),
+    ("block", "num_registers", "images", "dimensions", "parameters"),
 )
 
 
@@ -73,4 +77,4 @@ def read_integration(path: Path) -> pd.DataFrame:
     Raises:
         DataError: it is not that table.
     """
-    return read_columns(path, NAMES, NUMBERS, "ttr integrate")
+    return read_columns(path, INTEGRATED, "ttr integrate")

@@ -23,7 +23,7 @@ from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset, sampled_images
 from ttr.datasets.spair import KeypointPair
 from ttr.features.prepared import calibrated_tokens
-from ttr.files import MANIFEST, save_tensors, whole_folder, write_json
+from ttr.files import MANIFEST, save_tensors, write_json, write_table
 from ttr.registers.arms import Arm
 from ttr.run import Run
 from ttr.studies.ablate import analysis_tables, tables
@@ -34,7 +34,7 @@ from ttr.studies.ablate.report import write_report
 from ttr.studies.ablate.scores import Score, scores
 from ttr.studies.ablate.settings import AblationSettings
 from ttr.studies.provenance import provenance
-from ttr.studies.schemas import ABLATION
+from ttr.studies.schemas import ABLATION, result_folder
 
 ANALYSES = {
     "attention": analysis_tables.attention,
@@ -91,7 +91,7 @@ def write_ablation(
     layout = backbone.layout.with_test_time(arm.num_registers)
     conditions = parse_all(list(condition_names), backbone, layout)
     require(dataset, settings)
-    with whole_folder(out) as folder:
+    with result_folder(out) as folder:
         calibration = None
         if any(condition.calibrated for condition in conditions):
             sample = sampled_images(dataset, settings.calibration_images, seed=run.seed)
@@ -104,7 +104,7 @@ def write_ablation(
         if settings.analysis_images:
             files += _write_pictures(folder, measured, pictures(measured))
         table = tables.results(found, backbone.name, dataset.name, seed=run.seed)
-        table.to_csv(folder / "results.csv", index=False)
+        write_table(folder / "results.csv", table)
         ablation = Ablation(measured, found, table)
         # The page reads the manifest; nobody sees either before the whole folder gets its name.
         write_json(folder / MANIFEST, _manifest(measured, ["results.csv", *files], ablation.skipped))
@@ -114,20 +114,20 @@ def write_ablation(
 
 def _write_tables(folder: Path, measured: Measured, found: list[Score]) -> list[str]:
     names, dataset = measured.subject.backbone.name, measured.dataset.name
-    tables.per_image(found, names, dataset).to_parquet(folder / "per_image.parquet", index=False)
+    write_table(folder / "per_image.parquet", tables.per_image(found, names, dataset))
     written = {"additivity": tables.additivities(found, seed=measured.run.seed)}
     if measured.analysed is not None:
         written |= {name: function(measured) for name, function in ANALYSES.items()}
     kept = {f"{name}.csv": table for name, table in written.items() if len(table)}
     for name, table in kept.items():
-        table.to_csv(folder / name, index=False)
+        write_table(folder / name, table)
     return ["per_image.parquet", *kept]
 
 
 def _write_pictures(folder: Path, measured: Measured, found: Pictures) -> list[str]:
     arrays = {name: getattr(found, name) for name in ("pixels", "norms", "attention", "colours", "crops")}
     kept = {name: array for name, array in arrays.items() if array.size}
-    save_tensors(folder / "pictures.safetensors", kept)
+    save_tensors(folder / "pictures.safetensors", kept, "pictures", {"schema": ABLATION})
     index = {
         "schema": ABLATION,
         "conditions": [condition.name for condition in measured.conditions],

@@ -19,7 +19,7 @@ from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset, sampled_images
 from ttr.drawing.html import fill
 from ttr.features.prepared import CALIBRATION_IMAGES, DETECTION_IMAGES, calibrated_bias, found_neurons
-from ttr.files import MANIFEST, whole_folder, write_json, write_text
+from ttr.files import MANIFEST, write_json, write_table, write_text
 from ttr.forward.preprocessing import Preprocessing
 from ttr.registers.arms import Arm, arms
 from ttr.registers.neurons import RegisterNeurons
@@ -29,7 +29,7 @@ from ttr.studies.bench.settings import BenchmarkSettings, one_seed
 from ttr.studies.bench.statistics import Statistics, statistics
 from ttr.studies.bench.tables import predictions
 from ttr.studies.provenance import provenance
-from ttr.studies.schemas import BENCHMARK
+from ttr.studies.schemas import BENCHMARK, result_folder
 from ttr.wording import counted
 
 #: Metrics of the page's table; all of them are in results.csv.
@@ -69,7 +69,7 @@ def write_bench(
     """
     settings = settings or BenchmarkSettings()
     seeds, run = one_seed(settings, run or Run())
-    with whole_folder(out) as folder:
+    with result_folder(out) as folder:
         if neurons is None:
             sample = sampled_images(dataset, DETECTION_IMAGES, seed=run.seed)
             neurons = found_neurons(backbone, sample, run).value
@@ -77,9 +77,9 @@ def write_bench(
         found = run_benchmark(backbone, dataset, treatments, settings, run)
         measured = statistics(found, backbone.name, run.shelves)
         bench = Bench(found, neurons, measured.results, measured.comparisons)
-        bench.results.to_csv(folder / "results.csv", index=False)
-        bench.comparisons.to_csv(folder / "comparisons.csv", index=False)
-        predictions(found).to_parquet(folder / "predictions.parquet", index=False)
+        write_table(folder / "results.csv", bench.results)
+        write_table(folder / "comparisons.csv", bench.comparisons)
+        write_table(folder / "predictions.parquet", predictions(found))
         neurons.save(folder / "neurons.json")
         names = ["results.csv", "comparisons.csv", "predictions.parquet", "neurons.json", "index.html"]
         names += _save_heads(found, folder)

@@ -16,12 +16,13 @@ import numpy as np
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import OpenedImages, ReadAhead
 from ttr.errors import ImageError
-from ttr.files import MANIFEST, whole_folder, write_json, write_text
+from ttr.files import MANIFEST, write_json, write_text
 from ttr.registers.neurons import RegisterNeurons
 from ttr.run import Run
 from ttr.studies.compare.comparison import ImageComparison, compare
 from ttr.studies.compare.page import SHOWN, render
 from ttr.studies.compare.settings import ComparisonSettings
+from ttr.studies.schemas import COMPARISON, result_folder
 
 BATCH = 8
 
@@ -33,11 +34,13 @@ class Page:
     Attributes:
         title: heading of the page.
         results: name of the JSON file.
+        schema: of the folder.
         extra: when given, the JSON is an object with these entries and ``images``, not a bare list.
     """
 
     title: str = "Before and after test-time registers"
     results: str = "compare.json"
+    schema: str = COMPARISON
     extra: dict[str, Any] | None = None
 
 
@@ -84,7 +87,7 @@ def write_comparison(
         batch_size=run.batch_size,
         progress=run.progress,
     )
-    with whole_folder(out) as folder:
+    with result_folder(out) as folder:
         comparisons = list(_lighten(found))
         if not comparisons:
             raise ImageError("no images were given; needed at least one to compare")
@@ -101,7 +104,12 @@ def write_comparison(
         )
         write_text(folder / "index.html", html)
         made_with = dict(comparisons[0].provenance)
-        manifest = {"files": [page.results, "index.html"], "neurons": neurons.pairs, "provenance": made_with}
+        manifest = {
+            "schema": page.schema,
+            "files": [page.results, "index.html"],
+            "neurons": neurons.pairs,
+            "provenance": made_with,
+        }
         skipped = {"skipped": reading.skipped} if reading.skipped else {}
         write_json(folder / MANIFEST, manifest | skipped)
     return Compared(comparisons, reading.skipped)

@@ -21,7 +21,7 @@ from ttr.errors import DataError, OptionError
 from ttr.evaluate.probe import Labelled
 from ttr.features.extract import extract
 from ttr.features.prepared import DETECTION_IMAGES, Prepared, found_neurons
-from ttr.files import MANIFEST, whole_folder, write_json, write_text
+from ttr.files import MANIFEST, write_json, write_table, write_text
 from ttr.registers.arms import PLAIN, Arm
 from ttr.registers.neurons import RegisterNeurons
 from ttr.run import Run
@@ -37,7 +37,7 @@ from ttr.studies.integrate.tables import (
     registers_table,
 )
 from ttr.studies.provenance import provenance
-from ttr.studies.schemas import INTEGRATION
+from ttr.studies.schemas import INTEGRATION, result_folder
 from ttr.wording import counted
 
 #: Images a pass: every one is run again for each part and number of registers.
@@ -83,7 +83,7 @@ def write_integration(
     made_with: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
     notes = _notes(settings)
-    with whole_folder(out) as folder:
+    with result_folder(out) as folder:
         for name in backbones:
             backbone, neurons = load(name)
             backbone.require_cls()
@@ -99,7 +99,7 @@ def write_integration(
             made_with.append(_made_with(backbone, neurons, dataset, settings, run))
         result = Integration({name: pd.concat(rows) for name, rows in found.items()}, notes, skipped)
         for name, table in result.tables.items():
-            table.to_csv(folder / f"{name}.csv", index=False)
+            write_table(folder / f"{name}.csv", table)
         read = {split: sum(item.name not in skipped for item in items) for split, items in chosen.items()}
         write_text(folder / "index.html", _page(result, dataset, read["test"], made_with))
         manifest = {

@@ -16,12 +16,12 @@ import pandas as pd
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset
 from ttr.errors import ImageError, ModelError
-from ttr.files import MANIFEST, whole_folder, write_json
+from ttr.files import MANIFEST, write_json, write_table
 from ttr.run import Run
 from ttr.studies.integrate.settings import IntegrationSettings
 from ttr.studies.integrate.write import BATCH, Integration, write_integration
 from ttr.studies.reproduce.published import PublishedStudy, published_studies
-from ttr.studies.schemas import DECOUPLING
+from ttr.studies.schemas import DECOUPLING, result_folder
 
 STUDY = "decoupling"
 NAN = float("nan")
@@ -63,7 +63,7 @@ def reproduce_decoupling(
     settings = IntegrationSettings(num_registers=(0,), num_images=num_images)
     rows: list[dict[str, Any]] = []
     measured: list[str] = []
-    with whole_folder(out) as folder:
+    with result_folder(out) as folder:
         for name in names:
             weights: list[str] = []
 
@@ -90,7 +90,7 @@ def reproduce_decoupling(
         if not measured:
             reasons = "; ".join(dict.fromkeys(table.missing))
             raise ModelError(f"not one model could be measured: {reasons}")
-        table.to_csv(folder / "reproduction.csv", index=False)
+        write_table(folder / "reproduction.csv", table)
         published = {"source": entry.source, "settings": entry.settings, "notes": entry.notes}
         manifest = {
             "schema": DECOUPLING,

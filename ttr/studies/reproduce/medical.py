@@ -19,7 +19,7 @@ from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset, loader, open_dataset, sampled_images
 from ttr.errors import DataError, ImageError, ModelError, OptionError
 from ttr.features.prepared import found_neurons
-from ttr.files import MANIFEST, whole_folder, write_json
+from ttr.files import MANIFEST, write_json, write_table
 from ttr.registers.detection import DetectionRule
 from ttr.run import Run
 from ttr.statistics.inference import Interval, holm, verdict
@@ -27,7 +27,7 @@ from ttr.studies.bench.settings import BenchmarkSettings
 from ttr.studies.bench.write import Bench, write_bench
 from ttr.studies.provenance import provenance
 from ttr.studies.reproduce.published import PublishedStudy, published_studies
-from ttr.studies.schemas import MEDICAL
+from ttr.studies.schemas import MEDICAL, result_folder
 
 STUDY = "medical"
 ARMS = ("plain", "token", "ttr")
@@ -107,7 +107,7 @@ def reproduce_medical(
         return write_bench(backbone, dataset, neurons, folder, settings, run)
 
     cells: list[Cell] = []
-    with whole_folder(out) as folder:
+    with result_folder(out) as folder:
         for name in study.named("backbone"):
             model = _attempt(load, name) if readable else "no set to measure it on"
             for dataset, opened in sets.items():
@@ -121,7 +121,7 @@ def reproduce_medical(
         table = _table(study, cells)
         if not any(isinstance(cell.measured, Bench) for cell in cells):
             raise DataError(f"not one cell could be measured: {'; '.join(reasons(table))}")
-        table.to_csv(folder / "reproduction.csv", index=False)
+        write_table(folder / "reproduction.csv", table)
         write_json(folder / MANIFEST, _manifest(study, cells, registers, run.seed))
     return table
 

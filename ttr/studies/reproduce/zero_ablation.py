@@ -24,7 +24,7 @@ from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset
 from ttr.datasets.spair import KeypointPair
 from ttr.errors import DataError, ImageError, ModelError, OptionError
-from ttr.files import MANIFEST, whole_folder, write_json
+from ttr.files import MANIFEST, write_json, write_table
 from ttr.registers.arms import PLAIN
 from ttr.run import Run
 from ttr.studies.ablate.conditions import CONTROL_PATCHES, FULL, parse
@@ -32,7 +32,7 @@ from ttr.studies.ablate.experiment import require
 from ttr.studies.ablate.settings import AblationSettings
 from ttr.studies.ablate.write import write_ablation
 from ttr.studies.reproduce.published import PublishedStudy, published_studies
-from ttr.studies.schemas import ZERO_ABLATION
+from ttr.studies.schemas import ZERO_ABLATION, result_folder
 
 STUDY = "zero-ablation"
 #: The metric of ours that stands beside each of the study's tasks.
@@ -113,7 +113,7 @@ def reproduce_zero_ablation(
     names = study.named("backbone") if instead is None else (instead,)
     found: dict[str, Found] = {}
     failed: dict[str, str] = {}
-    with whole_folder(out) as folder:
+    with result_folder(out) as folder:
         for name in names:
             try:
                 place = folder / name.replace(":", "-").replace("/", "-")
@@ -128,7 +128,7 @@ def reproduce_zero_ablation(
             measured, failure = found.get(instead or name), failed.get(instead or name, "")
             rows += _rows(study, name, measured, failure, instead is not None)
         table = pd.DataFrame(rows)
-        table.to_csv(folder / "reproduction.csv", index=False)
+        write_table(folder / "reproduction.csv", table)
         write_json(folder / MANIFEST, _manifest(study, dataset, settings, run, folders, failed))
     return table
 

@@ -19,12 +19,12 @@ from ttr.datasets.registry import OpenedImages, ReadAhead
 from ttr.drawing.html import fill
 from ttr.errors import ImageError
 from ttr.features.prepared import found_neurons
-from ttr.files import MANIFEST, whole_folder, write_json, write_text
+from ttr.files import MANIFEST, write_json, write_text
 from ttr.registers.detection import DetectionRule
 from ttr.registers.neurons import Provenance, RegisterNeurons
 from ttr.run import Run
 from ttr.studies.provenance import provenance
-from ttr.studies.schemas import TUNING
+from ttr.studies.schemas import TUNING, result_folder
 from ttr.studies.tune import pictures
 from ttr.studies.tune.settings import TuningSettings, ascending
 from ttr.studies.tune.sweep import BATCH
@@ -87,7 +87,7 @@ def write_tuning(
     run.check(backbone)
     rule = _rule(backbone, neurons, settings)
     found_on, measured_on = _halves(images, neurons, run)
-    with whole_folder(out) as folder:
+    with result_folder(out) as folder:
         skipped: dict[str, str] = {}
         if neurons is None:
             found = found_neurons(backbone, found_on, run, rule)
@@ -118,7 +118,8 @@ def write_tuning(
         advice.neurons.save(folder / "neurons.json")
         write_text(folder / "index.html", _page(tuning, made_with, rule.outlier_layer))
         files = ["tune.json", "tune.csv", "neurons.json", "index.html"]
-        write_json(folder / MANIFEST, {"files": files, "provenance": made_with} | left_out)
+        manifest = {"schema": TUNING, "files": files, "provenance": made_with}
+        write_json(folder / MANIFEST, manifest | left_out)
     return tuning
 
 
