@@ -11,6 +11,7 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import ttr
@@ -372,3 +373,31 @@ def test_copies_of_a_wrapped_model_and_a_second_wrap(images):
         assert copy.deepcopy(model)(images).last_hidden_state.shape == (5, 17, WIDTH)
         with pytest.raises(ModelError, match="wrapped already"):
             ttr.TestTimeRegisters(model, NO_NEURONS).install()
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (torch.Tensor.cfloat, r"layernorm\.weight of .*model\.safetensors is of type C64; needed F16, BF16"),
+        (torch.Tensor.int, r"layernorm\.weight of .*model\.safetensors is of type I32"),
+        (lambda x: x * torch.nan, r"layernorm\.weight of transformers:.* holds 24 NaN of 24 values"),
+    ],
+)
+def test_a_directory_whose_weights_are_no_finite_floats_is_refused(tmp_path, change, complaint):
+    directory = save(scramble(tiny_transformers("Dinov2Model")), tmp_path, **CROP)
+    state = load_file(directory / "model.safetensors")
+    state["layernorm.weight"] = change(state["layernorm.weight"])
+    save_file(state, directory / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=complaint):
+        ttr.load(f"transformers:{directory}")
+
+
+def test_what_a_copy_beside_the_model_collects_is_its_own(images):
+    model = scramble(tiny_transformers("Dinov2Model"))
+    wrap = ttr.TestTimeRegisters(model, neurons_of(ttr.adapt(model)), num_registers=2)
+    bare = call(model, images)
+    with wrap:
+        wrapped = call(model, images)
+    beside = wrap.copy().model
+    for each, expected in ((beside, wrapped), (model, bare), (beside, wrapped)):
+        torch.testing.assert_close(call(each, images).hidden_states, expected.hidden_states, rtol=0, atol=0)

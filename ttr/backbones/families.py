@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from ttr import checks
 from ttr.backbones import open_clip_vit, timm_vit, transformers_vit
 from ttr.backbones.base import Backbone, Weights
 from ttr.errors import ModelError, OptionError
@@ -28,12 +29,14 @@ def adapt(model: nn.Module, *, preprocess: Callable | None = None) -> Backbone:
         preprocess: PIL image -> float tensor [3, H, W]; by default what the library attached to the model.
 
     Raises:
-        ModelError: the model is of none of these families.
+        ModelError: the model is of none of these families, or its weights are no finite floats.
         OptionError: ``preprocess`` is no function.
     """
     if preprocess is not None and not callable(preprocess):
         raise OptionError(f"preprocess={preprocess!r}; needed a function, PIL image -> tensor [3, H, W]")
-    return locate(model, name=None, weights=Weights("in memory"), preprocess=preprocess)
+    backbone = locate(model, name=None, weights=Weights("in memory"), preprocess=preprocess)
+    check_weights(backbone.model, backbone.name)
+    return backbone
 
 
 def as_backbone(given: Backbone | nn.Module) -> Backbone:
@@ -70,6 +73,14 @@ def locate(
         raise ModelError(f"model family {given} is not known; needed one of: {FAMILIES}; {unwrap}")
     backbone = family.locate(model, name=name, weights=weights, preprocess=preprocess)
     return replace(backbone, warning=warning)
+
+
+def check_weights(model: nn.Module, source: str) -> None:
+    """Raise ModelError unless parameters are finite floats and buffers hold no NaN (masks are infinite)."""
+    parameters = dict(model.named_parameters())
+    checks.floats(source, parameters)
+    checks.finite(source, parameters)
+    checks.finite(source, dict(model.named_buffers()), masks=True)
 
 
 def _from_torch_hub(model: Any) -> str:

@@ -14,8 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ttr import checks
+from ttr.backbones.checkpoint_files import read_state
 from ttr.errors import ModelError
-from ttr.files import load_tensors, save_tensors
+from ttr.files import TensorsError, load_tensors, save_tensors
 
 SCHEMA = "ttr.linear-head/1"
 
@@ -28,6 +30,9 @@ class LinearHead:
         weight: float [C, D].
         bias: float [C].
         classes: C names in the order of the rows, or None where the file held none.
+
+    Raises:
+        ModelError: shapes or names that do not fit, or values that are no finite floats.
     """
 
     weight: Tensor
@@ -35,6 +40,9 @@ class LinearHead:
     classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        checks.floats("this head", {"weight": self.weight, "bias": self.bias})
+        if not self.weight.ndim:
+            raise ModelError("got a weight that is one number; needed [classes, features]")
         count = self.weight.shape[0]
         if self.weight.ndim != 2 or tuple(self.bias.shape) != (count,):
             shapes = f"{tuple(self.weight.shape)} and {tuple(self.bias.shape)}"
@@ -43,6 +51,7 @@ class LinearHead:
             )
         if self.classes is not None and len(self.classes) != count:
             raise ModelError(f"got {len(self.classes)} class names for a head of {count} classes")
+        checks.finite("this head", {"weight": self.weight, "bias": self.bias})
 
     def logits(self, features: Tensor) -> Tensor:
         """Return the logits [B, C] of features [B, D].
@@ -71,11 +80,9 @@ class LinearHead:
             classes: names of the rows, for a file that holds none.
 
         Raises:
-            ModelError: no such file, or no linear head.
+            ModelError: no such file, damaged, or no linear head.
         """
         path = Path(path)
-        from ttr.backbones.checkpoint_files import read_state
-
         state = read_state(path)
         named = (
             {key.removeprefix("fc."): value for key, value in state.items()}
@@ -88,12 +95,22 @@ class LinearHead:
                 "or fc.weight and fc.bias"
             )
         names = tuple(classes) if classes is not None else _class_names(path)
-        with torch.no_grad():
-            return cls(named["weight"].float(), named["bias"].float(), names)
+        checks.floats(str(path), named)
+        # A copy: what was read may be a view of the file.
+        weight, bias = (named[name].detach().to(torch.float32, copy=True) for name in ("weight", "bias"))
+        checks.finite(str(path), {"weight": weight, "bias": bias})
+        return cls(weight, bias, names)
 
 
 def _class_names(path: Path) -> tuple[str, ...] | None:
     if path.suffix != ".safetensors":
         return None
-    names = load_tensors(path, "head")[1].get("classes")
-    return None if names is None else tuple(str(name) for name in names)
+    try:
+        names = load_tensors(path, "head")[1].get("classes")
+    except TensorsError as error:
+        raise ModelError(f"{path} holds no linear head ({error}); train it again with ttr bench") from error
+    if names is None:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ModelError(f"{path} names its classes otherwise than as a list of words; give classes=")
+    return tuple(names)
