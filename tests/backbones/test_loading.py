@@ -13,6 +13,7 @@ from torch import nn
 
 import ttr
 from tests.tools.tiny_models import scramble, tiny_clip, tiny_eva, tiny_vit
+from ttr.backbones import families
 from ttr.errors import ImageError, ModelError, OptionError
 
 NAME = "timm:vit_tiny_patch16_224"
@@ -324,3 +325,20 @@ def test_weights_that_the_type_asked_for_cannot_hold_are_refused(tiny):
         ModelError, match=rf"blocks\.0\.norm1\.weight of {NAME} holds 3 infinite of .*float32"
     ):
         ttr.load(NAME, weights=state, dtype=torch.float16)
+
+
+def test_weights_are_looked_at_once_and_again_after_a_change(monkeypatch):
+    looked = []
+    monkeypatch.setattr(families.checks, "finite", lambda *given, **options: looked.append(given))
+    model = scramble(tiny_vit())
+    for _ in range(3):
+        ttr.adapt(model)
+    assert len(looked) == 2, "parameters and buffers"
+    model.load_state_dict(tiny_vit().state_dict())
+    ttr.adapt(model)
+    assert len(looked) == 4
+    monkeypatch.undo()
+    with torch.no_grad():
+        model.blocks[2].mlp.fc1.bias[0] = torch.nan
+    with pytest.raises(ModelError, match=r"blocks\.2\.mlp\.fc1\.bias of VisionTransformer holds 1 NaN of 96"):
+        ttr.adapt(model)

@@ -13,6 +13,7 @@ import transformers
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers.utils import output_capturing
 
 import ttr
 from tests.backbones.test_contract import TOLERANCE, hook_count, neurons_of
@@ -81,7 +82,7 @@ def test_hidden_states_and_attentions_hold_the_bare_models_tokens_in_order(model
 
 
 @pytest.mark.skipif(
-    not hasattr(transformers.utils.output_capturing, "selected_hidden_states"),
+    not hasattr(output_capturing, "selected_hidden_states"),
     reason="this release of transformers returns all hidden states or none",
 )
 def test_chosen_hidden_states_keep_their_places(images):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
@@ -18,6 +19,9 @@ FAMILIES = (
     "timm VisionTransformer, timm Eva, open_clip CLIP (whole model or its visual tower), "
     "transformers Dinov2, Dinov2WithRegisters, DINOv3ViT, CLIP, Siglip (vision model or the whole model)"
 )
+
+#: Models whose weights are finite, with where each tensor lies and how often it was changed.
+_LOOKED_AT: WeakKeyDictionary[nn.Module, tuple[tuple[int, int], ...]] = WeakKeyDictionary()
 
 
 def adapt(model: nn.Module, *, preprocess: Callable | None = None) -> Backbone:
@@ -76,11 +80,21 @@ def locate(
 
 
 def check_weights(model: nn.Module, source: str) -> None:
-    """Raise ModelError unless parameters are finite floats and buffers hold no NaN (masks are infinite)."""
-    parameters = dict(model.named_parameters())
+    """Raise ModelError unless parameters are finite floats and buffers hold no NaN (masks are infinite).
+
+    The values are looked at once, and again after a change that torch counts: wraps may come and go.
+    """
+    parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
     checks.floats(source, parameters)
+    state = tuple(
+        (x.data_ptr(), 0 if x.is_inference() else x._version)
+        for x in (*parameters.values(), *buffers.values())
+    )
+    if _LOOKED_AT.get(model) == state:
+        return
     checks.finite(source, parameters)
-    checks.finite(source, dict(model.named_buffers()), masks=True)
+    checks.finite(source, buffers, masks=True)
+    _LOOKED_AT[model] = state
 
 
 def _from_torch_hub(model: Any) -> str:
