@@ -443,6 +443,14 @@ def test_what_no_forward_pass_needs_may_be_anything():
     load_weights(timm_dinov2(4), state, "ours")
 
 
+def test_a_mask_among_the_buffers_may_be_infinite():
+    source, model = scramble(tiny_vit()), tiny_vit()
+    for each in (source, model):
+        each.register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1))
+    load_weights(model, source.state_dict(), "ours")
+    assert torch.equal(all_tokens(model), all_tokens(source))
+
+
 def test_a_safetensors_header_that_claims_400_gigabytes_is_refused(tmp_path):
     header = json.dumps({"weight": {"dtype": "F32", "shape": [1000, 10**8], "data_offsets": [0, 4 * 10**11]}})
     path = tmp_path / "huge.safetensors"

@@ -53,7 +53,8 @@ def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Any], name
     if problem:
         raise ModelError(f"{source} does not hold weights of {name}: {problem}")
     _check_types(state, expected, source)
-    checks.finite(source, state)
+    parameters = {key for key, _ in model.named_parameters(remove_duplicate=False)}
+    checks.finite(source, {key: value for key, value in state.items() if key in parameters})
     model.load_state_dict(dict(state))
     return origin
 
