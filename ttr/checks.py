@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ttr.errors import OptionError
+from ttr.errors import ModelError, OptionError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
 def integer(name: str, value: Any, least: int) -> int:
@@ -41,3 +46,52 @@ def names(what: str, given: Any, known: Iterable[str]) -> tuple[str, ...]:
         said = ", ".join(map(str, found)) or "none"
         raise OptionError(f"{what} {said}; needed one or more of {', '.join(known)}, each once")
     return found
+
+
+def floats(source: str, tensors: Mapping[str, Any]) -> None:
+    """Raise ModelError unless all are dense tensors of real floats with values; these are not looked at."""
+    for name, tensor in tensors.items():
+        if fault := _no_floats(tensor):
+            raise ModelError(
+                f"{name} of {source} {fault}; needed a dense tensor of {', '.join(FLOATS[:-1])} or "
+                f"{FLOATS[-1]}: save or load it as that"
+            )
+
+
+def finite(source: str, tensors: Mapping[str, Tensor], *, masks: bool = False) -> None:
+    """Raise ModelError if a value is NaN or infinite, naming the tensor; of ``masks`` infinite ones may be.
+
+    One pass over the values, and one wait for the device that they lie on.
+    """
+    import torch
+
+    given = [(name, x.detach()) for name, x in tensors.items() if x.numel() and x.is_floating_point()]
+    if not given:
+        return
+    # The extremes of a tensor are NaN or infinite where any value is, and take no memory.
+    extremes = [torch.stack(x.aminmax()).to(given[0][1].device) for _, x in given]
+    bad = torch.stack([(each.isnan() if masks else ~each.isfinite()).any() for each in extremes])
+    for index in bad.nonzero()[:1, 0].tolist():
+        name, x = given[index]
+        counts = {"NaN": int(x.isnan().sum()), "infinite": 0 if masks else int(x.isinf().sum())}
+        found = " and ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+        raise ModelError(
+            f"{name} of {source} holds {found} of {x.numel():,} values; needed finite ones: "
+            "take an undamaged copy, or a type that holds them (float32)"
+        )
+
+
+def _no_floats(tensor: Any) -> str:
+    """Say what keeps a value from being a dense tensor of real floats; "" when nothing does."""
+    import torch
+
+    if not isinstance(tensor, torch.Tensor):
+        return f"is of type {type(tensor).__name__}"
+    kind = str(tensor.dtype).removeprefix("torch.")
+    if tensor.is_quantized:
+        return f"is quantised ({kind})"
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return f"is not dense ({str(tensor.layout).removeprefix('torch.')})"
+    if tensor.is_meta:
+        return "lies on the meta device and has no values"
+    return "" if kind in FLOATS else f"is of type {kind}"

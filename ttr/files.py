@@ -13,6 +13,7 @@ import os
 import re
 import stat
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -124,8 +125,8 @@ def parse_json(text: str | bytes) -> Any:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise JSONError(f"{next(name for name in names if names.count(name) > 1)!r} stands in it twice")
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise JSONError(f"{name!r} stands in it twice")
     return found
 
 

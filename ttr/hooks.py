@@ -105,6 +105,16 @@ def edits_at(site: Site) -> list[Edit]:
     return [hook.function for hook in hooks.values() if isinstance(hook, EditInput | EditOutput | EditResult)]
 
 
+def hooks_of_others(model: nn.Module) -> list[Any]:
+    """Return the forward hooks and pre-hooks that stand in a model and are no edits."""
+    return [
+        hook
+        for module in model.modules()
+        for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+        if not isinstance(hook, EditInput | EditOutput | EditResult)
+    ]
+
+
 @contextmanager
 def edit(edits: Iterable[tuple[Site, Edit]]) -> Iterator[None]:
     """Apply pure functions to the tensors that pass the given sites, for the duration of the block."""

@@ -384,3 +384,76 @@ def test_files_that_cannot_be_read_safely_are_refused(tmp_path):
     for name in ("scripted.pt", "half.safetensors", "cut.safetensors", "text.pth"):
         with pytest.raises(ModelError, match=f"{name} is no checkpoint that can be read safely"):
             load_weights(tiny_vit(), tmp_path / name, "ours")
+
+
+def with_value(state: dict[str, Tensor], key: str, change) -> dict[str, Tensor]:
+    return {**state, key: change(state[key].clone())}
+
+
+def one_nan(x: Tensor) -> Tensor:
+    x.view(-1)[[1, 3]] = torch.nan
+    return x
+
+
+NO_WEIGHTS = {
+    "holds 2 NaN of": one_nan,
+    "holds 24 infinite of 24": lambda x: x * torch.inf,
+    "is of type complex64": Tensor.cfloat,
+    "is of type int64": Tensor.long,
+    "is of type bool": Tensor.bool,
+    "is of type float8_e5m2": lambda x: x.to(torch.float8_e5m2),
+    "is not dense": Tensor.to_sparse,
+    "lies on the meta device": lambda x: x.to("meta"),
+}
+
+
+@pytest.mark.parametrize("complaint", NO_WEIGHTS)
+@pytest.mark.parametrize("source", ["memory", "pth", "safetensors"])
+def test_weights_that_are_no_finite_floats_are_refused_by_name(complaint, source, tmp_path):
+    model = tiny_vit()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    state = with_value(
+        dict(scramble(tiny_vit()).state_dict()), "blocks.1.norm2.weight", NO_WEIGHTS[complaint]
+    )
+    given = tmp_path / f"odd.{source}"
+    if source == "memory":
+        given = state
+    elif source == "pth":
+        torch.save({"model": state}, given)
+    elif "dense" not in complaint and "meta" not in complaint:
+        save_file(state, given)
+    else:
+        return
+    name = "the state dict" if source == "memory" else rf".*odd\.{source}"
+    with pytest.raises(ModelError, match=rf"^blocks\.1\.norm2\.weight of {name} {complaint}"):
+        load_weights(model, given, "ours")
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("complaint", ["holds 2 NaN of", "is of type complex64", "lies on the meta device"])
+def test_published_layouts_are_looked_at_under_either_name(complaint):
+    state = with_value(original_dinov2(4), "blocks.1.ls1.gamma", NO_WEIGHTS[complaint])
+    with pytest.raises(ModelError, match=rf"^blocks\.1\.ls1\.gamma of the state dict {complaint}"):
+        load_weights(timm_dinov2(4), state, "ours")
+
+
+def test_what_no_forward_pass_needs_may_be_anything():
+    state = original_dinov2(4)
+    state["mask_token"] = state["mask_token"] * torch.nan
+    load_weights(timm_dinov2(4), state, "ours")
+
+
+def test_a_mask_among_the_buffers_may_be_infinite():
+    source, model = scramble(tiny_vit()), tiny_vit()
+    for each in (source, model):
+        each.register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1))
+    load_weights(model, source.state_dict(), "ours")
+    assert torch.equal(all_tokens(model), all_tokens(source))
+
+
+def test_a_safetensors_header_that_claims_400_gigabytes_is_refused(tmp_path):
+    header = json.dumps({"weight": {"dtype": "F32", "shape": [1000, 10**8], "data_offsets": [0, 4 * 10**11]}})
+    path = tmp_path / "huge.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode() + bytes(64))
+    with pytest.raises(ModelError, match=r"huge\.safetensors is no checkpoint that can be read safely"):
+        load_weights(tiny_vit(), path, "ours")

@@ -13,6 +13,7 @@ from torch import nn
 
 import ttr
 from tests.tools.tiny_models import scramble, tiny_clip, tiny_eva, tiny_vit
+from ttr.backbones import families
 from ttr.errors import ImageError, ModelError, OptionError
 
 NAME = "timm:vit_tiny_patch16_224"
@@ -283,3 +284,61 @@ def test_a_model_taken_out_of_its_backbone_keeps_its_neurons(phantom, phantom_ba
     assert ttr.RegisterNeurons.load(tmp_path / "n.json") == neurons
     with ttr.TestTimeRegisters(phantom.model, neurons):
         pass
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda x: x.fill_(torch.nan), r"blocks\.1\.norm1\.weight of VisionTransformer holds 24 NaN of 24"),
+        (lambda x: x.cfloat(), r"blocks\.1\.norm1\.weight of VisionTransformer is of type complex64"),
+        (lambda x: x.to("meta"), r"blocks\.1\.norm1\.weight of VisionTransformer lies on the meta device"),
+        (lambda x: x.to_sparse(), r"blocks\.1\.norm1\.weight of VisionTransformer is not dense"),
+        (lambda x: x.char(), r"blocks\.1\.norm1\.weight of VisionTransformer is of type int8"),
+    ],
+)
+def test_a_model_in_memory_whose_weights_are_no_finite_floats_is_refused(change, complaint):
+    model = scramble(tiny_vit())
+    changed = change(model.blocks[1].norm1.weight.detach().clone())
+    model.blocks[1].norm1.weight = torch.nn.Parameter(changed, requires_grad=False)
+    for use in (ttr.adapt, lambda model: ttr.TestTimeRegisters(model, ttr.RegisterNeurons.from_pairs([]))):
+        with pytest.raises(ModelError, match=complaint):
+            use(model)
+
+
+def test_a_model_without_values_and_a_buffer_with_nan_are_refused_and_a_mask_is_not():
+    with torch.device("meta"):
+        empty = tiny_vit()
+    with pytest.raises(ModelError, match="lies on the meta device and has no values"):
+        ttr.adapt(empty)
+    model = scramble(tiny_vit())
+    model.register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1))
+    ttr.adapt(model)
+    model.mask[0, 0] = torch.nan
+    with pytest.raises(ModelError, match="mask of VisionTransformer holds 1 NaN of 9 values"):
+        ttr.adapt(model)
+
+
+def test_weights_that_the_type_asked_for_cannot_hold_are_refused(tiny):
+    state = {key: value.clone() for key, value in tiny.model.state_dict().items()}
+    state["blocks.0.norm1.weight"][:3] = 1e5
+    with pytest.raises(
+        ModelError, match=rf"blocks\.0\.norm1\.weight of {NAME} holds 3 infinite of .*float32"
+    ):
+        ttr.load(NAME, weights=state, dtype=torch.float16)
+
+
+def test_weights_are_looked_at_once_and_again_after_a_change(monkeypatch):
+    looked = []
+    monkeypatch.setattr(families.checks, "finite", lambda *given, **options: looked.append(given))
+    model = scramble(tiny_vit())
+    for _ in range(3):
+        ttr.adapt(model)
+    assert len(looked) == 2, "parameters and buffers"
+    model.load_state_dict(tiny_vit().state_dict())
+    ttr.adapt(model)
+    assert len(looked) == 4
+    monkeypatch.undo()
+    with torch.no_grad():
+        model.blocks[2].mlp.fc1.bias[0] = torch.nan
+    with pytest.raises(ModelError, match=r"blocks\.2\.mlp\.fc1\.bias of VisionTransformer holds 1 NaN of 96"):
+        ttr.adapt(model)

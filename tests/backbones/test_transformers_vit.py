@@ -11,7 +11,9 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers.utils import output_capturing
 
 import ttr
 from tests.backbones.test_contract import TOLERANCE, hook_count, neurons_of
@@ -80,7 +82,7 @@ def test_hidden_states_and_attentions_hold_the_bare_models_tokens_in_order(model
 
 
 @pytest.mark.skipif(
-    not hasattr(transformers.utils.output_capturing, "selected_hidden_states"),
+    not hasattr(output_capturing, "selected_hidden_states"),
     reason="this release of transformers returns all hidden states or none",
 )
 def test_chosen_hidden_states_keep_their_places(images):
@@ -372,3 +374,31 @@ def test_copies_of_a_wrapped_model_and_a_second_wrap(images):
         assert copy.deepcopy(model)(images).last_hidden_state.shape == (5, 17, WIDTH)
         with pytest.raises(ModelError, match="wrapped already"):
             ttr.TestTimeRegisters(model, NO_NEURONS).install()
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (torch.Tensor.cfloat, r"layernorm\.weight of .*model\.safetensors is of type C64; needed F16, BF16"),
+        (torch.Tensor.int, r"layernorm\.weight of .*model\.safetensors is of type I32"),
+        (lambda x: x * torch.nan, r"layernorm\.weight of transformers:.* holds 24 NaN of 24 values"),
+    ],
+)
+def test_a_directory_whose_weights_are_no_finite_floats_is_refused(tmp_path, change, complaint):
+    directory = save(scramble(tiny_transformers("Dinov2Model")), tmp_path, **CROP)
+    state = load_file(directory / "model.safetensors")
+    state["layernorm.weight"] = change(state["layernorm.weight"])
+    save_file(state, directory / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=complaint):
+        ttr.load(f"transformers:{directory}")
+
+
+def test_what_a_copy_beside_the_model_collects_is_its_own(images):
+    model = scramble(tiny_transformers("Dinov2Model"))
+    wrap = ttr.TestTimeRegisters(model, neurons_of(ttr.adapt(model)), num_registers=2)
+    bare = call(model, images)
+    with wrap:
+        wrapped = call(model, images)
+    beside = wrap.copy().model
+    for each, expected in ((beside, wrapped), (model, bare), (beside, wrapped)):
+        torch.testing.assert_close(call(each, images).hidden_states, expected.hidden_states, rtol=0, atol=0)

@@ -99,3 +99,57 @@ def test_shapes_and_sizes_that_do_not_fit_are_refused():
         head(("a", "b"))
     with pytest.raises(ModelError, match="features of size 7, but this head takes 8"):
         head().logits(torch.zeros(1, 7))
+
+
+NO_VALUES = {
+    "holds 1 NaN of 24 values": lambda w: w.where(w != w[1, 1], torch.nan),
+    "holds 24 infinite of 24 values": lambda w: w * torch.inf,
+    "is of type complex64": torch.Tensor.cfloat,
+    "is of type int64": torch.Tensor.long,
+    "is not dense": torch.Tensor.to_sparse,
+    "lies on the meta device": lambda w: w.to("meta"),
+}
+
+
+@pytest.mark.parametrize("complaint", NO_VALUES)
+def test_weights_that_are_no_finite_floats_are_refused_in_memory_and_from_a_file(tmp_path, complaint):
+    weight, bias = NO_VALUES[complaint](head().weight), head().bias
+    with pytest.raises(ModelError, match=f"weight of this head {complaint}"):
+        LinearHead(weight, bias)
+    torch.save({"fc.weight": weight, "fc.bias": bias}, tmp_path / "x.pth")
+    with pytest.raises(ModelError, match=rf"weight of .*x\.pth {complaint}"):
+        LinearHead.load(tmp_path / "x.pth")
+    if weight.is_sparse or weight.is_meta:
+        return
+    save_file({"weight": weight.contiguous(), "bias": bias}, tmp_path / "x.safetensors")
+    with pytest.raises(ModelError, match=rf"weight of .*x\.safetensors {complaint}"):
+        LinearHead.load(tmp_path / "x.safetensors")
+
+
+def test_biases_arrays_and_single_numbers_are_looked_at_too():
+    with pytest.raises(ModelError, match="bias of this head holds 3 NaN of 3 values"):
+        LinearHead(head().weight, head().bias * torch.nan)
+    with pytest.raises(ModelError, match="weight of this head is of type ndarray; needed a dense tensor"):
+        LinearHead(head().weight.numpy(), head().bias)
+    with pytest.raises(ModelError, match="one number"):
+        LinearHead(torch.tensor(1.0), torch.zeros(1))
+
+
+@pytest.mark.parametrize("names", ["[1, 2, 3]", '{"a": 1}', '"abc"', "7"])
+def test_class_names_that_are_no_list_of_words_are_refused(tmp_path, names):
+    header = {"head": '{"schema": "ttr.linear-head/1", "classes": ' + names + "}"}
+    save_file({"weight": head().weight, "bias": head().bias}, tmp_path / "x.safetensors", metadata=header)
+    with pytest.raises(
+        ModelError, match=r"x\.safetensors names its classes otherwise than as a list of words"
+    ):
+        LinearHead.load(tmp_path / "x.safetensors")
+    assert LinearHead.load(tmp_path / "x.safetensors", ("a", "b", "c")).classes == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("header", ["[", "[]", "3"])
+def test_a_header_that_is_none_is_refused(tmp_path, header):
+    save_file(
+        {"weight": head().weight, "bias": head().bias}, tmp_path / "x.safetensors", metadata={"head": header}
+    )
+    with pytest.raises(ModelError, match=r"x\.safetensors holds no linear head"):
+        LinearHead.load(tmp_path / "x.safetensors")

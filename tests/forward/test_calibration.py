@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
 import ttr
 from tests.tools.tiny_models import SIZE, scramble, tiny_vit
-from ttr.errors import ImageError, ModelError
+from ttr.errors import ImageError, ModelError, OptionError
 from ttr.forward.calibration import Calibration, calibrate
 from ttr.hooks import capture
 
@@ -89,3 +91,20 @@ def test_nothing_and_other_files_are_refused(backbone, tmp_path):
     for path in (tmp_path / "no.safetensors", tmp_path / "missing.safetensors"):
         with pytest.raises(ModelError, match="is no calibration of schema ttr.calibration/1"):
             Calibration.load(path)
+
+
+def test_values_and_shapes_that_are_none_are_refused(backbone, many):
+    made = calibrate(backbone, many[:4])
+    for parts, complaint in (
+        ({"variance": made.variance * torch.nan}, "variance of this calibration holds 288 NaN of 288 values"),
+        ({"bank": made.bank / 0}, "bank of this calibration holds"),
+        ({"mean": made.mean.cfloat()}, "mean of this calibration is of type complex64"),
+        ({"mean": made.mean[0]}, r"needed \[L, S, D\] twice"),
+        ({"bank": made.bank[0]}, r"needed \[L, S, D\] twice"),
+    ):
+        with pytest.raises(ModelError, match=complaint):
+            dataclasses.replace(made, **parts)
+    with pytest.raises(OptionError, match="images=True"):
+        dataclasses.replace(made, images=True)
+    with pytest.raises(OptionError, match="bank=True"):
+        calibrate(backbone, many[:4], bank=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 
 import pytest
@@ -259,6 +260,53 @@ def test_files_that_are_no_calibration_are_refused(tmp_path):
     for name in ("none", "text.safetensors", "other.safetensors", "half.safetensors"):
         with pytest.raises(ModelError, match=r"no attention bias of schema ttr.attention-bias/1"):
             BiasCalibration.load(tmp_path / name)
+
+
+def changed(calibration, **parts):
+    return dataclasses.replace(calibration, **parts)
+
+
+def test_values_and_shapes_that_are_none_are_refused(images, tmp_path):
+    backbone = ttr.adapt(scramble(tiny_vit()))
+    neurons = neurons_of(backbone)
+    made = calibrate_bias(backbone, neurons, images)
+    for parts, complaint in (
+        ({"keys": made.keys * torch.nan}, "keys of this attention bias holds 72 NaN of 72 values"),
+        ({"values": made.values.log()}, r"values of this attention bias holds \d+ NaN of 72 values"),
+        ({"keys": made.keys.cfloat()}, "keys of this attention bias is of type complex64"),
+        ({"values": made.values.to("meta")}, "values of this attention bias lies on the meta device"),
+        ({"keys": made.keys[0]}, r"shapes \(2, 12\) and \(3, 2, 12\); needed \[blocks, heads, d\]"),
+    ):
+        with pytest.raises(ModelError, match=complaint):
+            changed(made, **parts)
+    for cut in (slice(2), slice(1)):
+        less = changed(made, keys=made.keys[cut], values=made.values[cut])
+        with pytest.raises(ModelError, match=r"keys of shape .* needs \(3, 2, 12\); calibrate it again"):
+            AttentionBias(backbone, neurons, less)
+    half = changed(made, keys=made.keys[..., :6], values=made.values[..., :6])
+    with pytest.raises(ModelError, match=r"keys of shape \(3, 2, 6\)"):
+        AttentionBias(backbone, neurons, half)
+    made.save(tmp_path / "bias.safetensors")
+    raw = (tmp_path / "bias.safetensors").read_bytes()
+    place = raw.index(made.keys.numpy().tobytes()[:8])
+    (tmp_path / "bias.safetensors").write_bytes(raw[:place] + b"\xff" * 8 + raw[place + 8 :])
+    with pytest.raises(
+        ModelError, match=r"bias\.safetensors is no attention bias .*keys .* holds 2 NaN of 72"
+    ):
+        BiasCalibration.load(tmp_path / "bias.safetensors")
+
+
+@pytest.mark.parametrize("images", ["true", '"5"', "5.0"])
+def test_what_is_no_number_is_none_in_its_header_either(images, tmp_path):
+    provenance = (
+        '{"backbone": "b", "weights": "w", "weights_hash": "h", "image_size": [32, 32], '
+        f'"neurons": [[0, 1]], "images": {images}, "ttr_version": "0"}}'
+    )
+    header = {"bias": f'{{"schema": "ttr.attention-bias/1", "provenance": {provenance}}}'}
+    tensors = {"keys": torch.zeros(1, 1, 2), "values": torch.zeros(1, 1, 2)}
+    save_file(tensors, tmp_path / "bias.safetensors", metadata=header)
+    with pytest.raises(ModelError, match=r"no attention bias of schema"):
+        BiasCalibration.load(tmp_path / "bias.safetensors")
 
 
 def test_what_does_not_belong_is_refused(images):

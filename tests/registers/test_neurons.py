@@ -1,12 +1,14 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ttr.errors import NeuronsError, OptionError
+from ttr.registers import neurons as neurons_module
 from ttr.registers.neurons import Provenance, RankedNeuron, RegisterNeurons
 
 pairs = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5000)), unique=True, max_size=40)
@@ -52,7 +54,15 @@ def test_top_takes_the_best_within_a_layer_limit():
         ranked().top(-1)
 
 
-@pytest.mark.parametrize("bad", [(1,), (1, 2, 3), (-1, 2), (1, -2), ("a", 1), (1.5, 2), 7, None])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *((1,), (1, 2, 3), (-1, 2), (1, -2), ("a", 1), (1.5, 2), 7, None),
+        *((True, 2), (2, False), (np.True_, 2), (torch.tensor(True), 2), torch.tensor([True, False])),
+        *((math.nan, 2), (math.inf, 2), (2, 1j), (torch.ones(2), 1)),
+    ],
+    ids=str,
+)
 def test_pairs_that_are_none_are_refused(bad):
     with pytest.raises(NeuronsError, match="needed a pair"):
         RegisterNeurons.from_pairs([(0, 0), bad])
@@ -63,9 +73,80 @@ def test_a_neuron_listed_twice_is_refused():
         RegisterNeurons.from_pairs([(1, 2), (3, 4), (1, 2)])
 
 
+def test_integers_of_any_library_are_indices():
+    pairs = [(np.int64(1), torch.tensor(2)), torch.tensor([3, 4]), np.array([5, 6])]
+    assert RegisterNeurons.from_pairs(pairs).pairs == [(1, 2), (3, 4), (5, 6)]
+
+
+def test_a_duplicate_among_200_000_pairs_is_found_in_one_pass(tmp_path, monkeypatch):
+    """Each pair is compared with a set, never with all others."""
+    compared = 0
+
+    class Counted(int):
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return int(self) == other
+
+        __hash__ = int.__hash__
+
+    pairs = [(Counted(i // 100), Counted(i % 100)) for i in range(2000)]
+    monkeypatch.setattr(neurons_module, "_pair", tuple)
+    with pytest.raises(NeuronsError, match="is listed twice"):
+        RegisterNeurons.from_pairs([*pairs, pairs[-1]])
+    assert compared < 10 * len(pairs)
+    monkeypatch.undo()
+    many = [[i // 4096, i % 4096] for i in range(200_000)]
+    (tmp_path / "n.json").write_text(
+        json.dumps({"schema": neurons_module.SCHEMA, "pairs": [*many, many[-1]]})
+    )
+    with pytest.raises(NeuronsError, match=r"n\.json: neuron \(48, 3391\) is listed twice"):
+        RegisterNeurons.load(tmp_path / "n.json")
+
+
+@pytest.mark.parametrize(
+    ("rows", "complaint"),
+    [
+        ([[0, 1, 3.0], [0, 2, 4.0]], r"ranks neuron \(0, 2\) with score 4 behind a lower one"),
+        ([[0, 1, 3.0], [0, 2, 2.0], [0, 1, 1.0]], r"lists neuron \(0, 1\) twice"),
+        ([[0, 1, 3.0], [0, 2, None]], r"gives neuron \(0, 2\) the score nan"),
+        ([[0, 1, math.inf]], r"ranking\.0\.2"),
+        ([[0, 1, math.nan]], r"ranking\.0\.2"),
+        ([[True, 1, 3.0]], r"ranking\.0\.0"),
+        ([[0, 1.0, 3.0]], r"ranking\.0\.1"),
+        ([[0, 1, "3"]], r"ranking\.0\.2"),
+    ],
+)
+def test_a_ranking_is_sorted_finite_and_of_integers(tmp_path, rows, complaint):
+    path = tmp_path / "neurons.json"
+    path.write_text(json.dumps({"schema": neurons_module.SCHEMA, "pairs": [], "ranking": rows}))
+    with pytest.raises(NeuronsError, match=rf"neurons\.json .*{complaint}"):
+        RegisterNeurons.load(path)
+
+
+def test_rankings_with_equal_scores_are_sorted(tmp_path):
+    rows = [[1, 1, 3.0], [0, 2, 3], [0, 1, 0.0]]
+    path = tmp_path / "n.json"
+    path.write_text(json.dumps({"schema": neurons_module.SCHEMA, "pairs": [[1, 1]], "ranking": rows}))
+    assert RegisterNeurons.load(path).ranking == [(1, 1, 3.0), (0, 2, 3.0), (0, 1, 0.0)]
+
+
+def test_a_file_beyond_all_rankings_is_refused_unread(tmp_path, monkeypatch):
+    monkeypatch.setattr(neurons_module, "MOST_JSON", 100)
+    (tmp_path / "n.json").write_text("x" * 101)
+    with pytest.raises(NeuronsError, match=r"n\.json is no register-neurons file .*at most 0 are read"):
+        RegisterNeurons.load(tmp_path / "n.json")
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
+        ('{"schema": "ttr.register-neurons/1", "pairs": [[true, 1]]}', r"pairs\.0\.0"),
+        (
+            '{"schema": "ttr.register-neurons/1", "pairs": [], "provenance": {"num_layers": true}}',
+            "num_layers",
+        ),
+        ('{"schema": "ttr.register-neurons/1", "pairs": ' + "[" * 10_000, "nested too deeply"),
         ("{", "no register-neurons file"),
         ("[]", "no register-neurons file"),
         ("[" * 100_000, "nested too deeply"),
@@ -121,10 +202,18 @@ def test_a_ranking_of_another_model_waits_for_a_choice(tmp_path):
     assert len(neurons.top(4, max_layer=1)) == 4
 
 
-@pytest.mark.parametrize("content", [{"fc": torch.zeros(2)}, [(1, 2)], [(0, -1, 2.0)], [], [(0, 1, 2.0)] * 2])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *({"fc": torch.zeros(2)}, [(1, 2)], [(0, -1, 2.0)], [], [(0, 1, 2.0)] * 2),
+        *([(True, 1, 2.0)], [(0, 1.5, 2.0)], [(0, 1, math.nan), (0, 2, 1.0)], [(0, 1, math.inf)]),
+        *([(0, 1, 1j)], torch.zeros(1, 3, device="meta"), torch.zeros(2, 3, dtype=torch.complex64)),
+    ],
+    ids=lambda content: str(content)[:40],
+)
 def test_torch_files_that_hold_something_else_are_refused(tmp_path, content):
     torch.save(content, tmp_path / "r.pt")
-    with pytest.raises(NeuronsError, match=r"no ranking|holds no|twice"):
+    with pytest.raises(NeuronsError, match=r"r\.pt .*(no ranking|holds no|twice|the score (nan|inf))"):
         RegisterNeurons.load(tmp_path / "r.pt")
 
 

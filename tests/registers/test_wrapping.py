@@ -1,8 +1,25 @@
+"""Wraps go in whole, come out once, and have copies that share the weights beside the bare model."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+import threading
+import time
+import warnings
+
 import pytest
+import torch
+from torch import nn
 
 import ttr
-from tests.tools.tiny_models import scramble, tiny_vit
+from tests.tools.tiny_models import scramble, tiny_clip, tiny_eva, tiny_vit
+from ttr.errors import ModelError
+from ttr.registers import wrap as wrap_module
 from ttr.registers.wrapping import Wrap
+
+SOME = ttr.RegisterNeurons.from_pairs([(0, 3), (1, 5), (1, 9), (2, 20)])
 
 
 class Marks(Wrap):
@@ -15,7 +32,7 @@ class Marks(Wrap):
             if mark == 2 and self.stumbles:
                 raise RuntimeError("stumbled")
             self.backbone.model.marks.append(mark)
-            undo.callback(self.backbone.model.marks.remove, mark)
+            undo.append(lambda mark=mark: self.backbone.model.marks.remove(mark))
 
 
 @pytest.fixture
@@ -46,3 +63,207 @@ def test_an_install_that_is_refused_leaves_the_one_that_stands(wrap):
             wrap.install()
         assert (wrap.installed, sorted(wrap.backbone.model.marks)) == (True, [0, 1, 2])
     assert (wrap.installed, wrap.backbone.model.marks) == (False, [])
+
+
+def hooks(model: nn.Module) -> list[int]:
+    return [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()]
+
+
+def at_the_same_time(*work) -> None:
+    """Let each function run in a thread of its own, none before all are there."""
+    start = threading.Barrier(len(work))
+
+    def run(each) -> None:
+        start.wait()
+        each()
+
+    threads = [threading.Thread(target=run, args=(each,)) for each in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_a_copy_stands_beside_the_bare_model_and_shares_its_weights(model, images):
+    images = images[:2]
+    backbone = ttr.adapt(model)
+    wrap = ttr.TestTimeRegisters(backbone, SOME, num_registers=2)
+    bare, before = backbone.embed(images), hooks(model)
+    with wrap:
+        wrapped = backbone.embed(images)
+    beside = wrap.copy()
+    assert (wrap.installed, beside.installed, hooks(model)) == (False, True, before)
+    assert beside.model is not model
+    assert type(beside.model) is type(model)
+    for kind in ("named_parameters", "named_buffers"):
+        first, second = dict(getattr(model, kind)()), dict(getattr(beside.model, kind)())
+        assert list(first) == list(second)
+        assert all(second[name] is tensor for name, tensor in first.items())
+    assert list(beside.model.state_dict()) == list(model.state_dict())
+
+    in_the_middle = []
+    backbone.sites.blocks[1].module.register_forward_hook(
+        lambda *_: in_the_middle.append(beside.backbone.embed(images))
+    )
+    beside.backbone.sites.blocks[1].module.register_forward_hook(lambda *_: None)
+    assert torch.equal(backbone.embed(images), bare)
+    assert len(in_the_middle) == 1
+    assert torch.equal(in_the_middle[0], wrapped)
+
+    answers = {"bare": [], "wrapped": []}
+    at_the_same_time(
+        lambda: answers["bare"].extend(backbone.embed(images) for _ in range(2)),
+        lambda: answers["wrapped"].extend(beside.backbone.embed(images) for _ in range(2)),
+    )
+    assert [torch.equal(x, bare) for x in answers["bare"]] == [True] * 2
+    assert [torch.equal(x, wrapped) for x in answers["wrapped"]] == [True] * 2
+
+    beside.remove()
+    assert torch.equal(beside.backbone.embed(images), bare)
+
+
+def test_a_wrap_that_stands_can_be_copied_and_both_come_out_by_themselves(images):
+    model = scramble(tiny_eva(num_reg_tokens=2))
+    bare = model(images)
+    with ttr.TestTimeRegisters(model, SOME, num_registers=2) as wrap:
+        wrapped = model(images)
+        twins = [wrap.copy(), wrap.copy().copy(), copy.deepcopy(wrap), pickle.loads(pickle.dumps(wrap))]
+        for twin in twins:
+            assert torch.equal(twin.model(images), wrapped)
+            twin.remove()
+            assert torch.equal(twin.model(images), bare)
+            assert sum(hooks(twin.model)) == 0
+            assert torch.equal(model(images), wrapped)
+    assert torch.equal(model(images), bare)
+
+
+@pytest.mark.parametrize("make", [tiny_vit, tiny_clip, tiny_eva])
+def test_a_copy_with_an_attention_bias_stands_beside_the_bare_model(make, images):
+    backbone = ttr.adapt(scramble(make()))
+    wrap = ttr.AttentionBias(backbone, SOME, ttr.calibrate_bias(backbone, SOME, images))
+    bare = backbone.embed(images)
+    with wrap:
+        biased = backbone.embed(images)
+    beside = wrap.copy()
+    assert torch.equal(backbone.embed(images), bare)
+    assert torch.equal(beside.backbone.embed(images), biased)
+    assert beside.calibration is wrap.calibration
+
+
+def test_a_copy_stays_wrapped_without_being_held(images):
+    model = scramble(tiny_vit())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        wrapped = ttr.TestTimeRegisters(model, SOME).copy().model
+        gc.collect()
+    with ttr.TestTimeRegisters(model, SOME):
+        assert torch.equal(wrapped(images), model(images))
+
+
+def test_weights_that_are_loaded_or_turned_are_those_of_both(images):
+    model = scramble(tiny_vit())
+    beside = ttr.TestTimeRegisters(model, SOME).copy()
+    model.load_state_dict(scramble(tiny_vit(), seed=5).state_dict())
+    beside.model.double()
+    with ttr.TestTimeRegisters(model, SOME):
+        expected = model(images.double())
+    assert torch.equal(beside.model(images.double()), expected)
+
+
+def test_a_wrap_that_is_dropped_stays_and_is_warned_of(images):
+    model = scramble(tiny_vit())
+    bare = model(images)
+    with ttr.TestTimeRegisters(model, SOME):
+        wrapped = model(images)
+    with pytest.warns(ResourceWarning, match=r"a wrap of VisionTransformer was dropped .* call remove\(\)"):
+        ttr.TestTimeRegisters(model, SOME).install()
+    assert torch.equal(model(images), wrapped)
+    assert not torch.equal(wrapped, bare)
+    with pytest.raises(ModelError, match="wrapped already"):
+        ttr.TestTimeRegisters(model, SOME).install()
+
+
+def test_nobody_is_warned_of_a_wrap_that_was_removed_or_never_stood():
+    model = scramble(tiny_vit())
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        ttr.TestTimeRegisters(model, SOME)
+        ttr.TestTimeRegisters(model, SOME).install().remove()
+        with ttr.TestTimeRegisters(model, SOME), pytest.raises(ModelError):
+            ttr.TestTimeRegisters(model, SOME).install()
+        gc.collect()
+    assert [str(each.message) for each in said if issubclass(each.category, ResourceWarning)] == []
+
+
+def test_of_two_threads_that_wrap_one_model_one_is_refused(images, monkeypatch):
+    def slowly(edits):
+        time.sleep(0.05)
+        return attach(edits)
+
+    attach = wrap_module.attach
+    monkeypatch.setattr(wrap_module, "attach", slowly)
+    model = scramble(tiny_eva())
+    bare = model(images)
+    wraps = [ttr.TestTimeRegisters(model, SOME) for _ in range(2)]
+    refused = []
+
+    def install(wrap: Wrap) -> None:
+        try:
+            wrap.install()
+        except ModelError as error:
+            refused.append(str(error))
+
+    at_the_same_time(*(lambda wrap=wrap: install(wrap) for wrap in wraps))
+    assert len(refused) == 1
+    assert sorted(wrap.installed for wrap in wraps) == [False, True]
+    for wrap in wraps:
+        wrap.remove()
+    assert torch.equal(model(images), bare)
+
+
+def wrapped_again_and_again(times: int, images: torch.Tensor) -> None:
+    """Wrap and copy ``times`` times; hooks, modules alive and answers must be as before."""
+    model = scramble(tiny_eva(num_reg_tokens=2))
+    backbone = ttr.adapt(model)
+    bare = backbone.embed(images)
+    wrap = ttr.TestTimeRegisters(backbone, SOME, num_registers=2)
+    counted = hooks(model), [sorted(vars(module)) for module in model.modules()]
+
+    def alive() -> int:
+        gc.collect()
+        return sum(isinstance(x, nn.Module | Wrap) for x in gc.get_objects())
+
+    before = alive()
+    for _ in range(times):
+        wrap.install().remove()
+        with ttr.TestTimeRegisters(backbone, SOME, num_registers=1):
+            pass
+        wrap.copy()
+    assert alive() == before
+    assert (hooks(model), [sorted(vars(module)) for module in model.modules()]) == counted
+    assert torch.equal(backbone.embed(images), bare)
+
+
+def test_fifty_wraps_leave_nothing(images):
+    wrapped_again_and_again(50, images)
+
+
+@pytest.mark.slow
+def test_a_thousand_wraps_leave_nothing(images):
+    wrapped_again_and_again(1000, images)
+
+
+@pytest.mark.parametrize("part", ["block", pytest.param("whole", marks=pytest.mark.slow)])
+def test_bare_and_copy_are_compiled_each_for_itself(part, images):
+    """torch.compile keeps code by the class that it is of, and would answer the one with the other's."""
+    model = scramble(tiny_vit())
+    beside = ttr.TestTimeRegisters(model, SOME, num_registers=2).copy().model
+    pair = [each if part == "whole" else each.blocks[1].mlp for each in (model, beside)]
+    given = images if part == "whole" else torch.randn(2, 19, 24, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = [each(given) for each in pair]
+        compiled = [torch.compile(each, backend="eager") for each in pair]
+        for _ in range(2):
+            for each, answer in zip(compiled, expected, strict=True):
+                torch.testing.assert_close(each(given), answer)
+    assert not torch.allclose(*expected, atol=1e-3)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from ttr.analysis.divergence import js_divergence, on_one_support
 from ttr.backbones.base import Backbone
+from ttr.checks import integer
 from ttr.errors import ModelError, OptionError
 from ttr.forward.attention import Projected, project
 from ttr.tokens import TokenLayout
@@ -82,8 +83,7 @@ def attention_statistics(
         OptionError: ``chunk`` below 1, or the runs differ in images, grid or trained tokens.
         ModelError: an input of another length than its layout, or no such block.
     """
-    if chunk < 1:
-        raise OptionError(f"chunk={chunk}; needed at least 1 query at a time")
+    integer("chunk", chunk, 1)
     module = backbone.sites.attention[backbone.layer(layer)].module
     own = _Run.of(backbone, module, x, kwargs, layout)
     other = None

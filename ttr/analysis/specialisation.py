@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ttr.checks import integer
 from ttr.errors import OptionError
 
 
@@ -61,9 +62,7 @@ class NearestPatches:
     """
 
     def __init__(self, top: int = 8) -> None:
-        if top < 1:
-            raise OptionError(f"top={top}; needed at least 1 patch a register")
-        self.top = top
+        self.top = integer("top", top, 1)
         self._found: list[list[NearPatch]] | None = None
 
     @torch.no_grad()

@@ -17,7 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ttr import checks
 from ttr.backbones.base import Weights
+from ttr.backbones.torch_files import read_torch_file
 from ttr.errors import ModelError
 
 _WRAPPERS = ("state_dict", "model", "teacher")
@@ -44,11 +46,15 @@ def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Any], name
         path = Path(weights)
         source, origin, given = str(path), Weights("file", path.name), read_state(path)
     state, expected = _unwrap(given, source), model.state_dict()
+    _check_types(state, expected, source)
     if _mismatch(state, expected):
         state = _converted(model, state, source)
     problem = _mismatch(state, expected)
     if problem:
         raise ModelError(f"{source} does not hold weights of {name}: {problem}")
+    _check_types(state, expected, source)
+    parameters = {key for key, _ in model.named_parameters(remove_duplicate=False)}
+    checks.finite(source, {key: value for key, value in state.items() if key in parameters})
     model.load_state_dict(dict(state))
     return origin
 
@@ -57,7 +63,7 @@ def read_state(path: Path) -> Mapping[str, Any]:
     """Read a checkpoint without executing anything in it.
 
     Raises:
-        ModelError: no such file, or neither safetensors nor a plain torch checkpoint.
+        ModelError: no such file, neither safetensors nor a plain torch checkpoint, or damaged.
     """
     if not path.is_file():
         raise ModelError(f"weights file {path} does not exist; give a .safetensors, .pt or .pth file")
@@ -66,7 +72,9 @@ def read_state(path: Path) -> Mapping[str, Any]:
             from safetensors.torch import load_file as load_safetensors
 
             return load_safetensors(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return read_torch_file(path)
+    except ModelError:
+        raise
     except Exception as error:
         raise ModelError(
             f"{path} is no checkpoint that can be read safely ({type(error).__name__}); "
@@ -87,6 +95,17 @@ def _unwrap(state: Any, source: str) -> dict[str, Tensor]:
     if backbone and all(key.startswith("backbone.") for key in backbone):
         state = {key.removeprefix("backbone."): value for key, value in backbone.items()}
     return state
+
+
+def _check_types(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str) -> None:
+    """Raise ModelError unless what the model needs as floats is floats, under its names or published ones."""
+
+    def counts(key: str, value: Tensor) -> bool:
+        kind = expected[key].dtype if key in expected else value.dtype
+        return kind.is_floating_point or kind.is_complex or value.layout != torch.strided
+
+    weights = {key: value for key, value in state.items() if not _NOT_WEIGHTS.fullmatch(key)}
+    checks.floats(source, {key: value for key, value in weights.items() if counts(key, value)})
 
 
 def _mismatch(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:

@@ -26,13 +26,16 @@ def is_compiled(model: nn.Module) -> bool:
 
 
 def forget_compiled_code() -> None:
-    """Let torch.compile trace anew: its cache is by code, and would give the bare model's to the wrapped.
+    """Let torch.compile trace anew and tell models by their hooks from now on.
 
-    Other compiled models are compiled again at their next call. Does nothing where nothing was compiled.
+    Its cache is by code: without both a wrapped model would be answered with what was traced of a bare one,
+    of the same model before the wrap or of another one at any time. Other compiled models are compiled again
+    at their next call.
     """
-    if _anything_was():
-        import torch
+    import torch._dynamo
 
+    torch._dynamo.config.skip_nnmodule_hook_guards = False
+    if _anything_was():
         torch._dynamo.reset()
 
 

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
+from ttr import checks
 from ttr.backbones import open_clip_vit, timm_vit, transformers_vit
 from ttr.backbones.base import Backbone, Weights
 from ttr.errors import ModelError, OptionError
@@ -17,6 +19,9 @@ FAMILIES = (
     "timm VisionTransformer, timm Eva, open_clip CLIP (whole model or its visual tower), "
     "transformers Dinov2, Dinov2WithRegisters, DINOv3ViT, CLIP, Siglip (vision model or the whole model)"
 )
+
+#: Models whose weights are finite, with where each tensor lies and how often it was changed.
+_LOOKED_AT: WeakKeyDictionary[nn.Module, tuple[tuple[int, int], ...]] = WeakKeyDictionary()
 
 
 def adapt(model: nn.Module, *, preprocess: Callable | None = None) -> Backbone:
@@ -28,12 +33,14 @@ def adapt(model: nn.Module, *, preprocess: Callable | None = None) -> Backbone:
         preprocess: PIL image -> float tensor [3, H, W]; by default what the library attached to the model.
 
     Raises:
-        ModelError: the model is of none of these families.
+        ModelError: the model is of none of these families, or its weights are no finite floats.
         OptionError: ``preprocess`` is no function.
     """
     if preprocess is not None and not callable(preprocess):
         raise OptionError(f"preprocess={preprocess!r}; needed a function, PIL image -> tensor [3, H, W]")
-    return locate(model, name=None, weights=Weights("in memory"), preprocess=preprocess)
+    backbone = locate(model, name=None, weights=Weights("in memory"), preprocess=preprocess)
+    check_weights(backbone.model, backbone.name)
+    return backbone
 
 
 def as_backbone(given: Backbone | nn.Module) -> Backbone:
@@ -70,6 +77,24 @@ def locate(
         raise ModelError(f"model family {given} is not known; needed one of: {FAMILIES}; {unwrap}")
     backbone = family.locate(model, name=name, weights=weights, preprocess=preprocess)
     return replace(backbone, warning=warning)
+
+
+def check_weights(model: nn.Module, source: str) -> None:
+    """Raise ModelError unless parameters are finite floats and buffers hold no NaN (masks are infinite).
+
+    The values are looked at once, and again after a change that torch counts: wraps may come and go.
+    """
+    parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
+    checks.floats(source, parameters)
+    state = tuple(
+        (x.data_ptr(), 0 if x.is_inference() else x._version)
+        for x in (*parameters.values(), *buffers.values())
+    )
+    if _LOOKED_AT.get(model) == state:
+        return
+    checks.finite(source, parameters)
+    checks.finite(source, buffers, masks=True)
+    _LOOKED_AT[model] = state
 
 
 def _from_torch_hub(model: Any) -> str:

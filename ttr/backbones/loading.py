@@ -21,7 +21,7 @@ from ttr.backbones import transformers_files
 from ttr.backbones.base import Backbone, Weights
 from ttr.backbones.catalog import catalog
 from ttr.backbones.checkpoint_files import load_weights
-from ttr.backbones.families import locate
+from ttr.backbones.families import check_weights, locate
 from ttr.backbones.hub import fetch_open_clip, fetch_timm, from_cache
 from ttr.backbones.phantoms import recipes as phantom
 from ttr.errors import ModelError, OptionError
@@ -63,7 +63,8 @@ def load(
     ``Backbone.weights`` says which it was. No request is sent unless ``pretrained``.
 
     Raises:
-        ModelError: an unknown name, a file of another architecture, or weights out of reach.
+        ModelError: an unknown name, a file of another architecture, or weights out of reach, damaged, or not
+            finite in ``dtype``.
         OptionError: an argument of another type or range, or a device that this machine lacks.
     """
     _check_arguments(weights, image_size, device, dtype)
@@ -94,6 +95,7 @@ def load(
             side = backbone.patch_size[0]
             raise ModelError(f"image_size={image_size} holds no patch of {name}; needed {side} px or more")
     backbone.model.eval().to(device=device, dtype=dtype)
+    check_weights(backbone.model, name)
     return backbone
 
 

@@ -27,6 +27,8 @@ from ttr.backbones.transformers_vit import AROUND, TOWERS
 from ttr.errors import ModelError
 
 PREFIX = "transformers:"
+#: As safetensors names the types that a weight may have.
+_FLOATS = ("F16", "BF16", "F32", "F64")
 
 
 def load(name: str, *, weights: Any, pretrained: bool, image_size: int | None) -> Backbone:
@@ -45,6 +47,7 @@ def load(name: str, *, weights: Any, pretrained: bool, image_size: int | None) -
         raise ModelError(
             f"{name} needs the transformers library; pip install 'test-time-registers[transformers]'"
         ) from error
+    _check_types(source)
     with _silent(), from_cache():
         model, preprocess = _model(name, source), read_processor(source, image_size)
     own = Path(name.removeprefix(PREFIX)).expanduser()
@@ -123,6 +126,25 @@ def _model(name: str, source: Path) -> nn.Module:
             f"(such as {absent[0]}); its config.json and its weights do not belong together"
         )
     return model
+
+
+def _check_types(directory: Path) -> None:
+    """Refuse weights that the library would turn into floats without a word: integers, complex numbers."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in sorted(directory.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt") as file:
+                kinds = {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise ModelError(
+                f"{path} cannot be read as safetensors ({error}); take an undamaged copy"
+            ) from error
+        for key, kind in kinds.items():
+            if kind not in _FLOATS and not key.endswith("position_ids"):
+                raise ModelError(
+                    f"{key} of {path} is of type {kind}; needed {', '.join(_FLOATS)}: save it as one of these"
+                )
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ttr import checks
+from ttr.backbones.checkpoint_files import read_state
 from ttr.errors import ModelError
 from ttr.files import TensorsError, load_tensors, save_tensors
 
@@ -28,6 +30,9 @@ class LinearHead:
         weight: float [C, D].
         bias: float [C].
         classes: C names in the order of the rows, or None where the file held none.
+
+    Raises:
+        ModelError: shapes or names that do not fit, or values that are no finite floats.
     """
 
     weight: Tensor
@@ -35,6 +40,9 @@ class LinearHead:
     classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        checks.floats("this head", {"weight": self.weight, "bias": self.bias})
+        if not self.weight.ndim:
+            raise ModelError("got a weight that is one number; needed [classes, features]")
         count = self.weight.shape[0]
         if self.weight.ndim != 2 or tuple(self.bias.shape) != (count,):
             shapes = f"{tuple(self.weight.shape)} and {tuple(self.bias.shape)}"
@@ -43,6 +51,7 @@ class LinearHead:
             )
         if self.classes is not None and len(self.classes) != count:
             raise ModelError(f"got {len(self.classes)} class names for a head of {count} classes")
+        checks.finite("this head", {"weight": self.weight, "bias": self.bias})
 
     def logits(self, features: Tensor) -> Tensor:
         """Return the logits [B, C] of features [B, D].
@@ -74,11 +83,9 @@ class LinearHead:
             place: what the file must have been sealed as; None: it may have no seal, as those of others.
 
         Raises:
-            ModelError: no such file, no linear head, or not what was sealed.
+            ModelError: no such file, damaged, no linear head, or not what was sealed.
         """
         path = Path(path)
-        from ttr.backbones.checkpoint_files import read_state
-
         state = read_state(path)
         named = (
             {key.removeprefix("fc."): value for key, value in state.items()}
@@ -92,8 +99,11 @@ class LinearHead:
             )
         named_in_it = _class_names(path, place)
         names = named_in_it if classes is None else tuple(classes)
-        with torch.no_grad():
-            return cls(named["weight"].float(), named["bias"].float(), names)
+        checks.floats(str(path), named)
+        # A copy: what was read may be a view of the file.
+        weight, bias = (named[name].detach().to(torch.float32, copy=True) for name in ("weight", "bias"))
+        checks.finite(str(path), {"weight": weight, "bias": bias})
+        return cls(weight, bias, names)
 
 
 def _class_names(path: Path, place: str | None) -> tuple[str, ...] | None:
@@ -103,7 +113,7 @@ def _class_names(path: Path, place: str | None) -> tuple[str, ...] | None:
     try:
         names = load_tensors(path, "head", place=place)[1].get("classes")
     except TensorsError as error:
-        raise ModelError(f"{path} is damaged ({error}); train the head again") from error
+        raise ModelError(f"{path} is damaged ({error}); train it again with ttr bench") from error
     if names is not None and not (isinstance(names, list) and all(isinstance(each, str) for each in names)):
-        raise ModelError(f"{path} names its classes in a way that no head does; train the head again")
+        raise ModelError(f"{path} names its classes otherwise than as a list of words; give classes=")
     return None if names is None else tuple(names)

@@ -61,7 +61,7 @@ def knn_correct(gallery: Labelled, queries: Labelled, k: int = 5) -> np.ndarray:
     Raises:
         OptionError: k out of range, or features of two sizes.
     """
-    if not 1 <= k <= len(gallery.y):
+    if isinstance(k, bool) or not 1 <= k <= len(gallery.y):
         raise OptionError(f"k={k}; needed 1..{len(gallery.y)}, the number of gallery images")
     check_sizes(gallery, queries)
     member = np.eye(max(gallery.y.max(), queries.y.max()) + 1)[gallery.y]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ttr.checks import integer
 from ttr.errors import OptionError
 from ttr.evaluate.knn import TIE, check_sizes
 from ttr.evaluate.probe import Labelled
@@ -35,8 +36,7 @@ def oneshot(support: Labelled, queries: Labelled, *, draws: int = 20, seed: int)
     """
     from sklearn.preprocessing import normalize
 
-    if draws < 1:
-        raise OptionError(f"draws={draws}; needed at least 1")
+    integer("draws", draws, 1)
     check_sizes(support, queries)
     classes = np.unique(support.y)
     strange = np.setdiff1d(queries.y, classes)

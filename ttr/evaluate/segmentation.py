@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ttr.checks import integer
 from ttr.datasets.registry import IGNORE
 from ttr.errors import OptionError
 from ttr.evaluate.heads import LinearHead
@@ -66,8 +67,7 @@ def sample_patches(
     Raises:
         OptionError: ``per_image`` < 1.
     """
-    if per_image < 1:
-        raise OptionError(f"per_image={per_image}; needed at least 1")
+    integer("per_image", per_image, 1)
     targets = np.asarray(targets)
     drawn = np.zeros(targets.shape, dtype=bool)
     for image, classes in enumerate(targets):

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ttr.checks import integer
 from ttr.errors import OptionError
 from ttr.forward.preprocessing import albumentations
 
@@ -65,8 +66,7 @@ def warped_pair(
     """
     if len(seeds) != len(images):
         raise OptionError(f"{len(seeds)} seeds were given for {len(images)} images; give one an image")
-    if points < 1:
-        raise OptionError(f"points={points}; needed at least 1")
+    integer("points", points, 1)
     pixels = images.detach().float().cpu().permute(0, 2, 3, 1).contiguous().numpy()
     colour = tuple(float(value) for value in fill)
     height, width = images.shape[-2:]

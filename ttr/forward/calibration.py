@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ttr import checks
 from ttr.backbones.base import Backbone
 from ttr.digests import sha256
 from ttr.errors import ImageError, ModelError
@@ -45,12 +46,26 @@ class Calibration:
         variance: float32 [L, S, D], over images (and positions, for the patches), divisor n.
         bank: float32 [M, L, S, D], tokens of M calibration images.
         images: how many were seen.
+
+    Raises:
+        ModelError: other shapes, or values that are no finite floats.
     """
 
     mean: Tensor
     variance: Tensor
     bank: Tensor
     images: int
+
+    def __post_init__(self) -> None:
+        parts = {"mean": self.mean, "variance": self.variance, "bank": self.bank}
+        checks.floats("this calibration", parts)
+        shapes = [tuple(part.shape) for part in parts.values()]
+        if len(shapes[0]) != 3 or shapes[1] != shapes[0] or shapes[2][1:] != shapes[0]:
+            raise ModelError(
+                f"got mean, variance and bank of shapes {shapes}; needed [L, S, D] twice, [M, L, S, D]"
+            )
+        checks.finite("this calibration", parts)
+        checks.integer("images", self.images, 1)
 
     def slots(self, where: Tensor) -> Tensor:
         """Return the slots of token positions, int64 of the same shape."""
@@ -76,8 +91,8 @@ class Calibration:
         """
         try:
             tensors, header = load_tensors(Path(path), "calibration", SCHEMA)
-            return cls(tensors["mean"], tensors["variance"], tensors["bank"], int(header["images"]))
-        except (ValueError, TypeError, KeyError) as error:
+            return cls(tensors["mean"], tensors["variance"], tensors["bank"], header["images"])
+        except (ValueError, TypeError, KeyError, ModelError) as error:
             raise ModelError(
                 f"{path} is no calibration of schema {SCHEMA} ({error}); calibrate again"
             ) from error
@@ -126,6 +141,7 @@ def calibrate(
     Raises:
         ImageError: there are no images.
     """
+    checks.integer("bank", bank, 1)
     random = np.random.default_rng(seed)
     alone: list[_Moments] = [_Moments() for _ in range(backbone.num_layers)]
     patches: list[_Moments] = [_Moments() for _ in range(backbone.num_layers)]

@@ -114,11 +114,8 @@ def arms(
     """
     check_names(names)
     neurons.check(backbone)
-    if num_registers < 1 or draws < 1:
-        raise OptionError(
-            f"num_registers={num_registers}, draws={draws}; needed at least 1 of each "
-            "(the arm 'neurons' is the one without a register)"
-        )
+    checks.integer("num_registers", num_registers, 1)  # the arm 'neurons' is the one without a register
+    checks.integer("draws", draws, 1)
     nothing = RegisterNeurons.from_pairs([])
     made: list[Arm] = []
     for name in names:

@@ -15,15 +15,17 @@ all other tokens see the same keys and values at every block. The tests rest on 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ttr import checks
 from ttr.backbones.base import Backbone
 from ttr.backbones.extra_key import insert_extra_key, key_and_value, remove_extra_key, require_extra_key
 from ttr.backbones.families import as_backbone
@@ -34,7 +36,7 @@ from ttr.hooks import capture, evaluation_mode
 from ttr.progress import progress_bar
 from ttr.registers.neurons import RegisterNeurons
 from ttr.registers.wrap import TestTimeRegisters
-from ttr.registers.wrapping import Wrap
+from ttr.registers.wrapping import Step, Wrap
 from ttr.version import __version__
 
 SCHEMA = "ttr.attention-bias/1"
@@ -71,11 +73,22 @@ class BiasCalibration:
         keys: float32 [blocks, heads, d].
         values: float32 [blocks, heads, d].
         provenance: what it was made with.
+
+    Raises:
+        ModelError: other shapes, or values that are no finite floats.
     """
 
     keys: Tensor
     values: Tensor
     provenance: BiasProvenance
+
+    def __post_init__(self) -> None:
+        parts = {"keys": self.keys, "values": self.values}
+        checks.floats("this attention bias", parts)
+        if self.keys.ndim != 3 or self.keys.shape != self.values.shape:
+            shapes = f"{tuple(self.keys.shape)} and {tuple(self.values.shape)}"
+            raise ModelError(f"got keys and values of shapes {shapes}; needed [blocks, heads, d] twice")
+        checks.finite("this attention bias", parts)
 
     def save(self, path: str | Path) -> None:
         """Write safetensors with the provenance as JSON in its header, whole or not at all."""
@@ -93,9 +106,11 @@ class BiasCalibration:
 
         try:
             tensors, header = load_tensors(Path(path), "bias", SCHEMA)
-            provenance = TypeAdapter(BiasProvenance).validate_python(header["provenance"])
+            # As JSON and strict: a list may be a tuple there, and true no number.
+            stored = json.dumps(header["provenance"])
+            provenance = TypeAdapter(BiasProvenance).validate_json(stored, strict=True)
             return cls(tensors["keys"], tensors["values"], provenance)
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, ModelError) as error:
             raise ModelError(
                 f"{path} is no attention bias of schema {SCHEMA} ({str(error).splitlines()[0]}); "
                 "make one with ttr.calibrate_bias(...).save(path)"
@@ -118,6 +133,14 @@ class BiasCalibration:
                     f"this attention bias was calibrated on {source.backbone} with {what} {made_with}, but "
                     f"{backbone.name} has {given}; calibrate it again with ttr.calibrate_bias"
                 )
+        attention: Any = backbone.sites.attention[0].module
+        size = getattr(attention, "head_dim", self.keys.shape[2])
+        needed = (backbone.num_layers, backbone.num_heads, size)
+        if tuple(self.keys.shape) != needed:
+            raise ModelError(
+                f"this attention bias has keys of shape {tuple(self.keys.shape)}, but {backbone.name} needs "
+                f"{needed}; calibrate it again with ttr.calibrate_bias"
+            )
         if set(source.neurons) != set(neurons.kept):
             raise NeuronsError(
                 f"this attention bias was calibrated with other neurons ({len(source.neurons)} of them, "
@@ -198,7 +221,8 @@ class AttentionBias(Wrap):
         neurons: the register neurons, zeroed at every token.
         calibration: their mean key and value, from :func:`calibrate_bias`.
 
-    No token is added: all outputs, intermediate ones too, have the bare model's shapes.
+    No token is added: all outputs, intermediate ones too, have the bare model's shapes. Of threads, servers
+    and wraps that are dropped holds what :class:`TestTimeRegisters` says.
 
     Raises:
         NeuronsError: the neurons do not belong to this backbone, or not to the calibration.
@@ -222,9 +246,12 @@ class AttentionBias(Wrap):
         calibration.check(self.backbone, neurons)
         self.calibration = calibration
 
-    def _put_in(self, undo: ExitStack) -> None:
-        undo.enter_context(self._zeroed)
+    def _common(self) -> tuple[Any, ...]:
+        return (*super()._common(), self.calibration)
+
+    def _put_in(self, undo: list[Step]) -> None:
+        self._zeroed._put_in(undo)
         pairs = zip(self.calibration.keys, self.calibration.values, strict=True)
         for site, (key, value) in zip(self.backbone.sites.attention, pairs, strict=True):
             insert_extra_key(site.module, key.to(self.backbone.device), value.to(self.backbone.device))
-            undo.callback(remove_extra_key, site.module)
+            undo.append(partial(remove_extra_key, site.module))

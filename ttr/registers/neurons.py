@@ -13,7 +13,7 @@ chooses.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from numbers import Integral
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, TypeAdapter, ValidationError
 
 from ttr.backbones.catalog import architecture
-from ttr.errors import NeuronsError, OptionError
+from ttr.errors import ModelError, NeuronsError, OptionError
 from ttr.files import MOST_JSON, JSONError, parse_json, read_bytes, write_json
 from ttr.wording import counted
 
@@ -125,8 +125,7 @@ class RegisterNeurons:
         if not isinstance(pairs, Iterable):
             raise NeuronsError(f"got {pairs!r}; needed pairs (block, neuron), such as [(5, 599), (4, 2028)]")
         kept = tuple(_pair(pair) for pair in pairs)
-        if len(set(kept)) != len(kept):
-            twice = next(pair for pair in kept if kept.count(pair) > 1)
+        if (twice := _twice(kept)) is not None:
             raise NeuronsError(f"neuron {twice} is listed twice; list each (block, neuron) once")
         return cls(kept=kept, ranked=tuple((*pair, math.nan) for pair in kept))
 
@@ -235,11 +234,47 @@ def _written(score: float) -> float | None:
 def _pair(pair: Any) -> tuple[int, int]:
     try:
         layer, neuron = pair
-        if int(layer) == layer >= 0 and int(neuron) == neuron >= 0:
+        if _whole(layer) and _whole(neuron):
             return int(layer), int(neuron)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # RuntimeError: torch's for several numbers
         pass
     raise NeuronsError(f"got {pair!r}; needed a pair (block, neuron) of integers counted from 0")
+
+
+def _whole(index: Any) -> bool:
+    """Return whether this is a number counted from 0; True and False are none, of whatever library."""
+    if isinstance(index, bool) or "bool" in str(getattr(index, "dtype", "")):
+        return False
+    return bool(int(index) == index >= 0)
+
+
+def _twice(pairs: Iterable[tuple[int, int]]) -> tuple[int, int] | None:
+    """Return the first pair that stands there a second time, or None."""
+    seen: set[tuple[int, int]] = set()
+    for pair in pairs:
+        if pair in seen:
+            return pair
+        seen.add(pair)
+    return None
+
+
+def _check_ranking(ranked: Sequence[tuple[int, int, float]], path: Path) -> None:
+    """Raise NeuronsError unless each neuron ranks once, by finite scores, best first, or without any."""
+    if (twice := _twice(row[:2] for row in ranked)) is not None:
+        raise NeuronsError(f"{path} lists neuron {twice} twice; list each (block, neuron) once")
+    scores = [score for _, _, score in ranked]
+    if all(map(math.isnan, scores)):
+        return
+    if (odd := next((row for row in ranked if not math.isfinite(row[2])), None)) is not None:
+        raise NeuronsError(
+            f"{path} gives neuron {odd[:2]} the score {odd[2]}; needed finite scores, or none at all"
+        )
+    after = next((i for i in range(1, len(scores)) if scores[i] > scores[i - 1]), None)
+    if after is not None:
+        raise NeuronsError(
+            f"{path} ranks neuron {ranked[after][:2]} with score {scores[after]:g} behind a lower one; "
+            "needed the ranking best first: write it again with ttr detect"
+        )
 
 
 def _show(value: Any) -> str:
@@ -252,7 +287,7 @@ Pair = tuple[NonNegativeInt, NonNegativeInt]
 class NeuronsFile(BaseModel):
     """The schema ``ttr.register-neurons/1``."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
     schema_name: Schema = Field(alias="schema")
     pairs: list[Pair]
@@ -271,7 +306,9 @@ def _read_json(path: Path) -> RegisterNeurons:
     except ValueError as error:
         raise _no_neurons(path, str(error)) from error
     try:
-        file = TypeAdapter(NeuronsFile).validate_python(parse_json(text))
+        parse_json(text)
+        # Strict: otherwise true would be the block 1.
+        file = TypeAdapter(NeuronsFile).validate_json(text, strict=True)
     except JSONError as error:
         raise _no_neurons(path, str(error)) from error
     except ValidationError as error:
@@ -279,6 +316,7 @@ def _read_json(path: Path) -> RegisterNeurons:
         where = ".".join(str(part) for part in first["loc"]) or "file"
         raise _no_neurons(path, f"{where}: {first['msg']}") from error
     ranked = tuple((layer, n, math.nan if s is None else s) for layer, n, s in file.ranking)
+    _check_ranking(ranked, path)
     try:
         neurons = RegisterNeurons.from_pairs(file.pairs)
     except NeuronsError as error:
@@ -293,21 +331,24 @@ def _no_neurons(path: Path, why: str) -> NeuronsError:
 
 
 def _read_ranking(path: Path) -> RegisterNeurons:
-    import torch
+    from ttr.backbones.torch_files import read_torch_file
 
     try:
-        rows = torch.load(path, map_location="cpu", weights_only=True)
-        ranked = sorted(((int(b), int(n), float(s)) for b, n, s in rows), key=lambda row: -row[2])
+        rows = [(*_pair((block, neuron)), float(score)) for block, neuron, score in read_torch_file(path)]
+    except NeuronsError as error:
+        raise NeuronsError(f"{path} is no ranking of register neurons: {error}") from error
+    except ModelError as error:
+        raise NeuronsError(str(error)) from error
     except Exception as error:
         raise NeuronsError(
             f"{path} is no ranking of register neurons ({type(error).__name__}); needed a torch file with a "
             "list of (block, neuron, score), or a JSON file made with: ttr detect"
         ) from error
-    if not ranked or min(min(block, neuron) for block, neuron, _ in ranked) < 0:
+    if not rows:
         raise NeuronsError(f"{path} holds no (block, neuron, score) rows counted from 0; see: ttr detect")
+    ranked = sorted(rows, key=lambda row: -row[2])
+    _check_ranking(ranked, path)
     shape = (1 + max(row[0] for row in ranked), 1 + max(row[1] for row in ranked))
-    if len({row[:2] for row in ranked}) != len(ranked):
-        raise NeuronsError(f"{path} lists a neuron twice; list each (block, neuron) once")
     provenance = Provenance(num_layers=shape[0], num_neurons=shape[1])
     neurons = RegisterNeurons((), tuple(ranked), provenance)
     if shape not in PUBLISHED_CHOICE:

@@ -18,8 +18,8 @@ the bare model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral
 from typing import Any, Literal, get_args
 
@@ -33,7 +33,7 @@ from ttr.errors import ModelError, NeuronsError, OptionError
 from ttr.hooks import Edit, Site, attach, detach, edits_at
 from ttr.registers.intermediates import CollectedWithoutRegisters, give_back, keep_shapes
 from ttr.registers.neurons import RegisterNeurons
-from ttr.registers.wrapping import Wrap
+from ttr.registers.wrapping import Step, Wrap
 from ttr.tokens import TokenLayout
 
 RegisterValue = Literal["neuron", "layer"]
@@ -138,6 +138,16 @@ class TestTimeRegisters(Wrap):
     every item of a batch is edited. ``register_value="layer", scope="patches"`` gives the predecessor's
     features.
 
+    A wrap changes the model for every thread. Once it stands, any number of threads may call the model in
+    ``eval()`` mode; but a call that runs while the wrap goes in or out is wrapped in part, and nothing
+    notices. So install and remove while no call runs, or leave the model alone and serve :meth:`copy`, a
+    wrapped model of the same weights beside the bare one. Installs and removals of several threads take
+    turns; of two wraps for one model the second is refused. What looks into a model (``Backbone.tokens``,
+    ``ttr.detect``, ``ttr.compare``) hooks into it for a moment and wants a model, or a copy, to itself.
+
+    An installed wrap that is dropped stays in the model, as a hook does, and a ResourceWarning says so; with
+    it goes the only way to remove it. What is copied or pickled of a wrapped model is wrapped too.
+
     Raises:
         OptionError: an option has no such value.
         NeuronsError: the neurons do not belong to this backbone.
@@ -194,15 +204,15 @@ class TestTimeRegisters(Wrap):
             ends.append((sites.collected, CollectedWithoutRegisters(layout)))
         return [(sites.entry, InsertRegisters(layout)), *moves, *ends]
 
-    def _put_in(self, undo: ExitStack) -> None:
+    def _put_in(self, undo: list[Step]) -> None:
         self._refuse_unfit()
         forget_compiled_code()
         for module in self.backbone.sites.rotary if self.num_registers else ():
-            undo.callback(setattr, module, "num_prefix_tokens", module.num_prefix_tokens)
+            undo.append(partial(setattr, module, "num_prefix_tokens", module.num_prefix_tokens))
             module.num_prefix_tokens += self.num_registers
-        undo.callback(detach, attach(self.edits()))
+        undo.append(partial(detach, attach(self.edits())))
         if self.num_registers:
-            undo.callback(give_back, self.backbone)
+            undo.append(partial(give_back, self.backbone))
             keep_shapes(self.backbone)
 
     def _refuse_unfit(self) -> None:
@@ -211,7 +221,8 @@ class TestTimeRegisters(Wrap):
         if any(isinstance(e, InsertRegisters | MoveNeurons) for e in standing):
             raise ModelError(
                 f"{self.backbone.name} is wrapped already (with test-time registers or an attention bias); "
-                "remove() that wrap (or leave its with block) first"
+                "remove() that wrap (or leave its with block) first; what was copied of a wrapped model is "
+                "wrapped too: copy the bare one"
             )
         if any(extra_key(site.module) is not None for site in sites.attention):
             raise ModelError(f"{self.backbone.name} carries an attention bias already; remove() it first")

@@ -21,6 +21,7 @@ from typing import Literal
 
 import numpy as np
 
+from ttr.checks import integer
 from ttr.errors import OptionError
 
 RESAMPLES = 1000
@@ -56,8 +57,8 @@ def resample_weights(
     Raises:
         OptionError: nothing to draw from, or ``groups`` of another length.
     """
-    if count < 1 or resamples < 1:
-        raise OptionError(f"count={count}, resamples={resamples}; needed at least 1 of each")
+    integer("count", count, 1)
+    integer("resamples", resamples, 1)
     if groups is not None and len(groups) != count:
         raise OptionError(f"{len(groups)} groups were given for {count} images; give one an image")
     random = np.random.default_rng(seed)
