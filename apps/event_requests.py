@@ -19,6 +19,16 @@ WAITING = 16
 FULL = f"{WAITING} requests are waiting already, as many as may; try again in a moment."
 OUTDATED = "reload this page and try again"
 
+#: What a widget's value may be, by the library's name of the widget; of others the library takes care.
+KINDS: dict[str, tuple[type, ...]] = {
+    "checkbox": (bool,),
+    "dropdown": (str, type(None)),
+    "number": (int, float, type(None)),
+    "radio": (str,),
+    "slider": (int, float),
+    "textbox": (str,),
+}
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
@@ -87,9 +97,18 @@ class Events:
         function = self.functions.get(event.fn_index)
         if function is None or (path != CANCEL and bool(function.queue) != (path == JOIN)):
             raise ValueError("This page has no such function")
-        if isinstance(event, Event) and len(event.data) != len(function.inputs):
-            raise ValueError(f"This function takes {len(function.inputs)} values and {len(event.data)} came")
+        if isinstance(event, Event):
+            _check_values(event.data, function.inputs)
         return event.model_dump_json().encode()
+
+
+def _check_values(values: list[Any], widgets: list[Any]) -> None:
+    if len(values) != len(widgets):
+        raise ValueError(f"This function takes {len(widgets)} values and {len(values)} came")
+    for value, widget in zip(values, widgets, strict=True):
+        kinds = KINDS.get(widget.get_block_name())
+        if kinds and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
+            raise ValueError(f"This is no value of a {widget.get_block_name()}")
 
 
 def _plain(value: Any) -> bool:

@@ -145,8 +145,8 @@ def _last_address(told: list[bytes]) -> str | None:
 
 
 def _own_cookie(cookie: bytes, secure: bool) -> bytes:
-    """Return a cookie that no script reads, no other site sends, and no open line carries."""
+    """Return a cookie that no script reads, no other site sends (but a link), and no open line carries."""
     parts = [part.strip() for part in cookie.split(b";")]
     dropped = (b"samesite", b"secure", b"httponly")
     kept = [part for part in parts if not part.lower().startswith(dropped)]
-    return b"; ".join([*kept, b"HttpOnly", b"SameSite=Strict", *([b"Secure"] if secure else [])])
+    return b"; ".join([*kept, b"HttpOnly", b"SameSite=Lax", *([b"Secure"] if secure else [])])

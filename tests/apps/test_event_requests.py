@@ -12,9 +12,16 @@ from starlette.testclient import TestClient
 
 from ttr.apps.event_requests import CANCEL, DEEPEST, FULL, JOIN, PREDICT, Events
 
+
+def widget(name):
+    return SimpleNamespace(get_block_name=lambda: name)
+
+
+WIDGETS = ("checkbox", "dropdown", "number", "radio", "slider", "textbox")
 FUNCTIONS = {
-    3: SimpleNamespace(queue=True, inputs=["a", "b"]),
-    4: SimpleNamespace(queue=False, inputs=["a"]),
+    3: SimpleNamespace(queue=True, inputs=[widget("state"), widget("file")]),
+    4: SimpleNamespace(queue=False, inputs=[widget("textbox")]),
+    5: SimpleNamespace(queue=False, inputs=[widget(name) for name in WIDGETS]),
 }
 GOOD = {"session_hash": "abc", "fn_index": 3, "data": [1, None]}
 
@@ -81,6 +88,18 @@ def test_a_body_that_is_no_event_is_refused(asked, body):
         found = asked.post(JOIN, content=body, headers={"content-type": kind})
         assert found.status_code == 400, body[:80]
         assert found.json()["detail"].startswith("This ")
+
+
+def test_a_value_that_no_widget_has_is_refused(asked):
+    good = [True, "a", 1.5, "a", 2, "words"]
+    for values in (good, [False, None, None, "", 0.5, ""]):
+        assert asked.post(PREDICT, json={**GOOD, "fn_index": 5, "data": values}).status_code == 200
+    for place, name in enumerate(WIDGETS):
+        for wrong in ({"path": "/etc/passwd"}, [1], 1 if name == "checkbox" else True):
+            values = [*good[:place], wrong, *good[place + 1 :]]
+            found = asked.post(PREDICT, json={**GOOD, "fn_index": 5, "data": values})
+            assert found.status_code == 400
+            assert f"no value of a {name}" in found.json()["detail"]
 
 
 def test_a_full_queue_is_said_in_words(asked):

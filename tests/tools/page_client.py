@@ -34,7 +34,8 @@ class PageClient:
 
     def opening(self) -> dict[str, Any]:
         """Return the function with which the page opens: the sample image, analysed."""
-        return next(each for each in self.functions() if any(event == "load" for _, event in each["targets"]))
+        loads = [each for each in self.functions() if any(event == "load" for _, event in each["targets"])]
+        return max(loads, key=lambda each: len(each["inputs"]))
 
     def upload(self, name: str, content: bytes) -> httpx.Response:
         """Upload one file."""
