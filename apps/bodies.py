@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,10 +19,20 @@ PATIENCE, SLOWEST = 20.0, 16 * 1024
 
 
 class Bodies:
-    """End a request with 413 once its body is too long, and with 408 once it comes too slowly."""
+    """End a request with 413 once its body is too long, and with 408 once it comes too slowly.
 
-    def __init__(self, app: ASGIApp, patience: float = PATIENCE, slowest: float = SLOWEST) -> None:
+    Args:
+        app: what answers.
+        folder: where uploads are written; what came of one that broke off is removed from it.
+        patience: seconds that any part of a body may take to come.
+        slowest: bytes a second that a body comes with at least.
+    """
+
+    def __init__(
+        self, app: ASGIApp, folder: Path, patience: float = PATIENCE, slowest: float = SLOWEST
+    ) -> None:
         self.app = app
+        self.folder = folder
         self.patience = patience
         self.slowest = slowest
 
@@ -36,8 +48,18 @@ class Bodies:
         except Exception:
             if body.refused is None:  # what an application says of a body that broke off is beside the point
                 raise
+        finally:
+            if scope["path"] == UPLOAD and (body.refused or not body.whole):
+                asyncio.get_running_loop().call_later(2 * self.patience, self._forget_halves)
         if body.refused is not None and not body.answered:
             await _refuse(scope, receive, send, *body.refused)
+
+    def _forget_halves(self) -> None:
+        """Remove what was begun and is written no more; the library names a file once it is whole."""
+        for half in self.folder.glob("tmp*"):
+            with suppress(OSError):
+                if half.is_file() and time.time() - half.stat().st_mtime > 1.5 * self.patience:
+                    half.unlink()
 
 
 class _Body:
@@ -61,7 +83,7 @@ class _Body:
             self.refused = 408, "What was sent came too slowly; try again on a better line."
             return {"type": "http.disconnect"}
         self.size += len(message.get("body", b""))
-        self.whole = not message.get("more_body", False)
+        self.whole = message["type"] == "http.request" and not message.get("more_body", False)
         if self.size > self.largest:
             self.refused = 413, f"What was sent has more than {self.largest / 2**20:.0f} MB; send less."
             return {"type": "http.disconnect"}

@@ -25,6 +25,7 @@ GRACE, LAST = 2, 4.0
 class Connection(H11Protocol):
     """A connection that is closed once its visitor dawdles, and not served beyond the limits."""
 
+    peer = ""
     each: int | None = EACH
     head: float = HEAD
     _dawdling: asyncio.TimerHandle | None = None
@@ -33,8 +34,8 @@ class Connection(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for the head of a request, or refuse the connection."""
         super().connection_made(transport)
-        mine = self.client[0] if self.client else ""
-        same = sum(bool(other.client) and other.client[0] == mine for other in self.connections)
+        self.peer = self.client[0] if self.client else ""
+        same = sum(getattr(other, "peer", None) == self.peer for other in self.connections)
         if len(self.connections) > TOTAL or (self.each is not None and same > self.each):
             self._end(b"503 Service Unavailable")
         self._expect()

@@ -16,6 +16,7 @@ import threading
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ttr.apps.address import Address
@@ -103,6 +104,7 @@ def build(
     """Return the whole application: the page, ``/healthz``, and what guards them, the first gate last."""
     from fastapi import FastAPI
     from fastapi.responses import JSONResponse
+    from gradio.utils import get_upload_folder
 
     from ttr.apps.bodies import Bodies
     from ttr.apps.event_requests import WAITING, Events
@@ -122,7 +124,7 @@ def build(
     library = _mounted(app, blocks, address, password)
     gated: ASGIApp = Events(app, blocks.fns)
     gated = Door(gated, library, Tries()) if password else gated
-    gated = Bodies(gated)
+    gated = Bodies(gated, Path(get_upload_folder()))
     return Guard(gated, address)
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
 from ttr.apps.bodies import LARGEST, UPLOAD, Bodies
@@ -26,7 +30,7 @@ async def reads_and_fails(scope, receive, send):
         raise
 
 
-def answer(parts, path=JOIN, app=reads, **limits):
+def answer(parts, path=JOIN, app=reads, folder=Path("nowhere"), **limits):
     """Return status and JSON of a request whose body comes in parts; None is a part that never comes."""
     sent, left = [], list(parts)
 
@@ -34,13 +38,20 @@ def answer(parts, path=JOIN, app=reads, **limits):
         part = left.pop(0)
         if part is None:
             await asyncio.Event().wait()
+        if part == "gone":
+            return {"type": "http.disconnect"}
         return {"type": "http.request", "body": part, "more_body": bool(left)}
 
     async def send(message):
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": path, "headers": [], "query_string": b""}
-    asyncio.run(Bodies(app, **limits)(scope, receive, send))
+
+    async def asked():
+        await Bodies(app, folder, **limits)(scope, receive, send)
+        await asyncio.sleep(3 * limits.get("patience", 0))
+
+    asyncio.run(asked())
     starts = [message for message in sent if message["type"] == "http.response.start"]
     assert len(starts) == 1
     return starts[0], json.loads(b"".join(message.get("body", b"") for message in sent))
@@ -74,7 +85,7 @@ def test_a_body_that_trickles_is_given_up_though_it_never_stops():
             await asyncio.sleep(0.02)
             return {"type": "http.request", "body": b"x", "more_body": True}
 
-        await Bodies(reads, patience=0.1, slowest=1000)(scope, slowly, send)
+        await Bodies(reads, Path("nowhere"), patience=0.1, slowest=1000)(scope, slowly, send)
 
     sent = []
 
@@ -84,6 +95,23 @@ def test_a_body_that_trickles_is_given_up_though_it_never_stops():
     scope = {"type": "http", "method": "POST", "path": UPLOAD, "headers": [], "query_string": b""}
     asyncio.run(asyncio.wait_for(drip(scope, None, send), 60))
     assert sent[0]["status"] == 408
+
+
+@pytest.mark.parametrize("last", [None, "gone"])
+def test_of_an_upload_that_breaks_off_nothing_stays(tmp_path, last):
+    whole = tmp_path / "0a1b" / "tmp.png"
+    whole.parent.mkdir()
+    whole.write_bytes(b"x")
+    os.utime(whole, (0, 0))
+
+    async def keeps(scope, receive, send):
+        with suppress(ClientDisconnect), tempfile.NamedTemporaryFile(dir=tmp_path, delete=False) as half:
+            async for part in Request(scope, receive).stream():
+                half.write(part)
+        await JSONResponse(sorted(each.name for each in tmp_path.glob("tmp*")))(scope, receive, send)
+
+    answer([b"x" * 9, last], UPLOAD, keeps, tmp_path, patience=0.2)
+    assert sorted(tmp_path.rglob("*")) == [whole.parent, whole]
 
 
 def test_a_failure_of_the_application_stays_one():

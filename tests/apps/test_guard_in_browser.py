@@ -6,6 +6,7 @@ import pytest
 
 from tests.tools.app_page import PATIENCE
 from tests.tools.elsewhere import elsewhere
+from ttr.apps.event_requests import FULL
 
 pytestmark = pytest.mark.browser
 TRIES = """async (home) => {
@@ -47,3 +48,14 @@ def test_a_site_elsewhere_may_link_to_the_page_and_nothing_else(served, browser)
         page.get_by_role("link").click()
         page.wait_for_selector("#maps .ttr-map")
         page.close()
+
+
+def test_a_full_queue_is_said_on_the_page(served, browser):
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(served.address)
+    page.wait_for_selector("#maps .ttr-map")
+    page.route("**/queue/join", lambda route: route.fulfill(status=429, json={"detail": FULL}))
+    page.get_by_role("button", name="Sample: chest").click()
+    page.get_by_text(FULL).wait_for()
+    page.close()

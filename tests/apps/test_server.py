@@ -17,6 +17,8 @@ from ttr.apps.private_folder import private_folder
 from ttr.apps.server import build, closed_environment
 
 PASSWORD = "long enough"
+#: Of the event with which the page opens.
+VALUES = [None, 11, "mean of heads", "CLS", "raw", "shared"]
 FOREIGN = {"Origin": "https://evil.example"}
 
 
@@ -68,10 +70,15 @@ def asked(open_page):
     return TestClient(open_page, base_url="http://127.0.0.1")
 
 
+@pytest.fixture(scope="module")
+def locked_page(folder):
+    return built(Address.of("127.0.0.1", "https://ttr.example.org/page"), PASSWORD)
+
+
 @pytest.fixture
-def locked(folder):
-    page = built(Address("0.0.0.0"), PASSWORD)
-    return TestClient(page, base_url="https://ttr.example.org")
+def locked(locked_page):
+    """A new visitor of a page that has a password and a proxy."""
+    return TestClient(locked_page, base_url="https://ttr.example.org")
 
 
 def test_healthz_answers_and_no_documents_do(asked):
@@ -113,10 +120,9 @@ def test_nobody_makes_the_page_link_elsewhere(asked):
         assert asked.get("/config", headers=said).json()["root"] == "http://127.0.0.1"
 
 
-def test_links_begin_where_visitors_see_the_page(folder):
-    page = built(Address.of("127.0.0.1", "https://ttr.example.org/page"), PASSWORD)
+def test_links_begin_where_visitors_see_the_page(locked_page):
     for host, path in (("ttr.example.org", "/page"), ("127.0.0.1:7860", "")):
-        asked = TestClient(page, base_url=f"http://{host}{path}")
+        asked = TestClient(locked_page, base_url=f"http://{host}{path}")
         assert asked.post("/login", data={"username": "ttr", "password": PASSWORD}).status_code == 200
         cookies = "; ".join(f"{name}={value}" for name, value in asked.cookies.items())
         config = asked.get("/config", headers={"Cookie": cookies}).json()
@@ -134,10 +140,11 @@ def test_a_function_that_is_not_there_is_refused_and_not_a_failure(asked, number
 def test_a_body_that_is_none_is_refused_and_not_a_failure(asked):
     quietly = TestClient(asked.app, base_url="http://127.0.0.1", raise_server_exceptions=False)
     function = PageClient(asked).opening()
-    good = {"fn_index": function["id"], "data": [None] * len(function["inputs"]), "session_hash": "x"}
+    good = {"fn_index": function["id"], "data": VALUES, "session_hash": "x"}
     bodies = [
         {**good, "data": "x"},
         {**good, "data": []},
+        {**good, "data": [None, "11", *VALUES[2:]]},
         {**good, "session_hash": 1},
         {**good, "trigger_id": "x"},
     ]
@@ -153,7 +160,7 @@ def test_a_body_that_is_none_is_refused_and_not_a_failure(asked):
 def test_a_full_queue_says_so(asked):
     visitor = PageClient(asked)
     function = visitor.opening()
-    joins = [visitor.join(function["id"], [None] * len(function["inputs"])) for _ in range(17)]
+    joins = [visitor.join(function["id"], VALUES) for _ in range(17)]
     assert [each.status_code for each in joins] == [200] * 16 + [429]
     assert joins[-1].json() == {"detail": FULL}
 
