@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import socket
@@ -19,7 +20,7 @@ TOTAL, EACH = 512, 128
 #: Seconds for the head of a request; for a visitor who takes nothing of an answer; between two requests.
 HEAD, TAKEN, IDLE = 10.0, 60.0, 5
 #: Seconds from the first signal to the end: until then answers may be finished, after that nothing is.
-GRACE, LAST = 2, 4.0
+GRACE, LAST = 1, 3.0
 
 
 class Connection(H11Protocol):
@@ -98,6 +99,7 @@ class Server(uvicorn.Server):
             shutil.rmtree(self.folder, ignore_errors=True)
             os._exit(128 + sig)
 
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # answers that break off are no news
         last = threading.Timer(LAST, leave)
         last.daemon = True
         last.start()

@@ -37,6 +37,11 @@ class PageClient:
         loads = [each for each in self.functions() if any(event == "load" for _, event in each["targets"])]
         return max(loads, key=lambda each: len(each["inputs"]))
 
+    def values(self, function: dict[str, Any]) -> list[Any]:
+        """Return what the widgets hold at first of which a function takes the values."""
+        widgets = {each["id"]: each["props"] for each in self.http.get("/config").json()["components"]}
+        return [widgets[each].get("value") for each in function["inputs"]]
+
     def upload(self, name: str, content: bytes) -> httpx.Response:
         """Upload one file."""
         return self.http.post(f"{API}/upload", files={"files": (name, content)})
@@ -59,10 +64,7 @@ class PageClient:
     def open(self) -> list[Any]:
         """Open the page: return the values that its first event shows."""
         opening = self.opening()
-        values = {
-            each["id"]: each["props"].get("value") for each in self.http.get("/config").json()["components"]
-        }
-        joined = self.join(opening["id"], [values.get(each) for each in opening["inputs"]])
+        joined = self.join(opening["id"], self.values(opening))
         joined.raise_for_status()
         ended = self.wait(joined.json()["event_id"])
         assert ended["success"], ended
