@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 import socket
 import threading
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from ttr.apps.private_folder import remove
 
 #: Connections in all, and from one address that is no proxy's.
 TOTAL, EACH = 512, 128
@@ -96,7 +97,7 @@ class Server(uvicorn.Server):
         """Begin to end; a thread that does not end by then is left behind, and so is no upload."""
 
         def leave() -> None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            remove(self.folder)
             os._exit(128 + sig)
 
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # answers that break off are no news

@@ -41,8 +41,9 @@ def private_folder() -> Iterator[Path]:
             del os.environ["GRADIO_TEMP_DIR"]
         else:
             os.environ["GRADIO_TEMP_DIR"] = before
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
+        remove(folder)
+        if lock is not None:
+            os.close(lock)
 
 
 def sweep(place: Path) -> list[Path]:
@@ -56,19 +57,32 @@ def sweep(place: Path) -> list[Path]:
             lock = _abandoned(folder)
             if lock is not None:
                 try:
-                    shutil.rmtree(folder, ignore_errors=True)
+                    remove(folder)
                 finally:
                     os.close(lock)
                 gone.append(folder)
     return gone
 
 
-def _made(place: Path) -> tuple[Path, int]:
+def remove(folder: Path) -> None:
+    """Remove a private folder, its lock last: if this is cut short, the next start goes on with it."""
+    for each in folder.glob("*"):
+        if each.name == LOCK:
+            continue
+        shutil.rmtree(each, ignore_errors=True)
+        with suppress(OSError):
+            each.unlink(missing_ok=True)
+    if all(each.name == LOCK for each in folder.glob("*")):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _made(place: Path) -> tuple[Path, int | None]:
     """Return a new private folder and its lock; it has its name only once the lock is held."""
+    if fcntl is None:
+        return Path(tempfile.mkdtemp(prefix=NAME, dir=place)), None
     folder = Path(tempfile.mkdtemp(prefix=STARTING, dir=place))
-    lock = os.open(folder / LOCK, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    if fcntl is not None:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    lock = os.open(folder / LOCK, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.write(lock, MARK)
     named = place / folder.name.replace(STARTING, NAME, 1)
     folder.rename(named)
@@ -80,7 +94,7 @@ def _abandoned(folder: Path) -> int | None:
     found = folder.lstat()
     if fcntl is None or not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         return None
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         ours = stat.S_ISREG(os.fstat(lock).st_mode) and os.read(lock, len(MARK) + 1) == MARK

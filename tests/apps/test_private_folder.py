@@ -61,6 +61,18 @@ def test_the_next_start_removes_what_a_killed_page_left_and_nothing_of_a_living_
     assert sweep(place) == [kept]
 
 
+def test_what_cannot_be_removed_yet_is_left_to_the_next_start(place, monkeypatch):
+    with private_folder() as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "upload.png").write_bytes(b"x")
+        (folder / ".hidden").write_bytes(b"x")
+        monkeypatch.setattr(private.shutil, "rmtree", lambda *_, **__: None)
+    monkeypatch.undo()
+    assert {each.name for each in folder.iterdir()} == {"sub", private.LOCK}
+    assert sweep(place) == [folder]
+    assert list(place.iterdir()) == []
+
+
 def test_what_is_not_ours_stays(place, monkeypatch):
     def folder(name, lock=None):
         made = place / name
