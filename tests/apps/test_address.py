@@ -76,7 +76,10 @@ def test_a_page_behind_a_proxy_answers_to_its_public_name_and_to_loopback():
         assert shown.answers_to(name), name
     for name in ("evil.example", "ttr.example.org:8443", "ttr.example.org.evil.example"):
         assert not shown.answers_to(name), name
-    assert not Address.of("0.0.0.0", PUBLIC).answers_to("evil.example")
+    wide = Address.of("0.0.0.0", PUBLIC)
+    assert not wide.answers_to("evil.example")
+    assert wide.answers_to("10.0.0.7:7860")
+    assert not shown.answers_to("10.0.0.7:7860")
     assert Address.of("0.0.0.0").answers_to("any-name-of-this-machine:7860")
 
 
