@@ -42,6 +42,11 @@ class Event(BaseModel):
     trigger_id: int | None = None
     event_data: Any = None
 
+    def plain(self) -> dict[str, Any]:
+        """Return its fields; what came with the event is an object, if only an empty one."""
+        came = self.event_data if isinstance(self.event_data, dict) else {}
+        return {**self.model_dump(), "event_data": came}
+
 
 class Cancelled(BaseModel):
     """What the page's script sends to stop an event."""
@@ -99,7 +104,8 @@ class Events:
             raise ValueError("This page has no such function")
         if isinstance(event, Event):
             _check_values(event.data, function.inputs)
-        return event.model_dump_json().encode()
+        plain = event.plain() if isinstance(event, Event) else event.model_dump()
+        return json.dumps(plain, ensure_ascii=True).encode()
 
 
 def _check_values(values: list[Any], widgets: list[Any]) -> None:
@@ -157,17 +163,38 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 def _said(scope: Scope, receive: Receive, send: Send) -> Send:
-    """Return ``send`` that says in our words that the queue is full; the page shows them as they are."""
+    """Return ``send`` that says in our words that the queue is full, and that a widget refused a value.
+
+    The page shows them as they are. What failed in a function of the page stays a failure.
+    """
     from starlette.responses import JSONResponse
 
-    full = False
+    failed: list[Message] = []
 
     async def said(message: Message) -> None:
-        nonlocal full
-        if message["type"] == "http.response.start" and message["status"] == 503:
-            full = True
-            await JSONResponse({"detail": FULL}, 429, {"Retry-After": "5"})(scope, receive, send)
-        elif not full:
+        starts = message["type"] == "http.response.start"
+        if not (starts and message["status"] in (500, 503)) and not failed:
             await send(message)
+            return
+        failed.append(message)
+        if starts or message.get("more_body", False):
+            return
+        if failed[0]["status"] == 503:
+            await JSONResponse({"detail": FULL}, 429, {"Retry-After": "5"})(scope, receive, send)
+        elif _refused_value(b"".join(each.get("body", b"") for each in failed)):
+            await JSONResponse({"detail": f"A widget has no such value; {OUTDATED}."}, 400)(
+                scope, receive, send
+            )
+        else:
+            for each in failed:
+                await send(each)
 
     return said
+
+
+def _refused_value(body: bytes) -> bool:
+    """Return whether the library says what was wrong with a value: of its own failures it says nothing."""
+    try:
+        return isinstance(json.loads(body)["error"], str)
+    except (ValueError, KeyError, TypeError):
+        return False

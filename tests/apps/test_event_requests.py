@@ -28,6 +28,9 @@ GOOD = {"session_hash": "abc", "fn_index": 3, "data": [1, None]}
 
 async def echo(scope, receive, send):
     request = Request(scope, receive)
+    if failure := request.headers.get("x-fails"):
+        await JSONResponse({"error": json.loads(failure)}, 500)(scope, receive, send)
+        return
     if request.headers.get("x-full"):
         await JSONResponse({"detail": "Queue is full. Max size is 16"}, 503)(scope, receive, send)
         return
@@ -100,6 +103,18 @@ def test_a_value_that_no_widget_has_is_refused(asked):
             found = asked.post(PREDICT, json={**GOOD, "fn_index": 5, "data": values})
             assert found.status_code == 400
             assert f"no value of a {name}" in found.json()["detail"]
+
+
+def test_a_widgets_refusal_is_no_failure_and_a_failure_stays_one(asked):
+    said = asked.post(JOIN, json=GOOD, headers={"x-fails": '"Value: x is not in the list of choices"'})
+    assert (said.status_code, said.json()["detail"][:27]) == (400, "A widget has no such value;")
+    failed = asked.post(JOIN, json=GOOD, headers={"x-fails": "null"})
+    assert (failed.status_code, failed.json()) == (500, {"error": None})
+
+
+@pytest.mark.parametrize("came", [None, 1, "x", [1], True])
+def test_what_comes_with_an_event_is_an_object(asked, came):
+    assert asked.post(JOIN, json={**GOOD, "event_data": came}).json()["event_data"] == {}
 
 
 def test_a_full_queue_is_said_in_words(asked):

@@ -55,7 +55,7 @@ def test_a_full_queue_is_said_on_the_page(served, browser):
     page.set_default_timeout(PATIENCE)
     page.goto(served.address)
     page.wait_for_selector("#maps .ttr-map")
-    page.route("**/queue/join", lambda route: route.fulfill(status=429, json={"detail": FULL}))
+    page.route("**/queue/join*", lambda route: route.fulfill(status=429, json={"detail": FULL}))
     page.get_by_role("button", name="Sample: chest").click()
     page.get_by_text(FULL).wait_for()
     page.close()
