@@ -9,64 +9,40 @@ with a warning. ``/healthz`` tells operators whether the page can work.
 from __future__ import annotations
 
 import gc
-import ipaddress
 import os
-import shutil
+import socket
 import sys
-import tempfile
 import threading
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ttr.apps.address import Address
 from ttr.apps.image.intake import MAX_BYTES
-from ttr.apps.image.readers import READERS
-from ttr.errors import OptionError, OutputError
+from ttr.apps.password import NOTE, PASSWORD, USER, Door, Tries, check_password
+from ttr.apps.private_folder import private_folder
+from ttr.errors import OutputError
 from ttr.version import __version__
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from gradio import Blocks
+    from starlette.types import ASGIApp
 
     from ttr.apps.image.workbench import Workbench
     from ttr.studies.results import Results
 
-PASSWORD = "TTR_APP_PASSWORD"
-USER = "ttr"
-#: The widget library's routes that describe, record or reach out. Nobody needs them here.
-CLOSED = (
-    *("/gradio_api/info", "/gradio_api/openapi.json", "/gradio_api/runs", "/gradio_api/run-history"),
-    *("/gradio_api/proxy", "/gradio_api/deep_link", "/gradio_api/vibe", "/gradio_api/dev", "/monitoring"),
-    *(
-        "/gradio_api/monitoring",
-        "/gradio_api/mcp",
-        "/gradio_api/profiling",
-        "/docs",
-        "/redoc",
-        "/openapi.json",
-    ),
-    *("/gradio_api/custom_component", "/gradio_api/stream", "/gradio_api/call", "/pwa_icon"),
-)
-POLICY = (
-    "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
-    "font-src 'self' data:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
-    "connect-src 'self' data: blob:; worker-src 'self' blob:; "
-    "frame-ancestors 'none'; base-uri 'self'; form-action 'self'; object-src 'none'"
-)
-HEADERS = {
-    "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
-}
+#: Where an operator's proxy or orchestrator asks whether the page can work.
+HEALTH = "/healthz"
 
 
 def serve(
     workbench: Workbench,
     results: Results | None = None,
     *,
-    host: str = "127.0.0.1",
+    address: Address | None = None,
     port: int = 7860,
     browser: bool = True,
     say: Callable[[str], None] = print,
@@ -76,19 +52,35 @@ def serve(
     Args:
         workbench: the models.
         results: what the tabs of results show.
-        host: where to listen; anything but loopback needs the password.
+        address: where to listen, and where visitors see it; anything but loopback needs the password.
         port: 0 takes a free one.
         browser: open the page in a browser.
         say: where warnings and the address go.
 
     Raises:
-        OptionError: a host beyond loopback without a password.
+        OptionError: a page open to others without a password, or a password too short.
         OutputError: the address is taken.
     """
-    import socket
+    from ttr.apps.listening import listen
 
-    password = os.environ.get(PASSWORD, "")
-    check_host(host, password)
+    address = address or Address()
+    password = os.environ.get(PASSWORD)
+    check_password(address, password)
+    with _socket(address.host, port) as listening, private_folder() as folder, closed_environment(say):
+        state = {"status": "starting"}
+        gc.disable()  # what is imported and built stays; looking through it is a seventh of the start
+        threading.Thread(target=_warm_up, args=(workbench, state), daemon=True).start()
+        app = build(workbench, state, results, address=address, password=password)
+        here = f"[{address.host}]" if ":" in address.host else address.host
+        link = f"http://{here}:{listening.getsockname()[1]}{'' if address.public else address.root}"
+        shown = f", shown as {address.seen}" if address.public else ""
+        say(f"ttr app: {link}{shown} (stop with Ctrl-C)")
+        if browser:
+            threading.Timer(0.5, webbrowser.open, [address.seen if address.public else link]).start()
+        listen(app, listening, folder, proxied=bool(address.public))
+
+
+def _socket(host: str, port: int) -> socket.socket:
     listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -98,37 +90,7 @@ def serve(
         raise OutputError(
             f"{host}:{port} cannot be used ({error.strerror}); choose another --port"
         ) from error
-    port = listening.getsockname()[1]
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    with listening, private_folder(), closed_environment(say):
-        state = {"status": "starting"}
-        gc.disable()  # what is imported and built stays; looking through it is a seventh of the start
-        threading.Thread(target=_warm_up, args=(workbench, state), daemon=True).start()
-        app = build(workbench, state, results, host=host, password=password)
-        say(f"ttr app: {address} (stop with Ctrl-C)")
-        if browser:
-            threading.Timer(0.5, webbrowser.open, [address]).start()
-        _run(app, listening)
-
-
-def check_host(host: str, password: str) -> None:
-    """Raise OptionError for a host beyond loopback without a password of 8 characters or more."""
-    if is_loopback(host) or len(password) >= 8:
-        return
-    raise OptionError(
-        f"--host {host} would open the page to the network; set a password of 8 characters or more in "
-        f"{PASSWORD} (the user is {USER}), or leave --host out"
-    )
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host name or address never leaves this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return listening
 
 
 def build(
@@ -136,44 +98,50 @@ def build(
     state: dict[str, str],
     results: Results | None = None,
     *,
-    host: str,
-    password: str,
-) -> FastAPI:
-    """Return the whole application: the page, ``/healthz``, and what guards them."""
-    import gradio
-    from fastapi import FastAPI, Request
+    address: Address | None = None,
+    password: str | None = None,
+) -> ASGIApp:
+    """Return the whole application: the page, ``/healthz``, and what guards them, the first gate last."""
+    from fastapi import FastAPI
     from fastapi.responses import JSONResponse
+    from gradio.utils import get_upload_folder
 
-    from ttr.apps.page import STYLE, THEME, page
+    from ttr.apps.bodies import Bodies
+    from ttr.apps.event_requests import WAITING, Events
+    from ttr.apps.guard import Guard
+    from ttr.apps.page import page
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    allowed = {"127.0.0.1", "localhost", "[::1]", host} if is_loopback(host) else None
 
-    @app.middleware("http")
-    async def guard(request: Request, call_next: Any) -> Any:
-        name = request.headers.get("host", "").rsplit(":", 1)[0] if request.headers.get("host") else ""
-        # A page elsewhere may point its own name at this machine; it must not find us under that name.
-        if allowed is not None and name not in allowed:
-            return JSONResponse({"error": "unknown host"}, 421)
-        if request.url.path.startswith(CLOSED):
-            return JSONResponse({"error": "not offered"}, 404)
-        response = await call_next(request)
-        response.headers.update(HEADERS)
-        return response
-
-    @app.get("/healthz")
+    @app.get(HEALTH)
     def healthz() -> JSONResponse:
         body = {**state, "version": __version__, "models": workbench.loaded}
         return JSONResponse(body, 200 if state["status"] == "ready" else 503)
 
+    address = address or Address()
     blocks = page(workbench, results)
-    blocks.queue(max_size=16, default_concurrency_limit=1, api_open=False)
-    return gradio.mount_gradio_app(
+    blocks.queue(max_size=WAITING, default_concurrency_limit=1, api_open=False)
+    library = _mounted(app, blocks, address, password)
+    gated: ASGIApp = Events(app, blocks.fns)
+    gated = Door(gated, library, Tries()) if password else gated
+    gated = Bodies(gated, Path(get_upload_folder()))
+    return Guard(gated, address)
+
+
+def _mounted(app: FastAPI, blocks: Blocks, address: Address, password: str | None) -> FastAPI:
+    """Mount the page in ``app`` with all closed that the widget library opens; return its application."""
+    import gradio
+
+    from ttr.apps.page import STYLE, THEME
+
+    gradio.mount_gradio_app(
         app,
         blocks,
         path="/",
-        server_name=host,
-        auth=None if is_loopback(host) and not password else (USER, password),
+        server_name=address.host,
+        root_path=address.seen,
+        auth=(USER, password) if password else None,
+        auth_message=NOTE,
         allowed_paths=[],
         show_error=False,
         max_file_size=MAX_BYTES,
@@ -187,23 +155,7 @@ def build(
         theme=THEME,
         head=STYLE,
     )
-
-
-@contextmanager
-def private_folder() -> Iterator[Path]:
-    """Yield a folder of this process alone, where uploads and exports live; it is gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="ttr-app-"))
-    before, os.environ["GRADIO_TEMP_DIR"] = os.environ.get("GRADIO_TEMP_DIR"), str(folder)
-    kept, tempfile.tempdir = tempfile.tempdir, str(folder)
-    try:
-        yield folder
-    finally:
-        tempfile.tempdir = kept
-        if before is None:
-            del os.environ["GRADIO_TEMP_DIR"]
-        else:
-            os.environ["GRADIO_TEMP_DIR"] = before
-        shutil.rmtree(folder, ignore_errors=True)
+    return app.routes[-1].app  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -238,17 +190,3 @@ def _warm_up(workbench: Workbench, state: dict[str, str]) -> None:
     finally:
         gc.freeze()
         gc.enable()
-
-
-def _run(app: FastAPI, listening: Any) -> None:
-    import uvicorn
-
-    class Server(uvicorn.Server):
-        async def shutdown(self, sockets: Any = None) -> None:
-            READERS.close()  # the loop waits for every thread, and one may be waiting for a slow file
-            await super().shutdown(sockets)
-
-    settings = uvicorn.Config(
-        app, log_level="error", access_log=False, timeout_graceful_shutdown=2, server_header=False
-    )
-    Server(settings).run(sockets=[listening])

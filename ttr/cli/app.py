@@ -32,6 +32,17 @@ def app(
             help="Folder with results of ttr ablate, bench and integrate, for the tabs of results.",
         ),
     ] = None,
+    public_url: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            help="Where visitors see the page through a reverse proxy, such as https://example.org/ttr. "
+            "Only then is a proxy believed (X-Forwarded-For).",
+        ),
+    ] = "",
+    root_path: Annotated[
+        str, typer.Option(metavar="PATH", help="Path ahead of the page's own, such as /ttr.")
+    ] = "",
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
     model: options.ModelOptions = PHANTOM,
     neurons: options.NeuronsFile = None,
@@ -46,24 +57,28 @@ def app(
     """Open the page on which images are compared before and after: nothing leaves this machine.
 
     It listens on this machine alone, sends nothing anywhere, and forgets uploads within the hour and at exit.
-    For other machines set a password in TTR_APP_PASSWORD (the user is ttr). /healthz tells whether it is
-    ready.
+    For other machines set a password in TTR_APP_PASSWORD (the user is ttr). A reverse proxy with TLS needs
+    --public-url. /healthz tells whether it is ready.
 
     \b
     Example:
       ttr app --backbone phantom
       ttr app --results results/
+      TTR_APP_PASSWORD=... ttr app --public-url https://example.org/ttr
     """
     import os
 
-    from ttr.apps.server import PASSWORD, check_host, serve
+    from ttr.apps.address import Address
+    from ttr.apps.password import PASSWORD, check_password
+    from ttr.apps.server import serve
     from ttr.studies.results import Results
 
-    check_host(host, os.environ.get(PASSWORD, ""))
+    address = Address.of(host, public_url, root_path)
+    check_password(address, os.environ.get(PASSWORD))
     shown = Results(results)
     with nothing_collected():
         bench = _workbench(model, neurons, head, num_registers)
-    serve(bench, shown, host=host, port=port, browser=not no_browser, say=typer.echo)
+    serve(bench, shown, address=address, port=port, browser=not no_browser, say=typer.echo)
 
 
 def _workbench(

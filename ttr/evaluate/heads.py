@@ -97,8 +97,8 @@ class LinearHead:
                 f"{path} holds no linear head; needed the two tensors weight [classes, features] and bias, "
                 "or fc.weight and fc.bias"
             )
-        named_in_it = _class_names(path, place)
-        names = named_in_it if classes is None else tuple(classes)
+        header = _header(path, place)
+        names = _class_names(path, header) if classes is None else tuple(classes)
         checks.floats(str(path), named)
         # A copy: what was read may be a view of the file.
         weight, bias = (named[name].detach().to(torch.float32, copy=True) for name in ("weight", "bias"))
@@ -106,14 +106,18 @@ class LinearHead:
         return cls(weight, bias, names)
 
 
-def _class_names(path: Path, place: str | None) -> tuple[str, ...] | None:
-    """Return the class names of one of our files, once its seal is found right; None: it holds none."""
+def _header(path: Path, place: str | None) -> dict[str, Any]:
+    """Return what one of our files says of itself, once its seal is found right; {}: it is of others."""
     if path.suffix != ".safetensors":
-        return None
+        return {}
     try:
-        names = load_tensors(path, "head", place=place)[1].get("classes")
+        return load_tensors(path, "head", place=place)[1]
     except TensorsError as error:
         raise ModelError(f"{path} is damaged ({error}); train it again with ttr bench") from error
+
+
+def _class_names(path: Path, header: dict[str, Any]) -> tuple[str, ...] | None:
+    names = header.get("classes")
     if names is not None and not (isinstance(names, list) and all(isinstance(each, str) for each in names)):
         raise ModelError(f"{path} names its classes otherwise than as a list of words; give classes=")
     return None if names is None else tuple(names)
