@@ -27,7 +27,7 @@ ORDER = (
     "features",
     "drawing",
     "studies",
-    *("apps.image", "apps.html", "apps.tabs", "apps.page apps.server"),
+    *("apps.image", "apps.html", "apps.tabs", "apps.visitors apps.page apps.server"),
     "cli __main__",
 )
 HEAVY = "torch timm open_clip transformers gradio matplotlib numpy PIL torchvision pydantic jinja2 plotly"
