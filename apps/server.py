@@ -1,7 +1,7 @@
 """The page as a service on this machine: what it opens, and all that it keeps closed.
 
 Loopback alone unless a password is set; no analytics, no share link, no request to anywhere else (a content
-security policy holds that in the browser too); a private temporary folder, emptied within the hour and at
+security policy holds that in the browser too); a private temporary folder, swept within the hour and at
 exit; no API documents, no run history. Variables of the environment that would open any of it are ignored
 with a warning. ``/healthz`` tells operators whether the page can work.
 """
@@ -143,9 +143,12 @@ def build(
     from fastapi import FastAPI, Request
     from fastapi.responses import JSONResponse
 
+    from ttr.apps.image.uploads import Uploads
     from ttr.apps.page import STYLE, THEME, page
+    from ttr.apps.visitors import Visitors
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(Visitors, uploads=Uploads(Path(gradio.utils.get_upload_folder())))
     allowed = {"127.0.0.1", "localhost", "[::1]", host} if is_loopback(host) else None
 
     @app.middleware("http")

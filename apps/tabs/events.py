@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -11,8 +12,6 @@ import gradio as gr
 from ttr.apps.html import panels
 from ttr.errors import TTRError
 
-#: Seconds after which what a visitor opened is forgotten, and between two looks at what may be.
-FORGOTTEN, SWEPT = 3600, 600
 #: Model passes of all sections wait in one queue.
 ALONE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
 #: What makes room for a pass waits for its turn too, unseen: it must not come after what it made room for.
@@ -24,8 +23,19 @@ AT_ONCE: dict[str, Any] = {
     "trigger_mode": "always_last",
     "api_visibility": "private",
 }
+#: What was set before another model came may be beyond what that one has. The page's own functions say what
+#: becomes of it; the library would refuse it by choices that its visitor does not see yet.
+AS_SENT: dict[str, Any] = {"preprocess": False}
 #: What runs in the browser alone.
 IN_BROWSER: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+
+@dataclass(frozen=True)
+class Emptied:
+    """Widgets that show something of an image, and their values when there is none."""
+
+    outputs: list[Any]
+    values: list[Any]
 
 
 def guarded(work: Callable[[], list[Any]], outputs: int, message: int = 1) -> list[Any]:
