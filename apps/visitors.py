@@ -131,7 +131,7 @@ class Visitors:
 
     async def _uploaded(self, visitor: Visitor, scope: Scope, receive: Receive, send: Send) -> None:
         """Let an upload in if there is room for it, and make what arrived the visitor's."""
-        from starlette.datastructures import Headers, MutableHeaders
+        from starlette.datastructures import Headers
         from starlette.responses import PlainTextResponse, Response
 
         length = Headers(scope=scope).get("content-length", "")
@@ -148,9 +148,8 @@ class Visitors:
                 if start["status"] == 200:
                     arrived = await asyncio.to_thread(self.uploads.take, visitor.name, json.loads(body))
                     body = json.dumps(arrived).encode()
-            answer = Response(
-                body, start["status"], media_type=MutableHeaders(raw=start["headers"]).get("content-type")
-            )
+            kind = Headers(raw=start["headers"]).get("content-type")
+            answer = Response(body, start["status"], media_type=kind)
         except QuotaError as error:
             # The page shows the answer's text as it is, after its number.
             answer = PlainTextResponse(f"{str(error)[:1].upper()}{str(error)[1:]}.", error.status)
