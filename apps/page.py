@@ -7,11 +7,12 @@ from importlib import resources
 import gradio as gr
 
 from ttr.apps.html import explanations
+from ttr.apps.image.uploads import FORGOTTEN
 from ttr.apps.image.workbench import Workbench
 from ttr.apps.tabs.compare import NAME, compare_tab
-from ttr.apps.tabs.events import FORGOTTEN, SWEPT
 from ttr.apps.tabs.image_list import batch_tab
 from ttr.apps.tabs.marker import marker_tab
+from ttr.apps.tabs.opening import Opening
 from ttr.apps.tabs.prompts import prompts_tab
 from ttr.apps.tabs.results import results_tabs
 from ttr.studies.results import Results
@@ -29,6 +30,8 @@ THEME = gr.themes.Base(
     font=FONTS,
     font_mono=["ui-monospace", "DejaVu Sans Mono", "monospace"],
 )
+#: Sessions that are held at a time; of those beyond it the one used longest ago is forgotten.
+SESSIONS = 100
 HEAD = (
     '<div class="ttr-head"><h1>Test-time registers</h1>'
     f'<p class="ttr-soft">{explanations.PAGE} {DISCLAIMER}</p></div>'
@@ -37,19 +40,24 @@ HEAD = (
 
 def page(workbench: Workbench, results: Results | None = None) -> gr.Blocks:
     """Return the page over some models and the results of a folder."""
-    with gr.Blocks(
-        title="Test-time registers", analytics_enabled=False, delete_cache=(SWEPT, FORGOTTEN), fill_width=True
-    ) as blocks:
+    with gr.Blocks(title="Test-time registers", analytics_enabled=False, fill_width=True) as blocks:
         gr.HTML(HEAD)
         case, chosen = gr.State(None, time_to_live=FORGOTTEN), gr.State(None, time_to_live=FORGOTTEN)
         with gr.Tabs() as tabs:
             with gr.Tab(NAME, id=NAME):
-                opening = compare_tab(workbench, blocks, case, chosen)
+                widgets = compare_tab(workbench, blocks, case, chosen)
             with gr.Tab("Batch"):
-                batch_tab(workbench, chosen, opening, tabs)
+                listed = batch_tab(workbench, chosen)
             with gr.Tab("Prompt map") as tab:
-                prompts_tab(workbench, case, chosen, tab)
+                words = prompts_tab(workbench, case, chosen, tab)
             with gr.Tab("Marker test") as tab:
-                marker_tab(workbench, case, chosen, tab)
+                marker = marker_tab(workbench, case, chosen, tab)
             results_tabs(results or Results())
+        opening = Opening(workbench, widgets, case, chosen, [words, marker])
+        opening.connect(blocks)
+        opening.connect_list(listed, tabs)
+    # Mounted, the library would take any path of this machine for an upload. The visitors' gate stands ahead
+    # of it (ttr.apps.visitors); this is its own check, as a second one.
+    blocks.has_launched = True
+    blocks.state_session_capacity = SESSIONS
     return blocks

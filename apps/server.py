@@ -1,7 +1,7 @@
 """The page as a service on this machine: what it opens, and all that it keeps closed.
 
 Loopback alone unless a password is set; no analytics, no share link, no request to anywhere else (a content
-security policy holds that in the browser too); a private temporary folder, emptied within the hour and at
+security policy holds that in the browser too); a private temporary folder, swept within the hour and at
 exit; no API documents, no run history. Variables of the environment that would open any of it are ignored
 with a warning. ``/healthz`` tells operators whether the page can work.
 """
@@ -109,9 +109,12 @@ def build(
     from ttr.apps.bodies import Bodies
     from ttr.apps.event_requests import WAITING, Events
     from ttr.apps.guard import Guard
+    from ttr.apps.image.uploads import Uploads
     from ttr.apps.page import page
+    from ttr.apps.visitors import Visitors
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(Visitors, uploads=Uploads(Path(get_upload_folder())))
 
     @app.get(HEALTH)
     def healthz() -> JSONResponse:

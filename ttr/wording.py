@@ -10,6 +10,14 @@ def counted(number: int, noun: str) -> str:
     return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
 
 
+def shortened(name: str, most: int = 44) -> str:
+    """Return a name of ``most`` characters at most, which begins and ends as the whole one does."""
+    if len(name) <= most:
+        return name
+    end = most // 2
+    return f"{name[: most - end - 1]}…{name[-end:]}"
+
+
 def percent(probability: float) -> str:
     """Return a probability, 0..1, as ``"12.3%"``; nothing that was estimated is called certain."""
     if probability > 0.9995:

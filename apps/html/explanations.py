@@ -42,7 +42,8 @@ BATCH_WHY = (
     "model’s answer comes from. Faithful means: the image’s feature, made of what the squares give alone, "
     "points the same way as the whole (1 is the same, 0 is unrelated)."
 )
-NO_IMAGE = "There is no image yet. Open one in the tab Compare."
+NO_IMAGE = "There is no image here now. Open one in the tab Compare."
+CHOOSE = "There is no image here now. Upload one above, or take a sample."
 PAGE = (
     "Some Vision Transformers store information in a few image squares where it does not belong, and "
     "their attention maps light up there. This page moves that storage onto extra tokens and shows the "

@@ -18,7 +18,7 @@ from ttr.apps.image.framing import Frame
 from ttr.drawing.html import bar, fill
 from ttr.drawing.maps import ATTENTION_MAP, NORM_MAP, colourise, png_uri
 from ttr.studies.compare.page import rows
-from ttr.wording import DISCLAIMER, percent
+from ttr.wording import DISCLAIMER, percent, shortened
 
 SIDES = (("before", "Before", "bare model"), ("after", "After", "registers moved"))
 
@@ -108,7 +108,8 @@ def thumbnail(case: Case) -> str:
     image.thumbnail((480, 480))
     uri = png_uri(np.asarray(image))
     width, height = case.picture.image.size
-    said = f"{case.picture.kind}, {width} × {height} pixels"
+    named = [shortened(case.picture.name)] if case.picture.name else []
+    said = " · ".join([*named, f"{case.picture.kind}, {width} × {height} pixels"])
     return (
         f'<figure class="ttr-thumb"><img src="{uri}" alt="the image in its own colours">'
         f'<figcaption class="ttr-soft">{escape(said)}</figcaption></figure>'
@@ -192,6 +193,7 @@ def _figures(
     return fill(
         "app_pair.html",
         title=title,
+        file=shortened(case.picture.name),
         sides=sides,
         backdrop="data:image/jpeg;base64," + base64.b64encode(case.backdrop).decode(),
         width=case.picture.image.width,

@@ -1,7 +1,8 @@
 """What a visitor takes away of one image: a ZIP of maps and numbers, or one page as PDF.
 
-Both carry the provenance and the disclaimer, and neither carries the file's name or any DICOM tag: the image
-is named by the SHA-256 of its file. Maps come at the picture's full resolution.
+Both carry the provenance and the disclaimer, and neither carries any DICOM tag. The image is named as its
+visitor named the file, shortened, so that no patient is taken for another, and by the SHA-256 of its file.
+Maps come at the picture's full resolution.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ttr.apps.image.case import Case
 from ttr.apps.image.framing import Frame
 from ttr.drawing.maps import ATTENTION_MAP, NORM_MAP, colourise
 from ttr.studies.compare.page import rows
-from ttr.wording import DISCLAIMER, percent
+from ttr.wording import DISCLAIMER, percent, shortened
 
 SCHEMA = "ttr.study/1"
 NOTE = (
@@ -38,7 +39,7 @@ def zip_of(case: Case, look: Look, opacity: float = 0.5) -> bytes:
         archive.writestr("numbers.json", json.dumps(numbers(case, look), indent=1, allow_nan=False))
         made_with = dict(case.inspection.comparison.provenance)
         archive.writestr("provenance.json", json.dumps(made_with, indent=1))
-        archive.writestr("README.txt", NOTE)
+        archive.writestr("README.txt", f"{_named(case)}\n\n{NOTE}")
     return stream.getvalue()
 
 
@@ -88,7 +89,12 @@ def numbers(case: Case, look: Look) -> dict[str, Any]:
         **entry,
         "model": case.model,
         "neurons": {"source": case.neurons, "count": found.num_neurons},
-        "image_file": {"kind": picture.kind, "sha256": picture.sha256, "size": list(picture.image.size)},
+        "image_file": {
+            "name": shortened(picture.name),
+            "kind": picture.kind,
+            "sha256": picture.sha256,
+            "size": list(picture.image.size),
+        },
         "window": None if picture.window is None else [picture.window.center, picture.window.width],
         "seen_part": vars(found.frame),
         "look": vars(look),
@@ -112,7 +118,9 @@ def page_of(case: Case, look: Look, opacity: float = 0.5) -> Any:
 
     figure = Figure(figsize=(8.27, 11.69))
     figure.text(0.08, 0.955, "Before and after test-time registers", size=15, weight="bold")
-    figure.text(0.08, 0.937, f"{case.model} · {case.neurons} · image {case.picture.sha256[:16]}", size=8)
+    figure.text(
+        0.08, 0.937, _drawable(f"{_named(case)} · {case.model} · {case.neurons}"), size=8, parse_math=False
+    )
     shown = dict(pictures(case, look, opacity))
     found = case.inspection
     for row, (kind, colour_map, label) in enumerate(
@@ -181,6 +189,19 @@ def _text(figure: Any, case: Case) -> None:
         size=7,
         color="#555555",
     )
+
+
+def _named(case: Case) -> str:
+    name = shortened(case.picture.name)
+    return f"Image: {name and name + ', '}SHA-256 {case.picture.sha256[:16]}"
+
+
+def _drawable(text: str) -> str:
+    """Return a text with a question mark for each letter that the font lacks: it would complain of each."""
+    from matplotlib.font_manager import findfont, get_font
+
+    known = get_font(findfont("DejaVu Sans")).get_charmap()
+    return "".join(each if ord(each) in known else "?" for each in text)
 
 
 def _png(picture: np.ndarray) -> bytes:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from ttr.apps.image.decoding import NAME
 from ttr.apps.image.readers import READERS
+from ttr.apps.image.uploads import content_of
 from ttr.datasets.dicom import Radiograph, Window
+from ttr.datasets.registry import sample_paths
 from ttr.digests import sha256
 from ttr.errors import ImageError
 
@@ -43,6 +45,7 @@ class Picture:
         notes: sentences that must stand beside it.
         radiograph: the DICOM image behind it, or None.
         window: the window it is shown in; None: the first, or no DICOM.
+        name: what the visitor calls it, shown beside its maps and written into exports; never logged.
     """
 
     image: Image
@@ -51,6 +54,7 @@ class Picture:
     notes: tuple[str, ...] = ()
     radiograph: Radiograph | None = None
     window: Window | None = None
+    name: str = ""
 
     @property
     def windows(self) -> tuple[Window, ...]:
@@ -76,17 +80,15 @@ def take_in(path: str | Path) -> Picture:
     """Read a visitor's file.
 
     Raises:
-        ImageError: too large, too many pixels, no image, damaged, or a DICOM file that cannot be decoded.
+        ImageError: not there, no regular file, too large, too many pixels, no image, damaged, or a DICOM file
+            that cannot be decoded.
     """
-    path = Path(path)
-    try:
-        size = path.stat().st_size
-        content = path.read_bytes() if size <= MAX_BYTES else b""
-    except OSError:
-        raise ImageError(f"{NAME} is gone; upload it again") from None
-    if size > MAX_BYTES:
-        raise ImageError(f"{NAME} has {size / 1e6:.0f} MB; needed {MAX_BYTES // 2**20} MB at most")
-    return take_in_bytes(content)
+    return replace(take_in_bytes(content_of(path, MAX_BYTES, NAME)), name=Path(path).name)
+
+
+def sample(name: str) -> Picture:
+    """Return a bundled image by its name."""
+    return replace(take_in_bytes(sample_paths()[name].read_bytes()), name=f"sample: {name}")
 
 
 def take_in_bytes(content: bytes) -> Picture:

@@ -14,19 +14,23 @@ from typing import Any
 from ttr.apps.image.answers import Reader, fitting
 from ttr.apps.image.case import Case, answer, cautions
 from ttr.apps.image.inspection import inspect
-from ttr.apps.image.intake import Picture
+from ttr.apps.image.intake import Picture, sample
+from ttr.apps.image.memory import Kept, Memory, value_of
+from ttr.apps.image.uploads import ABSENT, content_of
 from ttr.backbones import load
 from ttr.backbones.base import Backbone
 from ttr.backbones.catalog import preset_for
 from ttr.backbones.phantoms.recipes import NAMES
 from ttr.datasets.registry import open_image, phantom_images, sample_paths
-from ttr.errors import NeuronsError, OptionError, TTRError
+from ttr.errors import ImageError, NeuronsError, OptionError, TTRError
 from ttr.registers.detection import detect
 from ttr.registers.neurons import RegisterNeurons
 
 DEFAULT = "phantom"
 PLANTED, PRESET, GIVEN = "planted (the phantom’s known truth)", "published preset", "given at start"
 PHANTOMS_TO_DETECT_ON = 16
+#: Bytes of a file of register neurons.
+MOST_OF_NEURONS = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Workbench:
         neurons: for the first given model, or None.
         heads: that may answer; each is asked where it fits.
         num_registers: R >= 0 test-time registers.
+        memory: what keeps its visitors' images.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class Workbench:
         neurons: RegisterNeurons | None = None,
         heads: Iterable[Reader] = (),
         num_registers: int = 1,
+        memory: Memory | None = None,
     ) -> None:
         self._loaders = {
             **(given or {}),
@@ -73,6 +79,7 @@ class Workbench:
         self._loaded: dict[str, Backbone] = {}
         self._loading, self._running = threading.Lock(), threading.Lock()
         self.num_registers = num_registers
+        self.memory = memory or Memory()
 
     @property
     def names(self) -> list[str]:
@@ -185,14 +192,13 @@ class Workbench:
             answer(head, found) if head is not None else None,
         )
 
-    def asked(self, case: Case | None, chosen: Chosen | None) -> tuple[Case, Chosen]:
+    def asked(self, kept: Kept[Case] | None, chosen: Chosen | None) -> tuple[Case, Chosen]:
         """Return the open image and the choice of a model that a section works on.
 
         Raises:
             OptionError: no image is open, or it was not yet run through the chosen model.
         """
-        if case is None:
-            raise OptionError("there is no image yet; open one in the tab Compare")
+        case = value_of(kept)
         chosen = chosen or self.choose(self.names[0])
         if case.model != chosen.model:
             raise OptionError(f"the image is not run through {chosen.model} yet; wait a moment and try again")
@@ -208,9 +214,7 @@ class Workbench:
 
     def warm_up(self) -> None:
         """Load the first model and run it once, so that the first visitor does not wait."""
-        from ttr.apps.image.intake import take_in
-
-        self.case(take_in(next(iter(sample_paths().values()))), self.choose(self.names[0]))
+        self.case(sample(next(iter(sample_paths()))), self.choose(self.names[0]))
 
 
 def _phantom(name: str) -> Callable[[], Backbone]:
@@ -221,14 +225,13 @@ def read_neurons(path: str | Path) -> RegisterNeurons:
     """Read a visitor's file of register neurons, refusing it without its path.
 
     Raises:
-        NeuronsError: no such file.
+        ImageError: it is not there, no regular file, or too large.
+        NeuronsError: it holds no register neurons.
     """
+    content_of(path, MOST_OF_NEURONS)
     try:
-        if Path(path).stat().st_size > 64 * 2**20:
-            raise NeuronsError("this file is too large for a list of neurons; needed one made by ttr detect")
         return RegisterNeurons.load(path)
-    except (TTRError, OSError) as error:
-        said = str(error).replace(str(path), "this file")
-        raise NeuronsError(
-            said if isinstance(error, TTRError) else "this file is gone; upload it again"
-        ) from None
+    except OSError:
+        raise ImageError(f"this file {ABSENT}") from None
+    except TTRError as error:
+        raise NeuronsError(str(error).replace(str(path), "this file")) from None

@@ -12,25 +12,18 @@ import gradio as gr
 from ttr.apps.html import charts, explanations, panels, takeaway
 from ttr.apps.html.panels import Look
 from ttr.apps.image.case import Case
-from ttr.apps.image.intake import Picture, take_in
+from ttr.apps.image.memory import Kept, value_of
 from ttr.apps.image.workbench import Workbench
 from ttr.apps.tabs import window as window_controls
 from ttr.apps.tabs.download import download
-from ttr.apps.tabs.events import ALONE, AT_ONCE, FORGOTTEN, READING, Turn, done, guarded, read_in_turn
 from ttr.apps.tabs.look import CUT, SMOOTH, opacity_slider, style_radio, view_radio
 from ttr.apps.tabs.models import model_box
-from ttr.datasets.dicom import Window
+from ttr.apps.tabs.window import WindowBox
 from ttr.datasets.registry import sample_paths
-from ttr.errors import TTRError
 
 NAME = "Compare"
 MEAN = "mean of heads"
 SHARED, OWN = "shared", "own"
-#: A block number typed beyond the last block is the last block.
-WITHIN = (
-    "(shown, layer, ...rest) => { const range = document.querySelector('#layer input[type=range]'); "
-    "return [shown, Math.min(Math.max(layer, +range.min), +range.max), ...rest]; }"
-)
 
 
 @dataclass(frozen=True)
@@ -57,45 +50,27 @@ def look(layer: float, head: str, query: str, style: str, scale: str) -> Look:
 
 
 @dataclass(frozen=True)
-class Opening:
-    """What opens an image of another tab in this one.
+class Widgets:
+    """The widgets of the tab, and the events after which another model was chosen."""
 
-    Attributes:
-        opened: from what was read and the values of ``inputs`` to those of ``outputs``.
-        inputs: widgets.
-        outputs: widgets.
-        turn: a Turn, the visitor's.
-        found: what was read last.
-    """
+    upload: gr.File
+    samples: dict[str, gr.Button]
+    window: WindowBox
+    status: gr.HTML
+    pictures: list[Any]
+    maps: list[Any]
+    controls: Controls
+    exports: list[gr.Button]
+    changed: list[Any]
 
-    opened: Callable[..., list[Any]]
-    inputs: list[Any]
-    outputs: list[Any]
-    turn: gr.State
-    found: gr.State
-
-    def read(self, event: Any, path: Callable[..., str | None], asked: list[Any]) -> Any:
-        """After an event, read the image at ``path`` of the values of ``asked``, and open it.
-
-        Reading holds up no pass of another visitor, and of what is read in a row the last is opened.
-        """
-
-        def read(turn: Turn, *values: Any) -> Any:
-            place = path(*values)
-            return None if place is None else read_in_turn(lambda: take_in(place), turn)
-
-        reading = event(read, [self.turn, *asked], self.found, **READING)
-        return reading.success(self.opened, [self.found, *self.inputs], self.outputs, **ALONE)
-
-    def on(self, event: Any, path: Callable[..., str | None], asked: list[Any], tabs: gr.Tabs) -> None:
-        """After an event, open the image at ``path`` of the values of ``asked``, and turn to this tab."""
-        chosen = gr.State(None)
-        found = self.read(event(path, asked, chosen, **AT_ONCE).success, lambda place: place, [chosen])
-        found.success(lambda: gr.update(selected=NAME), None, tabs, **AT_ONCE)
+    def outputs(self, case: gr.State) -> list[Any]:
+        """Return what :func:`shown` and :func:`empty` have values for."""
+        seen = [*self.pictures, *self.maps, *self.controls.all()[:3], *self.window.outputs(), *self.exports]
+        return [case, self.status, *seen]
 
 
-def compare_tab(workbench: Workbench, blocks: gr.Blocks, case: gr.State, chosen: gr.State) -> Opening:
-    """Lay out the tab; it keeps ``case`` and ``chosen`` (a Case and a Chosen) for the other tabs too."""
+def compare_tab(workbench: Workbench, blocks: gr.Blocks, case: gr.State, chosen: gr.State) -> Widgets:
+    """Lay out the tab; it keeps ``case`` and ``chosen`` (a kept Case and a Chosen) for the other tabs too."""
     with gr.Row(elem_classes="ttr-columns"):
         with gr.Column(scale=2, min_width=250):
             upload = gr.File(label="Image (PNG, JPEG, TIFF or DICOM)", height=150)
@@ -108,69 +83,20 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, case: gr.State, chosen:
             changed = model_box(workbench, blocks, chosen)
         with gr.Column(scale=6, min_width=320):
             status = gr.HTML(elem_id="status")
-            maps, norms, colours, curves = _maps()
+            *maps, curves = _maps()
             controls = _controls()
         with gr.Column(scale=3, min_width=280):
             numbers = gr.HTML(elem_classes="ttr-numbers", elem_id="numbers")
             with gr.Row():
                 asked = [case, *controls.all(), controls.opacity]
-                download(
-                    "Export ZIP", "ttr-study.zip", lambda *v: _exported(takeaway.zip_of, *v), asked, status
-                )
-                download(
-                    "Export PDF", "ttr-study.pdf", lambda *v: _exported(takeaway.pdf_of, *v), asked, status
-                )
-    shown = [case, status, thumbnail, maps, norms, colours, curves, numbers, *controls.all()[:3]]
-    shown += window.outputs()
-
-    def analyse(picture: Picture, choice: Any, *seen: Any) -> list[Any]:
-        found = workbench.case(picture, choice or workbench.choose(workbench.names[0]))
-        return _shown(found, seen)
-
-    def opened(found: Picture | TTRError | None, choice: Any, *seen: Any) -> list[Any]:
-        if found is None:
-            return [gr.skip()] * len(shown)
-        return guarded(lambda: analyse(done(found), choice, *seen), len(shown))
-
-    def again(found: Case | None, choice: Any, *seen: Any) -> list[Any]:
-        if found is None:
-            return [gr.skip()] * len(shown)
-        return guarded(lambda: analyse(found.picture, choice, *seen), len(shown))
-
-    def windowed(found: Case | None, choice: Any, wanted: Window | None, *seen: Any) -> list[Any]:
-        if found is None:
-            return [gr.skip()] * len(shown)
-        return guarded(lambda: analyse(found.picture.in_window(wanted), choice, *seen), len(shown))
-
-    def preset(found: Case | None, choice: Any, name: str, *seen: Any) -> list[Any]:
-        wanted = None if found is None else window_controls.named(found.picture, name)
-        return windowed(found, choice, wanted, *seen)
-
-    def typed(found: Case | None, choice: Any, center: float, width: float, *seen: Any) -> list[Any]:
-        return windowed(found, choice, window_controls.typed(center, width), *seen)
-
-    inputs = [chosen, *controls.all()]
-    turn, read = gr.State(Turn()), gr.State(None, time_to_live=FORGOTTEN)
-    opening = Opening(opened, inputs, shown, turn, read)
-    opening.read(upload.upload, lambda path: path, [upload])
-    for name, button in samples.items():
-        opening.read(button.click, partial(str, sample_paths()[name]), [])
-    for event in changed:
-        event.then(again, [case, *inputs], shown, **ALONE)
-    # A dropdown of the library says input twice, and the second answer would undo what was typed since.
-    window.preset.select(preset, [case, chosen, window.preset, *controls.all()], shown, **ALONE)
-    window.apply.click(typed, [case, chosen, window.center, window.width, *controls.all()], shown, **ALONE)
-    opening.read(blocks.load, partial(str, sample_paths()["chest"]), [])
-
-    def looked(found: Case | None, *seen: Any) -> list[Any]:
-        if found is None:
-            return [gr.skip()] * 3
-        at = look(*seen)
-        return [panels.attention(found, at), panels.norms(found, at), panels.colours(found, at)]
-
-    for control in controls.all():
-        control.input(looked, [case, *controls.all()], [maps, norms, colours], js=WITHIN, **AT_ONCE)
-    return opening
+                exports = [
+                    download(
+                        f"Export {kind}", f"ttr-study.{kind.lower()}", partial(_exported, make), asked, status
+                    )
+                    for kind, make in (("ZIP", takeaway.zip_of), ("PDF", takeaway.pdf_of))
+                ]
+    pictures = [thumbnail, curves, numbers]
+    return Widgets(upload, samples, window, status, pictures, maps, controls, exports, changed)
 
 
 def _maps() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.Plot]:
@@ -205,13 +131,20 @@ def _controls() -> Controls:
     return Controls(layer, head, query, style, scale, opacity)
 
 
-def _exported(kind: Callable[..., bytes], found: Case | None, *seen: Any) -> bytes | None:
-    *at, opacity = seen
-    return None if found is None else kind(found, look(*at), opacity / 100)
+def _exported(make: Callable[..., bytes], kept: Kept[Case] | None, *seen: Any) -> bytes:
+    found, at = value_of(kept), look(*seen[:-1])
+    found.inspection.check(at.layer, at.head, at.query)
+    return make(found, at, min(max(seen[-1] / 100, 0), 1))
 
 
-def _shown(found: Case, seen: tuple[Any, ...]) -> list[Any]:
-    """Return the new values of all that shows a case; controls keep their place where they can."""
+def maps(found: Case, at: Look) -> list[str]:
+    """Return the three maps of a case as HTML."""
+    return [panels.attention(found, at), panels.norms(found, at), panels.colours(found, at)]
+
+
+def shown(kept: Kept[Case], seen: tuple[Any, ...]) -> list[Any]:
+    """Return the values of all that shows a case; controls keep their place where they can."""
+    found = kept.used()
     inspection = found.inspection
     heads = [MEAN, *(f"head {index}" for index in range(inspection.heads))]
     queries = list(inspection.after.queries)
@@ -219,18 +152,24 @@ def _shown(found: Case, seen: tuple[Any, ...]) -> list[Any]:
     last = inspection.layers - 1
     head, query = head if head in heads else MEAN, query if query in queries else "CLS"
     layer = int(layer) if layer <= last else last
-    at = look(layer, head, query, style, scale)
     return [
-        found,
+        kept,
         "",
-        panels.thumbnail(found),
-        panels.attention(found, at),
-        panels.norms(found, at),
-        panels.colours(found, at),
-        charts.block_curves(inspection.comparison),
-        panels.numbers(found),
+        *(panels.thumbnail(found), charts.block_curves(inspection.comparison), panels.numbers(found)),
+        *maps(found, look(layer, head, query, style, scale)),
         gr.update(maximum=last, value=layer),
         gr.update(choices=heads, value=head),
         gr.update(choices=queries, value=query),
         *window_controls.values(found.picture),
+        *[gr.update(interactive=True)] * 2,
     ]
+
+
+def empty(said: str = "") -> list[Any]:
+    """Return the values of the same when there is no image: nothing of a former one stays or is exported.
+
+    ``said``: HTML for the place of refusals.
+    """
+    controls = [gr.skip()] * 3
+    window = [gr.update(visible=False), *[gr.skip()] * 3]
+    return [None, said, "", None, "", "", "", "", *controls, *window, *[gr.update(interactive=False)] * 2]

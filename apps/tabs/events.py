@@ -15,8 +15,6 @@ from ttr.errors import TTRError
 
 T = TypeVar("T")
 
-#: Seconds after which what a visitor opened is forgotten, and between two looks at what may be.
-FORGOTTEN, SWEPT = 3600, 600
 #: Model passes of all sections wait in one queue.
 ALONE: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
 #: What a visitor gave is decoded before that, beside the passes: a file that takes its time holds up nobody.
@@ -35,6 +33,9 @@ AT_ONCE: dict[str, Any] = {
     "trigger_mode": "always_last",
     "api_visibility": "private",
 }
+#: What was set before another model came may be beyond what that one has. The page's own functions say what
+#: becomes of it; the library would refuse it by choices that its visitor does not see yet.
+AS_SENT: dict[str, Any] = {"preprocess": False}
 #: What runs in the browser alone.
 IN_BROWSER: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
@@ -44,6 +45,14 @@ class Turn:
     """How often one visitor gave something to read; the last counts, in whatever order they are done."""
 
     last: int = 0
+
+
+@dataclass(frozen=True)
+class Emptied:
+    """Widgets that show something of an image, and their values when there is none."""
+
+    outputs: list[Any]
+    values: list[Any]
 
 
 def guarded(work: Callable[[], list[Any]], outputs: int, message: int = 1) -> list[Any]:

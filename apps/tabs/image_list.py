@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from ttr.apps.html import explanations, panels
 from ttr.apps.html import image_list as list_html
 from ttr.apps.image import image_list as batch
 from ttr.apps.image.image_list import Line
+from ttr.apps.image.uploads import FORGOTTEN
 from ttr.apps.image.workbench import Workbench
-from ttr.apps.tabs.compare import Opening
 from ttr.apps.tabs.download import download
-from ttr.apps.tabs.events import AT_ONCE, FORGOTTEN
-from ttr.errors import TTRError
+from ttr.apps.tabs.events import AT_ONCE
+from ttr.apps.tabs.opening import Listed
+from ttr.errors import OptionError, TTRError
 
 #: Passes take turns with those of other visitors, image by image; one batch at a time.
 IN_TURN: dict[str, Any] = {"concurrency_id": "batch", "concurrency_limit": 1, "api_visibility": "private"}
@@ -27,8 +29,8 @@ REFRESH = 2.0
 SCRIPT = resources.files("ttr").joinpath("templates", "app_batch.js").read_text(encoding="utf-8")
 
 
-def batch_tab(workbench: Workbench, chosen: gr.State, opening: Opening, tabs: gr.Tabs) -> None:
-    """Lay out the tab; a file's name opens its image in Compare."""
+def batch_tab(workbench: Workbench, chosen: gr.State) -> Listed:
+    """Lay out the tab; return the table whose lines open their images in Compare."""
     found, paths = gr.State([], time_to_live=FORGOTTEN), gr.State([], time_to_live=FORGOTTEN)
     gr.HTML(f'<p class="ttr-soft">{explanations.BATCH}</p>')
     with gr.Row(elem_classes="ttr-columns"):
@@ -41,38 +43,53 @@ def batch_tab(workbench: Workbench, chosen: gr.State, opening: Opening, tabs: gr
         stop = gr.Button("Stop", size="sm", elem_id="batch-stop")
     status = gr.HTML(elem_id="batch-status")
     table = gr.HTML(elem_id="batch-table", js_on_load=SCRIPT, apply_default_css=False)
-    download("Export CSV", "ttr-batch.csv", _csv, [found], status)
+    export = download("Export CSV", "ttr-batch.csv", _csv, [found], status)
     gr.HTML(explanations.why(explanations.BATCH_WHY))
-
-    def run(files: list[str] | None, folder: list[str] | None, choice: Any) -> Iterator[list[Any]]:
-        places = sorted([*(files or []), *(folder or [])])
-        lines: list[Line] = []
-        last = time.monotonic()
-
-        def shown() -> list[str]:
-            return [list_html.status(lines, len(places)), list_html.table(lines)]
-
-        try:
-            choice = choice or workbench.choose(workbench.names[0])
-            for line in batch.lines(workbench, [Path(place) for place in places], choice):
-                lines.append(line)
-                if time.monotonic() - last > REFRESH:
-                    last = time.monotonic()
-                    yield [list(lines), places, *shown()]
-        except TTRError as error:
-            yield [gr.skip(), gr.skip(), panels.message(str(error)), gr.skip()]
-            return
-        yield [lines, places, *shown()]
-
-    running = start.click(run, [several, whole, chosen], [found, paths, status, table], **IN_TURN)
+    shown = [found, paths, status, table, export]
+    running = start.click(partial(_run, workbench), [several, whole, chosen], shown, **IN_TURN)
     stop.click(None, None, None, cancels=[running], **AT_ONCE)
-
-    def one(places: list[str], event: gr.EventData) -> str | None:
-        number = getattr(event, "number", 0)
-        return places[number - 1] if isinstance(number, int) and 1 <= number <= len(places) else None
-
-    opening.on(table.select, one, [paths], tabs)
+    others = [event for files in (several, whole) for event in (files.upload, files.clear, files.delete)]
+    gr.on(others, None, None, None, cancels=[running], **AT_ONCE)
+    gr.on(others, _empty, None, shown, **AT_ONCE)
+    return Listed(table.select, _path, [paths])
 
 
-def _csv(lines: list[Line]) -> bytes | None:
-    return batch.csv_of(batch.table(lines)) if lines else None
+def _run(
+    workbench: Workbench, files: list[str] | None, folder: list[str] | None, choice: Any
+) -> Iterator[list[Any]]:
+    places = sorted([*(files or []), *(folder or [])])
+    lines: list[Line] = []
+    last = time.monotonic()
+
+    def so_far() -> list[Any]:
+        said = list_html.status(lines, len(places))
+        return [list(lines), places, said, list_html.table(lines), gr.update(interactive=bool(lines))]
+
+    yield _empty()
+    try:
+        choice = choice or workbench.choose(workbench.names[0])
+        for line in batch.lines(workbench, [Path(place) for place in places], choice):
+            lines.append(line)
+            if time.monotonic() - last > REFRESH:
+                last = time.monotonic()
+                yield so_far()
+    except TTRError as error:
+        yield _empty(panels.message(str(error)))
+        return
+    yield so_far()
+
+
+def _empty(said: str = "") -> list[Any]:
+    """Return the values of the list before anything was run: of a former batch nothing stays."""
+    return [[], [], said, "", gr.update(interactive=False)]
+
+
+def _path(places: list[str], event: gr.EventData) -> str | None:
+    number = getattr(event, "number", 0)
+    return places[number - 1] if isinstance(number, int) and 1 <= number <= len(places) else None
+
+
+def _csv(lines: list[Line]) -> bytes:
+    if not lines:
+        raise OptionError("there is no table here now; choose files and run the batch")
+    return batch.csv_of(batch.table(lines))

@@ -14,12 +14,16 @@ from ttr.apps.image.case import Case
 from ttr.apps.image.marker import MarkerTest, marker_test
 from ttr.apps.image.marker_drawing import CORNERS, KINDS, LARGEST, SMALLEST, Corner, Kind, Marker
 from ttr.apps.image.marker_places import all_places
+from ttr.apps.image.memory import Kept, seen, value_of
 from ttr.apps.image.prompt_map import read_texts
+from ttr.apps.image.uploads import FORGOTTEN
 from ttr.apps.image.workbench import Chosen, Workbench
-from ttr.apps.tabs.events import ALONE, AT_ONCE, FORGOTTEN, IN_ORDER, guarded
+from ttr.apps.tabs.events import ALONE, AT_ONCE, IN_ORDER, Emptied, guarded
 from ttr.apps.tabs.look import CUT, SMOOTH, opacity_slider, style_radio
 
 NOTHING = "Choose a marker and a corner, and burn it in. The image itself stays as it is."
+#: What is kept of a test: the image, and what came of it.
+Burnt = Kept[tuple[Case, MarkerTest]]
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,8 @@ class Controls:
     style: gr.Radio
 
 
-def marker_tab(workbench: Workbench, case: gr.State, chosen: gr.State, tab: gr.Tab) -> None:
-    """Lay out the tab; it asks about the image of ``case`` and the model of ``chosen``."""
+def marker_tab(workbench: Workbench, case: gr.State, chosen: gr.State, tab: gr.Tab) -> Emptied:
+    """Lay out the tab; it asks about the image of ``case`` and the model of ``chosen``. Return it empty."""
     kept = gr.State(None, time_to_live=FORGOTTEN)
     with gr.Row(elem_classes="ttr-columns"):
         with gr.Column(scale=2, min_width=250):
@@ -59,17 +63,21 @@ def marker_tab(workbench: Workbench, case: gr.State, chosen: gr.State, tab: gr.T
     def swept(*values: Any) -> list[Any]:
         return guarded(lambda: _swept(workbench, *values), 2)
 
-    def looked(held: tuple[Case, MarkerTest] | None, style: str) -> Any:
-        return gr.skip() if held is None else marker_html.maps(*held, smooth=style == SMOOTH)
+    def looked(held: Burnt | None, style: str) -> list[Any]:
+        def work() -> list[Any]:
+            return [marker_html.maps(*value_of(held), smooth=style == SMOOTH), ""]
 
-    def entered(found: Case | None, held: tuple[Case, Any] | None) -> list[Any]:
-        if held is not None and held[0] is found:
+        return guarded(work, 2)
+
+    def entered(found: Kept[Case] | None, held: Burnt | None) -> list[Any]:
+        image, burnt_into = seen(found), seen(held)
+        if burnt_into is not None and burnt_into[0] is image:
             return [gr.skip() for _ in (*shown, places)]
-        text = NOTHING if found is not None else explanations.NO_IMAGE
+        text = NOTHING if image is not None else explanations.NO_IMAGE
         return [
             None,
             explanations.empty(text),
-            "" if found is None else panels.thumbnail(found),
+            "" if image is None else panels.thumbnail(image),
             "",
             "",
             "",
@@ -80,8 +88,9 @@ def marker_tab(workbench: Workbench, case: gr.State, chosen: gr.State, tab: gr.T
     marker = [controls.kind, controls.corner]
     controls.burn.click(burnt, [case, chosen, *asked, *marker, controls.style], shown, **ALONE)
     controls.every.click(swept, [case, chosen, *asked], [places, status], **ALONE)
-    controls.style.input(looked, [kept, controls.style], maps, **AT_ONCE)
+    controls.style.input(looked, [kept, controls.style], [maps, status], **AT_ONCE)
     tab.select(entered, [case, kept], [*shown, places], **IN_ORDER)
+    return Emptied([*shown, places], [None, "", "", "", "", "", ""])
 
 
 def _controls() -> Controls:
@@ -103,7 +112,7 @@ def _controls() -> Controls:
 
 def _burnt(
     workbench: Workbench,
-    found: Case | None,
+    found: Kept[Case] | None,
     choice: Chosen | None,
     percent: float,
     typed: str,
@@ -124,7 +133,7 @@ def _burnt(
             num_registers=workbench.num_registers,
         )
     return [
-        (image, test),
+        workbench.memory.keep((image, test)),
         "",
         panels.thumbnail(marker_html.marked(image, test)),
         marker_html.verdict(test),
@@ -134,7 +143,7 @@ def _burnt(
 
 
 def _swept(
-    workbench: Workbench, found: Case | None, choice: Chosen | None, percent: float, typed: str
+    workbench: Workbench, found: Kept[Case] | None, choice: Chosen | None, percent: float, typed: str
 ) -> list[Any]:
     image, model = workbench.asked(found, choice)
     backbone = workbench.backbone(model.model)

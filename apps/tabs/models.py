@@ -8,8 +8,9 @@ import gradio as gr
 from markupsafe import escape
 
 from ttr.apps.image.intake import Picture, take_in
+from ttr.apps.image.uploads import FORGOTTEN
 from ttr.apps.image.workbench import Chosen, Workbench, read_neurons
-from ttr.apps.tabs.events import ALONE, FORGOTTEN, READING, done, guarded, tried
+from ttr.apps.tabs.events import ALONE, READING, done, guarded, tried
 from ttr.errors import TTRError
 from ttr.wording import counted
 

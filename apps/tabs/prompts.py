@@ -10,14 +10,18 @@ import gradio as gr
 from ttr.apps.html import explanations
 from ttr.apps.html import prompts as prompts_html
 from ttr.apps.image.case import Case
+from ttr.apps.image.memory import Kept, seen, value_of
 from ttr.apps.image.prompt_map import AS_TYPED, PromptMaps, can_read, prompt_map, read_texts
+from ttr.apps.image.uploads import FORGOTTEN
 from ttr.apps.image.workbench import Chosen, Workbench
-from ttr.apps.tabs.events import ALONE, AT_ONCE, FORGOTTEN, IN_ORDER, guarded
+from ttr.apps.tabs.events import ALONE, AT_ONCE, IN_ORDER, Emptied, guarded
 from ttr.apps.tabs.look import CUT, SMOOTH, opacity_slider, style_radio
 
 SIMILARITY, DIFFERENCE = "similarity", "difference to the others"
 EXAMPLE = "metal implant, bone, soft tissue"
 NOTHING = "Type what to look for: one text, or several to be told apart."
+#: What is kept of what was asked: the image, and its maps.
+Asked = Kept[tuple[Case, PromptMaps]]
 COMMAND = "ttr app --backbone clip-vit-b-16 --pretrained"
 
 
@@ -37,8 +41,8 @@ class Controls:
         return [self.which, self.kind, self.style]
 
 
-def prompts_tab(workbench: Workbench, case: gr.State, chosen: gr.State, tab: gr.Tab) -> None:
-    """Lay out the tab; it asks about the image of ``case`` and the model of ``chosen``."""
+def prompts_tab(workbench: Workbench, case: gr.State, chosen: gr.State, tab: gr.Tab) -> Emptied:
+    """Lay out the tab; it asks about the image of ``case`` and the model of ``chosen``. Return it empty."""
     kept = gr.State(None, time_to_live=FORGOTTEN)
     with gr.Row(elem_classes="ttr-columns"):
         with gr.Column(scale=2, min_width=250):
@@ -55,15 +59,14 @@ def prompts_tab(workbench: Workbench, case: gr.State, chosen: gr.State, tab: gr.
     def asked(*values: Any) -> list[Any]:
         return guarded(lambda: _answered(workbench, *values), len(shown))
 
-    def looked(held: tuple[Case, PromptMaps] | None, *seen: str) -> list[Any]:
-        if held is None:
-            return [gr.skip(), gr.skip()]
-        return guarded(lambda: ["", _map(*held, *seen)], 2, message=0)
+    def looked(held: Asked | None, *choice: str) -> list[Any]:
+        return guarded(lambda: ["", _map(*value_of(held), *choice)], 2, message=0)
 
-    def entered(found: Case | None, held: tuple[Case, Any] | None) -> list[Any]:
-        if held is not None and held[0] is found:
+    def entered(found: Kept[Case] | None, held: Asked | None) -> list[Any]:
+        image, asked_of = seen(found), seen(held)
+        if asked_of is not None and asked_of[0] is image:
             return [gr.skip() for _ in shown]
-        return _unasked(workbench, found)
+        return _unasked(workbench, image)
 
     inputs = [case, chosen, controls.text, controls.template, controls.kind, controls.style]
     for event in (controls.run.click, controls.text.submit, controls.template.submit):
@@ -71,6 +74,7 @@ def prompts_tab(workbench: Workbench, case: gr.State, chosen: gr.State, tab: gr.
     for control in controls.looks():
         control.input(looked, [kept, *controls.looks()], [status, maps], **AT_ONCE)
     tab.select(entered, [case, kept], shown, **IN_ORDER)
+    return Emptied(shown, [None, "", "", "", gr.update(visible=False)])
 
 
 def _controls() -> Controls:
@@ -90,7 +94,7 @@ def _controls() -> Controls:
 
 def _answered(
     workbench: Workbench,
-    found: Case | None,
+    found: Kept[Case] | None,
     choice: Chosen | None,
     typed: str,
     around: str,
@@ -113,7 +117,7 @@ def _answered(
         )
     kind = kind if len(texts) > 1 else SIMILARITY
     return [
-        (image, result),
+        workbench.memory.keep((image, result)),
         "",
         _map(image, result, texts[0], kind, style),
         prompts_html.numbers(image, result, model.caution),

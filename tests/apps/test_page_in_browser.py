@@ -22,6 +22,7 @@ from tests.datasets.test_dicom import write
 from tests.tools.app_page import screenshot, select, violations
 from ttr.apps.image.inspection import inspect
 from ttr.datasets.registry import open_image, sample_paths
+from ttr.wording import shortened
 
 pytestmark = pytest.mark.browser
 MAPS = "#maps .ttr-map"
@@ -37,10 +38,12 @@ def _nothing_is_raised_unseen(served):
 def page(desk):
     """The desk with no file chosen, on the image with which it opened."""
     select(desk, "Compare")
-    clear(desk)
-    if desk.locator(".ttr-thumb img").get_attribute("src") != desk.first_image:
-        changed(desk, desk.get_by_role("button", name="Sample: chest").click)
-    assert desk.locator(".ttr-thumb img").get_attribute("src") == desk.first_image
+    picture = desk.locator(".ttr-thumb img")
+    if clear(desk):
+        expect(picture).to_have_count(0)
+    if not picture.count() or picture.get_attribute("src") != desk.first_image:
+        desk.get_by_role("button", name="Sample: chest").click()
+    expect(picture).to_have_attribute("src", desk.first_image)
     return desk
 
 
@@ -60,10 +63,12 @@ def upload(page, *files, label="Image (PNG"):
 
 
 def clear(page):
-    """Take the chosen file away, if there is one."""
+    """Take the chosen file away, if there is one, and return whether there was."""
     button = page.get_by_label("Remove this file").or_(page.get_by_label("Clear")).locator("visible=true")
-    if button.count():
+    there = button.count() > 0
+    if there:
         button.first.click()
+    return there
 
 
 def picture(seed=0, size=(230, 200)):
@@ -250,6 +255,49 @@ def test_hostile_files_get_one_sentence_and_the_page_lives_on(page, served, tmp_
     assert served.health() == 200
     changed(page, page.get_by_role("button", name="Sample: fundus").click)
     assert page.get_by_role("alert").count() == 0
+
+
+def test_a_refused_or_removed_file_takes_all_of_the_former_with_it(page, tmp_path):
+    """On every tab; and beside a map, and in an export, stands whose file it is."""
+    file = saved(tmp_path / f"{'long-' * 20}name.png", 9)
+    (tmp_path / "page.png").write_text("<html>")
+    exports = [page.get_by_role("button", name=f"Export {kind}") for kind in ("ZIP", "PDF")]
+
+    def show():
+        upload(page, file)
+        expect(page.locator("#maps .ttr-file")).to_have_text(shortened(file.name))
+        for export in exports:
+            expect(export).to_be_enabled()
+
+    def nothing_is_left():
+        expect(page.locator(".ttr-thumb, .ttr-map, .ttr-file, .ttr-grade, #curves .main-svg")).to_have_count(
+            0
+        )
+        for export in exports:
+            expect(export).to_be_disabled()
+
+    show()
+    with page.expect_download() as zipped:
+        exports[0].click()
+    archive = zipfile.ZipFile(zipped.value.path())
+    assert json.loads(archive.read("numbers.json"))["image_file"]["name"] == shortened(file.name)
+    assert shortened(file.name) in archive.read("README.txt").decode()
+    select(page, "Marker test")
+    page.get_by_role("button", name="Burn it in").click()
+    expect(page.locator("#marker-maps .ttr-file").first).to_have_text(shortened(file.name))
+    select(page, "Compare")
+    clear(page)
+    nothing_is_left()
+    expect(page.locator("#status")).to_contain_text("There is no image here now")
+    show()
+    clear(page)
+    upload(page, tmp_path / "page.png")
+    page.get_by_role("alert").filter(has_text="not an image").wait_for()
+    nothing_is_left()
+    screenshot(page, "compare-emptied")
+    changed(page, page.get_by_role("button", name="Sample: fundus").click)
+    expect(page.locator("#maps .ttr-file")).to_have_text("sample: fundus")
+    expect(page.get_by_text("page.png")).to_have_count(0)
 
 
 def test_an_export_opens_and_holds_what_the_page_shows(page):

@@ -6,8 +6,8 @@ import httpx
 import pytest
 
 from tests.tools.app_page import PATIENCE, serve_page
+from tests.tools.bare_client import BareClient
 from tests.tools.elsewhere import elsewhere
-from tests.tools.page_client import PageClient
 from tests.tools.reverse_proxy import NGINX, OPENSSL, WITHOUT, free_port, reverse_proxy
 
 pytestmark = [
@@ -36,7 +36,7 @@ def test_an_event_comes_through_the_proxy(shown, which):
     public = shown[0].removesuffix("/ttr")
     origin = {"Origin": public, "Sec-Fetch-Site": "same-origin"}
     with httpx.Client(base_url=shown[which], verify=shown[2], headers=origin, timeout=120) as http:
-        visitor = PageClient(http)
+        visitor = BareClient(http)
         assert http.get("/healthz").status_code == 200
         assert http.get("/config").status_code == 401
         entered = visitor.login(PASSWORD)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.tools.app_page import serve_page
-from tests.tools.page_client import PageClient
+from tests.tools.bare_client import BareClient
 from ttr.apps.listening import EACH, HEAD, LAST
 
 pytestmark = pytest.mark.slow
@@ -26,7 +26,7 @@ def _listen(url):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_page_that_computes_is_gone_within_seconds_of_a_signal(tmp_path, number):
     with serve_page(tmp_path) as served, httpx.Client(base_url=served.address, timeout=120) as http:
-        visitor = PageClient(http)
+        visitor = BareClient(http)
         opening = visitor.opening()
         values = visitor.values(opening)
         assert visitor.upload("a.png", b"x").status_code == 200
@@ -45,7 +45,7 @@ def test_a_page_that_computes_is_gone_within_seconds_of_a_signal(tmp_path, numbe
 
 def test_the_next_start_forgets_what_a_killed_page_left(tmp_path):
     with serve_page(tmp_path) as served, httpx.Client(base_url=served.address, timeout=120) as http:
-        assert PageClient(http).upload("patient.png", b"x").status_code == 200
+        assert BareClient(http).upload("patient.png", b"x").status_code == 200
         served.process.kill()
         served.process.wait(60)
     assert len(list(tmp_path.rglob("patient.png"))) == 1

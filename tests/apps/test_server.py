@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 import ttr
-from tests.tools.page_client import PageClient
+from tests.tools.bare_client import BareClient
 from ttr.apps.address import Address
 from ttr.apps.event_requests import FULL
 from ttr.apps.image.workbench import Workbench
@@ -18,7 +18,7 @@ from ttr.apps.server import build, closed_environment
 
 PASSWORD = "long enough"
 #: Of the event with which the page opens.
-VALUES = [None, 11, "mean of heads", "CLS", "raw", "shared"]
+VALUES = [None, None, 11, "mean of heads", "CLS", "raw", "shared"]
 FOREIGN = {"Origin": "https://evil.example"}
 
 
@@ -139,12 +139,12 @@ def test_a_function_that_is_not_there_is_refused_and_not_a_failure(asked, number
 
 def test_a_body_that_is_none_is_refused_and_not_a_failure(asked):
     quietly = TestClient(asked.app, base_url="http://127.0.0.1", raise_server_exceptions=False)
-    function = PageClient(asked).opening()
+    function = BareClient(asked).opening()
     good = {"fn_index": function["id"], "data": VALUES, "session_hash": "x"}
     bodies = [
         {**good, "data": "x"},
         {**good, "data": []},
-        {**good, "data": [None, "11", *VALUES[2:]]},
+        {**good, "data": [None, None, "11", *VALUES[3:]]},
         {**good, "session_hash": 1},
         {**good, "trigger_id": "x"},
     ]
@@ -158,7 +158,7 @@ def test_a_body_that_is_none_is_refused_and_not_a_failure(asked):
 
 
 def test_a_full_queue_says_so(asked):
-    visitor = PageClient(asked)
+    visitor = BareClient(asked)
     function = visitor.opening()
     joins = [visitor.join(function["id"], VALUES) for _ in range(17)]
     assert [each.status_code for each in joins] == [200] * 16 + [429]
@@ -174,7 +174,7 @@ def test_with_a_password_nobody_without_it_gets_past_the_door(locked):
     assert asked.post("/gradio_api/cancel", json=cancelled).status_code == 401
     for path in ("/config", "/gradio_api/heartbeat/x", "/gradio_api/app_id", "/logout"):
         assert asked.get(path).status_code == 401, path
-    visitor = PageClient(asked)
+    visitor = BareClient(asked)
     for wrong in ("wrong", "", " ", f"{PASSWORD} "):
         assert visitor.login(wrong).status_code == 400
     assert asked.get("/config").status_code == 401
@@ -186,7 +186,7 @@ def test_with_a_password_nobody_without_it_gets_past_the_door(locked):
 
 
 def test_few_wrong_passwords_are_tried(locked):
-    visitor = PageClient(locked)
+    visitor = BareClient(locked)
     answers = [visitor.login("wrong") for _ in range(200)]
     assert [each.status_code for each in answers] == [400] * 5 + [429] * 195
     assert 0 < int(answers[-1].headers["retry-after"]) <= 60

@@ -1,71 +1,129 @@
-"""A bare client of the page: it does what the page's script does, or what that never would."""
+"""A bare client of the page: it keeps its cookies as a browser does, and sends what a browser would not."""
 
 from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-import httpx
+#: What the controls of the tab Compare are at when the page opens, ahead of its first answer.
+CONTROLS = [11, "mean of heads", "CLS", "raw", "shared"]
 
-API = "/gradio_api"
 
-
-@dataclass
 class PageClient:
-    """One visitor.
+    """One visitor of an application or of an address, with one page open.
 
-    Attributes:
-        http: where the page is; its base URL ends before ``/gradio_api``.
-        session: what the page's script calls itself.
+    Args:
+        asked: an httpx client, such as ``starlette.testclient.TestClient``.
     """
 
-    http: httpx.Client
-    session: str = field(default_factory=lambda: secrets.token_hex(5))
+    def __init__(self, asked: Any) -> None:
+        self.asked = asked
+        self.session = secrets.token_hex(6)
+        self.asked.get("/")
+        self.config = self.asked.get("/config").json()
 
-    def login(self, password: str, user: str = "ttr") -> httpx.Response:
-        """Send a password."""
-        return self.http.post("/login", data={"username": user, "password": password})
+    def upload(self, name: str, content: bytes) -> str:
+        """Upload a file and return the path that the page would send with its events."""
+        answer = self.asked.post("/gradio_api/upload", files={"files": (name, content)})
+        assert answer.status_code == 200, answer.text
+        return answer.json()[0]
 
-    def functions(self) -> list[dict[str, Any]]:
-        """Return what the page says of its functions, without those that run in the browser."""
-        return [each for each in self.http.get("/config").json()["dependencies"] if each["backend_fn"]]
+    def event(self, target: str, trigger: str) -> dict[str, Any]:
+        """Return the page's event on the widget of a label or identity that takes most inputs."""
+        found = [each for each in self.events() if (target, trigger) in self._targets(each)]
+        return max(found, key=lambda each: len(each["inputs"]))
 
-    def opening(self) -> dict[str, Any]:
-        """Return the function with which the page opens: the sample image, analysed."""
-        loads = [each for each in self.functions() if any(event == "load" for _, event in each["targets"])]
-        return max(loads, key=lambda each: len(each["inputs"]))
+    def after(self, event: dict[str, Any]) -> dict[str, Any]:
+        """Return what the page asks for once an event is over."""
+        return next(each for each in self.events() if each.get("trigger_after") == event["id"])
 
-    def values(self, function: dict[str, Any]) -> list[Any]:
-        """Return what the widgets hold at first of which a function takes the values."""
-        widgets = {each["id"]: each["props"] for each in self.http.get("/config").json()["components"]}
-        return [widgets[each].get("value") for each in function["inputs"]]
+    def events(self) -> list[dict[str, Any]]:
+        """Return all events of the page."""
+        return self.config["dependencies"]
 
-    def upload(self, name: str, content: bytes) -> httpx.Response:
-        """Upload one file."""
-        return self.http.post(f"{API}/upload", files={"files": (name, content)})
+    def takes_a_file(self) -> list[dict[str, Any]]:
+        """Return the events that are sent a file."""
+        return [each for each in self.events() if any(map(self.is_file, each["inputs"]))]
 
-    def join(self, function: Any, data: Any, **more: Any) -> httpx.Response:
-        """Ask for an event in the queue."""
-        body = {"fn_index": function, "data": data, "session_hash": self.session, **more}
-        return self.http.post(f"{API}/queue/join", json=body)
+    def only_reads(self, event: dict[str, Any]) -> bool:
+        """Return whether an event changes nothing that is seen: another one shows what it has read."""
+        return all(self._widget(each)["type"] == "state" for each in event["outputs"])
 
-    def wait(self, event: str) -> dict[str, Any]:
-        """Return how an event ended, as the stream of the session tells it."""
-        with self.http.stream("GET", f"{API}/queue/data", params={"session_hash": self.session}) as stream:
-            stream.raise_for_status()
+    def is_file(self, identity: int) -> bool:
+        """Return whether a widget is one for files."""
+        return self._widget(identity)["type"] in ("file", "downloadbutton")
+
+    def data(self, event: dict[str, Any], *paths: str) -> list[Any]:
+        """Return what a page that was just opened sends with an event, and ``paths`` wherever files go."""
+        return [self._value(identity, paths) for identity in event["inputs"]]
+
+    def takes_several(self, event: dict[str, Any]) -> bool:
+        """Return whether an event is sent several files at once."""
+        return any(isinstance(each, list) for each in self.data(event, ""))
+
+    def ask(self, event: dict[str, Any], data: list[Any], session: str | None = None) -> Any:
+        """Let an event happen, by the queue or without it, and return the answer to its request."""
+        body = {"data": data, "fn_index": event["id"], "session_hash": session or self.session}
+        route = "queue/join" if event["queue"] else "run/predict"
+        return self.asked.post(f"/gradio_api/{route}", json=body)
+
+    def call(self, event: dict[str, Any], data: list[Any]) -> list[Any]:
+        """Let an event happen and return the new values of its outputs."""
+        answer = self.ask(event, data)
+        assert answer.status_code == 200, answer.text
+        if not event["queue"]:
+            return answer.json()["data"]
+        said = [each for each in self.listen() if each.get("event_id") == answer.json()["event_id"]]
+        last = said[-1]
+        assert last["msg"] == "process_completed", said
+        assert last["success"], last
+        return last["output"]["data"]
+
+    def listen(self, session: str | None = None) -> Iterator[dict[str, Any]]:
+        """Yield what is said to a session until all of its events are over."""
+        where = "/gradio_api/queue/data"
+        with self.asked.stream("GET", where, params={"session_hash": session or self.session}) as stream:
             for line in stream.iter_lines():
-                said = json.loads(line[5:]) if line.startswith("data:") else {}
-                if said.get("event_id") == event and said.get("msg") == "process_completed":
-                    return said
-        raise AssertionError("the stream ended before the event")
+                if line.startswith("data:"):
+                    message = json.loads(line[5:])
+                    yield message
+                    if message["msg"] in ("close_stream", "unexpected_error", "server_stopped"):
+                        return
 
-    def open(self) -> list[Any]:
-        """Open the page: return the values that its first event shows."""
-        opening = self.opening()
-        joined = self.join(opening["id"], self.values(opening))
-        joined.raise_for_status()
-        ended = self.wait(joined.json()["event_id"])
-        assert ended["success"], ended
-        return ended["output"]["data"]
+    def _widget(self, identity: int) -> dict[str, Any]:
+        return next((each for each in self.config["components"] if each["id"] == identity), {})
+
+    def _targets(self, event: dict[str, Any]) -> list[tuple[str, str]]:
+        named = []
+        for identity, trigger in event["targets"]:
+            props = self._widget(identity).get("props", {})
+            named += [(props.get(key), trigger) for key in ("label", "elem_id", "value")]
+        return named
+
+    def _value(self, identity: int, paths: Sequence[str]) -> Any:
+        widget = self._widget(identity)
+        if self.is_file(identity):
+            kind = {"_type": "gradio.FileData"}
+            files = [{"path": path, "orig_name": Path(path).name, "meta": kind} for path in paths]
+            several = widget["props"].get("file_count", "single") != "single"
+            return (files if several else files[0]) if files else None
+        return widget["props"].get("value")
+
+
+@contextmanager
+def visitors(app: Any, count: int = 1) -> Iterator[list[PageClient]]:
+    """Yield visitors of an application that runs until the block is left."""
+    from starlette.testclient import TestClient
+
+    def new() -> TestClient:
+        return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+
+    with new() as first:
+        others = [new() for _ in range(count - 1)]
+        for other in others:
+            other.portal = first.portal
+        yield [PageClient(each) for each in (first, *others)]

@@ -1,0 +1,181 @@
+"""What opens an image. All of the former one goes first, on every tab at once; then the new one is shown.
+
+So whatever happens between the two (a refusal, a full queue, a model that takes its time), no map, number or
+export of one patient stands beside the file of another. The file is read in an event of its own, which holds
+up no pass of another visitor; of what a visitor gives in a row the last is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from ttr.apps.html import explanations
+from ttr.apps.image.case import Case
+from ttr.apps.image.intake import Picture, sample, take_in
+from ttr.apps.image.memory import Kept, value_of
+from ttr.apps.image.uploads import FORGOTTEN
+from ttr.apps.image.workbench import Workbench
+from ttr.apps.tabs import compare
+from ttr.apps.tabs import window as window_controls
+from ttr.apps.tabs.compare import Widgets
+from ttr.apps.tabs.events import (
+    ALONE,
+    AS_SENT,
+    AT_ONCE,
+    READING,
+    Emptied,
+    Turn,
+    done,
+    guarded,
+    read_in_turn,
+)
+from ttr.datasets.dicom import Window
+from ttr.errors import TTRError
+
+#: A block number typed beyond the last block is the last block.
+WITHIN = (
+    "(shown, layer, ...rest) => { const range = document.querySelector('#layer input[type=range]'); "
+    "return [shown, Math.min(Math.max(layer, +range.min), +range.max), ...rest]; }"
+)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A list elsewhere whose images open here.
+
+    Attributes:
+        event: of the list.
+        path: from the values of ``asked`` to the path of an image, or None.
+        asked: inputs.
+    """
+
+    event: Any
+    path: Callable[..., str | None]
+    asked: list[Any]
+
+
+class Opening:
+    """The events that show an image in the tab Compare, or take it away.
+
+    Args:
+        workbench: the models.
+        widgets: of the tab.
+        case: the state of the image that is open, a kept Case.
+        chosen: the state of the model, a Chosen.
+        others: what other tabs show of the image.
+    """
+
+    def __init__(
+        self,
+        workbench: Workbench,
+        widgets: Widgets,
+        case: gr.State,
+        chosen: gr.State,
+        others: Sequence[Emptied],
+    ) -> None:
+        self.workbench = workbench
+        self.widgets = widgets
+        self.case = case
+        self.shown = widgets.outputs(case)
+        self.all = [*self.shown, *(widget for each in others for widget in each.outputs)]
+        self.elsewhere = [value for each in others for value in each.values]
+        self.inputs = [chosen, *widgets.controls.all()]
+        self.turn, self.found = gr.State(Turn()), gr.State(None, time_to_live=FORGOTTEN)
+
+    def connect(self, blocks: gr.Blocks) -> None:
+        """Let the tab's own widgets open an image, and show it another way."""
+        widgets, again = self.widgets, [self.case, *self.inputs]
+        upload = widgets.upload
+        emptied = gr.on(
+            [upload.upload, upload.clear, upload.delete], self._emptied, None, self.all, **AT_ONCE
+        )
+        self._reading(emptied.then, _uploaded, [upload])
+        for name, button in widgets.samples.items():
+            emptied = button.click(lambda: [None, *self._emptied()], None, [upload, *self.all], **AT_ONCE)
+            self._reading(emptied.then, partial(sample, name), [])
+        self._reading(blocks.load, partial(sample, "chest"), [])
+        for event in widgets.changed:
+            event.then(self._again, again, self.shown, **ALONE, **AS_SENT)
+        window = widgets.window
+        # A dropdown of the library says input twice, and the second answer would undo what was typed since.
+        window.preset.select(self._preset, [window.preset, *again], self.shown, **ALONE, **AS_SENT)
+        typed = [window.center, window.width, *again]
+        window.apply.click(self._typed, typed, self.shown, **ALONE, **AS_SENT)
+        controls = widgets.controls.all()
+        for control in controls:
+            outputs = [*widgets.maps, widgets.status]
+            control.input(self._looked, [self.case, *controls], outputs, js=WITHIN, **AT_ONCE, **AS_SENT)
+
+    def connect_list(self, listed: Listed, tabs: gr.Tabs) -> None:
+        """Let a list open an image, and turn to the tab Compare."""
+        path, upload = gr.State(None), self.widgets.upload
+        found = listed.event(listed.path, listed.asked, path, **AT_ONCE)
+        found = found.success(self._emptied_for, path, [upload, *self.all], **AT_ONCE)
+        found = self._reading(found.success, _listed, [path])
+        found.success(lambda: gr.update(selected=compare.NAME), None, tabs, **AT_ONCE)
+
+    def _emptied(self, said: str = "") -> list[Any]:
+        return [*compare.empty(said), *self.elsewhere]
+
+    def _emptied_for(self, path: str | None) -> list[Any]:
+        return [gr.skip()] * (1 + len(self.all)) if path is None else [None, *self._emptied()]
+
+    def _reading(
+        self, event: Callable[..., Any], read: Callable[..., Picture | None], asked: list[Any]
+    ) -> Any:
+        """After an event, read an image from the values of ``asked``, then show it; return the last event."""
+
+        def kept(*values: Any) -> Kept[Picture] | None:
+            picture = read(*values)
+            return None if picture is None else self.workbench.memory.keep(picture)
+
+        def work(turn: Turn, *values: Any) -> Any:
+            return read_in_turn(partial(kept, *values), turn)
+
+        reading = event(work, [self.turn, *asked], self.found, **READING, **AS_SENT)
+        return reading.success(self._opened, [self.found, *self.inputs], self.all, **ALONE, **AS_SENT)
+
+    def _opened(self, read: Kept[Picture] | TTRError | None, choice: Any, *seen: Any) -> list[Any]:
+        """Show an image, or why it is refused; of the former one nothing stays either way."""
+        if read is None:
+            return self._emptied(explanations.empty(explanations.CHOOSE))
+        found = guarded(lambda: self._analysed(value_of(done(read)), choice, *seen), len(self.shown))
+        return [*found, *self.elsewhere] if found[0] != gr.skip() else self._emptied(found[1])
+
+    def _again(self, kept: Kept[Case] | None, *given: Any) -> list[Any]:
+        return guarded(lambda: self._analysed(value_of(kept).picture, *given), len(self.shown))
+
+    def _preset(self, name: str, kept: Kept[Case] | None, *given: Any) -> list[Any]:
+        return self._windowed(kept, lambda picture: window_controls.named(picture, name), *given)
+
+    def _typed(self, center: float, width: float, kept: Kept[Case] | None, *given: Any) -> list[Any]:
+        return self._windowed(kept, lambda _: window_controls.typed(center, width), *given)
+
+    def _windowed(
+        self, kept: Kept[Case] | None, wanted: Callable[[Picture], Window | None], *given: Any
+    ) -> list[Any]:
+        def work() -> list[Any]:
+            picture = value_of(kept).picture
+            return self._analysed(picture.in_window(wanted(picture)), *given)
+
+        return guarded(work, len(self.shown))
+
+    def _looked(self, kept: Kept[Case] | None, *seen: Any) -> list[Any]:
+        return guarded(lambda: [*compare.maps(value_of(kept), compare.look(*seen)), ""], 4, message=3)
+
+    def _analysed(self, picture: Picture, choice: Any, *seen: Any) -> list[Any]:
+        choice = choice or self.workbench.choose(self.workbench.names[0])
+        return compare.shown(self.workbench.memory.keep(self.workbench.case(picture, choice)), seen)
+
+
+def _uploaded(file: dict[str, Any] | None) -> Picture | None:
+    return None if file is None else take_in(file["path"])
+
+
+def _listed(path: str | None) -> Any:
+    return gr.skip() if path is None else take_in(path)
