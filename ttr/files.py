@@ -252,14 +252,16 @@ def whole_file(path: Path) -> Iterator[Path]:
                 sync(temporary)
             if sys.platform == "win32":  # where no open file can be renamed
                 os.close(handle)
+                handle = -1
             temporary.replace(path)
             if not within:
                 sync(path.parent)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
             raise
         finally:
-            with suppress(OSError):
+            if handle >= 0:
                 os.close(handle)
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror}); choose another place") from error

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from ttr.errors import DataError
-from ttr.studies.table_files import Columns, read_columns, read_rows
+from ttr.studies.table_files import Columns, read_columns, read_rows, require_in_each
 
 COLUMNS = Columns(("name",), ("value",), ("n",))
 KINDS = {"image": "text", "value": "number", "counts": "numbers"}
@@ -32,6 +32,7 @@ def test_a_table_is_read_with_its_kinds(tmp_path):
         ("name,value,n\n", "no rows"),
         ("name,value,n,value\na,1,1,2\n", "column value stands twice"),
         ("name,value,n\n,1,1\n", "a row without a name"),
+        ("name,value,n\na,1,1\na,2,1\n", "a row stands twice"),
         ("name,value,n\na,much,1\n", "Unable to parse string"),
         ("name,value,n\na,True,1\n", "value holds no numbers"),
         ("name,value,n\na,inf,1\n", "an infinite number in value"),
@@ -55,6 +56,13 @@ def test_a_damaged_table_is_one_sentence(text, says, tmp_path):
     assert str(refused.value).startswith(f"{tmp_path / 'x.csv'} is damaged (")
     assert str(refused.value).endswith("); run ttr bench again")
     assert "\n" not in str(refused.value)
+
+
+def test_a_group_without_the_row_that_is_shown_is_one_sentence(tmp_path):
+    table = pd.DataFrame({"block": [4, 4, 5], "part": ["patches", "cls", "patches"]})
+    require_in_each(tmp_path / "x.csv", table, ["block"], "part", {"patches"})
+    with pytest.raises(DataError, match=r"x.csv is damaged \(no row of cls\)"):
+        require_in_each(tmp_path / "x.csv", table, ["block"], "part", {"patches", "cls"})
 
 
 def test_what_is_no_text_or_no_file_is_one_sentence(tmp_path):

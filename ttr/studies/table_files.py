@@ -22,6 +22,8 @@ from ttr.files import read_bytes
 MOST, MOST_HEADER, MOST_ROWS = 64 << 20, 64 << 10, 20_000_000
 #: Texts that a row may lack.
 REMARKS = ("verdict", "reason")
+#: Counts that say which row it is, not what was measured.
+PLACES = ("block", "num_registers", "seed")
 Kind = Literal["text", "number", "numbers"]
 
 
@@ -63,6 +65,8 @@ def read_columns(path: Path, columns: Columns, command: str = "ttr ablate") -> p
             table[name] = _numbers(table[name])
         for name in columns.counts:
             table[name] = _counts(table[name])
+        if table.duplicated([*columns.names, *(name for name in PLACES if name in columns.counts)]).any():
+            raise ValueError("a row stands twice")
     except (OSError, ValueError, OverflowError, csv.Error) as error:
         why = " ".join((getattr(error, "strerror", None) or str(error)).split())[:200]
         raise DataError(f"{path} is damaged ({why}); run {command} again") from error
@@ -84,6 +88,13 @@ def _check_rows(text: str, needed: list[str]) -> None:
         raise ValueError(f"column {next(name for name in found if found.count(name) > 1)} stands twice")
     if any(len(row) != len(found) for row in rows) or not text.endswith("\n"):
         raise ValueError("a row that is longer or shorter than the first")
+
+
+def require_in_each(path: Path, table: pd.DataFrame, by: list[str], column: str, values: set[str]) -> None:
+    """Raise DataError unless each group of rows has one with each of some values in a column."""
+    for _, found in table.groupby(by)[column]:
+        if lacking := values - set(found):
+            raise DataError(f"{path} is damaged (no row of {min(lacking)}); make the result again")
 
 
 def _numbers(column: pd.Series) -> pd.Series:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from ttr.errors import DataError
 from ttr.files import load_tensors, read_json
 from ttr.studies.schemas import ABLATION, read_manifest
-from ttr.studies.table_files import Columns, read_columns
+from ttr.studies.table_files import Columns, read_columns, require_in_each
 
 _INTERVAL = ("ci_low", "ci_high")
 _CHANGE = ("value", *_INTERVAL, "delta", "delta_ci_low", "delta_ci_high", "p", "p_holm")
@@ -97,7 +97,13 @@ def read_table(path: Path, name: str) -> pd.DataFrame | None:
     Raises:
         DataError: it is no table with these columns and at least one row.
     """
-    return read_columns(path, COLUMNS[name]) if path.exists() else None
+    if not path.exists():
+        return None
+    table = read_columns(path, COLUMNS[name])
+    if name == "additivity":
+        terms = {"sum", "collective", "excess"}
+        require_in_each(path, table, ["registers", "task", "metric"], "term", terms)
+    return table
 
 
 class _Patch(BaseModel):

@@ -16,7 +16,7 @@ from ttr.files import whole_file
 from ttr.studies.ablate.folder import Folder, read_folder
 from ttr.studies.ablate.page import page
 from ttr.studies.schemas import INTEGRATION, schema_of
-from ttr.studies.table_files import Columns, read_columns
+from ttr.studies.table_files import Columns, read_columns, require_in_each
 
 INTEGRATED = Columns(
     ("backbone", "part"),
@@ -77,4 +77,6 @@ def read_integration(path: Path) -> pd.DataFrame:
     Raises:
         DataError: it is not that table.
     """
-    return read_columns(path, INTEGRATED, "ttr integrate")
+    table = read_columns(path, INTEGRATED, "ttr integrate")
+    require_in_each(path, table, ["backbone", "block", "num_registers"], "part", {"patches"})
+    return table
