@@ -305,11 +305,22 @@ def test_a_model_in_memory_whose_weights_are_no_finite_floats_is_refused(change,
             use(model)
 
 
-def test_a_model_without_values_and_a_buffer_with_nan_are_refused_and_a_mask_is_not():
+def test_a_model_without_values_is_described_and_never_gives_a_number(images):
     with torch.device("meta"):
-        empty = tiny_vit()
-    with pytest.raises(ModelError, match="lies on the meta device and has no values"):
-        ttr.adapt(empty)
+        backbone = ttr.adapt(tiny_vit())
+    assert (backbone.layout.patches, backbone.embed(images).shape) == (16, (5, 24))
+    neurons = ttr.RegisterNeurons.from_pairs([(0, 1)])
+    for use in (
+        lambda: ttr.detect(backbone, images),
+        lambda: next(ttr.compare(backbone, neurons, images)),
+        lambda: ttr.calibrate_bias(backbone, neurons, images),
+        lambda: backbone.weights_hash,
+    ):
+        with pytest.raises(ModelError, match="VisionTransformer lies on the meta device and has no values"):
+            use()
+
+
+def test_a_buffer_with_nan_is_refused_and_a_mask_is_not():
     model = scramble(tiny_vit())
     model.register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1))
     ttr.adapt(model)

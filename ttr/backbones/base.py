@@ -168,6 +168,7 @@ class Backbone:
     @cached_property
     def weights_hash(self) -> str:
         """SHA-256 of the state dict (names, shapes, types and bytes), the first 16 hex digits."""
+        self.require_values()
 
         def parts() -> Iterator[str | memoryview]:
             for key, value in sorted(self.model.state_dict().items()):
@@ -252,6 +253,11 @@ class Backbone:
             embedding = self.features(images)
         layout = self.layout_for(images).for_length(kept[0].shape[1])
         return embedding, layout.split(self.sites.final_norm.forward(kept[0]))
+
+    def require_values(self) -> None:
+        """Raise ModelError if the model lies on the meta device, which knows shapes alone."""
+        if self.device.type == "meta":
+            raise ModelError(f"{self.name} lies on the meta device and has no values; load its weights first")
 
     def require_cls(self) -> None:
         """Raise ModelError if the model has no CLS token."""

@@ -82,9 +82,12 @@ def locate(
 def check_weights(model: nn.Module, source: str) -> None:
     """Raise ModelError unless parameters are finite floats and buffers hold no NaN (masks are infinite).
 
-    The values are looked at once, and again after a change that torch counts: wraps may come and go.
+    The values are looked at once, and again after a change that torch counts: wraps may come and go. A model
+    that lies on the meta device as a whole has none; it can be described, and refuses what needs them.
     """
     parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
+    if all(x.is_meta for x in parameters.values()):
+        return
     checks.floats(source, parameters)
     state = tuple(
         (x.data_ptr(), 0 if x.is_inference() else x._version)

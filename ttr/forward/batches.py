@@ -22,10 +22,12 @@ def batches(backbone: Backbone, images: Any, batch_size: int) -> Iterator[Tensor
         batch_size: images a batch.
 
     Raises:
+        ModelError: the model has no values.
         OptionError: ``batch_size`` < 1.
         ImageError: not an iterable, an item is neither an image nor a tensor [3, H, W], or sizes differ
             in a batch.
     """
+    backbone.require_values()
     integer("batch_size", batch_size, 1)
     check_images(images)
     if isinstance(images, Tensor):

@@ -65,8 +65,10 @@ def record(
     MLP inputs are kept. An installed wrap takes part.
 
     Raises:
-        ModelError: attention of CLS was asked of a model without CLS, or norms are not finite.
+        ModelError: attention of CLS was asked of a model without CLS, norms are not finite, or the model has
+            no values.
     """
+    backbone.require_values()
     if attention:
         backbone.require_cls()
     images = backbone.prepare(images)
