@@ -149,4 +149,5 @@ def _own_cookie(cookie: bytes, secure: bool) -> bytes:
     parts = [part.strip() for part in cookie.split(b";")]
     dropped = (b"samesite", b"secure", b"httponly")
     kept = [part for part in parts if not part.lower().startswith(dropped)]
-    return b"; ".join([*kept, b"HttpOnly", b"SameSite=Lax", *([b"Secure"] if secure else [])])
+    site = b"Strict" if b"samesite=strict" in map(bytes.lower, parts) else b"Lax"
+    return b"; ".join([*kept, b"HttpOnly", b"SameSite=" + site, *([b"Secure"] if secure else [])])

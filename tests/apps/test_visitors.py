@@ -213,7 +213,7 @@ def test_a_visitor_is_known_by_a_cookie_that_no_script_and_no_other_site_gets(pa
     assert "set-cookie" not in linked.headers
     for _ in range(2):
         cookie = asked.get("/healthz", headers={"cookie": ""}).headers["set-cookie"]
-        assert re.fullmatch(rf"{name}=[\w-]{{43}}; HttpOnly; Path=/; SameSite=Strict", cookie)
+        assert re.fullmatch(rf"{name}=[\w-]{{43}}; Path=/; HttpOnly; SameSite=Strict", cookie)
         assert kept not in cookie
         asked.cookies.clear()
     asked.cookies.set(name, kept)
