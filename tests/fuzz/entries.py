@@ -1,0 +1,436 @@
+"""Every place where a file that somebody else wrote is read: honest examples, and what holds if one is taken.
+
+What an entry takes must be sound: finite numbers, whole pictures within their limits, the very values that
+were kept. Everything else it refuses with a :class:`ttr.errors.TTRError` of one sentence.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+import ttr
+from tests.fuzz.running import Ready
+from tests.tools.tiny_models import tiny_vit
+
+SIZES = (24, 20)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry, and how large a share of all inputs it gets."""
+
+    prepare: Callable[[], Ready]
+    share: float
+
+
+def files(suffix: str, *writers: Callable[[Path], None]) -> dict[str, bytes]:
+    """Return honest files of one suffix by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        for number, write in enumerate(writers):
+            write(Path(folder) / f"{number}{suffix}")
+        return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+
+def finite(*tensors: Any) -> None:
+    """Whatever was taken is made of finite numbers."""
+    for tensor in tensors:
+        array = tensor.detach().float().numpy() if isinstance(tensor, torch.Tensor) else np.asarray(tensor)
+        assert np.isfinite(array).all(), "a number that is not finite was taken"
+
+
+# -- register neurons --------------------------------------------------------------------------------------
+
+
+def neurons() -> Ready:
+    def check(folder: Path, path: Path) -> None:
+        found = ttr.RegisterNeurons.load(path)
+        for layer, neuron in found.pairs:
+            assert type(layer) is int
+            assert type(neuron) is int
+            assert min(layer, neuron) >= 0
+        assert len(set(found.pairs)) == len(found.pairs)
+
+    chosen = ttr.RegisterNeurons.from_pairs([(3, 7), (2, 1), (5, 11)])
+    ranking = [(1, 2, 0.9), (0, 4, 0.5), (2, 0, 0.25)]
+    return Ready(
+        {
+            **files(".json", chosen.save, ttr.RegisterNeurons.from_pairs([]).save),
+            **files(".pt", lambda path: torch.save(ranking, path)),
+        },
+        check,
+    )
+
+
+# -- tensors -----------------------------------------------------------------------------------------------
+
+
+def heads() -> Ready:
+    from ttr.evaluate.heads import LinearHead
+
+    def check(folder: Path, path: Path) -> None:
+        head = LinearHead.load(path)
+        finite(head.weight, head.bias, head.logits(torch.zeros(1, head.weight.shape[1])))
+
+    draw = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(3, 8, generator=draw), torch.randn(3, generator=draw)
+    state = {"fc.weight": weight, "fc.bias": bias}
+    return Ready(
+        {
+            **files(".safetensors", LinearHead(weight, bias, ("a", "b", "c")).save),
+            **files(".pth", lambda path: torch.save(state, path)),
+        },
+        check,
+    )
+
+
+def biases() -> Ready:
+    from ttr.registers.attention_bias import BiasCalibration, BiasProvenance
+
+    def check(folder: Path, path: Path) -> None:
+        found = BiasCalibration.load(path)
+        finite(found.keys, found.values)
+
+    keys = torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(0))
+    source = BiasProvenance("vit", "random", "0" * 16, (32, 32), ((1, 2),), 4, ttr.__version__)
+    return Ready(files(".safetensors", BiasCalibration(keys, keys + 1, source).save), check)
+
+
+def calibrations() -> Ready:
+    from ttr.forward.calibration import Calibration
+
+    def check(folder: Path, path: Path) -> None:
+        found = Calibration.load(path)
+        finite(found.mean, found.variance, found.bank)
+
+    draw = torch.Generator().manual_seed(0)
+    shape = (3, 5, 8)
+    made = Calibration(
+        torch.randn(shape, generator=draw),
+        torch.rand(shape, generator=draw),
+        torch.randn(4, *shape, generator=draw),
+        4,
+    )
+    return Ready(files(".safetensors", made.save), check)
+
+
+def checkpoints() -> Ready:
+    from safetensors.torch import save_file
+
+    from ttr.backbones.checkpoint_files import load_weights
+
+    torch.manual_seed(0)
+    model = tiny_vit(depth=1, embed_dim=8, num_heads=2, mlp_ratio=2)
+    honest = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def check(folder: Path, path: Path) -> None:
+        load_weights(model, path, "vit")
+        finite(*model.state_dict().values())
+
+    return Ready(
+        {
+            **files(".safetensors", lambda path: save_file(honest, path)),
+            **files(".pt", lambda path: torch.save({"model": honest}, path)),
+        },
+        check,
+    )
+
+
+# -- pictures ----------------------------------------------------------------------------------------------
+
+
+def picture(size: tuple[int, int] = SIZES, mode: str = "RGB") -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 255, (*size[::-1], 4), dtype=np.uint8)
+    return Image.fromarray(pixels, "RGBA").convert(mode)
+
+
+def saved(kind: str, mode: str = "RGB", **options: Any) -> bytes:
+    stream = io.BytesIO()
+    picture(mode=mode).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def sound(image: Image.Image) -> None:
+    """A picture that was taken is whole, in colours, and of a size that fits a machine."""
+    assert image.mode == "RGB"
+    assert 0 < image.width * image.height <= 200_000_000
+    assert np.asarray(image).shape == (image.height, image.width, 3)
+
+
+def pictures() -> Ready:
+    from ttr.datasets.registry import open_image
+
+    grey16 = io.BytesIO()
+    Image.fromarray(np.arange(192, dtype=np.uint16).reshape(12, 16) * 300).save(grey16, "TIFF")
+    real = io.BytesIO()
+    Image.fromarray(np.linspace(-1, 1, 192, dtype=np.float32).reshape(12, 16)).save(real, "TIFF")
+    seeds = {
+        "a.png": saved("PNG"),
+        "b.png": saved("PNG", "P"),
+        "c.png": saved("PNG", "LA"),
+        "a.jpg": saved("JPEG"),
+        "b.jpg": saved("JPEG", "CMYK"),
+        "a.tif": saved("TIFF", compression="tiff_lzw"),
+        "b.tif": grey16.getvalue(),
+        "c.tif": real.getvalue(),
+        "a.bmp": saved("BMP"),
+        "a.webp": saved("WEBP"),
+    }
+    return Ready(seeds, lambda folder, path: sound(open_image(path)))
+
+
+def dicoms() -> Ready:
+    from ttr.datasets.registry import open_image
+
+    seeds = {f"{name}.dcm": content for name, content in honest_dicoms().items()}
+    return Ready(seeds, lambda folder, path: sound(open_image(path)))
+
+
+def uploads() -> Ready:
+    from ttr.apps.image.intake import take_in_bytes
+
+    def check(folder: Path, path: Path) -> None:
+        taken = take_in_bytes(path.read_bytes())
+        sound(taken.image)
+        for window in taken.windows[:3]:
+            sound(taken.in_window(window).image)
+
+    seeds = {f"{name}.dcm": content for name, content in honest_dicoms().items() if name != "deflated"}
+    seeds |= {"a.png": saved("PNG"), "a.jpg": saved("JPEG"), "a.tif": saved("TIFF")}
+    return Ready(seeds, check)
+
+
+def honest_dicoms() -> dict[str, bytes]:
+    """Return radiographs of 24 x 24 pixels: plain, windowed, with tables, deflated, run-length encoded."""
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless, generate_uid
+
+    pixels = (np.arange(576, dtype=np.uint16).reshape(24, 24) * 7) % 4096
+
+    def dicom(syntax: str = ExplicitVRLittleEndian, **tags: Any) -> bytes:
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
+        meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["fuzz"])
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax == RLELossless else syntax
+        data = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+        data.Rows, data.Columns = pixels.shape
+        data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
+        data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+        data.PixelData = pixels.tobytes()
+        for name, value in tags.items():
+            setattr(data, name, value)
+        if syntax == RLELossless:
+            data.compress(RLELossless)
+        stream = io.BytesIO()
+        data.save_as(stream, enforce_file_format=True)
+        return stream.getvalue()
+
+    window = {"WindowCenter": [500, 900], "WindowWidth": [300, 50]}
+    window["WindowCenterWidthExplanation"] = ["A", "B"]
+    return {
+        "plain": dicom(),
+        "windowed": dicom(**window, RescaleSlope="-1.5", RescaleIntercept="1000", PixelSpacing=[0.2, 0.4]),
+        "inverse": dicom(PhotometricInterpretation="MONOCHROME1", PixelPaddingValue=0, Modality="CT"),
+        "deflated": dicom(DeflatedExplicitVRLittleEndian),
+        "rle": dicom(RLELossless),
+    }
+
+
+def masks() -> Ready:
+    from ttr.datasets.base import Item
+    from ttr.datasets.mask_files import open_foreground, open_numbers
+
+    def check(folder: Path, path: Path) -> None:
+        item = Item(name="a", label="a", split="test", path=path, mask=path)
+        numbers = open_numbers(item, 300)
+        assert numbers.min() >= 0
+        assert set(np.unique(open_foreground(item))) <= {0, 1}
+
+    return Ready({"a.png": saved("PNG", "P"), "b.png": saved("PNG", "L"), "a.tif": saved("TIFF", "L")}, check)
+
+
+# -- tables and results ------------------------------------------------------------------------------------
+
+CELLS = [(part, label) for part in ("train", "val", "test") for label in "ab"]
+ROWS = [f"{part}-{label}.png,{label},{part}-{label},{part}" for part, label in CELLS]
+TABLE = "\n".join(["path,label,patient,split", *ROWS]) + "\n"
+
+
+def tables() -> Ready:
+    from ttr.datasets.registry import open_dataset
+
+    def check(folder: Path, path: Path) -> None:
+        found = open_dataset("csv", path)
+        for split in ("train", "test"):
+            for item in found.select(split):
+                assert item.path.resolve().is_relative_to(folder.resolve())
+
+    return Ready({"set.csv": TABLE.encode()}, check)
+
+
+PROVENANCE = {"backbone": {"name": "phantom", "weights": "w", "weights_hash": "0" * 16}, "ttr": "0.1"}
+
+
+def row(names: tuple[str, ...], numbers: tuple[str, ...], **told: Any) -> str:
+    columns = (*names, *numbers)
+    cells = [str(told.get(name, name if name in names else 0.5)) for name in columns]
+    return ",".join(columns) + "\n" + "\n".join([",".join(cells)] * 3) + "\n"
+
+
+def results() -> Ready:
+    from safetensors.numpy import save
+
+    from ttr.errors import DataError
+    from ttr.studies.ablate.folder import COLUMNS
+    from ttr.studies.ablate.report import NAMES, NUMBERS
+    from ttr.studies.results import DIFFERENCES, OUTCOMES, Results
+    from ttr.studies.schemas import ABLATION, BENCHMARK, INTEGRATION
+
+    def manifest(schema: str, folder: str) -> bytes:
+        made = [PROVENANCE] if schema == INTEGRATION else PROVENANCE
+        said = {"schema": schema, "provenance": made, "dataset": {"name": "phantom", "images": {"test": 3}}}
+        return json.dumps({**said, "arm": {"num_registers": 1}, "files": ["results.csv"]}).encode()
+
+    arrays = {
+        "pixels": np.zeros((2, 4, 4, 3), np.uint8),
+        "norms": np.ones((1, 2, 4, 4), np.float32),
+        "attention": np.ones((1, 2, 1, 4, 4), np.float32),
+        "colours": np.zeros((1, 2, 4, 4, 3), np.uint8),
+    }
+    index = {"conditions": ["full"], "images": ["a", "b"], "queries": ["CLS"], "nearest": []}
+    seeds = {
+        "a/manifest.json": manifest(ABLATION, "a"),
+        **{f"a/{name}.csv": row(*columns).encode() for name, columns in COLUMNS.items()},
+        "a/pictures.json": json.dumps(index).encode(),
+        "a/pictures.safetensors": save(arrays),
+        "b/manifest.json": manifest(BENCHMARK, "b"),
+        "b/results.csv": row(*OUTCOMES).encode(),
+        "b/comparisons.csv": row(*DIFFERENCES).encode(),
+        "c/manifest.json": manifest(INTEGRATION, "c"),
+        "c/integration.csv": row(NAMES, NUMBERS).encode(),
+    }
+    kinds = {"a": (ABLATION, "ablation"), "b": (BENCHMARK, "benchmark"), "c": (INTEGRATION, "integration")}
+
+    def check(folder: Path, path: Path) -> None:
+        """One bad folder is refused without its path, and does not break the others."""
+        found = Results(folder)
+        for name in kinds.keys() - {path.parent.name}:
+            schema, read = kinds[name]
+            if found.names(schema) != [name]:
+                raise AssertionError(f"{name} is gone from the list although another folder is damaged")
+            try:
+                getattr(found, read)(name)
+            except DataError as error:
+                raise AssertionError(f"{name} is refused although another folder is damaged") from error
+        try:
+            getattr(found, kinds[path.parent.name][1])(path.parent.name)
+        except DataError as error:
+            if str(folder) in str(error):
+                raise AssertionError("the refusal names the path") from error
+            raise
+
+    return Ready(seeds, check, alone=False)
+
+
+def pairs() -> Ready:
+    from ttr.datasets.spair import spair
+
+    found = {"category": "cat", "src_imname": "1.jpg", "trg_imname": "2.jpg", "trg_bndbox": [2, 2, 20, 20]}
+    found |= {"src_kps": [[1, 2], [3, 4]], "trg_kps": [[4, 3], [2, 1]]}
+
+    def check(folder: Path, path: Path) -> None:
+        for pair in spair(folder, "test", limit=None):
+            finite(pair.source_points, pair.target_points, pair.target_box)
+
+    seeds = {"PairAnnotation/test/1-1-2:cat.json": json.dumps(found).encode()}
+    seeds |= {f"JPEGImages/cat/{number}.jpg": saved("JPEG") for number in (1, 2)}
+    return Ready(seeds, check, alone=False)
+
+
+# -- what was kept -----------------------------------------------------------------------------------------
+
+
+def parts() -> Ready:
+    from ttr.features.shelf import Part, Shelf
+
+    draw = np.random.default_rng(0)
+    arrays = {"cls": draw.normal(size=(3, 4)).astype(np.float32)}
+    part = Part(arrays, ("a", "b", "c"), {"d": "damaged"})
+    name = "part-00000-" + "0" * 24 + ".safetensors"
+    with tempfile.TemporaryDirectory() as place:
+        shelf = Shelf(Path(place))
+        shelf.write(shelf.folder / name, part)
+        content = (shelf.folder / name).read_bytes()
+
+    def check(folder: Path, path: Path) -> None:
+        found = Shelf(folder).read(path)
+        if found is not None:
+            assert found.names == part.names
+            assert found.skipped == part.skipped
+            np.testing.assert_array_equal(found.arrays["cls"], arrays["cls"], "changed features were served")
+
+    return Ready({name: content}, check)
+
+
+def kept() -> Ready:
+    from ttr.features.memo import computed_once
+
+    value = {"a": [1.5, None, "b"], "n": float("1e-7")}
+    with tempfile.TemporaryDirectory() as place:
+        computed_once(Path(place), "0" * 24, lambda: value)
+        content = next(Path(place).iterdir()).read_bytes()
+
+    def check(folder: Path, path: Path) -> None:
+        assert computed_once(folder, path.stem, lambda: value) == value
+
+    return Ready({"0" * 24 + ".json": content}, check)
+
+
+# -- directories of transformers ---------------------------------------------------------------------------
+
+
+def directories() -> Ready:
+    with tempfile.TemporaryDirectory() as place:
+        _directory(Path(place))
+        seeds = {path.name: path.read_bytes() for path in Path(place).iterdir()}
+
+    def check(folder: Path, path: Path) -> None:
+        backbone = ttr.load(f"transformers:{folder}")
+        finite(*(value for value in backbone.model.state_dict().values()))
+
+    return Ready(seeds, check, alone=False)
+
+
+def _directory(place: Path) -> None:
+    from tests.tools.tiny_models import tiny_transformers
+
+    tiny_transformers("Dinov2Model").save_pretrained(place)
+
+
+ENTRIES: Mapping[str, Entry] = {
+    "neurons": Entry(neurons, 25),
+    "heads": Entry(heads, 12),
+    "biases": Entry(biases, 8),
+    "calibrations": Entry(calibrations, 8),
+    "checkpoints": Entry(checkpoints, 8),
+    "pictures": Entry(pictures, 12),
+    "dicoms": Entry(dicoms, 4),
+    "uploads": Entry(uploads, 3),
+    "masks": Entry(masks, 6),
+    "tables": Entry(tables, 3),
+    "results": Entry(results, 1.5),
+    "pairs": Entry(pairs, 5),
+    "parts": Entry(parts, 10),
+    "kept": Entry(kept, 12),
+    "directories": Entry(directories, 0.05),
+}
