@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +17,16 @@ from starlette.responses import JSONResponse
 from ttr.apps.bodies import LARGEST, UPLOAD, Bodies
 
 JOIN = "/gradio_api/queue/join"
+
+
+def run_apart(awaited):
+    """Run to the end in a thread of its own: in this one a browser's loop may be running."""
+
+    async def whole():
+        return await awaited
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, whole()).result()
 
 
 async def reads(scope, receive, send):
@@ -51,7 +62,7 @@ def answer(parts, path=JOIN, app=reads, folder=Path("nowhere"), **limits):
         await Bodies(app, folder, **limits)(scope, receive, send)
         await asyncio.sleep(3 * limits.get("patience", 0))
 
-    asyncio.run(asked())
+    run_apart(asked())
     starts = [message for message in sent if message["type"] == "http.response.start"]
     assert len(starts) == 1
     return starts[0], json.loads(b"".join(message.get("body", b"") for message in sent))
@@ -93,7 +104,7 @@ def test_a_body_that_trickles_is_given_up_though_it_never_stops():
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": UPLOAD, "headers": [], "query_string": b""}
-    asyncio.run(asyncio.wait_for(drip(scope, None, send), 60))
+    run_apart(asyncio.wait_for(drip(scope, None, send), 60))
     assert sent[0]["status"] == 408
 
 

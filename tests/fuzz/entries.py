@@ -281,10 +281,10 @@ def tables() -> Ready:
 PROVENANCE = {"backbone": {"name": "phantom", "weights": "w", "weights_hash": "0" * 16}, "ttr": "0.1"}
 
 
-def row(names: tuple[str, ...], numbers: tuple[str, ...], **told: Any) -> str:
-    columns = (*names, *numbers)
-    cells = [str(told.get(name, name if name in names else 0.5)) for name in columns]
-    return ",".join(columns) + "\n" + "\n".join([",".join(cells)] * 3) + "\n"
+def row(names: tuple[str, ...], numbers: tuple[str, ...], counts: tuple[str, ...]) -> str:
+    columns = (*names, *numbers, *counts)
+    cells = [*names, *["0.5"] * len(numbers), *["3"] * len(counts)]
+    return ",".join(columns) + "\n" + ",".join(cells) + "\n"
 
 
 def results() -> Ready:
@@ -292,7 +292,7 @@ def results() -> Ready:
 
     from ttr.errors import DataError
     from ttr.studies.ablate.folder import COLUMNS
-    from ttr.studies.ablate.report import NAMES, NUMBERS
+    from ttr.studies.ablate.report import INTEGRATED
     from ttr.studies.results import DIFFERENCES, OUTCOMES, Results
     from ttr.studies.schemas import ABLATION, BENCHMARK, INTEGRATION
 
@@ -310,14 +310,14 @@ def results() -> Ready:
     index = {"conditions": ["full"], "images": ["a", "b"], "queries": ["CLS"], "nearest": []}
     seeds = {
         "a/manifest.json": manifest(ABLATION, "a"),
-        **{f"a/{name}.csv": row(*columns).encode() for name, columns in COLUMNS.items()},
+        **{f"a/{name}.csv": row(*COLUMNS[name]).encode() for name in ("results", "geometry", "layers")},
         "a/pictures.json": json.dumps(index).encode(),
         "a/pictures.safetensors": save(arrays),
         "b/manifest.json": manifest(BENCHMARK, "b"),
         "b/results.csv": row(*OUTCOMES).encode(),
         "b/comparisons.csv": row(*DIFFERENCES).encode(),
         "c/manifest.json": manifest(INTEGRATION, "c"),
-        "c/integration.csv": row(NAMES, NUMBERS).encode(),
+        "c/integration.csv": row(*INTEGRATED).replace("\nbackbone,part,", "\nbackbone,patches,").encode(),
     }
     kinds = {"a": (ABLATION, "ablation"), "b": (BENCHMARK, "benchmark"), "c": (INTEGRATION, "integration")}
 

@@ -9,7 +9,7 @@ import json
 import pytest
 import timm.layers
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load, save_file
 from torch import nn
 
 import ttr
@@ -290,10 +290,22 @@ def test_values_and_shapes_that_are_none_are_refused(images, tmp_path):
     raw = (tmp_path / "bias.safetensors").read_bytes()
     place = raw.index(made.keys.numpy().tobytes()[:8])
     (tmp_path / "bias.safetensors").write_bytes(raw[:place] + b"\xff" * 8 + raw[place + 8 :])
+    with pytest.raises(ModelError, match=r"bias\.safetensors is no attention bias .*not what was written"):
+        BiasCalibration.load(tmp_path / "bias.safetensors")
+    tensors, header = load_tensors_of(raw)
+    tensors["keys"].view(-1)[:2] = torch.nan
+    header.pop("seal")  # as earlier versions wrote it
+    save_file(tensors, tmp_path / "bias.safetensors", {"bias": json.dumps(header)})
     with pytest.raises(
         ModelError, match=r"bias\.safetensors is no attention bias .*keys .* holds 2 NaN of 72"
     ):
         BiasCalibration.load(tmp_path / "bias.safetensors")
+
+
+def load_tensors_of(raw):
+    size = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + size])["__metadata__"]["bias"]
+    return {name: value.clone() for name, value in load(raw).items()}, json.loads(header)
 
 
 @pytest.mark.parametrize("images", ["true", '"5"', "5.0"])

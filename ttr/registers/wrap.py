@@ -140,7 +140,7 @@ class TestTimeRegisters(Wrap):
 
     A wrap changes the model for every thread. Once it stands, any number of threads may call the model in
     ``eval()`` mode; but a call that runs while the wrap goes in or out is wrapped in part, and nothing
-    notices. So install and remove while no call runs, or leave the model alone and serve :meth:`copy`, a
+    notices. So install and remove while no call runs, or leave the model alone and serve ``copy()``, a
     wrapped model of the same weights beside the bare one. Installs and removals of several threads take
     turns; of two wraps for one model the second is refused. What looks into a model (``Backbone.tokens``,
     ``ttr.detect``, ``ttr.compare``) hooks into it for a moment and wants a model, or a copy, to itself.

@@ -41,7 +41,7 @@ class AnnotatedPairs:
         try:
             images = pair.source.read_bytes() + pair.target.read_bytes()
         except OSError as error:
-            raise ImageError(f"an image of {pair.name} cannot be read ({error.strerror})") from None
+            raise ImageError(f"an image of pair {pair.name} cannot be read ({error.strerror})") from None
         points = (pair.source_points, pair.target_points, pair.target_box)
         return sha256([images, pair.draw_name, *(each.tobytes() for each in points)])
 
