@@ -271,7 +271,7 @@ def inside(root: Path, relative: str, where: str) -> Path:
         DataError: the name is empty, absolute, or leads out of ``root`` (through a link, too).
     """
     path = root / relative
-    if not relative.strip() or Path(relative).is_absolute() or "\\" in relative:
+    if not relative.strip() or Path(relative).is_absolute() or not relative.isprintable() or "\\" in relative:
         raise DataError(f"{where}: path {relative!r} is not allowed; needed a path below {root}, with /")
     if not path.resolve().is_relative_to(root.resolve()):
         raise DataError(f"{where}: path {relative!r} leads out of {root}; keep the images below it")

@@ -4,9 +4,24 @@ A message says what was given, what was needed, and what to do next. The command
 line and exits with status 2; a library caller catches :class:`TTRError` or one of its kinds.
 """
 
+#: Characters of a word, and of a sentence, that are shown; what a file says of itself may be longer.
+WORD, SENTENCE = 400, 1500
+
 
 class TTRError(Exception):
-    """Base of every refusal that ttr makes on purpose."""
+    """Base of every refusal that ttr makes on purpose.
+
+    A file's own words may stand in one. So it is shown on one line, without characters that move the cursor
+    or turn the text, and cut where it is longer than anybody reads.
+    """
+
+    def __str__(self) -> str:
+        shown = "".join(each if each.isprintable() else " " for each in super().__str__())
+        return _cut(" ".join(_cut(word, WORD) for word in shown.split()), SENTENCE)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most // 2) :]}"
 
 
 class ModelError(TTRError):
