@@ -352,6 +352,7 @@ def write_parts(cache):
         assert np.array_equal(shelf.read(path).arrays["cls"], numbers + index)
 
 
+@pytest.mark.slow  # one writer at a time is held by tests/test_files.py and tests/test_locks.py
 def test_two_processes_write_the_same_parts_at_the_same_time(tmp_path):
     """Under one name for both, one would rename what the other has half written, or find it gone."""
     code = RACE.format(root=str(Path(__file__).parents[2]), cache=str(tmp_path / "cache"))

@@ -353,6 +353,7 @@ def test_choices_change_figures_and_pictures(made, browser):
 
 
 @pytest.mark.browser
+@pytest.mark.slow  # the style sheet is that of the comparison, whose page is looked at by default
 def test_the_page_fits_a_telephone_in_the_dark(made, browser):
     page, _, complaints = opened(browser, made / "index.html", 390, "dark")
     assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
