@@ -106,6 +106,12 @@ def test_a_file_is_given_out_whole_whatever_part_of_it_is_asked_for(asked):
         assert (found.status_code, found.content) == (200, b"0123456789"), part
 
 
+def test_a_field_that_is_no_file_is_refused_and_not_a_failure(asked):
+    quietly = TestClient(asked.app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+    answer = quietly.post("/gradio_api/upload", files={"files": (None, b"plain")})
+    assert (answer.status_code, answer.text) == (400, "An upload is a form of named files; send one.")
+
+
 def test_a_page_elsewhere_reads_nothing_and_sends_nothing(asked, folder):
     before = sorted(folder.rglob("*"))
     assert asked.post("/gradio_api/upload", files={"files": b"x"}, headers=FOREIGN).status_code == 403
