@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-JOIN, PREDICT, CANCEL = "/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/cancel"
+JOIN, PREDICT = "/gradio_api/queue/join", "/gradio_api/run/predict"
+CANCEL, RESET = "/gradio_api/cancel", "/gradio_api/reset"
 #: Lists within lists, or objects, of anything that the page sends.
 DEEPEST = 24
 #: Requests that wait for the model at once.
@@ -57,6 +58,16 @@ class Cancelled(BaseModel):
     event_id: Name
 
 
+class Reset(BaseModel):
+    """What the page's script sends once it has stopped an event."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+    event_id: Name
+
+
+BODIES: dict[str, type[BaseModel]] = {JOIN: Event, PREDICT: Event, CANCEL: Cancelled, RESET: Reset}
+
+
 class Events:
     """Refuse with 400 what no function of the page could answer; say it where the queue is full.
 
@@ -73,7 +84,7 @@ class Events:
         from starlette.responses import JSONResponse
 
         posted = scope["type"] == "http" and scope["method"] == "POST"
-        if not posted or scope["path"] not in (JOIN, PREDICT, CANCEL):
+        if not posted or scope["path"] not in BODIES:
             await self.app(scope, receive, send)
             return
         body = await _whole(receive)
@@ -93,19 +104,28 @@ class Events:
         except (ValueError, RecursionError):
             raise ValueError("This request is no JSON") from None
         if not _plain(asked):
-            raise ValueError("This request holds lists in lists beyond reason, or numbers without end")
+            raise ValueError(
+                "This request holds lists in lists beyond reason, numbers without end, or halves of letters"
+            )
         try:
-            event = (Cancelled if path == CANCEL else Event).model_validate(asked)
+            event = BODIES[path].model_validate(asked)
         except ValidationError as error:
             fields = sorted({str(each["loc"][0]) if each["loc"] else "all" for each in error.errors()})
             raise ValueError(f"This request is not one of this page ({', '.join(fields)})") from None
-        function = self.functions.get(event.fn_index)
-        if function is None or (path != CANCEL and bool(function.queue) != (path == JOIN)):
-            raise ValueError("This page has no such function")
-        if isinstance(event, Event):
-            _check_values(event.data, function.inputs)
+        if isinstance(event, Event | Cancelled):
+            self._check_function(event, path)
         plain = event.plain() if isinstance(event, Event) else event.model_dump()
         return json.dumps(plain, ensure_ascii=True).encode()
+
+    def _check_function(self, event: Event | Cancelled, path: str) -> None:
+        """Raise ValueError for a function that is none of the server, or takes other values."""
+        function = self.functions.get(event.fn_index)
+        if function is None or function.fn is None:
+            raise ValueError("This page has no such function")
+        if isinstance(event, Event):
+            if bool(function.queue) != (path == JOIN):
+                raise ValueError("This page has no such function")
+            _check_values(event.data, function.inputs)
 
 
 def _check_values(values: list[Any], widgets: list[Any]) -> None:
@@ -118,13 +138,13 @@ def _check_values(values: list[Any], widgets: list[Any]) -> None:
 
 
 def _plain(value: Any) -> bool:
-    """Return whether JSON is no deeper than ``DEEPEST``, and all its numbers are finite."""
+    """Return whether JSON is no deeper than ``DEEPEST``, its numbers finite, its text sound."""
     level = [value]
     for _ in range(DEEPEST):
-        if any(isinstance(each, float) and not math.isfinite(each) for each in level):
+        if not all(map(_sound, level)):
             return False
         within = [
-            each.values() if isinstance(each, dict) else each
+            [*each, *each.values()] if isinstance(each, dict) else each
             for each in level
             if isinstance(each, dict | list)
         ]
@@ -132,6 +152,13 @@ def _plain(value: Any) -> bool:
         if not level:
             return True
     return False
+
+
+def _sound(value: Any) -> bool:
+    """Return whether a number is finite, or a text can be sent on: JSON may hold half of a pair."""
+    if isinstance(value, str):
+        return value.isascii() or not any("\ud800" <= each <= "\udfff" for each in value)
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 async def _whole(receive: Receive) -> bytes | None:

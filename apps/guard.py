@@ -30,6 +30,8 @@ OPEN_BELOW = (*STATIC, FILE, "/gradio_api/heartbeat/")
 KEPT = frozenset(("/theme.css", "/gradio_api/theme.css", "/favicon.ico", "/robots.txt"))
 #: What a proxy says of a request, and the widget library would believe of anybody.
 HEARSAY = (b"x-forwarded", b"forwarded", b"x-real-ip", b"x-gradio-server")
+#: Files are answered whole: of some lists of parts the widget library fails.
+PARTS = (b"range", b"if-range")
 POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
     "font-src 'self' data:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
@@ -74,7 +76,11 @@ class Guard:
     def _as_seen(self, scope: Scope) -> Scope:
         """Return a request as the page sees it: without the path ahead, and without hearsay."""
         told = [value for name, value in scope["headers"] if name.lower() == b"x-forwarded-for"]
-        headers = [each for each in scope["headers"] if not each[0].lower().startswith(HEARSAY)]
+        headers = [
+            each
+            for each in scope["headers"]
+            if not each[0].lower().startswith(HEARSAY) and each[0].lower() not in PARTS
+        ]
         seen = {**scope, "headers": headers}
         ahead = f"{self.address.root}/"
         if self.address.root and scope["path"].startswith(ahead):

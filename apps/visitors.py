@@ -155,6 +155,8 @@ class Visitors:
             answer = PlainTextResponse(f"{str(error)[:1].upper()}{str(error)[1:]}.", error.status)
             if not started:
                 await _drained(receive)
+        except TypeError:  # the library takes a field without a file's name for a file
+            answer = PlainTextResponse("An upload is a form of named files; send one.", 400)
         await answer(scope, receive, send)
 
     def _introduced(self, send: Send, secret: str, secure: bool) -> Send:

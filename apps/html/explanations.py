@@ -44,6 +44,7 @@ BATCH_WHY = (
 )
 NO_IMAGE = "There is no image here now. Open one in the tab Compare."
 CHOOSE = "There is no image here now. Upload one above, or take a sample."
+COMING = "There is no image here now. Yours is shown once it has arrived and was read."
 PAGE = (
     "Some Vision Transformers store information in a few image squares where it does not belong, and "
     "their attention maps light up there. This page moves that storage onto extra tokens and shows the "

@@ -16,6 +16,7 @@ from ttr.apps.image.memory import Kept, value_of
 from ttr.apps.image.workbench import Workbench
 from ttr.apps.tabs import window as window_controls
 from ttr.apps.tabs.download import download
+from ttr.apps.tabs.given import given
 from ttr.apps.tabs.look import CUT, SMOOTH, opacity_slider, style_radio, view_radio
 from ttr.apps.tabs.models import model_box
 from ttr.apps.tabs.window import WindowBox
@@ -51,9 +52,10 @@ def look(layer: float, head: str, query: str, style: str, scale: str) -> Look:
 
 @dataclass(frozen=True)
 class Widgets:
-    """The widgets of the tab, and the events after which another model was chosen."""
+    """The widgets of the tab, and the events: a file was given to ``upload``, another model was chosen."""
 
     upload: gr.File
+    given: Callable[..., Any]
     samples: dict[str, gr.Button]
     window: WindowBox
     status: gr.HTML
@@ -73,7 +75,8 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, case: gr.State, chosen:
     """Lay out the tab; it keeps ``case`` and ``chosen`` (a kept Case and a Chosen) for the other tabs too."""
     with gr.Row(elem_classes="ttr-columns"):
         with gr.Column(scale=2, min_width=250):
-            upload = gr.File(label="Image (PNG, JPEG, TIFF or DICOM)", height=150)
+            upload = gr.File(label="Image (PNG, JPEG, TIFF or DICOM)", height=150, elem_id="image")
+            given_here = given("image")
             with gr.Row():
                 samples = {
                     name: gr.Button(f"Sample: {name}", size="sm", min_width=90) for name in sample_paths()
@@ -96,7 +99,7 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, case: gr.State, chosen:
                     for kind, make in (("ZIP", takeaway.zip_of), ("PDF", takeaway.pdf_of))
                 ]
     pictures = [thumbnail, curves, numbers]
-    return Widgets(upload, samples, window, status, pictures, maps, controls, exports, changed)
+    return Widgets(upload, given_here, samples, window, status, pictures, maps, controls, exports, changed)
 
 
 def _maps() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.Plot]:

@@ -19,6 +19,7 @@ from ttr.apps.image.uploads import FORGOTTEN
 from ttr.apps.image.workbench import Workbench
 from ttr.apps.tabs.download import download
 from ttr.apps.tabs.events import AT_ONCE
+from ttr.apps.tabs.given import given
 from ttr.apps.tabs.opening import Listed
 from ttr.errors import OptionError, TTRError
 
@@ -35,9 +36,19 @@ def batch_tab(workbench: Workbench, chosen: gr.State) -> Listed:
     gr.HTML(f'<p class="ttr-soft">{explanations.BATCH}</p>')
     with gr.Row(elem_classes="ttr-columns"):
         several = gr.File(
-            label="Images (PNG, JPEG, TIFF or DICOM)", file_count="multiple", height=150, min_width=280
+            label="Images (PNG, JPEG, TIFF or DICOM)",
+            file_count="multiple",
+            height=150,
+            min_width=280,
+            elem_id="batch-files",
         )
-        whole = gr.File(label="Or a folder of images", file_count="directory", height=150, min_width=280)
+        whole = gr.File(
+            label="Or a folder of images",
+            file_count="directory",
+            height=150,
+            min_width=280,
+            elem_id="batch-folder",
+        )
     with gr.Row():
         start = gr.Button("Run the batch", variant="primary", size="sm", elem_id="batch-run")
         stop = gr.Button("Stop", size="sm", elem_id="batch-stop")
@@ -49,6 +60,7 @@ def batch_tab(workbench: Workbench, chosen: gr.State) -> Listed:
     running = start.click(partial(_run, workbench), [several, whole, chosen], shown, **IN_TURN)
     stop.click(None, None, None, cancels=[running], **AT_ONCE)
     others = [event for files in (several, whole) for event in (files.upload, files.clear, files.delete)]
+    others.append(given("batch-files", "batch-folder"))
     gr.on(others, None, None, None, cancels=[running], **AT_ONCE)
     gr.on(others, _empty, None, shown, **AT_ONCE)
     return Listed(table.select, _path, [paths])

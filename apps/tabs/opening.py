@@ -90,7 +90,8 @@ class Opening:
     def connect(self, blocks: gr.Blocks) -> None:
         """Let the tab's own widgets open an image, and show it another way."""
         widgets, again = self.widgets, [self.case, *self.inputs]
-        upload = widgets.upload
+        upload, coming = widgets.upload, explanations.empty(explanations.COMING)
+        widgets.given(partial(self._emptied, coming), None, self.all, **AT_ONCE)
         emptied = gr.on(
             [upload.upload, upload.clear, upload.delete], self._emptied, None, self.all, **AT_ONCE
         )

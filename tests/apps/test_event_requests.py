@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.testclient import TestClient
 
-from ttr.apps.event_requests import CANCEL, DEEPEST, FULL, JOIN, PREDICT, Events
+from ttr.apps.event_requests import CANCEL, DEEPEST, FULL, JOIN, PREDICT, RESET, Events
 
 
 def widget(name):
@@ -19,9 +19,10 @@ def widget(name):
 
 WIDGETS = ("checkbox", "dropdown", "number", "radio", "slider", "textbox")
 FUNCTIONS = {
-    3: SimpleNamespace(queue=True, inputs=[widget("state"), widget("file")]),
-    4: SimpleNamespace(queue=False, inputs=[widget("textbox")]),
-    5: SimpleNamespace(queue=False, inputs=[widget(name) for name in WIDGETS]),
+    3: SimpleNamespace(fn=print, queue=True, inputs=[widget("state"), widget("file")]),
+    4: SimpleNamespace(fn=print, queue=False, inputs=[widget("textbox")]),
+    5: SimpleNamespace(fn=print, queue=False, inputs=[widget(name) for name in WIDGETS]),
+    6: SimpleNamespace(fn=None, queue=False, inputs=[widget("textbox")]),
 }
 GOOD = {"session_hash": "abc", "fn_index": 3, "data": [1, None]}
 
@@ -59,6 +60,27 @@ def test_a_function_that_is_none_is_refused(asked, path, number):
     found = asked.post(path, json={**GOOD, "event_id": "e", "fn_index": number})
     assert found.status_code == 400
     assert found.json()["detail"].endswith("reload this page and try again.")
+
+
+def test_a_function_of_the_browser_alone_is_none_of_the_server(asked):
+    for path in (PREDICT, CANCEL):
+        found = asked.post(path, json={**GOOD, "fn_index": 6, "data": ["a"], "event_id": "e"})
+        assert found.status_code == 400
+        assert "no such function" in found.json()["detail"]
+
+
+def test_who_has_stopped_an_event_names_it(asked):
+    assert asked.post(RESET, json={"event_id": "e1", "more": 1}).json() == {"event_id": "e1"}
+    for body in ({}, {"event_id": 1}, {"event_id": "a/b"}, {"event_id": "e1", "more": "\ud800"}, []):
+        assert asked.post(RESET, content=json.dumps(body)).status_code == 400
+
+
+@pytest.mark.parametrize("value", ["\ud800", "a\udfffb", ["\ud800"], {"\ud800": 1}, {"a": ["\udc00"]}])
+def test_half_of_a_letter_is_refused_and_a_whole_one_is_not(asked, value):
+    for path in (JOIN, CANCEL):
+        body = json.dumps({**GOOD, "event_id": "e", "data": [1, value]})
+        assert asked.post(path, content=body).status_code == 400
+    assert asked.post(JOIN, content=json.dumps({**GOOD, "data": [1, "\U0001f9e0"]})).status_code == 200
 
 
 def test_an_event_that_waits_and_one_that_does_not_have_a_door_each(asked):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.tools.app_page import PATIENCE
 from tests.tools.elsewhere import elsewhere
 from ttr.apps.event_requests import FULL
+from ttr.apps.html.explanations import COMING
+from ttr.apps.image.intake import MAX_BYTES
 
 pytestmark = pytest.mark.browser
 TRIES = """async (home) => {
@@ -27,6 +30,16 @@ TRIES = """async (home) => {
         await ask("/gradio_api/upload", {method: "POST", body: form, mode: "no-cors"}),
     ];
 }"""
+
+
+@pytest.fixture(scope="module")
+def refused(served, browser):
+    """A visit to which things are refused, of which a browser complains."""
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(served.address)
+    yield page
+    page.close()
 
 
 def test_a_site_elsewhere_may_link_to_the_page_and_nothing_else(served, browser):
@@ -50,12 +63,29 @@ def test_a_site_elsewhere_may_link_to_the_page_and_nothing_else(served, browser)
         page.close()
 
 
-def test_a_full_queue_is_said_on_the_page(served, browser):
-    page = browser.new_page()
-    page.set_default_timeout(PATIENCE)
-    page.goto(served.address)
-    page.wait_for_selector("#maps .ttr-map")
-    page.route("**/queue/join*", lambda route: route.fulfill(status=429, json={"detail": FULL}))
-    page.get_by_role("button", name="Sample: chest").click()
-    page.get_by_text(FULL).wait_for()
-    page.close()
+def test_a_full_queue_is_said_on_the_page(refused):
+    refused.wait_for_selector("#maps .ttr-map")
+    refused.route("**/queue/join*", lambda route: route.fulfill(status=429, json={"detail": FULL}))
+    refused.get_by_role("button", name="Sample: chest").click()
+    refused.get_by_text(FULL).wait_for()
+    refused.unroute("**/queue/join*")
+
+
+def test_beside_a_file_that_never_arrives_nothing_of_the_former_stays(refused, tmp_path):
+    """Refused by the server for want of room, or in the browser as too large."""
+    (tmp_path / "next.png").write_bytes(b"x")
+    with (tmp_path / "large.png").open("wb") as large:
+        large.truncate(MAX_BYTES + 1)
+    image = refused.locator(".block").filter(has_text="Image (PNG")
+    refused.route("**/gradio_api/upload?*", lambda route: route.fulfill(status=429, body="There is no room."))
+    for name, said in (("next.png", "There is no room."), ("large.png", "exceed the maximum allowed size")):
+        refused.get_by_role("button", name="Sample: fundus").click()
+        refused.wait_for_selector("#maps .ttr-map")
+        image.locator("input[type=file]").set_input_files(tmp_path / name)
+        refused.get_by_text(said).wait_for()
+        expect(
+            refused.locator(".ttr-thumb, .ttr-map, .ttr-file, .ttr-grade, #curves .main-svg")
+        ).to_have_count(0)
+        expect(refused.locator("#status")).to_contain_text(COMING)
+        for kind in ("ZIP", "PDF"):
+            expect(refused.get_by_role("button", name=f"Export {kind}")).to_be_disabled()

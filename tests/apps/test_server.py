@@ -99,6 +99,19 @@ def test_no_file_of_this_machine_is_served_and_no_other_name_for_it_is_answered(
     assert asked.get("/", headers={"host": "evil.example:7860"}).status_code == 421
 
 
+def test_a_file_is_given_out_whole_whatever_part_of_it_is_asked_for(asked):
+    path = BareClient(asked).upload("a.png", b"0123456789").json()[0]
+    for part in ("bytes=0-1", "bytes=0-1,2-3,4-5bytes=0-1", "bytes=-", "bytes=0-,0-,0-", "bytes=9-1", "x"):
+        found = asked.get(f"/gradio_api/file={path}", headers={"Range": part})
+        assert (found.status_code, found.content) == (200, b"0123456789"), part
+
+
+def test_a_field_that_is_no_file_is_refused_and_not_a_failure(asked):
+    quietly = TestClient(asked.app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+    answer = quietly.post("/gradio_api/upload", files={"files": (None, b"plain")})
+    assert (answer.status_code, answer.text) == (400, "An upload is a form of named files; send one.")
+
+
 def test_a_page_elsewhere_reads_nothing_and_sends_nothing(asked, folder):
     before = sorted(folder.rglob("*"))
     assert asked.post("/gradio_api/upload", files={"files": b"x"}, headers=FOREIGN).status_code == 403
