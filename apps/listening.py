@@ -22,7 +22,7 @@ TOTAL, EACH = 512, 128
 #: Seconds for the head of a request; for a visitor who takes nothing of an answer; between two requests.
 HEAD, TAKEN, IDLE = 10.0, 60.0, 5
 #: Seconds from the first signal to the end: until then answers may be finished, after that nothing is.
-GRACE, LAST = 1, 3.0
+GRACE, LAST = 1, 2.0
 
 
 class Connection(H11Protocol):
