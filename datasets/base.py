@@ -18,6 +18,7 @@ from ttr.datasets.limits import file_bytes
 from ttr.datasets.reading import OpenedImages, called
 from ttr.digests import sha256
 from ttr.errors import DataError
+from ttr.files import read_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+#: Bytes of a table or a list, at most.
+MOST_TEXT = 256 << 20
 #: The value of mask pixels that count neither for nor against anything.
 IGNORE = 255
 
@@ -273,6 +276,25 @@ def inside(root: Path, relative: str, where: str) -> Path:
     path = root / relative
     if not relative.strip() or Path(relative).is_absolute() or not relative.isprintable() or "\\" in relative:
         raise DataError(f"{where}: path {relative!r} is not allowed; needed a path below {root}, with /")
-    if not path.resolve().is_relative_to(root.resolve()):
+    try:
+        path.is_file()  # which says so where no file can be called that
+        leads_out = not path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError) as error:  # of Python before 3.13, for links that go in a circle
+        why = getattr(error, "strerror", None) or "links in a circle"
+        raise DataError(f"{where}: path {relative!r} is none ({why}); needed a path below {root}") from error
+    if leads_out:
         raise DataError(f"{where}: path {relative!r} leads out of {root}; keep the images below it")
     return path
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a set's table or list; a pipe or a device is not waited for.
+
+    Raises:
+        DataError: it is no file of UTF-8, or larger than any table.
+    """
+    try:
+        return read_bytes(path, MOST_TEXT).decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        why = error if type(error) is ValueError else getattr(error, "strerror", None) or "no UTF-8"
+        raise DataError(f"{path} is no text that can be read ({why}); needed a text file") from error

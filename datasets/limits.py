@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ttr.errors import ImageError
+from ttr.files import read_bytes
 
 #: Bytes of a file: no single image is larger.
 MOST_BYTES = 2**30
@@ -17,19 +18,20 @@ MOST_BYTES_A_PIXEL = 6
 
 
 def file_bytes(path: Path, what: str = "image") -> bytes:
-    """Return a file's bytes.
+    """Return a file's bytes; a pipe or a device is not waited for.
 
     Raises:
-        ImageError: it cannot be read, or is larger than any single image.
+        ImageError: it cannot be read, is no regular file, or is larger than any single image.
     """
     try:
         size = path.stat().st_size
-        content = path.read_bytes() if size <= MOST_BYTES else b""
-    except OSError as error:
-        raise ImageError(f"{what} {path} cannot be read ({error.strerror}); check the path") from error
-    if size > MOST_BYTES:
-        raise ImageError(f"{what} {path} has {size / 1e6:,.0f} MB; needed {MOST_BYTES / 1e6:,.0f} MB at most")
-    return content
+        if size > MOST_BYTES:
+            most = MOST_BYTES / 1e6
+            raise ImageError(f"{what} {path} has {size / 1e6:,.0f} MB; needed {most:,.0f} MB at most")
+        return read_bytes(path, MOST_BYTES)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise ImageError(f"{what} {path} cannot be read ({why}); check the path") from error
 
 
 def check_size(name: object, width: int, height: int, most: int = MOST_PIXELS) -> None:

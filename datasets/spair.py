@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ttr.datasets.base import Card, Split, inside, require
+from ttr.datasets.base import Card, Split, inside, read_text, require
 from ttr.datasets.folder import draw_sample
 from ttr.errors import DataError
 from ttr.files import JSONError, read_json
@@ -90,10 +90,10 @@ def spair(
 def _files(root: Path, folder: Path, split: str) -> Iterator[Path]:
     """Yield the annotations that the layout lists, or all where there is no such list."""
     listed = root / "Layout" / "large" / f"{split}.txt"
-    if not listed.is_file():
+    if not listed.exists():
         yield from sorted(folder.glob("*.json"))
         return
-    for line in sorted({line.strip() for line in listed.read_text(encoding="utf-8").splitlines()} - {""}):
+    for line in sorted({line.strip() for line in read_text(listed).splitlines()} - {""}):
         path = inside(folder, f"{line}.json", listed.name)
         if not path.is_file():
             raise DataError(f"{listed} names the pair {line}, but {path} is missing; unpack the set anew")

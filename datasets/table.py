@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ttr.datasets.base import Card, Dataset, Item, Split, inside, make_dataset
+from ttr.datasets.base import Card, Dataset, Item, Split, inside, make_dataset, read_text
 from ttr.datasets.image_folder import SPLIT_NAMES
 from ttr.datasets.splits import complete
 from ttr.errors import DataError
@@ -26,31 +29,53 @@ CARD = Card(
     "(train, val, test) and mask; paths are below the table's folder",
 )
 
+#: Columns of a table, at most.
+MOST_COLUMNS = 1000
+
 
 def read_table(path: Path, columns: Sequence[str]) -> DataFrame:
-    """Read a CSV file, every value as text.
+    """Read a CSV file, every value as text; a row may lack its last values, which are empty then.
 
     Raises:
-        DataError: it cannot be read, has no rows, or lacks one of ``columns``.
+        DataError: it cannot be read, has no rows, lacks one of ``columns``, names one twice, or has a row
+            that is longer than the first.
     """
     import pandas
 
-    try:
-        table = pandas.read_csv(
-            path, dtype=str, keep_default_na=False, skipinitialspace=True, encoding="utf-8-sig"
-        )
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no CSV table that can be read ({type(error).__name__})") from error
-    table.columns = [str(name).strip().lower() for name in table.columns]
-    missing = [name for name in columns if name not in table.columns]
+    rows = _rows(path)
+    names = [name.strip().lower() for name in next(rows, (0, []))[1]]
+    missing = [name for name in columns if name not in names]
     if missing:
         raise DataError(
-            f"{path} has the columns {', '.join(table.columns)}; needed {', '.join(columns)} "
+            f"{path} has the columns {', '.join(names)}; needed {', '.join(columns)} "
             f"({', '.join(missing)} missing)"
         )
-    if not len(table):
+    if twice := [name for name, times in Counter(names).items() if name and times > 1]:
+        raise DataError(f"{path} has the column {twice[0]} twice; keep the one that counts")
+    cells = []
+    for line, row in rows:
+        if any(each.strip() for each in row[len(names) :]):
+            raise DataError(
+                f"{path}, line {line}: {len(row)} values in {len(names)} columns; put a text that holds "
+                'commas between "'
+            )
+        cells.append([each.strip() for each in row[: len(names)]] + [""] * (len(names) - len(row)))
+    if not cells:
         raise DataError(f"{path} has no rows; needed one an image")
-    return table.apply(lambda column: column.str.strip())
+    return pandas.DataFrame(cells, columns=names, dtype=str)[[name for name in names if name]]
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of a CSV file that hold anything, each with the number of its last line."""
+    found = csv.reader(io.StringIO(read_text(path), newline=""), skipinitialspace=True)
+    try:
+        for row in found:
+            if len(row) > MOST_COLUMNS:
+                raise DataError(f"{path} has {len(row):,} columns; needed {MOST_COLUMNS:,} at most")
+            if row:
+                yield found.line_num, row
+    except csv.Error as error:
+        raise DataError(f"{path} is no CSV table that can be read ({error})") from error
 
 
 def csv_table(path: Path, *, seed: int = 42) -> Dataset:

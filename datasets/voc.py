@@ -14,7 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from ttr.datasets.base import IGNORE, Card, Dataset, Item, Masks, Split, inside, make_dataset, require
+from ttr.datasets.base import (
+    IGNORE,
+    Card,
+    Dataset,
+    Item,
+    Masks,
+    Split,
+    inside,
+    make_dataset,
+    read_text,
+    require,
+)
 from ttr.datasets.mask_files import open_numbers
 from ttr.datasets.splits import complete
 from ttr.errors import DataError, ImageError
@@ -59,7 +70,7 @@ def voc(root: Path, *, seed: int = 42) -> Dataset:
 def _classes(root: Path) -> tuple[str, ...]:
     """Return the classes of the pixels: those of classes.txt, or PASCAL VOC's."""
     named = root / "classes.txt"
-    if not named.is_file():
+    if not named.exists():
         return CLASSES
     classes = tuple(_lines(named))
     if len(classes) < 2 or len(set(classes)) < len(classes) or len(classes) > IGNORE:
@@ -83,11 +94,7 @@ def _items(root: Path, split: Split, name: str) -> Iterator[Item]:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is no text that can be read ({type(error).__name__})") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
 def _with_label(item: Item, classes: tuple[str, ...]) -> Item:

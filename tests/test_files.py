@@ -114,7 +114,8 @@ HOSTILE_JSON = {
     b'{"a": NaN}': "NaN is no number",
     b"[-Infinity]": "-Infinity is no number",
     b"[1e999]": "1e999 is no number",
-    b"[" + b"9" * 5000 + b"]": "no JSON",
+    b"[" + b"9" * 5000 + b"]": "too large a number",
+    b"[-18446744073709551616]": "-1844674407370955161 is too large a number",
     b'{"a": 1, "b": {"c": 1, "c": 2}}': "'c' stands in it twice",
 }
 

@@ -89,8 +89,34 @@ def test_what_somebody_puts_there_meanwhile_stays(tmp_path, way):
 def test_an_empty_folder_and_a_relative_place_are_replaced(tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     write(tmp_path / "out", "1")
+    monkeypatch.chdir(tmp_path)
+    write(Path("out"), "2")
+    assert content(tmp_path / "out") == whole("2")
+
+
+def test_the_working_directory_is_not_taken_away(tmp_path, monkeypatch):
+    """Whoever stands in it would go on in a folder that has no name any more."""
+    write(tmp_path / "out", "1")
     monkeypatch.chdir(tmp_path / "out")
-    write(Path("."), "2")
+    for place in (".", "", "../out"):
+        with pytest.raises(OutputError, match="is the working directory or holds it"):
+            write(Path(place), "2")
+    assert content(tmp_path / "out") == whole("1")
+
+
+def test_names_that_no_folder_can_have_are_refused(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for place in (tmp_path / "loop", tmp_path / "loop" / "x", tmp_path / ("a" * 300)):
+        with pytest.raises(OutputError, match=r"cannot be written \((Too many levels|File name too long)"):
+            write(place, "1")
+
+
+def test_a_folder_of_somebody_elses_under_the_name_of_an_earlier_result_stays(tmp_path):
+    write(tmp_path / "out", "1")
+    (tmp_path / ".out.ttr-earlier").mkdir()
+    (tmp_path / ".out.ttr-earlier" / "thesis.txt").write_text("mine")
+    write(tmp_path / "out", "2")
+    assert content(tmp_path / ".out.ttr-earlier") == {"thesis.txt": "mine"}
     assert content(tmp_path / "out") == whole("2")
 
 
@@ -101,6 +127,8 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
     where = "/full cannot be written .No space left"
     with pytest.raises(OutputError, match=where), whole_folder(tmp_path / "full"):
         raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OutputError, match="File too large"), whole_folder(tmp_path / "full"):
+        raise OSError(errno.EFBIG, "File too large")
     with pytest.raises(FileNotFoundError), whole_folder(tmp_path / "out"):
         (tmp_path / "picture.png").read_bytes()  # which is no fault of the place
     where = "/out/sub/x.json cannot be written"

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 #: Bytes that are read of a JSON file, and of a file of tensors, at most.
 MOST_JSON, MOST_TENSORS = 64 << 20, 8 << 30
+#: Whole numbers that are read of JSON are below it, either way.
+MOST_WHOLE = 2**64
 #: What the names of half-written files hold, before their suffix.
 PARTIAL = ".ttr-partial"
 _PARTIAL_FILE = re.compile(rf"\..+{re.escape(PARTIAL)}\d*(\.[^.]*)?")
@@ -107,13 +109,15 @@ def read_json(path: Path, most: int = MOST_JSON) -> Any:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return JSON values; numbers are finite, and no entry of an object stands twice.
+    """Return JSON values; numbers are finite, whole ones of 64 bits, and no entry of an object stands twice.
 
     Raises:
         JSONError: it is something else, or nested too deeply.
     """
     try:
-        return json.loads(text, object_pairs_hook=_once, parse_float=_finite, parse_constant=_finite)
+        return json.loads(
+            text, object_pairs_hook=_once, parse_float=_finite, parse_int=_whole, parse_constant=_finite
+        )
     except RecursionError:
         raise JSONError("it is nested too deeply") from None
     except JSONError:
@@ -128,6 +132,14 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
         raise JSONError(f"{name!r} stands in it twice")
     return found
+
+
+def _whole(text: str) -> int:
+    # Longer ones fit neither a float nor an array, wherever they are turned into one.
+    value = int(text) if len(text) <= 20 else MOST_WHOLE
+    if abs(value) >= MOST_WHOLE:
+        raise JSONError(f"{text[:20]} is too large a number")
+    return value
 
 
 def _finite(text: str) -> float:

@@ -50,9 +50,9 @@ def whole_folder(target: Path, ours: Callable[[Path], bool] = nothing) -> Iterat
         OutputError: ``target`` exists and is no earlier result, someone else writes to it, or it cannot be
             written.
     """
-    target = target.resolve()
-    _check(target, ours)
     try:
+        target = _resolved(target)
+        _check(target, ours)
         target.parent.mkdir(parents=True, exist_ok=True)
         with held(_beside(target, LOCK)) as alone:
             if not alone:
@@ -60,7 +60,7 @@ def whole_folder(target: Path, ours: Callable[[Path], bool] = nothing) -> Iterat
                     f"{target} is being written by another ttr command; wait until that ends, or choose "
                     "another --out"
                 )
-            _tidy(target)
+            _tidy(target, ours)
             partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}{PARTIAL}-"))
             try:
                 yield partial
@@ -82,10 +82,11 @@ def whole_folder(target: Path, ours: Callable[[Path], bool] = nothing) -> Iterat
 
 def restore(target: Path) -> None:
     """Give an earlier result its name back if a kill between two renames left it without one."""
-    if _beside(target, EARLIER).is_dir() and not os.path.lexists(target):
-        with suppress(OSError), held(_beside(target, LOCK)) as alone:
-            if alone:
-                _tidy(target)
+    with suppress(OSError):
+        if _beside(target, EARLIER).is_dir() and not os.path.lexists(target):
+            with held(_beside(target, LOCK)) as alone:
+                if alone:
+                    _tidy(target, nothing)
 
 
 def restore_all(folder: Path) -> None:
@@ -104,16 +105,28 @@ def _is_about(error: OSError, target: Path) -> bool:
     """Return whether an error is of the place, not of something that was read meanwhile."""
     name = str(error.filename or "")
     return (
-        error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+        error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
         or Path(name) in (target, *target.parents)
         or name.startswith(str(_beside(target, ".")))
     )
+
+
+def _resolved(target: Path) -> Path:
+    try:
+        return target.resolve()
+    except RuntimeError as error:  # of Python before 3.13, for links that go in a circle
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(target)) from error
 
 
 def _check(target: Path, ours: Callable[[Path], bool]) -> None:
     if os.path.ismount(target):
         raise OutputError(
             f"{target} is where a drive is mounted, which no other folder can replace; choose a folder in it"
+        )
+    if target.exists() and Path.cwd().is_relative_to(target):
+        raise OutputError(
+            f"{target} is the working directory or holds it, and would be replaced under it; choose a folder "
+            "in it, or leave it first"
         )
     if target.exists() and not (target.is_dir() and _replaceable(target, ours)):
         raise _not_ours(target)
@@ -129,17 +142,21 @@ def _replaceable(folder: Path, ours: Callable[[Path], bool]) -> bool:
     return not any(folder.iterdir()) or ours(folder)
 
 
-def _tidy(target: Path) -> None:
+def _tidy(target: Path, ours: Callable[[Path], bool]) -> None:
     """Clear away what a killed writer left; whoever calls holds the lock, so nobody else is at work."""
-    earlier = _beside(target, EARLIER)
-    if earlier.is_dir():
-        if os.path.lexists(target):
-            shutil.rmtree(earlier, ignore_errors=True)
-        else:
-            earlier.rename(target)
     for entry in list(os.scandir(target.parent)):
         if entry.name.startswith(f".{target.name}{PARTIAL}-"):
             shutil.rmtree(entry.path, ignore_errors=True)
+    earlier = _beside(target, EARLIER)
+    if earlier.is_symlink() or not earlier.is_dir():
+        return
+    if not os.path.lexists(target):
+        earlier.rename(target)
+    elif _replaceable(earlier, ours):
+        # Half removed it would be nobody's, so it goes under the name of what may be swept.
+        going = _beside(target, f"{PARTIAL}-earlier")
+        earlier.rename(going)
+        shutil.rmtree(going, ignore_errors=True)
 
 
 def _give_name(partial: Path, target: Path, ours: Callable[[Path], bool]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +93,12 @@ def test_a_flipped_bit_among_the_weights_is_noticed(tmp_path):
     path.write_bytes(content)
     with pytest.raises(ModelError, match=r"a\.pth is damaged \(.*data/0 fails its checksum\)"):
         read_torch_file(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "neurons.pt")
+    with pytest.raises(ModelError, match=r"neurons\.pt is no regular file"):
+        read_torch_file(tmp_path / "neurons.pt")
 
 
 def test_an_archive_that_inflates_is_refused(tmp_path):

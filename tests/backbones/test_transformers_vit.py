@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import pickle
 import sys
 
@@ -18,7 +19,7 @@ from transformers.utils import output_capturing
 import ttr
 from tests.backbones.test_contract import TOLERANCE, hook_count, neurons_of
 from tests.tools.tiny_models import DEPTH, SIZE, TRANSFORMERS, WIDTH, scramble, tiny_transformers
-from ttr.errors import ModelError
+from ttr.errors import ImageError, ModelError
 from ttr.forward.record import record
 from ttr.hooks import capture
 
@@ -267,6 +268,40 @@ def test_without_preprocessing_only_tensors_are_taken(tmp_path, images):
     (directory / "preprocessor_config.json").write_text("{")
     with pytest.raises(ModelError, match="image processor of .* could not be read"):
         ttr.load(f"transformers:{directory}")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"size": {"shortest_edge": 10**6}},
+        {"size": {"shortest_edge": -36}},
+        {"crop_size": {"height": 0, "width": SIZE}},
+        {"image_mean": [0.5] * 4},
+        {"image_std": [0.0] * 3},
+        {"resample": 99},
+    ],
+)
+def test_preprocessing_that_makes_no_input_is_refused_with_the_model(tmp_path, said):
+    directory = save(tiny_transformers("Dinov2Model"), tmp_path, **CROP)
+    told = json.loads((directory / "preprocessor_config.json").read_text())
+    (directory / "preprocessor_config.json").write_text(json.dumps({**told, **said}))
+    with pytest.raises(ModelError, match="the image processor of .*; mend its preprocessor_config.json"):
+        ttr.load(f"transformers:{directory}")
+
+
+def test_a_strip_is_not_resized_without_measure_ahead_of_the_crop(tmp_path):
+    directory = save(tiny_transformers("Dinov2Model"), tmp_path, **{**CROP, "size": {"shortest_edge": 4000}})
+    backbone = ttr.load(f"transformers:{directory}")
+    with pytest.raises(ImageError, match="would be resized to 4,000 × 160,000"):
+        backbone.preprocess(Image.new("RGB", (400, 10)))
+
+
+def test_weights_that_are_a_pipe_are_not_waited_for(tmp_path):
+    save(tiny_transformers("Dinov2Model"), tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match="model.safetensors is no regular file"):
+        ttr.load(f"transformers:{tmp_path}")
 
 
 class Exploit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import pickle
 from collections import Counter
 from dataclasses import replace
@@ -13,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ttr.datasets.base import Item
+from ttr.datasets.base import Item, read_file
 from ttr.datasets.phantom import CLASSES, phantom_image
 from ttr.datasets.phantom_set import phantom_set
 from ttr.datasets.registry import LOADERS, SPLITS, open_dataset
 from ttr.datasets.splits import complete, divide
+from ttr.datasets.table import read_table
 from ttr.errors import DataError, ImageError
 
 
@@ -272,6 +274,9 @@ def test_a_table_with_patients_splits_and_masks(tmp_path):
             "label 'b' of 2.png is in the test split and",
         ),
         (["1.png,a,,test,", "2.png,a,,val,"], "the training split is empty"),
+        (["1.png,a,,train,,,b"], "line 2: 7 values in 5 columns"),
+        ([f"{'a' * 300}.png,a,,train,"], "File name too long"),
+        (["loop/1.png,a,,train,"], "is none"),
         ([], "has no rows"),
     ],
 )
@@ -280,15 +285,45 @@ def test_a_table_that_would_mislead_is_refused(tmp_path, rows, complaint):
     outside = tmp_path / "outside"
     outside.mkdir()
     (tmp_path / "set" / "link").symlink_to(outside)
+    (tmp_path / "set" / "loop").symlink_to("loop")
     with pytest.raises(DataError, match=complaint.replace("\\", r"\\").replace("..", r"\.\.")):
         open_dataset("csv", table(tmp_path / "set" / "t.csv", rows))
+
+
+def test_a_column_that_stands_twice_or_too_many_of_them_are_refused(tmp_path):
+    with pytest.raises(DataError, match="has the column label twice"):
+        open_dataset("csv", table(tmp_path / "t.csv", ["1.png,a,b"], "path,label,Label"))
+    with pytest.raises(DataError, match="has 200,002 columns; needed 1,000 at most"):
+        open_dataset("csv", table(tmp_path / "t.csv", ["1.png,a"], "path,label" + ",x" * 200_000))
+    rows = [f"{n}.png,a,{('train', 'test', 'val')[n % 3]},," for n in range(9)]
+    assert len(open_dataset("csv", table(tmp_path / "t.csv", rows, "path,label,split,,")).items) == 9
+
+
+@pytest.mark.parametrize("suffix", ["zip", "gz", "xz", "zst", "tar"])
+def test_a_table_is_text_whatever_its_name_says(tmp_path, suffix):
+    """Nothing is unpacked: a packed table may be of any size, and a damaged one fails in its own ways."""
+    rows = [f"{n}.png,a,,{('train', 'test', 'val')[n % 3]}," for n in range(9)]
+    found = table(tmp_path / f"t.csv.{suffix}", rows)
+    assert len(read_table(found, ("path", "label"))) == 9
+
+
+def test_lists_masks_and_tables_that_are_pipes_are_not_waited_for(tmp_path, voc, orthonet):
+    for pipe in (voc / "ImageSets/Segmentation/train.txt", orthonet / "test.csv"):
+        pipe.unlink()
+        os.mkfifo(pipe)
+    for name, root in (("voc", voc), ("orthonet", orthonet)):
+        with pytest.raises(DataError, match="no text that can be read .it is no regular file"):
+            open_dataset(name, root)
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(ImageError, match=r"a.png cannot be read .it is no regular file"):
+        read_file(Item("a.png", "a", "test", tmp_path / "a.png"))
 
 
 def test_columns_and_files_that_are_missing_are_named(tmp_path, orthonet):
     with pytest.raises(DataError, match=r"has the columns path, class; needed path, label \(label missing\)"):
         open_dataset("csv", table(tmp_path / "t.csv", ["1.png,a"], "path,class"))
     (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00\x01\x00")
-    with pytest.raises(DataError, match="no CSV table"):
+    with pytest.raises(DataError, match="no UTF-8"):
         open_dataset("csv", tmp_path / "b.csv")
     (orthonet / "test.csv").unlink()
     with pytest.raises(DataError, match=r"OrthoNet: test.csv is missing in .*orthonet data/orthonet data"):

@@ -342,6 +342,46 @@ def results() -> Ready:
     return Ready(seeds, check, alone=False)
 
 
+def per_image() -> Ready:
+    import pandas as pd
+
+    from ttr.studies.ablate.between import NEEDED, read_per_image
+
+    table = pd.DataFrame({name: ["a", "b"] for name, kind in NEEDED.items() if kind == "text"})
+    table = table.assign(value=[0.5, 1.0], confusion=[[1.0] * 4, [2.0] * 4])
+
+    def check(folder: Path, path: Path) -> None:
+        found = read_per_image(folder)
+        assert not np.isinf(found["value"]).any()
+        assert all(type(name) is str for name in found["image"])
+
+    honest = files(".parquet", lambda path: table.assign(task="t", metric="m").to_parquet(path))
+    return Ready({"per_image.parquet": honest["0.parquet"]}, check)
+
+
+def lists() -> Ready:
+    from ttr.datasets.registry import open_dataset
+
+    def check(folder: Path, path: Path) -> None:
+        for item in open_dataset("voc", folder).items:
+            assert item.path is not None
+            assert item.path.resolve().is_relative_to(folder.resolve())
+
+    seeds = {"classes.txt": b"background\na\nb\n"}
+    seeds |= {
+        f"ImageSets/Segmentation/{name}.txt": f"{name}0\n{name}1\n".encode() for name in ("train", "val")
+    }
+    for stem in ("train0", "train1", "val0", "val1"):
+        seeds |= {f"JPEGImages/{stem}.jpg": b"", f"SegmentationClass/{stem}.png": numbers()}
+    return Ready(seeds, check, alone=False)
+
+
+def numbers() -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray((np.arange(24, dtype=np.uint8) % 3).reshape(4, 6)).save(stream, "PNG")
+    return stream.getvalue()
+
+
 def pairs() -> Ready:
     from ttr.datasets.spair import spair
 
@@ -429,6 +469,8 @@ ENTRIES: Mapping[str, Entry] = {
     "masks": Entry(masks, 6),
     "tables": Entry(tables, 3),
     "results": Entry(results, 1.5),
+    "per_image": Entry(per_image, 3),
+    "lists": Entry(lists, 1),
     "pairs": Entry(pairs, 5),
     "parts": Entry(parts, 10),
     "kept": Entry(kept, 12),

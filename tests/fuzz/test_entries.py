@@ -11,7 +11,16 @@ from tests.fuzz.entries import ENTRIES
 from tests.fuzz.running import try_entry
 
 #: Entries whose single input takes milliseconds get fewer by default.
-COUNTS = {"directories": 2, "results": 20, "tables": 20, "uploads": 30, "dicoms": 40, "checkpoints": 40}
+COUNTS = {
+    "directories": 2,
+    "results": 20,
+    "per_image": 30,
+    "lists": 20,
+    "tables": 20,
+    "uploads": 30,
+    "dicoms": 40,
+    "checkpoints": 40,
+}
 
 
 @pytest.mark.parametrize("name", ENTRIES)

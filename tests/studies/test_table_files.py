@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from ttr.errors import DataError
@@ -100,6 +104,8 @@ def test_rows_are_read_with_their_kinds(tmp_path):
         ({"counts": [["a"], []]}, "counts is of another type"),
         ({"counts": [None, [1]]}, "a row without counts"),
         ({"counts": [1, 2]}, "counts is of another type"),
+        ({"value": [0.5, math.inf]}, "an infinite number in value"),
+        ({"counts": [[1.0, -math.inf], []]}, "an infinite number in counts"),
     ):
         rows(**change).to_parquet(path)
         with pytest.raises(DataError, match=f"x.parquet is damaged .{says}.; run ttr ablate again"):
@@ -109,3 +115,20 @@ def test_rows_are_read_with_their_kinds(tmp_path):
         spoil()
         with pytest.raises(DataError, match="x.parquet is damaged"):
             read_rows(path, KINDS, "ttr ablate")
+
+
+def test_a_few_kilobytes_that_unpack_to_gigabytes_are_refused(tmp_path, monkeypatch):
+    """Parquet says a value once, and how often it stands there."""
+    monkeypatch.setattr("ttr.studies.table_files.MOST_UNPACKED", 1 << 20)
+    monkeypatch.setattr("ttr.studies.table_files.MOST_VALUES", 1 << 20)
+    text = pa.DictionaryArray.from_arrays(pa.array(np.zeros(300, np.int32)), pa.array(["x" * 10_000]))
+    zeros = pa.array(np.zeros(100_000, np.int8))
+    lists = pa.ListArray.from_arrays(pa.array([0, len(zeros)], pa.int32()), zeros)
+    for name, column, times in (("image", text, 1), ("counts", lists, 11)):
+        table = pa.table({name: column})
+        with pyarrow.parquet.ParquetWriter(tmp_path / "x.parquet", table.schema, store_schema=False) as file:
+            for _ in range(times):
+                file.write_table(table)
+        assert (tmp_path / "x.parquet").stat().st_size < 20_000
+        with pytest.raises(DataError, match=f"x.parquet is damaged .*(text in {name}|{name} is too large)"):
+            read_rows(tmp_path / "x.parquet", {name: KINDS[name]}, "ttr ablate")

@@ -24,9 +24,11 @@ def read_torch_file(path: Path) -> Any:
     """Return what a torch file holds, through ``weights_only``; tensors may be views of the file.
 
     Raises:
-        ModelError: damaged, or its tensors claim more bytes than it holds.
+        ModelError: no regular file, damaged, or its tensors claim more bytes than it holds.
         Exception: whatever torch raises for a file that is none, or holds more than tensors and numbers.
     """
+    if not path.is_file():  # a pipe would be waited for
+        raise ModelError(f"{path} is no regular file; give one that torch.save wrote")
     archive = zipfile.is_zipfile(path)
     held = _held(path) if archive else path.stat().st_size
     with suppress(NotImplementedError):  # quantised tensors have no meta device; they are refused by name

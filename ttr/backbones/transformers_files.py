@@ -87,7 +87,10 @@ def _source(name: str, weights: Any, pretrained: bool) -> tuple[Path, Weights]:
             f"{directory} is no directory with a config.json; weights of a transformers model are the whole "
             "directory that save_pretrained wrote"
         )
-    if not any(directory.glob("*.safetensors")):
+    weights_files = list(directory.glob("*.safetensors"))
+    if strange := [path for path in weights_files if not path.is_file()]:  # a pipe would be waited for
+        raise ModelError(f"{strange[0]} is no regular file; take an undamaged copy of the directory")
+    if not weights_files:
         raise ModelError(
             f"{directory} holds no .safetensors file, and pickled weights are never executed; "
             "write it again with save_pretrained in transformers"

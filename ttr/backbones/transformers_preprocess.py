@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL.Image import Image
+from PIL.Image import Image, new
 from torch import Tensor
 
 from ttr.backbones.hub import PROCESSOR_FILES
+from ttr.datasets.limits import check_resized
 from ttr.errors import ModelError
+
+#: Pixels of a side that a directory may ask for, at most.
+MOST_SIDE = 8192
 
 
 @dataclass(frozen=True)
@@ -26,14 +30,21 @@ class Preprocess:
         processor: a transformers image processor.
         size: (height, width) in pixels that it makes.
         sizes: sizes to use in place of the processor's own.
+        largest: pixels of the longest side that the image is resized to or cut to.
     """
 
     processor: Any
     size: tuple[int, int]
     sizes: dict[str, dict[str, int]]
+    largest: int
 
     def __call__(self, image: Image) -> Tensor:
-        """Return the model's input for one RGB image."""
+        """Return the model's input for one RGB image.
+
+        Raises:
+            ImageError: resizing would make too many pixels of it.
+        """
+        check_resized("the image", *image.size, self.largest)
         return self.processor(image, return_tensors="pt", **self.sizes)["pixel_values"][0]
 
 
@@ -53,19 +64,44 @@ def read_processor(source: Path, image_size: int | None) -> Preprocess | None:
         processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False, local_files_only=True)
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise ModelError(
-            f"the image processor of {source} could not be read ({reason}); "
-            f"mend its {PROCESSOR_FILES[0]}, or take it away and give tensors instead of PIL images"
-        ) from error
+        raise _useless(source, f"could not be read ({reason})") from error
     steps = {"size": processor.do_resize, "crop_size": getattr(processor, "do_center_crop", False)}
     sizes = {key: dict(getattr(processor, key)) for key, done in steps.items() if done}
     final = list(sizes.values())[-1] if sizes else {}
     if not {"height", "width"} <= final.keys():
         return None
     size = (final["height"], final["width"])
+    largest = _largest(source, sizes)
+    own = Preprocess(processor, size, {}, largest)
+    _try(source, own)
     if image_size is None:
-        return Preprocess(processor, size, {})
+        return own
     factor = image_size / min(size)
     scaled = {key: {side: round(px * factor) for side, px in value.items()} for key, value in sizes.items()}
     scaled[list(sizes)[-1]] = {"height": image_size, "width": image_size}
-    return Preprocess(processor, (image_size, image_size), scaled)
+    return Preprocess(processor, (image_size, image_size), scaled, round(largest * max(factor, 1)))
+
+
+def _largest(source: Path, sizes: dict[str, dict[str, int]]) -> int:
+    given = [px for each in sizes.values() for px in each.values() if px is not None]
+    if wrong := [px for px in given if type(px) is not int or not 0 < px <= MOST_SIDE]:
+        raise _useless(source, f"makes a side of {wrong[0]!r} pixels (needed 1 to {MOST_SIDE:,})")
+    return max(given)
+
+
+def _try(source: Path, preprocess: Preprocess) -> None:
+    """Raise ModelError unless a grey picture becomes a model's input."""
+    try:
+        made = preprocess(new("RGB", preprocess.size[::-1], (128, 128, 128)))
+    except Exception as error:  # of the library, whatever its description leads to
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise _useless(source, f"cannot be used ({reason})") from error
+    if made.shape != (3, *preprocess.size) or not made.is_floating_point() or not made.isfinite().all():
+        raise _useless(source, "does not make finite numbers of three colours of a picture")
+
+
+def _useless(source: Path, why: str) -> ModelError:
+    return ModelError(
+        f"the image processor of {source} {why}; mend its {PROCESSOR_FILES[0]}, or take it away and give "
+        "tensors instead of PIL images"
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -20,6 +21,8 @@ from ttr.files import read_bytes
 
 #: Bytes of a table, of its first line, and rows of one with a row an image, at most.
 MOST, MOST_HEADER, MOST_ROWS = 64 << 20, 64 << 10, 20_000_000
+#: Values of a column, and bytes of one when unpacked: a few kilobytes can say the same value a billion times.
+MOST_VALUES, MOST_UNPACKED = 100_000_000, 1 << 30
 #: Texts that a row may lack.
 REMARKS = ("verdict", "reason")
 #: Counts that say which row it is, not what was measured.
@@ -129,6 +132,7 @@ def read_rows(path: Path, columns: Mapping[str, Kind], command: str) -> pd.DataF
 
 def _read_rows(path: Path, columns: Mapping[str, Kind]) -> pd.DataFrame:
     import pyarrow.parquet
+    from pyarrow import compute
 
     if not path.is_file():
         raise ValueError("no such file")
@@ -141,11 +145,55 @@ def _read_rows(path: Path, columns: Mapping[str, Kind]) -> pd.DataFrame:
         for name, kind in columns.items():
             if not _is(file.schema_arrow.field(name).type, kind):
                 raise ValueError(f"{name} is of another type")
+        _check_unpacked(file.metadata, columns)
+    texts = [name for name, kind in columns.items() if kind == "text"]
+    # Texts stay numbers of a dictionary until it is known how long they are together.
+    with pyarrow.parquet.ParquetFile(path, read_dictionary=texts) as file:
         table = file.read(list(columns))
+    for name in texts:
+        if _length(table.column(name)) > MOST_UNPACKED:
+            raise ValueError(f"too much text in {name}")
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, name, table.column(name).cast(pyarrow.large_string()))
     for name, kind in columns.items():
         if kind != "number" and table.column(name).null_count:
             raise ValueError(f"a row without {name}")
+        if kind != "text":
+            found = table.column(name)
+            _check_finite(name, compute.list_flatten(found) if kind == "numbers" else found)
     return table.to_pandas()
+
+
+def _check_finite(name: str, values: Any) -> None:
+    """Raise ValueError for an infinite number; a missing one is NaN."""
+    from pyarrow import compute, types
+
+    if types.is_floating(values.type) and compute.any(compute.is_inf(values)).as_py():
+        raise ValueError(f"an infinite number in {name}")
+
+
+def _check_unpacked(metadata: Any, columns: Mapping[str, Kind]) -> None:
+    """Raise ValueError where a column says that it is larger than any result's."""
+    values, unpacked = Counter[str](), Counter[str]()
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            name = column.path_in_schema.partition(".")[0]
+            values[name] += column.num_values
+            unpacked[name] += column.total_uncompressed_size
+    for name in columns:
+        if values[name] > MOST_VALUES or unpacked[name] > MOST_UNPACKED:
+            raise ValueError(f"{name} is too large")
+
+
+def _length(texts: Any) -> int:
+    """Return the bytes of a column of texts that are numbers of a dictionary."""
+    from pyarrow import compute
+
+    lengths = (
+        compute.sum(compute.take(compute.binary_length(each.dictionary), each.indices)).as_py()
+        for each in texts.chunks
+    )
+    return sum(length or 0 for length in lengths)
 
 
 def _is(found: Any, kind: Kind) -> bool:

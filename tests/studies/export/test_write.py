@@ -246,6 +246,14 @@ def test_a_model_without_an_onnx_form_is_refused(vit, tmp_path, monkeypatch):
     assert hook_count(vit.model) == 0
 
 
+def test_a_disk_that_is_full_is_an_error_and_not_the_end_of_the_process(tmp_path):
+    """PyTorch's own writer of archives aborts where a write fails."""
+    model = torch.nn.Linear(400, 400)
+    program = torch.export.export(model, (torch.ones(1, 400),))
+    with pytest.raises(OSError, match="No space left"):
+        formats.FORMATS["pt2"][0](program, Path("/dev/full"), "{}")
+
+
 def test_nan_and_another_shape_count_as_a_difference():
     one, nan = torch.zeros(1), torch.full((1,), torch.nan)
     assert write._largest_difference([[one]], [[one + 0.5]]) == 0.5

@@ -7,12 +7,13 @@ JSON text: under ``ttr`` in the metadata of the ONNX model, as the extra file ``
 from __future__ import annotations
 
 import importlib.util
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import torch
 from torch import Tensor
@@ -63,7 +64,45 @@ def _read_onnx(file: Path) -> Callable[[Tensor], Outputs]:
 
 def _write_pt2(program: Any, file: Path, metadata: str) -> None:
     with file.open("wb") as opened:
-        torch.export.save(program, opened, extra_files={f"{METADATA}.json": metadata})
+        stream = Forgiving(opened)
+        torch.export.save(program, stream, extra_files={f"{METADATA}.json": metadata})  # type: ignore[arg-type]
+    if stream.fault is not None:
+        raise stream.fault
+
+
+class Forgiving(io.RawIOBase):
+    """A file that keeps the first fault of writing to itself: PyTorch's archives end the process at one.
+
+    Attributes:
+        fault: what went wrong; nothing is written from then on.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        """Write to ``file``, which stays open."""
+        self._file = file
+        self.fault: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        """Write, or do as if."""
+        try:
+            if self.fault is None:
+                self._file.write(content)
+                self._file.flush()
+        except OSError as error:
+            self.fault = error
+        return len(content)
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        """Go to a place."""
+        return self._file.seek(place, whence)
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._file.tell()
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
 
 
 def _read_pt2(file: Path) -> Callable[[Tensor], Outputs]:
