@@ -61,11 +61,12 @@ def serve(
         OptionError: a page open to others without a password, or a password too short.
         OutputError: the address is taken.
     """
-    from ttr.apps.listening import listen
+    from ttr.apps.listening import listen, share_heaps
 
     address = address or Address()
     password = os.environ.get(PASSWORD)
     check_password(address, password)
+    share_heaps()
     with _socket(address.host, port) as listening, private_folder() as folder, closed_environment(say):
         state = {"status": "starting"}
         gc.disable()  # what is imported and built stays; looking through it is a seventh of the start
