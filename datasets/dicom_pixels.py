@@ -169,7 +169,7 @@ def _size_of(frame: bytes) -> tuple[int, int] | None:
     try:
         with PIL.Image.open(io.BytesIO(frame), formats=("JPEG", "JPEG2000")) as header:
             return header.size
-    except Exception:
+    except Exception:  # of any kind, on bytes that may be anything; the decoder then says what is wrong
         return None
 
 

@@ -67,7 +67,7 @@ def test_a_full_queue_is_said_on_the_page(refused):
     refused.wait_for_selector("#maps .ttr-map")
     refused.route("**/queue/join*", lambda route: route.fulfill(status=429, json={"detail": FULL}))
     refused.get_by_role("button", name="Sample: chest").click()
-    refused.get_by_text(FULL).wait_for()
+    expect(refused.get_by_text(FULL).first).to_be_visible()
     refused.unroute("**/queue/join*")
 
 

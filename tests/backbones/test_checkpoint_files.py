@@ -440,7 +440,10 @@ def test_published_layouts_are_looked_at_under_either_name(complaint):
 def test_what_no_forward_pass_needs_may_be_anything():
     state = original_dinov2(4)
     state["mask_token"] = state["mask_token"] * torch.nan
-    load_weights(timm_dinov2(4), state, "ours")
+    model, untouched = timm_dinov2(4), timm_dinov2(4)
+    load_weights(model, state, "ours")
+    load_weights(untouched, original_dinov2(4), "ours")
+    assert torch.equal(all_tokens(model), all_tokens(untouched))
 
 
 def test_a_mask_among_the_buffers_may_be_infinite():

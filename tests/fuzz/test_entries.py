@@ -29,8 +29,10 @@ def test_honest_files_are_taken(name, tmp_path):
     for place, content in ready.seeds.items():
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).write_bytes(content)
+    assert ready.seeds
     for place in ready.seeds:
-        ready.attempt(tmp_path, tmp_path / place)
+        # An attempt asserts what holds of what it takes, and raises where it is refused.
+        assert ready.attempt(tmp_path, tmp_path / place) is None
 
 
 @pytest.mark.parametrize("name", ENTRIES)

@@ -161,7 +161,7 @@ def _is_published(repo: str, file: str, revision: str | None) -> bool:
 def _is_there(repo: str, file: str) -> bool:
     try:
         return _is_published(repo, file, None)
-    except Exception:
+    except Exception:  # whatever keeps the hub from answering: then nothing is known to be there
         return False
 
 
