@@ -63,6 +63,7 @@ def test_a_site_elsewhere_may_link_to_the_page_and_nothing_else(served, browser)
         page.close()
 
 
+@pytest.mark.slow  # the sentence is held in tests/apps/test_server.py
 def test_a_full_queue_is_said_on_the_page(refused):
     refused.wait_for_selector("#maps .ttr-map")
     refused.route("**/queue/join*", lambda route: route.fulfill(status=429, json={"detail": FULL}))

@@ -108,7 +108,10 @@ def test_a_file_that_is_no_state_dict_is_refused(tmp_path):
         ("timm:swin_tiny_patch4_window7_224", "model family .*SwinTransformer is not known"),
         ("open_clip:ViT-B-15", "did you mean ViT-B-16"),
         ("open_clip:RN50", "image tower ModifiedResNet of open_clip:RN50 is no Vision Transformer"),
-        ("open_clip:convnext_base", "image tower ConvNeXt of open_clip:convnext_base is no Vision"),
+        pytest.param(
+            *("open_clip:convnext_base", "image tower ConvNeXt of open_clip:convnext_base is no Vision"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_names_and_families_that_we_do_not_know(name, complaint):
