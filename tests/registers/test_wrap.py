@@ -242,7 +242,7 @@ def test_a_callers_own_intermediates_come_back(images):
     with ttr.TestTimeRegisters(model, SOME, num_registers=2):
         shape = model.forward_intermediates(images, [1], intermediates_only=True)[0].shape
     assert shape == (5, 24, 4, 4)
-    assert calls == ["NLC"]
+    assert calls == ["NCHW"], "as it was called"
     assert model.forward_intermediates is own
 
 

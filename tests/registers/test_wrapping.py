@@ -261,8 +261,8 @@ def test_bare_and_copy_are_compiled_each_for_itself(part, images):
     """torch.compile keeps code by the class that it is of, and would answer the one with the other's."""
     model = scramble(tiny_vit())
     beside = ttr.TestTimeRegisters(model, SOME, num_registers=2).copy().model
-    pair = [each if part == "whole" else each.blocks[1].mlp for each in (model, beside)]
-    given = images if part == "whole" else torch.randn(2, 19, 24, generator=torch.Generator().manual_seed(0))
+    pair = [each if part == "whole" else each.blocks[0] for each in (model, beside)]
+    given = images if part == "whole" else torch.randn(2, 17, 24, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = [each(given) for each in pair]
         compiled = [torch.compile(each, backend="eager") for each in pair]

@@ -13,6 +13,7 @@ from torch import nn
 from ttr import checks
 from ttr.backbones import open_clip_vit, timm_vit, transformers_vit
 from ttr.backbones.base import Backbone, Weights
+from ttr.backbones.identity import State, state_of
 from ttr.errors import ModelError, OptionError
 
 FAMILIES = (
@@ -21,7 +22,7 @@ FAMILIES = (
 )
 
 #: Models whose weights are finite, with where each tensor lies and how often it was changed.
-_LOOKED_AT: WeakKeyDictionary[nn.Module, tuple[tuple[int, int], ...]] = WeakKeyDictionary()
+_LOOKED_AT: WeakKeyDictionary[nn.Module, State] = WeakKeyDictionary()
 
 
 def adapt(model: nn.Module, *, preprocess: Callable | None = None) -> Backbone:
@@ -50,6 +51,21 @@ def as_backbone(given: Backbone | nn.Module) -> Backbone:
         ModelError: neither a Backbone nor a model of a known family.
     """
     return given if isinstance(given, Backbone) else adapt(given)
+
+
+def as_it_stands(backbone: Backbone) -> Backbone:
+    """Return a backbone with the sites that its model has now: LoRA and quantisation replace modules.
+
+    Raises:
+        ModelError: the model was changed into one that we do not know.
+    """
+    now = locate(
+        backbone.model,
+        name=backbone.name,
+        weights=backbone.weights,
+        preprocess=backbone.preprocess_image,
+    )
+    return backbone if now.sites == backbone.sites else replace(backbone, sites=now.sites)
 
 
 def locate(
@@ -89,10 +105,7 @@ def check_weights(model: nn.Module, source: str) -> None:
     if all(x.is_meta for x in parameters.values()):
         return
     checks.floats(source, parameters)
-    state = tuple(
-        (x.data_ptr(), 0 if x.is_inference() else x._version)
-        for x in (*parameters.values(), *buffers.values())
-    )
+    state = state_of(model)
     if _LOOKED_AT.get(model) == state:
         return
     checks.finite(source, parameters)

@@ -118,6 +118,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
     cls = int(model.cls_token is not None)
     layout = TokenLayout(cls, model.num_prefix_tokens - cls, 0, _pair(model.patch_embed.grid_size))
     attention = [block.attn for block in blocks]
+    norm = getattr(model, "norm", None)  # RETFound takes it off, where its fc_norm comes behind the pooling
 
     return Backbone(
         model=model,
@@ -130,14 +131,15 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
         num_heads=attention[0].num_heads,
         sites=Sites(
             entry=Site(model.norm_pre, "input"),
-            exit=Site(model.norm, "input"),
+            exit=Site(blocks[-1], "output") if norm is None else Site(norm, "input"),
             blocks=tuple(Site(block, "output") for block in blocks),
             mlps=tuple(Site(block.mlp, "input") for block in blocks),
             neurons=tuple(Site(block.mlp.fc2, "input") for block in blocks),
             attention=tuple(Site(module, "input") for module in attention),
-            final_norm=model.norm,
+            final_norm=nn.Identity() if norm is None else norm,
             tower=model,
             rotary=tuple(module for module in attention if hasattr(module, "num_prefix_tokens")),
+            pre_norm=model.norm_pre,
         ),
         query_key=query_key,
         mixing=Mixing(value, heads_output, branch_scale),
@@ -157,7 +159,7 @@ def describe(model: Any) -> str:
 
 def _check_block(block: Any) -> None:
     attention, mlp = getattr(block, "attn", None), getattr(block, "mlp", None)
-    if not isinstance(getattr(mlp, "fc2", None), nn.Linear):
+    if not hasattr(getattr(mlp, "fc2", None), "in_features"):
         raise ModelError(
             f"block {type(block).__name__} has no MLP down-projection mlp.fc2; "
             "needed a timm block with a separate MLP (Block, EvaBlock, ...)"

@@ -167,6 +167,7 @@ def _sites(tower: Any, parts: Parts) -> Sites:
         final_norm=norm,
         tower=tower,
         collected=Site(tower, "result"),
+        pre_norm=getattr(tower, "pre_layrnorm", None),
     )
 
 
