@@ -84,11 +84,14 @@ def finite(source: str, tensors: Mapping[str, Tensor], *, masks: bool = False) -
 
 def _made_of(name: str, x: Tensor) -> Iterator[tuple[str, Tensor]]:
     """Yield the plain tensors that a tensor of another library's class is made of, or the tensor itself."""
+    import torch
+
     if not hasattr(x, "__tensor_flatten__"):
         yield name, x
         return
     for part in x.__tensor_flatten__()[0]:
-        yield from _made_of(f"{name}.{part}", getattr(x, part))
+        if isinstance(getattr(x, part), torch.Tensor):
+            yield from _made_of(f"{name}.{part}", getattr(x, part))
 
 
 def _no_floats(tensor: Any) -> str:

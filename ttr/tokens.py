@@ -143,13 +143,24 @@ class TokenLayout:
         if not self.test_time:
             return x
         bare = self.drop_test_time(x)
-        setattr(bare, ASIDE, self.select(x, "test_time").clone())
+        setattr(bare, ASIDE, (self.select(x, "test_time").clone(), _changes(bare)))
         return bare
 
 
 def aside(x: Tensor) -> Tensor | None:
-    """Return the registers that :meth:`TokenLayout.set_aside` left beside this very tensor, or None."""
-    return getattr(x, ASIDE, None)
+    """Return the registers that :meth:`TokenLayout.set_aside` left beside this very tensor, or None.
+
+    Of a tensor that was changed in place since then, they are not what belongs to it.
+    """
+    registers, changes = getattr(x, ASIDE, (None, 0))
+    return registers if changes == _changes(x) else None
+
+
+def _changes(x: Tensor) -> int:
+    """Return how often a tensor was changed in place, as far as torch counts."""
+    import torch
+
+    return 0 if torch.compiler.is_compiling() or x.is_inference() else x._version
 
 
 @dataclass(frozen=True)

@@ -221,6 +221,7 @@ class Backbone:
                     "use its preprocess, or load it with image_size="
                 )
         check_floats(images)
+        _refuse_parts_in_shards(self.model)
         if not images.isfinite().all():
             raise ImageError("images hold NaN or infinite values; needed finite pixels")
         return images.to(self.device, self.dtype)
@@ -281,6 +282,16 @@ class Backbone:
                 f"give {-self.num_layers}..{self.num_layers - 1}"
             )
         return int(index) % self.num_layers
+
+
+def _refuse_parts_in_shards(model: nn.Module) -> None:
+    """Raise ModelError where FSDP would not gather the weights for the method that gives us the tokens."""
+    sharded = any(kind.__name__ == "FSDPModule" for kind in type(model).__mro__)
+    if sharded and hasattr(model, "forward_features") and "forward_features" not in vars(model):
+        raise ModelError(
+            "this model is sharded by FSDP, which gathers its weights in forward alone; call "
+            "torch.distributed.fsdp.register_fsdp_forward_method(model, 'forward_features') first"
+        )
 
 
 def check_floats(images: Tensor) -> None:
