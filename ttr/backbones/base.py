@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ttr.backbones.identity import hash_of_weights
+from ttr.backbones.identity import hash_of_weights, state_of
 from ttr.backbones.mixing import Mixing
 from ttr.digests import sha256
 from ttr.errors import ImageError, ModelError, OptionError
@@ -173,8 +173,12 @@ class Backbone:
         """SHA-256 of the state dict (names, shapes, types and bytes), the first 16 hex digits.
 
         ``unhashed-`` and eight random ones, equal to no other, where a value of it has no bytes that we know.
+        It is computed again after a change that torch counts.
         """
-        return hash_of_weights(self.model, self.name)
+        state = state_of(self.model)
+        if vars(self).get("_hashed", (None,))[0] != state:
+            vars(self)["_hashed"] = state, hash_of_weights(self.model, self.name)
+        return str(vars(self)["_hashed"][1])
 
     @property
     def fingerprint(self) -> str:

@@ -9,11 +9,9 @@ neither found again nor taken for another model's.
 from __future__ import annotations
 
 import secrets
-import sys
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +20,6 @@ from ttr.digests import sha256
 from ttr.errors import ModelError
 
 State = tuple[tuple[int, int], ...]
-#: Where each tensor of a model lay, how often it was changed, and the digest then.
-_KNOWN: WeakKeyDictionary[nn.Module, tuple[State, str]] = WeakKeyDictionary()
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), Enum, torch.dtype, torch.device, torch.qscheme)
 
 
@@ -34,19 +30,13 @@ class _Unreadable(Exception):  # noqa: N818
 def hash_of_weights(model: nn.Module, name: str) -> str:
     """Return 16 hex digits of the SHA-256 of a model's state dict, or ``unhashed-`` and eight random ones.
 
-    It is computed again after a change that torch counts.
-
     Raises:
         ModelError: weights lie on the meta device.
     """
-    state = state_of(model)
-    if model not in _KNOWN or _KNOWN[model][0] != state:
-        try:
-            digest = sha256(_parts(_state_dict(model, name)), 16)
-        except _Unreadable:
-            digest = f"unhashed-{secrets.token_hex(4)}"
-        _KNOWN[model] = state, digest
-    return _KNOWN[model][1]
+    try:
+        return sha256(_parts(_state_dict(model, name)), 16)
+    except _Unreadable:
+        return f"unhashed-{secrets.token_hex(4)}"
 
 
 def state_of(model: nn.Module) -> State:
@@ -61,15 +51,26 @@ def _address(x: Tensor) -> int:
 
 
 def _state_dict(model: nn.Module, name: str) -> Mapping[str, Any]:
-    """Return a model's state dict with values, those that accelerate keeps elsewhere too."""
-    state = model.state_dict()
+    """Return a model's state dict, with the values that accelerate keeps elsewhere."""
+    state = {**model.state_dict()}
     if not any(isinstance(x, Tensor) and x.is_meta for x in state.values()):
         return state
-    if "accelerate" in sys.modules and any(hasattr(module, "_hf_hook") for module in model.modules()):
-        from accelerate.utils.modeling import get_state_dict_offloaded_model
+    elsewhere = {place: kept for place, module in model.named_modules() if (kept := _kept_elsewhere(module))}
+    if not elsewhere:
+        raise ModelError(f"{name} lies on the meta device and has no values; load its weights first")
+    for key, value in state.items():
+        place, _, own = key.rpartition(".")
+        if isinstance(value, Tensor) and value.is_meta and own in elsewhere.get(place, {}):
+            state[key] = elsewhere[place][own]
+    return state
 
-        return {**state, **get_state_dict_offloaded_model(model)}
-    raise ModelError(f"{name} lies on the meta device and has no values; load its weights first")
+
+def _kept_elsewhere(module: nn.Module) -> Mapping[str, Tensor] | None:
+    """Return the values of a module that its accelerate hook brings for each call, or None."""
+    hook = getattr(module, "_hf_hook", None)
+    maps = (getattr(each, "weights_map", None) for each in getattr(hook, "hooks", [hook]))
+    kept = next((each for each in maps if each is not None), None)
+    return None if kept is None else {own: kept[own] for own, _ in module.named_parameters(recurse=False)}
 
 
 def _parts(state: Mapping[str, Any]) -> Iterator[str | memoryview]:

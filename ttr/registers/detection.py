@@ -115,6 +115,12 @@ def detect(
             f"{backbone.name} is wrapped; remove the wrap (of a copy: ttr.unwrap(model)) and detect on the "
             "bare backbone"
         )
+    widths = sorted({backbone.width_of(layer) for layer in range(backbone.num_layers)})
+    if len(widths) > 1:
+        raise ModelError(
+            f"{backbone.name} has blocks of {' and '.join(map(str, widths))} neurons; needed the same number "
+            "in every block to rank them: detect on the model from before it was pruned"
+        )
     evidence = Evidence.empty(backbone)
     sizes: set[tuple[int, int]] = set()
     with progress_bar("detecting", count(images), show=progress) as advance:
