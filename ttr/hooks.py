@@ -157,17 +157,14 @@ def edits_at(site: Site) -> list[Edit]:
     return [hook.function for hook in _hooks_at(site).values() if isinstance(hook, kind)]
 
 
-def remove_edits(model: nn.Module, kinds: tuple[type, ...]) -> list[Edit]:
-    """Take every edit of these kinds out of a model, whoever attached it, and return what was taken out."""
-    removed: list[Edit] = []
+def remove_edits(model: nn.Module, kinds: tuple[type, ...]) -> None:
+    """Take every edit whose function is of these kinds out of a model, whoever attached it."""
     for module in model.modules():
         for hooks in (module._forward_pre_hooks, module._forward_hooks):
             for key, hook in list(hooks.items()):
                 if isinstance(hook, Ours) and isinstance(hook.function, kinds):
-                    removed.append(hook.function)
                     for kept in (hooks, *_marks(module)):
                         kept.pop(key, None)
-    return removed
 
 
 def hooks_of_others(model: nn.Module) -> list[Any]:
