@@ -45,6 +45,8 @@ class NotScriptedError(ModelError, AttributeError):
 class Ours:
     """What all edits share: by the name that torch.jit.script asks a hook for, it is refused."""
 
+    function: Edit
+
     @property
     def __name__(self) -> str:
         raise NotScriptedError(
@@ -110,7 +112,7 @@ class Entering(Ours):
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the edited arguments."""
-        given = {**dict(enumerate(args)), **kwargs}
+        given: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
         first = next(iter(given))
         tokens, others = self.function(module, given.pop(first), given)
         given = {first: tokens, **others}

@@ -126,7 +126,8 @@ class EnterBlock:
         if not named or not (isinstance(value, Tensor) or value is True):
             return value
         # transformers gives a mask that hides nothing when it is traced, and none when it is not.
-        if torch.compiler.is_compiling() and type(block).__module__.startswith("transformers."):
+        traced = torch.compiler.is_compiling() and type(block).__module__.startswith("transformers.")
+        if traced and isinstance(value, Tensor):
             length = _RUNNING.length
             return value.new_ones(*value.shape[:-2], length, length)
         raise ModelError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -43,6 +43,7 @@ def unwrap(model: Model) -> Model:
 
 def _forget_registers(block: nn.Module, count: int) -> None:
     """Let a rotary embedding of a block turn what it turned before ``count`` registers were put in."""
+    module: Any
     for module in block.modules():
-        if isinstance(getattr(module, "num_prefix_tokens", None), int):
+        if hasattr(module, "num_prefix_tokens"):
             module.num_prefix_tokens -= count
