@@ -57,14 +57,17 @@ class Ours:
 
 @dataclass
 class EditInput(Ours):
-    """Forward pre-hook that replaces the first input by ``function(input)``."""
+    """Forward pre-hook that replaces the first input by ``function(input)``.
+
+    Who moves it onto another module, as quantisation does, may register it without keyword arguments.
+    """
 
     function: Edit
 
-    def __call__(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Any:
         """Return the edited arguments."""
+        if kwargs is None:
+            return (self.function(args[0]), *args[1:])
         if args:
             return (self.function(args[0]), *args[1:]), kwargs
         first = next(iter(kwargs))

@@ -172,7 +172,7 @@ def test_a_sharded_model_is_wrapped_and_has_the_digest_of_the_whole(a_process_gr
     with ttr.TestTimeRegisters(model, neurons), ttr.TestTimeRegisters(whole, neurons):
         torch.testing.assert_close(model(images), whole(images))
         model(images).sum().backward()
-    with pytest.raises(ModelError, match="sharded by FSDP, .* register_fsdp_forward_method"):
+    with pytest.raises(ModelError, match="sharded by FSDP, .*register_fsdp_forward_method"):
         backbone.embed(images)
     register_fsdp_forward_method(model, "forward_features")
     torch.testing.assert_close(backbone.embed(images), ttr.adapt(whole).embed(images))

@@ -217,6 +217,33 @@ def test_gradients_through_checkpoints_are_those_without(images):
     torch.testing.assert_close(*gradients)
 
 
+def test_a_checkpoint_inside_a_block_is_done_again_in_the_backward_pass(images):
+    """transformers lays its checkpoints inside the call of a block, around its forward alone."""
+    model = scramble(tiny_vit())
+    gradients = []
+    with ttr.TestTimeRegisters(model, SOME, num_registers=COUNT):
+        for inside in (False, True):
+            model.zero_grad()
+            for block in model.blocks if inside else ():
+                block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+            model(images).square().sum().backward()
+            gradients.append(model.patch_embed.proj.weight.grad)
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:torch.quantize_per")
+def test_a_model_that_is_quantised_while_it_is_wrapped_stays_wrapped(images):
+    """torch moves the hooks along to the modules that it puts in."""
+    model = scramble(tiny_vit())
+    quantise = partial(torch.ao.quantization.quantize_dynamic, qconfig_spec={nn.Linear}, dtype=torch.qint8)
+    with torch.no_grad(), ttr.TestTimeRegisters(model, SOME, num_registers=COUNT):
+        found = quantise(model)(images)
+        with ttr.TestTimeRegisters(
+            quantise(ttr.unwrap(copy.deepcopy(model))), SOME, num_registers=COUNT
+        ) as wrap:
+            assert torch.equal(wrap.model(images), found)
+
+
 def test_threads_run_blocks_by_hand_at_the_same_time(images):
     model = scramble(tiny_vit())
     with torch.no_grad(), ttr.TestTimeRegisters(model, SOME, num_registers=COUNT):
