@@ -27,8 +27,7 @@ ORDER = (
     "features",
     "drawing",
     "studies",
-    *("apps.image", "apps.html", "apps.tabs", "apps.page", "apps.address apps.bodies apps.private_folder"),
-    *("apps.guard apps.event_requests apps.listening", "apps.visitors apps.password", "apps.server"),
+    *("apps.image", "apps.html", "apps.tabs", "apps.page", "apps.service", "apps.server"),
     "cli __main__",
 )
 HEAVY = "torch timm open_clip transformers gradio matplotlib numpy PIL torchvision pydantic jinja2 plotly"

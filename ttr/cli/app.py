@@ -68,9 +68,9 @@ def app(
     """
     import os
 
-    from ttr.apps.address import Address
-    from ttr.apps.password import PASSWORD, check_password
     from ttr.apps.server import serve
+    from ttr.apps.service.address import Address
+    from ttr.apps.service.password import PASSWORD, check_password
     from ttr.studies.results import Results
 
     address = Address.of(host, public_url, root_path)
