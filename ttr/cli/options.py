@@ -99,7 +99,7 @@ class WeightsOptions(Group):
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Weights of that architecture: .safetensors, .pt or .pth (transformers: the directory).",
+            help="Weights of that architecture: .safetensors, .pt, .pth, .onnx, or a directory with one of them.",
         ),
     ] = None
     pretrained: Pretrained = False
