@@ -99,7 +99,7 @@ class WeightsOptions(Group):
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Weights of that architecture: .safetensors, .pt, .pth, .onnx, or a directory with one of them.",
+            help="Weights of that architecture: .safetensors, .pt, .pth or .onnx, or a directory.",
         ),
     ] = None
     pretrained: Pretrained = False
