@@ -157,8 +157,9 @@ def read_state(path: Path) -> Mapping[str, Any]:
     Raises:
         ModelError: no such file, none of safetensors, ONNX or a plain torch checkpoint, or damaged.
     """
-    if not path.is_file():
-        raise ModelError(f"weights file {path} does not exist; give a .safetensors, .pt, .pth or .onnx file")
+    if not path.is_file():  # a pipe would be waited for
+        what = "is no regular file" if path.exists() else "does not exist"
+        raise ModelError(f"weights file {path} {what}; give a .safetensors, .pt, .pth or .onnx file")
     refuse_what_stands_for_weights(path)
     try:
         if path.suffix == ".safetensors":
