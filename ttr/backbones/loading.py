@@ -23,12 +23,14 @@ from ttr.backbones.catalog import catalog
 from ttr.backbones.checkpoint_files import load_weights
 from ttr.backbones.families import check_weights, locate
 from ttr.backbones.hub import fetch_open_clip, fetch_timm, from_cache
+from ttr.backbones.phantoms import hybrid
 from ttr.backbones.phantoms import recipes as phantom
 from ttr.errors import ModelError, OptionError
 
 LIBRARIES = ("timm", "open_clip", "transformers")
+PHANTOMS = (*phantom.NAMES, *hybrid.NAMES)
 NAMES_HELP = (
-    f"{', '.join(phantom.NAMES)}, a name listed by: ttr backbones, "
+    f"{', '.join(PHANTOMS)}, a name listed by: ttr backbones, "
     "timm:ARCHITECTURE[.TAG] (timm:vit_large_patch14_dinov2), "
     "open_clip:ARCHITECTURE[/TAG] (open_clip:ViT-B-16/laion2b_s34b_b88k), "
     "transformers:DIRECTORY or transformers:ORG/NAME (transformers:microsoft/rad-dino)"
@@ -48,7 +50,8 @@ def load(
 
     Args:
         name: ``phantom``, ``phantom-reg4``, ``phantom-clip``, ``phantom-patches``, ``phantom-registers``,
-            ``phantom-skip``; a catalog name (``dinov2-vit-l-14``);
+            ``phantom-skip``; ``phantom-dinov2``, real weights with planted artifacts (extra ``[real]``);
+            a catalog name (``dinov2-vit-l-14``);
             ``timm:NAME``; ``open_clip:NAME[/TAG]``; ``transformers:DIRECTORY`` (what ``save_pretrained``
             wrote) or ``transformers:ORG/NAME``, a repository that ``weights`` or ``pretrained`` brings.
         weights: a safetensors file, a torch checkpoint (read with ``weights_only``) or a state dict of that
@@ -78,6 +81,10 @@ def load(
             backbone = phantom.load(name, image_size=image_size)
         except RuntimeError as error:  # an image too large for this machine's memory
             raise _refusal(name, False, error) from error
+    elif name in hybrid.NAMES:
+        base = hybrid.HYBRIDS[name].base
+        source = hybrid.source_of(name) if weights is None else weights
+        backbone = hybrid.plant_named(name, load(base, weights=source, image_size=image_size))
     else:
         name = catalog()[name].loads if name in catalog() else name
         library, _, rest = name.partition(":")
@@ -107,9 +114,9 @@ def check_name(name: str) -> None:
             "a model in memory goes to ttr.adapt"
         )
     library, _, rest = name.partition(":")
-    if name in phantom.NAMES or name in catalog() or (library in LIBRARIES and rest):
+    if name in PHANTOMS or name in catalog() or (library in LIBRARIES and rest):
         return
-    close = difflib.get_close_matches(name, [*phantom.NAMES, *catalog()], n=1)
+    close = difflib.get_close_matches(name, [*PHANTOMS, *catalog()], n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise ModelError(f"backbone {name!r} is not known{hint}; needed one of: {NAMES_HELP}")
 
