@@ -21,7 +21,7 @@ from ttr.studies.compare.page import rows
 from ttr.wording import DISCLAIMER, percent, shortened
 
 SIDES = (("before", "Before", "bare model"), ("after", "After", "registers moved"))
-ORIGINAL = ("original", "Original", "without the planted artifacts")
+ORIGINAL = ("original", "Original", "nothing planted")
 
 
 @dataclass(frozen=True)

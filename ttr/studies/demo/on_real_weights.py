@@ -30,7 +30,7 @@ from ttr.studies.schemas import DEMO
 TITLE = "Test-time registers: a real DINOv2, planted artifacts, and what brings its maps back"
 PHANTOM, SIDE = "phantom-dinov2", 518
 #: The samples, then photographs as far as installed packages ship them.
-WANTED, SHOWN = ("fundus", "chest", "astronaut", "horse", "coffee", "chelsea", "grace_hopper", "rocket"), 6
+WANTED, SHOWN = ("fundus", "chest", "astronaut", "horse", "coffee", "chelsea", "grace_hopper", "rocket"), 5
 
 
 def on_real_weights(out: Path, *, progress: bool = True) -> Demo:
@@ -56,9 +56,9 @@ def on_real_weights(out: Path, *, progress: bool = True) -> Demo:
     before, after = (float(np.mean([getattr(r, f"{w}_cosine") for r in rows])) for w in ("planted", "after"))
     figures = (
         Figure(
-            f"A real model: {original.weights}",
+            "A real model as it is: DINOv2 ViT-S/14",
             draw_looks(looks),
-            f"Its attention (CLS, last block, mean of the heads), patch norms and patches as colours. Mean "
+            f"Weights: {original.weights}. Its attention (CLS, last block, mean of the heads), patch norms and patches as colours. Mean "
             f"faithfulness {faithful:.2f}: {grade(faithful)}. Register neurons of its own: {own.message}.",
         ),
         Figure(
