@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ttr.registers.wrap import TestTimeRegisters
     from ttr.studies.compare.comparison import compare
     from ttr.studies.export.write import export
+    from ttr.studies.plant.planting import plant_artifacts
 
 _HOME = {
     "AttentionBias": "ttr.registers.attention_bias",
@@ -43,6 +44,7 @@ _HOME = {
     "export": "ttr.studies.export.write",
     "RegisterNeurons": "ttr.registers.neurons",
     "plant": "ttr.backbones",
+    "plant_artifacts": "ttr.studies.plant.planting",
     "TestTimeRegisters": "ttr.registers.wrap",
     "zero_shot": "ttr.evaluate.zero_shot",
 }
@@ -62,6 +64,7 @@ __all__ = [
     "export",
     "load",
     "plant",
+    "plant_artifacts",
     "zero_shot",
 ]
 

@@ -113,13 +113,13 @@ def test_weights_from_a_file(run, folder, tmp_path):
 
 
 def test_demo_ends_with_the_table_and_the_page(run, tmp_path):
-    status, out, _ = run("demo", "--out", tmp_path / "demo", "--phantoms", 2, "--quiet")
+    status, out, _ = run("demo", "--phantom", "--out", tmp_path / "demo", "--phantoms", 2, "--quiet")
     assert status == 0
     assert "recall 1.00, precision 1.00" in out
     assert "not the biology" in out
     assert out.rstrip().endswith("index.html")
     assert (tmp_path / "demo" / "results.json").is_file()
-    assert run("demo", "--out", tmp_path / "demo", "--phantoms", 2, "--quiet")[0] == 0
+    assert run("demo", "--phantom", "--out", tmp_path / "demo", "--phantoms", 2, "--quiet")[0] == 0
 
 
 def damaged(tmp_path, folder, neurons_file, kind):
@@ -337,7 +337,7 @@ def test_without_an_image_size_the_neurons_decide_it(run, folder, tmp_path):
 @pytest.mark.parametrize(
     "command",
     [
-        *([], ["detect"], ["tune"], ["bench"], ["compare"], ["demo"], ["backbones"]),
+        *([], ["detect"], ["tune"], ["bench"], ["compare"], ["demo"], ["backbones"], ["plant"]),
         *(["data", "info"], ["data", "check"]),
     ],
 )

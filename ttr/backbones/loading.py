@@ -25,14 +25,16 @@ from ttr.backbones.catalog import catalog
 from ttr.backbones.checkpoint_files import Checkpoint, fill, load_weights, read_checkpoint
 from ttr.backbones.families import check_weights, locate
 from ttr.backbones.hub import fetch_open_clip, fetch_timm, from_cache
+from ttr.backbones.phantoms import hybrid
 from ttr.backbones.phantoms import recipes as phantom
 from ttr.errors import ModelError, OptionError
 from ttr.files import read_json
 
 LIBRARIES = ("timm", "open_clip", "transformers")
+PHANTOMS = (*phantom.NAMES, *hybrid.NAMES)
 _LOCAL = "local-dir:"
 NAMES_HELP = (
-    f"{', '.join(phantom.NAMES)}, a name listed by: ttr backbones, "
+    f"{', '.join(PHANTOMS)}, a name listed by: ttr backbones, "
     "timm:ARCHITECTURE[.TAG] (timm:vit_large_patch14_dinov2), timm:local-dir:DIRECTORY, "
     "open_clip:ARCHITECTURE[/TAG] (open_clip:ViT-B-16/laion2b_s34b_b88k), "
     "transformers:DIRECTORY or transformers:ORG/NAME (transformers:microsoft/rad-dino)"
@@ -52,7 +54,8 @@ def load(
 
     Args:
         name: ``phantom``, ``phantom-reg4``, ``phantom-clip``, ``phantom-patches``, ``phantom-registers``,
-            ``phantom-skip``; a catalog name (``dinov2-vit-l-14``);
+            ``phantom-skip``; ``phantom-dinov2``, real weights with planted artifacts (extra ``[real]``);
+            a catalog name (``dinov2-vit-l-14``);
             ``timm:NAME``; ``open_clip:NAME[/TAG]``; ``transformers:DIRECTORY`` (what ``save_pretrained``
             wrote) or ``transformers:ORG/NAME``, a repository that ``weights`` or ``pretrained`` brings.
         weights: a safetensors file, a torch checkpoint (read with ``weights_only``), an ONNX export, a
@@ -85,6 +88,10 @@ def load(
             backbone = phantom.load(name, image_size=image_size)
         except RuntimeError as error:  # an image too large for this machine's memory
             raise _refusal(name, False, error) from error
+    elif name in hybrid.NAMES:
+        base = hybrid.HYBRIDS[name].base
+        source = hybrid.source_of(name) if weights is None else weights
+        backbone = hybrid.plant_named(name, load(base, weights=source, image_size=image_size))
     else:
         name = catalog()[name].loads if name in catalog() else name
         library, _, rest = name.partition(":")
@@ -114,9 +121,9 @@ def check_name(name: str) -> None:
             "a model in memory goes to ttr.adapt"
         )
     library, _, rest = name.partition(":")
-    if name in phantom.NAMES or name in catalog() or (library in LIBRARIES and rest):
+    if name in PHANTOMS or name in catalog() or (library in LIBRARIES and rest):
         return
-    close = _with_library(name) or difflib.get_close_matches(name, [*phantom.NAMES, *catalog()], n=1)
+    close = _with_library(name) or difflib.get_close_matches(name, [*PHANTOMS, *catalog()], n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise ModelError(f"backbone {name!r} is not known{hint}; needed one of: {NAMES_HELP}")
 

@@ -24,6 +24,7 @@ from ttr.cli.detect import detect
 from ttr.cli.doctor import doctor
 from ttr.cli.export import export
 from ttr.cli.integrate import integrate
+from ttr.cli.plant import plant
 from ttr.cli.report import report
 from ttr.cli.reproduce import reproduce
 from ttr.cli.tune import tune
@@ -53,6 +54,7 @@ activity onto tokens appended at test time, and look at what changed.
   ttr reproduce decoupling --dataset NAME --out DIR
   ttr reproduce zero-ablation --dataset NAME --out DIR
   ttr export --backbone NAME --neurons neurons.json --out model.onnx
+  ttr plant --backbone NAME --out FILE       artifacts in real weights, whose own maps are the truth
   ttr zero-shot --backbone NAME --classes A,B --neurons neurons.json IMAGE...
   ttr backbones                              what has a short name, and what is cached
   ttr data info [NAME]                       the labelled sets, and what to know of them
@@ -84,6 +86,7 @@ app.command()(ablate)
 app.command()(integrate)
 app.command()(report)
 app.command()(export)
+app.command()(plant)
 app.command()(zero_shot)
 app.command()(backbones)
 app.command()(doctor)

@@ -23,7 +23,7 @@ BackboneName = Annotated[
         "--backbone",
         metavar="NAME",
         help="phantom, phantom-reg4, phantom-clip, phantom-patches, phantom-registers, phantom-skip, "
-        "a name listed by ttr backbones, "
+        "phantom-dinov2, a name listed by ttr backbones, "
         "timm:ARCHITECTURE[.TAG], open_clip:ARCHITECTURE[/TAG] or transformers:DIRECTORY.",
     ),
 ]
