@@ -8,33 +8,11 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from tests.tools.dicom_files import COLOUR, RAMP, lookup_table, write
 from ttr.datasets.dicom import TAGS
 from ttr.datasets.registry import list_images, open_dataset, open_image
 from ttr.errors import ImageError
-
-RAMP = np.arange(64, dtype=np.uint16).reshape(8, 8) * 60
-
-
-def write(path, pixels=RAMP, **tags):
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    data.PatientName, data.PatientID, data.PatientBirthDate = "Muster^Erika", "4711", "19700101"
-    data.Rows, data.Columns = pixels.shape[:2]
-    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
-    data.PixelData = pixels.tobytes()
-    for name, value in tags.items():
-        setattr(data, name, value)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data.save_as(path, enforce_file_format=True)
-    return path
 
 
 def grey(path):
@@ -74,10 +52,8 @@ def test_monochrome1_is_inverted(tmp_path):
 
 
 def test_a_voi_table_is_looked_up(tmp_path):
-    entry = Dataset()
-    entry.LUTDescriptor = [4096, 0, 16]
-    entry.add_new("LUTData", "OW", (np.arange(4096)[::-1] * 16).astype(np.uint16).tobytes())
-    shown = grey(write(tmp_path / "a.dcm", VOILUTSequence=Sequence([entry])))
+    table = lookup_table(np.arange(4096)[::-1] * 16)
+    shown = grey(write(tmp_path / "a.dcm", VOILUTSequence=[table]))
     assert np.abs(shown - expected(4095 - RAMP.astype(int), 0, 4095)).max() <= 1
 
 
@@ -92,13 +68,11 @@ def test_padding_does_not_set_the_range_and_is_black(tmp_path):
 
 def test_colour_stays_colour(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, (5, 4, 3), dtype=np.uint8)
-    options = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
-    options |= {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
-    assert np.array_equal(np.asarray(open_image(write(tmp_path / "a.dcm", pixels, **options))), pixels)
+    assert np.array_equal(np.asarray(open_image(write(tmp_path / "a.dcm", pixels, **COLOUR))), pixels)
 
 
 def test_several_frames_reports_and_nonsense_are_refused_by_name(tmp_path):
-    frames = write(tmp_path / "many.dcm", np.stack([RAMP, RAMP]).reshape(16, 8), NumberOfFrames=2, Rows=8)
+    frames = write(tmp_path / "many.dcm", np.stack([RAMP, RAMP]))
     with pytest.raises(ImageError, match=r"many.dcm holds 2 frames; needed a single image"):
         open_image(frames)
     (tmp_path / "text.dcm").write_text("hello")
@@ -108,10 +82,7 @@ def test_several_frames_reports_and_nonsense_are_refused_by_name(tmp_path):
     cut.write_bytes(cut.read_bytes()[:-40])
     with pytest.raises(ImageError, match=r"cut.dcm cannot be decoded"):
         open_image(cut)
-    report = write(tmp_path / "report.dcm")
-    data = pydicom.dcmread(report)
-    del data.PixelData
-    data.save_as(report)
+    report = write(tmp_path / "report.dcm", PixelData=None)
     with pytest.raises(ImageError, match=r"report.dcm holds no pixels"):
         open_image(report)
 

@@ -9,12 +9,10 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
-from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate
-from pydicom.sequence import Sequence
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
-from tests.datasets.test_dicom import RAMP, expected, grey, write
+from tests.datasets.test_dicom import expected, grey
+from tests.tools.dicom_files import BYTE, RAMP, lookup_table, write
 from tests.tools.hostile_files import ITEM, ITEM_WITHOUT_END, SEQUENCE, after_meta, deflated, rle, saved
 from ttr.datasets import dicom_elements
 from ttr.datasets.dicom import read_dicom
@@ -22,18 +20,7 @@ from ttr.datasets.registry import open_image
 from ttr.errors import ImageError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value")  # what the files are made of
-BYTE = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
 LOSSLESS = b"\xff\xd8\xff\xf7" + struct.pack(">HBHHB", 11, 8, 60_000, 50_000, 1) + bytes(40)
-
-
-def compressed(path, frame, syntax, **tags):
-    """Write a DICOM file whose pixels are a compressed frame."""
-    data = pydicom.dcmread(write(path, **tags))
-    data.file_meta.TransferSyntaxUID = syntax
-    data.PixelData = encapsulate([frame])
-    data["PixelData"].VR, data["PixelData"].is_undefined_length = "OB", True
-    data.save_as(path)
-    return path
 
 
 def inserted(path, elements, **tags):
@@ -45,12 +32,12 @@ def inserted(path, elements, **tags):
 
 
 def table(length):
-    entry = Dataset()
+    """Return a sequence of a table that says it has so many entries, and has a hundred."""
+    item = lookup_table(np.zeros(100))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        entry.add_new(0x00283002, "UL", [length, 0, 16])
-    entry.add_new("LUTData", "OW", bytes(200))
-    return Sequence([entry])
+        item.add_new(0x00283002, "UL", [length, 0, 16])
+    return [item]
 
 
 @pytest.fixture
@@ -138,7 +125,7 @@ SAYS = {
 @pytest.mark.parametrize("name", COMPRESSED)
 def test_what_is_compressed_is_measured_before_it_is_decoded(name, tmp_path, undecoded):
     frame, syntax, tags = COMPRESSED[name]
-    path = compressed(tmp_path / "a.dcm", frame, syntax, **tags)
+    path = write(tmp_path / "a.dcm", packed=[frame], syntax=syntax, **tags)
     with pytest.raises(ImageError, match=SAYS[name]):
         open_image(path)
 
@@ -147,7 +134,7 @@ def test_whole_rle_and_deflated_files_are_read(tmp_path):
     plain = write(tmp_path / "a.dcm")
     high, low = (RAMP.astype(">u2").tobytes()[place::2] for place in (0, 1))
     packed = rle(bytes([63]) + high + b"\x80", bytes([63]) + low + b"\x80")
-    assert np.array_equal(grey(plain), grey(compressed(tmp_path / "b.dcm", packed, RLELossless)))
+    assert np.array_equal(grey(plain), grey(write(tmp_path / "b.dcm", packed=[packed], syntax=RLELossless)))
     (tmp_path / "c.dcm").write_bytes(deflated(plain.read_bytes()))
     assert np.array_equal(grey(plain), grey(tmp_path / "c.dcm"))
 
