@@ -64,7 +64,7 @@ def unparsed(monkeypatch, undecoded):
 
 #: name: tags, and what is said.
 SAID = {
-    "frames": ({"NumberOfFrames": 2_000_000_000}, "holds 2,000,000,000 frames; needed a single image"),
+    "frames": ({"NumberOfFrames": 2_000_000_000}, "holds 2,000,000,000 frames; needed 10,000 at most"),
     "pixels": ({"Rows": 40_000, "Columns": 40_000}, r"too many pixels to open safely \(40,000 × 40,000\)"),
     "strip": (
         {"Rows": 2, "Columns": 60_000},
@@ -78,9 +78,8 @@ SAID = {
     ),
     "palette": (
         {"PhotometricInterpretation": "PALETTE COLOR"},
-        "has a palette of colours; needed MONOCHROME1",
+        "has a lookup table without its RedPaletteColorLookupTableDescriptor",
     ),
-    "window": ({"WindowCenter": 40, "WindowWidth": 0}, "window of centre 40 and width 0; needed a width of"),
     "table": ({"VOILUTSequence": table(4_000_000_000)}, "lookup table of 4,000,000,000 entries of 16 bits"),
     "short": ({"VOILUTSequence": table(4096)}, "lookup table of 4,096 entries that ends early"),
     "native": ({"Rows": 800, "Columns": 900}, "holds 128 of the 1,440,000 bytes of its pixels; get it again"),
@@ -197,7 +196,7 @@ def test_every_cut_of_a_file_is_refused_in_a_sentence(tmp_path):
 def test_a_rescale_that_makes_no_numbers_is_refused(slope, tmp_path):
     path = write(tmp_path / "a.dcm", RescaleSlope="1.00", RescaleIntercept="0")
     path.write_bytes(path.read_bytes().replace(b"DS\x04\x001.00", b"DS\x06\x00" + slope.ljust(6).encode()))
-    with pytest.raises(ImageError, match="slope or intercept that makes pixels infinite or no numbers"):
+    with pytest.raises(ImageError, match="has no single number as its RescaleSlope; needed one"):
         open_image(path)
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 import ttr
 from tests.fuzz.running import Ready
 from tests.tools import hostile_files
-from tests.tools.dicom_files import honest_dicoms
+from tests.tools.dicom_files import films, honest_dicoms
 from tests.tools.tiny_models import tiny_vit
 
 SIZES = (24, 20)
@@ -190,6 +190,18 @@ def dicoms() -> Ready:
 
     seeds = {f"{name}.dcm": content for name, content in honest_dicoms().items()}
     return Ready(seeds, lambda folder, path: sound(open_image(path)))
+
+
+def frames() -> Ready:
+    from ttr.datasets.registry import list_images, open_image
+
+    def check(folder: Path, path: Path) -> None:
+        listed = list_images(folder)
+        assert 1 <= len(listed) <= 10_000
+        for each in [*listed[:4], *listed[-1:]]:
+            sound(open_image(each))
+
+    return Ready({f"{name}.dcm": content for name, content in films().items()}, check)
 
 
 def uploads() -> Ready:
@@ -423,6 +435,7 @@ ENTRIES: Mapping[str, Entry] = {
     "checkpoints": Entry(checkpoints, 8),
     "pictures": Entry(pictures, 12),
     "dicoms": Entry(dicoms, 4),
+    "frames": Entry(frames, 2),
     "uploads": Entry(uploads, 3),
     "masks": Entry(masks, 6),
     "tables": Entry(tables, 3),

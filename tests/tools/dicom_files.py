@@ -6,20 +6,28 @@ A patient is in each of them, so that what reads one can be asked whether it hol
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     DigitalXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
     RLELossless,
 )
+
+from tests.tools.hostile_files import saved
 
 RAMP = np.arange(64, dtype=np.uint16).reshape(8, 8) * 60
 PATIENT = {"PatientName": "Muster^Erika", "PatientID": "4711", "PatientBirthDate": "19700101"}
@@ -39,7 +47,7 @@ def dicom(
         pixels: [H, W], or frames [N, H, W]; colours have a last dimension of 3.
         syntax: transfer syntax; RLE is packed here.
         packed: the frames as they are compressed, in place of the pixels' own bytes.
-        tags: further elements; the value None takes one out.
+        tags: further elements; None takes one out, and a tuple is a value with its kind before it.
     """
     packs_itself = syntax == RLELossless and packed is None
     meta = _meta(ExplicitVRLittleEndian if packs_itself else syntax)
@@ -57,9 +65,12 @@ def dicom(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what a file must not say is what is tested
         for name, value in {**PATIENT, **tags}.items():
-            setattr(data, name, value)
             if value is None:
-                delattr(data, name)
+                data.pop(name, None)
+            elif isinstance(value, tuple):
+                data.add_new(name, *value)
+            else:
+                setattr(data, name, value)
         if packs_itself:
             data.compress(RLELossless)
         elif packed is not None:
@@ -80,6 +91,19 @@ def _meta(syntax: str) -> FileMetaDataset:
     return meta
 
 
+def with_syntax(content: bytes, syntax: str) -> bytes:
+    """Return a file that says of itself another transfer syntax than it is written in; "" for none."""
+    start = content.index(b"\2\0\x10\0UI")
+    (length,) = struct.unpack_from("<H", content, start + 6)
+    value = syntax.encode() + b"\0" * (len(syntax) % 2)
+    said = b"\2\0\x10\0UI" + struct.pack("<H", len(value)) + value if syntax else b""
+    (whole,) = struct.unpack_from("<L", content, 140)
+    whole += len(said) - 8 - length
+    return (
+        content[:140] + struct.pack("<L", whole) + content[144:start] + said + content[start + 8 + length :]
+    )
+
+
 def write(path: Path, pixels: np.ndarray = RAMP, **options: Any) -> Path:
     """Write a file as :func:`dicom` makes it, its folders too."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,16 +120,53 @@ def lookup_table(entries: np.ndarray, first: int = 0, bits: int = 16) -> Dataset
 
 
 def honest_dicoms() -> dict[str, bytes]:
-    """Return radiographs of 24 x 24 pixels: plain, windowed, with tables, deflated, run-length encoded."""
+    """Return radiographs of 24 x 24 pixels: in every kind of window, table, colour and compression."""
     pixels = (np.arange(576, dtype=np.uint16).reshape(24, 24) * 7) % 4096
+    picture = np.stack([pixels // 16] * 3, axis=-1).astype(np.uint8)
+    tables = {"ModalityLUTSequence": [lookup_table(np.arange(4096), bits=12)]}
+    tables["VOILUTSequence"] = [lookup_table(np.arange(4096)[::-1], bits=12)]
     window = {"WindowCenter": [500, 900], "WindowWidth": [300, 50]}
     window["WindowCenterWidthExplanation"] = ["A", "B"]
-    return {
+    found = {
         "plain": dicom(pixels),
         "windowed": dicom(
             pixels, **window, RescaleSlope="-1.5", RescaleIntercept="1000", PixelSpacing=[0.2, 0.4]
         ),
         "inverse": dicom(pixels, PhotometricInterpretation="MONOCHROME1", PixelPaddingValue=0, Modality="CT"),
+        "tables": dicom(pixels, **tables),
+        "colours": dicom(picture, **COLOUR),
+        "palette": dicom(pixels, **palette([[0, 1, 9, 1, 199, 60_000]] * 3, segmented=True)),
         "deflated": dicom(pixels, DeflatedExplicitVRLittleEndian),
         "rle": dicom(pixels, RLELossless),
     }
+    for kind, syntax in (("JPEG", JPEGBaseline8Bit), ("JPEG2000", JPEG2000Lossless)):
+        found[kind] = dicom(picture[..., 0], syntax, [saved(Image.fromarray(picture[..., 0]), kind)])
+    # Of a decoder that writes nothing itself.
+    for name in ("MR_small_jpeg_ls_lossless", "SC_rgb_jpeg_gdcm") if find_spec("gdcm") else ():
+        found[name] = Path(get_testdata_file(f"{name}.dcm", download=False)).read_bytes()
+    return found
+
+
+def films() -> dict[str, bytes]:
+    """Return files of three frames of 24 x 24 pixels: plain, deflated, compressed with their places told."""
+    frames = (np.arange(3 * 576, dtype=np.uint16).reshape(3, 24, 24) * 7) % 256
+    pictures = [saved(Image.fromarray(frame.astype(np.uint8)), "JPEG") for frame in frames]
+    return {
+        "plain": dicom(frames),
+        "bytes": dicom(frames.astype(np.uint8)),
+        "deflated": dicom(frames, DeflatedExplicitVRLittleEndian),
+        "rle": dicom(frames, RLELossless),
+        "jpeg": dicom(frames.astype(np.uint8), JPEGBaseline8Bit, pictures),
+    }
+
+
+def palette(
+    entries: Any, first: int = 0, bits: int = 16, kind: str = "<u2", *, segmented: bool = False
+) -> dict[str, Any]:
+    """Return the tags of a palette of three curves of 200 entries."""
+    tags: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for colour, curve in zip(("Red", "Green", "Blue"), entries, strict=True):
+        name = f"{colour}PaletteColorLookupTable"
+        tags[f"{name}Descriptor"] = ("SS" if first < 0 else "US", [200, first, bits])
+        tags[f"{'Segmented' * segmented}{name}Data"] = ("OW", np.asarray(curve).astype(kind).tobytes())
+    return tags
