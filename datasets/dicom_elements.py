@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from ttr.errors import ImageError
@@ -23,8 +23,10 @@ BIG_ENDIAN = b"1.2.840.10008.1.2.2"
 SYNTAX, FRAMES, PIXELS = 0x00020010, 0x00280008, 0x7FE00010
 #: Of modality and VOI, and of a palette's colours, whole or in segments.
 TABLES = frozenset({0x00283000, 0x00283010, *range(0x00281201, 0x00281204), *range(0x00281221, 0x00281224)})
-#: Places of the frames among compressed pixels.
-OFFSETS = 0x7FE00001
+#: Places of the frames among compressed pixels; what holds of all frames, and of each.
+OFFSETS, SHARED, PER_FRAME = 0x7FE00001, 0x52009229, 0x52009230
+#: What may be long, and is bounded where it is used.
+LARGE = frozenset({PIXELS, OFFSETS, SHARED, PER_FRAME})
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 UNDEFINED = 0xFFFFFFFF
 MOST_ELEMENTS, MOST_DEPTH = 100_000, 32
@@ -95,17 +97,20 @@ class Essence:
         syntax: transfer syntax as it is, or is seen to be where the file does not say.
         encoding: how its elements are written.
         spans: {tag: (start of the element, start of its value, end)}.
+        lifted: {tag: element} of what stands deeper, and counts where the file says nothing else.
     """
 
     data: bytes | FileView
     syntax: bytes
     encoding: Encoding
     spans: dict[int, tuple[int, int, int]]
+    lifted: Mapping[int, bytes] = field(default_factory=dict)
 
     def file(self, without: Collection[int], more: bytes = b"") -> bytes:
         """Return a DICOM file of these elements, some left out and ``more`` behind them."""
         kept = (self.data[start:end] for tag, (start, _, end) in self.spans.items() if tag not in without)
-        return b"".join([bytes(PREAMBLE) + MARK, _said_syntax(self.syntax), *kept, more])
+        lifted = (element for tag, element in self.lifted.items() if tag not in self.spans)
+        return b"".join([bytes(PREAMBLE) + MARK, _said_syntax(self.syntax), *kept, *lifted, more])
 
     def value(self, tag: int) -> bytes:
         """Return the bytes of a value, none where there is no such element."""
@@ -158,7 +163,7 @@ def essential(
         if end > len(data):
             raise _cut(name)
         most = MOST_TABLE if tag in TABLES else MOST_VALUE
-        if tag not in (PIXELS, OFFSETS) and end - value > most:
+        if tag not in LARGE and end - value > most:
             raise ImageError(
                 f"{name} holds {end - value:,} bytes in its element ({tag >> 16:04X},{tag & 0xFFFF:04X}); "
                 f"needed {most:,} at most: export it anew"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +16,7 @@ from ttr.datasets.dicom_compressed import J2K_START, JPEG_START, PICTURE_END, Me
 from ttr.datasets.dicom_elements import (
     FRAMES,
     ITEM,
+    LARGE,
     OFFSETS,
     PIXELS,
     SEQUENCE_END,
@@ -23,6 +25,7 @@ from ttr.datasets.dicom_elements import (
     FileView,
     essential,
 )
+from ttr.datasets.dicom_groups import lifted
 from ttr.datasets.dicom_pixels import NATIVE, check_native, check_pixels, frames_of, native_bytes
 from ttr.datasets.dicom_tags import TAGS
 from ttr.datasets.limits import MOST_BYTES_A_PIXEL, MOST_PIXELS, no_memory
@@ -47,7 +50,7 @@ def single_frame(name: object, content: bytes | FileView, frame: int) -> bytes:
 
 
 def _single_frame(name: object, content: bytes | FileView, frame: int) -> bytes:
-    found, data = parsed(name, content, MOST_PIXELS)
+    found, data = parsed(name, content, MOST_PIXELS, frame)
     said, count = check_pixels(name, data, MOST_PIXELS), frames_of(name, data)
     if not 1 <= frame <= count:
         raise ImageError(f"{name} is no frame of its file, which holds {count:,}; needed 1 to {count:,}")
@@ -58,11 +61,11 @@ def _single_frame(name: object, content: bytes | FileView, frame: int) -> bytes:
         pixels = written(ITEM, 0) + written(ITEM, length) + pixels + written(SEQUENCE_END, 0)
         length = UNDEFINED
     element = written(PIXELS, length, found.kind) + pixels
-    return found.file(without=(PIXELS, OFFSETS, FRAMES), more=element)
+    return found.file(without={*LARGE, FRAMES}, more=element)
 
 
-def parsed(name: object, content: bytes | FileView, most_pixels: int) -> tuple[Essence, Any]:
-    """Return where the wanted elements of an image lie, and all but its pixels as a data set.
+def parsed(name: object, content: bytes | FileView, most_pixels: int, frame: int = 1) -> tuple[Essence, Any]:
+    """Return where the wanted elements of an image lie, and all but its pixels as a data set of one frame.
 
     Raises:
         ImageError: no DICOM file, no image, or more of anything than an image needs.
@@ -72,8 +75,10 @@ def parsed(name: object, content: bytes | FileView, most_pixels: int) -> tuple[E
 
     wanted = frozenset(tag_for_keyword(keyword) or 0 for keyword in TAGS)
     try:
-        found = essential(name, content, wanted, MOST_BYTES_A_PIXEL * most_pixels + OTHER_BYTES)
-        data = pydicom.dcmread(io.BytesIO(found.file(without=(PIXELS, OFFSETS))), specific_tags=TAGS)
+        most_inflated = MOST_BYTES_A_PIXEL * most_pixels + OTHER_BYTES
+        found = essential(name, content, wanted | LARGE, most_inflated)
+        found = replace(found, lifted=lifted(name, found, frame, wanted))
+        data = pydicom.dcmread(io.BytesIO(found.file(without=LARGE)), specific_tags=TAGS)
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # of any kind, on bytes that may be anything
@@ -122,20 +127,24 @@ def _plain(name: object, found: Essence, data: Any, said: Measures, frame: int, 
 
 def _packed(name: object, found: Essence, data: Any, said: Measures, frame: int, count: int) -> bytes:
     offsets, *parts = _fragments(name, found)
-    pictures = [found.data[start : start + 4].startswith((JPEG_START, J2K_START)) for _, start, _ in parts]
-    chosen = parts if sum(pictures) < 2 else []
     if count > 1:
         table = found.data[offsets[1] : offsets[2]]
         chosen = _by_offsets(found.value(OFFSETS), "Q", parts, frame, count)
-        chosen = (
-            chosen or _by_offsets(table, "L", parts, frame, count) or _in_turn(found, parts, frame, count)
-        )
+        chosen = chosen or _by_offsets(table, "L", parts, frame, count)
+        chosen = chosen or _in_turn(found, parts, frame, count)
+    else:
+        chosen = parts if sum(_starts_picture(found, part) for part in parts) < 2 else []
     if not chosen:
         raise ImageError(
             f"{name} holds {len(parts):,} compressed parts and says that it has {count:,} frames, not which "
             "is whose; export it anew"
         )
     return b"".join(found.data[start:end] for _, start, end in chosen)
+
+
+def _starts_picture(found: Essence, part: tuple[int, int, int]) -> bool:
+    _, start, _ = part
+    return found.data[start : start + 4].startswith((JPEG_START, J2K_START))
 
 
 def _fragments(name: object, found: Essence) -> list[tuple[int, int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 
 import numpy as np
@@ -17,7 +18,7 @@ from pydicom.uid import (
 )
 
 from tests.datasets.test_dicom import expected, grey
-from tests.tools.dicom_files import BYTE, COLOUR, RAMP, dicom, write
+from tests.tools.dicom_files import BYTE, COLOUR, RAMP, dicom, said_of_frames, write
 from tests.tools.hostile_files import saved
 from ttr.datasets import dicom_elements, dicom_files
 from ttr.datasets.audit import audit
@@ -232,3 +233,29 @@ def test_the_count_of_frames_is_bounded_and_never_believed(tmp_path):
     assert list_images(tmp_path) == [path]
     write(path, NumberOfFrames="")
     assert np.array_equal(grey(path), expected(RAMP, 0, 3780))
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize("undefined", [False, True])
+def test_what_an_enhanced_file_says_of_a_frame_holds_for_it(undefined, syntax, tmp_path):
+    shared = {"PixelSpacing": [2, 1], "RescaleSlope": 1, "RescaleIntercept": 0}
+    each = [
+        {
+            "WindowCenter": 1000 * number,
+            "WindowWidth": 900,
+            "RescaleSlope": 1 - number,
+            "RescaleIntercept": 99,
+        }
+        for number in range(2, 5)
+    ]
+    sequences = said_of_frames(each, shared)
+    for item in itertools.chain(*sequences.values()) if undefined else ():
+        item.is_undefined_length_sequence_item = True
+    path = write(tmp_path / "a.dcm", FRAMES[:3], syntax=syntax, **sequences)
+    for number, (pixels, tags) in enumerate(zip(FRAMES, each, strict=False), start=1):
+        alone = write(tmp_path / f"{number}.dcm", pixels, **shared | tags)
+        assert np.array_equal(np.asarray(open_image(f"{path}#{number}")), np.asarray(open_image(alone)))
+    assert open_image(f"{path}#1").size == (8, 16)
+    assert b"Muster" not in dicom_files.image_bytes(tmp_path / "a.dcm#2")
+    single = write(tmp_path / "s.dcm", FRAMES[0], syntax=syntax, **said_of_frames(each[:1], shared))
+    assert np.array_equal(grey(single), grey(f"{path}#1"))

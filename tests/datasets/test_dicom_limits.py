@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
-from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
 from tests.datasets.test_dicom import expected, grey
 from tests.tools.dicom_files import BYTE, RAMP, lookup_table, write
@@ -20,6 +20,13 @@ from ttr.datasets.registry import open_image
 from ttr.errors import ImageError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value")  # what the files are made of
+#: JPEG 2000 that says of itself 8 x 8 pixels of so many values, of so many bits.
+WAVES = {
+    (values, bits): b"\xff\x4f\xff\x51"
+    + struct.pack(">HH8LH", 38 + 3 * values, 0, 8, 8, 0, 0, 8, 8, 0, 0, values)
+    + struct.pack("3B", bits - 1, 1, 1) * values
+    for values, bits in ((16_384, 8), (1, 38))
+}
 LOSSLESS = b"\xff\xd8\xff\xf7" + struct.pack(">HBHHB", 11, 8, 60_000, 50_000, 1) + bytes(40)
 
 
@@ -109,6 +116,10 @@ COMPRESSED = {
     "rle parts": (rle(*[b"\0"] * 15), RLELossless, {}),
     "j2k": (saved(Image.new("L", (500, 400)), "JPEG2000"), JPEG2000Lossless, BYTE),
     "jpeg-ls": (LOSSLESS, JPEGLSLossless, BYTE),
+    "jpeg lossless": (LOSSLESS.replace(b"\xff\xf7", b"\xff\xc3"), JPEGLosslessSV1, BYTE),
+    "j2k values": (WAVES[16_384, 8], JPEG2000Lossless, BYTE),
+    "j2k bits": (WAVES[1, 38], HTJ2KLossless, BYTE),
+    "j2k nothing": (b"\xff\x4f\xff\x51" + bytes(9), JPEG2000Lossless, BYTE),
 }
 SAYS = {
     "rle pixels": r"too many pixels to open safely \(40,000 × 40,000\)",
@@ -118,6 +129,10 @@ SAYS = {
     "rle parts": "is compressed in 15 parts; needed 2",
     "j2k": "says that it has 8 × 8 pixels, and 500 × 400 are compressed in it",
     "jpeg-ls": "says that it has 8 × 8 pixels, and 50,000 × 60,000 are compressed in it",
+    "jpeg lossless": "says that it has 8 × 8 pixels, and 50,000 × 60,000 are compressed in it",
+    "j2k values": "holds 1 values of 8 bits a pixel, and 16,384 of 8 are compressed in it",
+    "j2k bits": "holds 1 values of 8 bits a pixel, and 1 of 38 are compressed in it",
+    "j2k nothing": "cannot be decoded: what is compressed in it is no JPEG 2000",
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -147,12 +147,43 @@ def honest_dicoms() -> dict[str, bytes]:
     return found
 
 
+HOLDERS = {
+    "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
+    "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "VOILUTFunction"),
+    "PixelMeasuresSequence": ("PixelSpacing",),
+}
+
+
+def said_of_frames(
+    each: Sequence[Mapping[str, Any]], shared: Mapping[str, Any] | None = None
+) -> dict[str, list[Dataset]]:
+    """Return the sequences in which an enhanced file says of its frames what others say of the file."""
+    return {
+        "SharedFunctionalGroupsSequence": [_group(shared or {})],
+        "PerFrameFunctionalGroupsSequence": [_group(tags) for tags in each],
+    }
+
+
+def _group(tags: Mapping[str, Any]) -> Dataset:
+    item, comment = Dataset(), Dataset()
+    comment.FrameComments = PATIENT["PatientName"]
+    item.FrameContentSequence = [comment]
+    for holder, keywords in HOLDERS.items():
+        inner = Dataset()
+        for keyword in filter(tags.__contains__, keywords):
+            setattr(inner, keyword, tags[keyword])
+        if len(inner):
+            setattr(item, holder, [inner])
+    return item
+
+
 def films() -> dict[str, bytes]:
     """Return files of three frames of 24 x 24 pixels: plain, deflated, compressed with their places told."""
     frames = (np.arange(3 * 576, dtype=np.uint16).reshape(3, 24, 24) * 7) % 256
     pictures = [saved(Image.fromarray(frame.astype(np.uint8)), "JPEG") for frame in frames]
     return {
         "plain": dicom(frames),
+        "enhanced": dicom(frames, **said_of_frames([{"WindowCenter": 90, "WindowWidth": 99}] * 3)),
         "bytes": dicom(frames.astype(np.uint8)),
         "deflated": dicom(frames, DeflatedExplicitVRLittleEndian),
         "rle": dicom(frames, RLELossless),
