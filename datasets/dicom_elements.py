@@ -25,8 +25,10 @@ SYNTAX, FRAMES, PIXELS = 0x00020010, 0x00280008, 0x7FE00010
 TABLES = frozenset({0x00283000, 0x00283010, *range(0x00281201, 0x00281204), *range(0x00281221, 0x00281224)})
 #: Places of the frames among compressed pixels; what holds of all frames, and of each.
 OFFSETS, SHARED, PER_FRAME = 0x7FE00001, 0x52009229, 0x52009230
+#: Pixels that are no whole numbers.
+FLOATS = frozenset({0x7FE00008, 0x7FE00009})
 #: What may be long, and is bounded where it is used.
-LARGE = frozenset({PIXELS, OFFSETS, SHARED, PER_FRAME})
+LARGE = frozenset({PIXELS, OFFSETS, SHARED, PER_FRAME, *FLOATS})
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 UNDEFINED = 0xFFFFFFFF
 MOST_ELEMENTS, MOST_DEPTH = 100_000, 32

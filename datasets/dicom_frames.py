@@ -14,6 +14,7 @@ from typing import Any
 
 from ttr.datasets.dicom_compressed import J2K_START, JPEG_START, PICTURE_END, Measures, name_of
 from ttr.datasets.dicom_elements import (
+    FLOATS,
     FRAMES,
     ITEM,
     LARGE,
@@ -83,6 +84,8 @@ def parsed(name: object, content: bytes | FileView, most_pixels: int, frame: int
         raise
     except Exception as error:  # of any kind, on bytes that may be anything
         raise ImageError(f"{name} is no DICOM file that can be read ({type(error).__name__})") from None
+    if FLOATS & found.spans.keys():
+        raise ImageError(f"{name} holds pixels that are no whole numbers; export it in 8 or 16 bits")
     if PIXELS not in found.spans:
         raise ImageError(f"{name} holds no pixels; needed an image, not a report or a structure set")
     return found, data

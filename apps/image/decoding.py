@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ttr.datasets.dicom import read_dicom
-from ttr.datasets.dicom_elements import starts_like_dicom
+from ttr.datasets.dicom_elements import frames, starts_like_dicom
 from ttr.datasets.folder import to_rgb
 from ttr.datasets.opening import opened, upright
 from ttr.datasets.radiograph import Radiograph, Window
+from ttr.errors import ImageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,6 +55,10 @@ def decode(content: bytes) -> Decoded:
     """
     name = Path(NAME)
     if starts_like_dicom(content[:132]):
+        if (count := frames(content)) > 1:
+            raise ImageError(
+                f"{NAME} holds {count:,} frames; needed a single image: export the frame you mean"
+            )
         found = read_dicom(name, content, most_pixels=MOST_PIXELS)
         return Decoded("DICOM", found.image(), found)
     with opened(name, content, MOST_PIXELS) as image:

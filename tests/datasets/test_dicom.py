@@ -246,6 +246,11 @@ def test_several_frames_reports_and_nonsense_are_refused_by_name(tmp_path):
     report = write(tmp_path / "report.dcm", PixelData=None)
     with pytest.raises(ImageError, match=r"report.dcm holds no pixels"):
         open_image(report)
+    write(report, PixelData=None, FloatPixelData=RAMP.astype(np.float32).tobytes())
+    with pytest.raises(
+        ImageError, match=r"report.dcm holds pixels that are no whole numbers; export it in 8"
+    ):
+        open_image(report)
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])

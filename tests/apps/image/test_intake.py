@@ -60,7 +60,9 @@ def test_what_a_window_hides_is_said_beside_the_picture():
 
 
 def test_a_film_is_refused_in_a_sentence_and_a_file_without_preamble_is_read():
-    with pytest.raises(ImageError, match=r"^this file holds 2 frames; needed a single image"):
+    with pytest.raises(
+        ImageError, match=r"^this file holds 2 frames; needed a single image: export the frame"
+    ):
         take_in_bytes(dicom(np.zeros((2, 32, 32), np.uint16)))
     whole = dicom(np.tile(np.arange(32, dtype=np.uint16), (32, 1)))
     assert take_in_bytes(whole[after_meta(whole) :]).kind == "DICOM"
