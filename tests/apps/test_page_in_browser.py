@@ -9,15 +9,14 @@ import zipfile
 
 import numpy as np
 import pandas as pd
-import pydicom
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
 from pydicom.uid import JPEG2000Lossless
 
 import ttr
-from tests.datasets.test_dicom import write
 from tests.tools.app_page import screenshot, select, violations
+from tests.tools.dicom_files import write
 from tests.tools.hostile_files import png
 from ttr.apps.image.inspection import inspect
 from ttr.datasets.registry import open_image, sample_paths
@@ -206,12 +205,7 @@ def zip_bomb():
 
 def compressed_dicom(path):
     """Return a DICOM file whose compression needs a decoder that is not there, or pixels that are none."""
-    data = pydicom.dcmread(write(path))
-    data.file_meta.TransferSyntaxUID = JPEG2000Lossless
-    data.PixelData = pydicom.encaps.encapsulate([b"\xff\x4f\xff\x51" + bytes(60)])
-    data["PixelData"].is_undefined_length = True
-    data.save_as(path)
-    return path.read_bytes()
+    return write(path, syntax=JPEG2000Lossless, packed=[b"\xff\x4f\xff\x51" + bytes(60)]).read_bytes()
 
 
 @pytest.mark.parametrize(
