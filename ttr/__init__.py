@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ttr.registers.wrap import TestTimeRegisters
     from ttr.studies.compare.comparison import compare
     from ttr.studies.export.write import export
+    from ttr.studies.plant.planting import plant_artifacts
 
 _HOME = {
     "AttentionBias": "ttr.registers.attention_bias",
@@ -44,6 +45,7 @@ _HOME = {
     "export": "ttr.studies.export.write",
     "RegisterNeurons": "ttr.registers.neurons",
     "plant": "ttr.backbones",
+    "plant_artifacts": "ttr.studies.plant.planting",
     "TestTimeRegisters": "ttr.registers.wrap",
     "unwrap": "ttr.registers.unwrapping",
     "zero_shot": "ttr.evaluate.zero_shot",
@@ -64,6 +66,7 @@ __all__ = [
     "export",
     "load",
     "plant",
+    "plant_artifacts",
     "unwrap",
     "zero_shot",
 ]

@@ -36,7 +36,7 @@ def test_detect_then_compare(run, folder, tmp_path):
     neurons = tmp_path / "neurons.json"
     status, out, err = run("detect", "--backbone", "phantom", "--images", folder, "--out", neurons)
     assert status == 0
-    assert "4 of 4 images have outlier patches; 10 neurons kept" in out
+    assert "4 of 4 images (100%) have outlier patches; 10 neurons kept" in out
     assert out.rstrip().endswith(f"open: {neurons}")
     assert "weights: phantom (seed 7)" in out
     assert "detecting" in err
@@ -113,13 +113,13 @@ def test_weights_from_a_file(run, folder, tmp_path):
 
 
 def test_demo_ends_with_the_table_and_the_page(run, tmp_path):
-    status, out, _ = run("demo", "--out", tmp_path / "demo", "--phantoms", 2, "--quiet")
+    status, out, _ = run("demo", "--phantom", "--out", tmp_path / "demo", "--phantoms", 2, "--quiet")
     assert status == 0
     assert "recall 1.00, precision 1.00" in out
     assert "not the biology" in out
     assert out.rstrip().endswith("index.html")
     assert (tmp_path / "demo" / "results.json").is_file()
-    assert run("demo", "--out", tmp_path / "demo", "--phantoms", 2, "--quiet")[0] == 0
+    assert run("demo", "--phantom", "--out", tmp_path / "demo", "--phantoms", 2, "--quiet")[0] == 0
 
 
 def damaged(tmp_path, folder, neurons_file, kind):
@@ -276,6 +276,14 @@ def test_backbones_lists_the_catalog(run):
     assert {"name", "licence", "cached", "detection"} <= json.loads(out)[0].keys()
 
 
+def test_backbones_says_which_model_is_installed(run, monkeypatch, tmp_path):
+    for file, said in ((tmp_path / "w.onnx", "installed"), (None, "no")):
+        monkeypatch.setattr("ttr.backbones.real.found", lambda file=file: file)
+        _, out, _ = run("backbones")
+        rows = {line.split()[1]: line.split("│")[6].strip() for line in out.splitlines() if "│" in line}
+        assert (rows["dinov2-vit-s-14"], rows["dinov2-vit-b-14"]) == (said, "no")
+
+
 def test_without_neurons_a_preset_is_used_and_said_or_the_command_refuses(run, folder, tmp_path):
     image = sorted(folder.iterdir())[0]
     arguments = ["--out", tmp_path / "out", image]
@@ -329,7 +337,7 @@ def test_without_an_image_size_the_neurons_decide_it(run, folder, tmp_path):
 @pytest.mark.parametrize(
     "command",
     [
-        *([], ["detect"], ["tune"], ["bench"], ["compare"], ["demo"], ["backbones"]),
+        *([], ["detect"], ["tune"], ["bench"], ["compare"], ["demo"], ["backbones"], ["plant"]),
         *(["data", "info"], ["data", "check"]),
     ],
 )

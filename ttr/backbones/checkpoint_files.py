@@ -1,9 +1,10 @@
 """Weights from a file or a state dict, read without executing anything, into a model whose every key matches.
 
-Safetensors, or a torch checkpoint through ``weights_only=True``. A file in the model's own layout is loaded
-as it is. Any other goes through the conversion that timm and open_clip keep for published files: the original
-layouts of DINOv2 (registers and SwiGLU included) and DINOv3, OpenAI's CLIP, position embeddings of another
-image size. What that gives must match key by key, and may have lost nothing but what training alone uses.
+Safetensors, ONNX, or a torch checkpoint through ``weights_only=True``. :mod:`ttr.backbones.layouts` finds the
+backbone in it. What has the model's own names is loaded as it is; any other goes through the conversion that
+timm and open_clip keep for published files: the original layouts of DINOv2 (registers and SwiGLU included)
+and DINOv3, OpenAI's CLIP, position embeddings of another image size. What that gives must match key by key,
+and may have lost nothing but what lies beside a backbone; that is named in the origin.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +20,48 @@ import torch
 from torch import Tensor, nn
 
 from ttr import checks
-from ttr.backbones.base import Weights
+from ttr.backbones import layouts
+from ttr.backbones.base import Origin, Weights
+from ttr.backbones.layouts import NOT_WEIGHTS
+from ttr.backbones.onnx_files import read_onnx
 from ttr.backbones.torch_files import read_torch_file
 from ttr.errors import ModelError
 
-_WRAPPERS = ("state_dict", "model", "teacher")
-#: Heads of DINOv2's training checkpoints, beside the backbone in them.
-_TRAINING_HEADS = re.compile(r"(dino|ibot)_head\.")
-#: No forward pass at test time needs these: the token of masked training, the norm of local crops, constants
-#: of RoPE and of the key bias, numbers that describe OpenAI's model.
-_NOT_WEIGHTS = re.compile(
-    r"mask_token|local_cls_norm\..*|rope_embed\.periods|blocks\.\d+\.attn\.qkv\.bias_mask"
-    r"|input_resolution|context_length|vocab_size"
-)
 _POSITIONS = ("pos_embed", "visual.positional_embedding", "visual.trunk.pos_embed")
+#: How the libraries and the hub call the file of weights in a directory, and how else weights end.
+_NAMES = (
+    *("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin"),
+    "model.onnx",
+)
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".onnx")
+#: Beginnings of files that stand for weights that are not there, and what they are.
+_NO_WEIGHTS = (
+    (
+        b"version https://git-lfs.github.com/spec/",
+        "a git-lfs pointer, a few lines that stand for the file; fetch its content with: git lfs pull",
+    ),
+    (b"<!doctype html", "a web page; download the file itself"),
+    (b"<html", "a web page; download the file itself"),
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights of one backbone under names that its library reads.
+
+    Attributes:
+        source: what messages call it.
+        origin: where it came from.
+        beside: what lay beside the backbone and is left out.
+        state: {name: tensor}.
+        options: what timm must be told to build the architecture as these weights have it.
+    """
+
+    source: str
+    origin: Weights
+    beside: tuple[str, ...]
+    state: dict[str, Tensor]
+    options: Mapping[str, Any]
 
 
 def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Any], name: str) -> Weights:
@@ -40,12 +70,39 @@ def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Any], name
     Raises:
         ModelError: not a readable checkpoint, or made for another architecture.
     """
+    return fill(model, read_checkpoint(weights, clip=hasattr(model, "visual")), name)
+
+
+def read_checkpoint(
+    weights: str | Path | Mapping[str, Any], *, clip: bool, origin: Origin = "file", detail: str = ""
+) -> Checkpoint:
+    """Read the backbone of a checkpoint file or a state dict, for a CLIP model of open_clip or for timm.
+
+    Raises:
+        ModelError: not a readable checkpoint, no state dict, or several backbones in it.
+    """
     if isinstance(weights, Mapping):
-        source, origin, given = "the state dict", Weights("in memory", "state dict"), weights
+        source, content, origin, detail = "the state dict", weights, "in memory", "state dict"
     else:
-        path = Path(weights)
-        source, origin, given = str(path), Weights("file", path.name), read_state(path)
-    state, expected = _unwrap(given, source), model.state_dict()
+        path = weights_file(Path(weights))
+        source, content, detail = str(path), read_state(path), detail or path.name
+    state, taken = layouts.unwrap(content, source)
+    state, beside = layouts.take_backbone(state, source, clip=clip)
+    state = state if clip else layouts.original_names(state)
+    options = {} if clip else layouts.timm_options(state)
+    return Checkpoint(
+        source, Weights(origin, "; ".join(filter(None, (detail, taken)))), beside, state, options
+    )
+
+
+def fill(model: nn.Module, checkpoint: Checkpoint, name: str) -> Weights:
+    """Load a checkpoint into ``model``, every key and shape of its own matching; return the origin.
+
+    Raises:
+        ModelError: made for another architecture, or values that are no finite floats.
+    """
+    source, origin, expected = checkpoint.source, checkpoint.origin, model.state_dict()
+    state, beside = layouts.leave_out(checkpoint.state, expected)
     _check_types(state, expected, source)
     if _mismatch(state, expected):
         state = _converted(model, state, source)
@@ -56,45 +113,83 @@ def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Any], name
     parameters = {key for key, _ in model.named_parameters(remove_duplicate=False)}
     checks.finite(source, {key: value for key, value in state.items() if key in parameters})
     model.load_state_dict(dict(state))
-    return origin
+    said = (origin.detail, _built(model, checkpoint.options), _left_out((*checkpoint.beside, *beside)))
+    return Weights(origin.origin, "; ".join(part for part in said if part))
+
+
+def _built(model: Any, options: Mapping[str, Any]) -> str:
+    """Say how a timm model that was built as the weights have it differs from what its name stands for."""
+    config = getattr(model, "pretrained_cfg", None) or {}
+    if not config.get("architecture") or "num_classes" not in options:
+        return ""
+    classes, parts = options["num_classes"], []
+    if classes != config.get("num_classes"):
+        parts.append(f"head of {classes} classes" if classes else "no head")
+    return ", ".join([*parts, *(["mean of the patches behind fc_norm"] if "global_pool" in options else [])])
+
+
+def _left_out(beside: tuple[str, ...]) -> str:
+    shown = ", ".join(beside[:4]) + (f" and {len(beside) - 4} more" if len(beside) > 4 else "")
+    return f"left out: {shown}" if beside else ""
+
+
+def weights_file(path: Path) -> Path:
+    """Return a path as it is, and of a directory the one file of weights in it.
+
+    Raises:
+        ModelError: there is nothing, or a directory holds no weights, several, or weights in several parts.
+    """
+    if not path.exists():
+        raise ModelError(f"weights file {path} does not exist; give a .safetensors, .pt, .pth or .onnx file")
+    if not path.is_dir():
+        return path
+    held = sorted(each for each in path.iterdir() if each.suffix in SUFFIXES)
+    usual = [path / name for name in _NAMES if path / name in held]
+    if not usual and len(held) != 1:
+        found = ", ".join(each.name for each in held[:4]) or "none"
+        raise ModelError(f"directory {path} should hold one file of weights, found {found}; give the file")
+    return (usual or held)[0]
 
 
 def read_state(path: Path) -> Mapping[str, Any]:
     """Read a checkpoint without executing anything in it.
 
     Raises:
-        ModelError: no such file, neither safetensors nor a plain torch checkpoint, or damaged.
+        ModelError: no such file, none of safetensors, ONNX or a plain torch checkpoint, or damaged.
     """
-    if not path.is_file():
-        raise ModelError(f"weights file {path} does not exist; give a .safetensors, .pt or .pth file")
+    if not path.is_file():  # a pipe would be waited for
+        what = "is no regular file" if path.exists() else "does not exist"
+        raise ModelError(f"weights file {path} {what}; give a .safetensors, .pt, .pth or .onnx file")
+    refuse_what_stands_for_weights(path)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file as load_safetensors
 
             return load_safetensors(path)
-        return read_torch_file(path)
+        return read_onnx(path) if path.suffix == ".onnx" else read_torch_file(path)
     except ModelError:
         raise
     except Exception as error:
+        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+        holds = f"it holds {refused[1]}" if refused else type(error).__name__
         raise ModelError(
-            f"{path} is no checkpoint that can be read safely ({type(error).__name__}); "
+            f"{path} is no checkpoint that can be read safely ({holds}); "
             "needed safetensors, or a torch file of tensors alone: re-save model.state_dict()"
         ) from error
 
 
-def _unwrap(state: Any, source: str) -> dict[str, Tensor]:
-    """Take the state dict out of a training checkpoint, and the prefixes of its wrappers off the keys."""
-    for key in _WRAPPERS:
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-    rows = state.items() if isinstance(state, Mapping) else ()
-    if not rows or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in rows):
-        raise ModelError(f"{source} holds no state dict of tensors; re-save model.state_dict()")
-    state = {re.sub(r"^(module\.|_orig_mod\.)+", "", key): value for key, value in state.items()}
-    backbone = {key: value for key, value in state.items() if not _TRAINING_HEADS.match(key)}
-    if backbone and all(key.startswith("backbone.") for key in backbone):
-        state = {key.removeprefix("backbone."): value for key, value in backbone.items()}
-    return state
+def refuse_what_stands_for_weights(path: Path) -> None:
+    """Raise ModelError for an empty file, a pointer of git-lfs, or a page saved in the place of weights."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(64).lstrip().lower()
+    except OSError as error:
+        raise ModelError(f"weights file {path} cannot be read ({error.strerror})") from error
+    if not start:
+        raise ModelError(f"weights file {path} is empty; take an undamaged copy")
+    for beginning, what in _NO_WEIGHTS:
+        if start.startswith(beginning):
+            raise ModelError(f"{path} is {what}")
 
 
 def _check_types(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str) -> None:
@@ -104,7 +199,7 @@ def _check_types(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], so
         kind = expected[key].dtype if key in expected else value.dtype
         return kind.is_floating_point or kind.is_complex or value.layout != torch.strided
 
-    weights = {key: value for key, value in state.items() if not _NOT_WEIGHTS.fullmatch(key)}
+    weights = {key: value for key, value in state.items() if not NOT_WEIGHTS.fullmatch(key)}
     checks.floats(source, {key: value for key, value in weights.items() if counts(key, value)})
 
 
@@ -129,7 +224,14 @@ def _mismatch(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> st
 
 
 def _converted(model: Any, state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
-    """Convert a published layout to the model's own; as it was where that fails or loses a weight."""
+    """Convert a published layout to the model's own; as it was where that fails or loses a weight.
+
+    The libraries would fit patches of another size too, which makes another model of it.
+    """
+    kernel = "patch_embed.proj.weight"
+    given, own = state.get(kernel), model.state_dict().get(kernel)
+    if given is not None and own is not None and given.ndim == 4 and given.shape != own.shape:
+        return state
     state = _without_absent_biases(model, state, source)
     try:
         converted = (_to_open_clip if hasattr(model, "visual") else _to_timm)(model, dict(state))
@@ -137,7 +239,7 @@ def _converted(model: Any, state: dict[str, Tensor], source: str) -> dict[str, T
         return state
     kept = {value.data_ptr() for value in converted.values()}
     lost = (k for k, v in state.items() if k not in converted and v.data_ptr() not in kept)
-    return state if any(not _NOT_WEIGHTS.fullmatch(key) for key in lost) else converted
+    return state if any(not NOT_WEIGHTS.fullmatch(key) for key in lost) else converted
 
 
 def _without_absent_biases(model: Any, state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
@@ -161,8 +263,6 @@ def _without_absent_biases(model: Any, state: dict[str, Tensor], source: str) ->
 def _to_timm(model: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
     from timm.models import eva, vision_transformer
 
-    # DINOv2 trains with its blocks in chunks: blocks.CHUNK.BLOCK.
-    state = {re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", key): value for key, value in state.items()}
     if isinstance(model, eva.Eva):
         return eva.checkpoint_filter_fn(state, model)
     if isinstance(model, vision_transformer.VisionTransformer):
@@ -179,7 +279,7 @@ def _to_open_clip(model: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
         ours = getattr(model, key, None)
         if key in state and ours is not None and state[key].numel() == ours.numel():
             state[key] = state[key].reshape(ours.shape)
-    state = {key: value for key, value in state.items() if not _NOT_WEIGHTS.fullmatch(key)}
+    state = {key: value for key, value in state.items() if not NOT_WEIGHTS.fullmatch(key)}
     trunk = "visual.trunk."
     if hasattr(model.visual, "trunk"):
         tower = {k.removeprefix(trunk): v for k, v in state.items() if k.startswith(trunk)}

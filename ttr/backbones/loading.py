@@ -9,27 +9,33 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ttr.backbones import transformers_files
+from ttr.backbones import real, transformers_files
 from ttr.backbones.base import Backbone, Weights
 from ttr.backbones.catalog import catalog
-from ttr.backbones.checkpoint_files import load_weights
+from ttr.backbones.checkpoint_files import Checkpoint, fill, load_weights, read_checkpoint
 from ttr.backbones.families import check_weights, locate
 from ttr.backbones.hub import fetch_open_clip, fetch_timm, from_cache
+from ttr.backbones.phantoms import hybrid
 from ttr.backbones.phantoms import recipes as phantom
 from ttr.errors import ModelError, OptionError
+from ttr.files import read_json
 
 LIBRARIES = ("timm", "open_clip", "transformers")
+PHANTOMS = (*phantom.NAMES, *hybrid.NAMES)
+_LOCAL = "local-dir:"
 NAMES_HELP = (
-    f"{', '.join(phantom.NAMES)}, a name listed by: ttr backbones, "
-    "timm:ARCHITECTURE[.TAG] (timm:vit_large_patch14_dinov2), "
+    f"{', '.join(PHANTOMS)}, a name listed by: ttr backbones, "
+    "timm:ARCHITECTURE[.TAG] (timm:vit_large_patch14_dinov2), timm:local-dir:DIRECTORY, "
     "open_clip:ARCHITECTURE[/TAG] (open_clip:ViT-B-16/laion2b_s34b_b88k), "
     "transformers:DIRECTORY or transformers:ORG/NAME (transformers:microsoft/rad-dino)"
 )
@@ -48,13 +54,17 @@ def load(
 
     Args:
         name: ``phantom``, ``phantom-reg4``, ``phantom-clip``, ``phantom-patches``, ``phantom-registers``,
-            ``phantom-skip``; a catalog name (``dinov2-vit-l-14``);
+            ``phantom-skip``; ``phantom-dinov2``, real weights with planted artifacts (extra ``[real]``);
+            a catalog name (``dinov2-vit-l-14``);
             ``timm:NAME``; ``open_clip:NAME[/TAG]``; ``transformers:DIRECTORY`` (what ``save_pretrained``
             wrote) or ``transformers:ORG/NAME``, a repository that ``weights`` or ``pretrained`` brings.
-        weights: a safetensors file, a torch checkpoint (read with ``weights_only``) or a state dict of that
-            architecture, in the library's layout or in the original one of DINOv2, DINOv3 or OpenAI's CLIP;
-            for a transformers repository its directory on this machine.
-        pretrained: fetch the library's published weights (needs the network or a cache).
+        weights: a safetensors file, a torch checkpoint (read with ``weights_only``), an ONNX export, a
+            directory with one of these, or a state dict of that architecture: in the library's layout, in
+            that of transformers, or in the original one of DINOv2, DINOv3 or OpenAI's CLIP; for a
+            transformers repository its directory on this machine. What lies beside the backbone in it (heads,
+            decoders) is left out and named in ``Backbone.weights``; a timm model gets the file's own head.
+        pretrained: fetch the library's published weights (needs the network or a cache; DINOv2-S may be
+            installed instead, see :mod:`ttr.backbones.real`).
         image_size: side of the square input in pixels; None keeps the model's native size.
         device: where the model goes.
         dtype: floating-point type of the parameters.
@@ -78,6 +88,10 @@ def load(
             backbone = phantom.load(name, image_size=image_size)
         except RuntimeError as error:  # an image too large for this machine's memory
             raise _refusal(name, False, error) from error
+    elif name in hybrid.NAMES:
+        base = hybrid.HYBRIDS[name].base
+        source = hybrid.source_of(name) if weights is None else weights
+        backbone = hybrid.plant_named(name, load(base, weights=source, image_size=image_size))
     else:
         name = catalog()[name].loads if name in catalog() else name
         library, _, rest = name.partition(":")
@@ -87,9 +101,9 @@ def load(
             )
         else:
             build = _timm if library == "timm" else _open_clip
-            model, origin = build(rest, pretrained=pretrained, image_size=image_size)
-            if weights is not None:
-                origin = load_weights(model, weights, name)
+            model, origin = build(rest, weights=weights, pretrained=pretrained, image_size=image_size)
+            # Every result carries the name, and no result a path.
+            name = f"timm:{_LOCAL}{Path(rest).resolve().name}" if rest.startswith(_LOCAL) else name
             backbone = locate(model, name=name, weights=origin, preprocess=None)
         if not backbone.layout.patches:
             side = backbone.patch_size[0]
@@ -107,11 +121,28 @@ def check_name(name: str) -> None:
             "a model in memory goes to ttr.adapt"
         )
     library, _, rest = name.partition(":")
-    if name in phantom.NAMES or name in catalog() or (library in LIBRARIES and rest):
+    if name in PHANTOMS or name in catalog() or (library in LIBRARIES and rest):
         return
-    close = difflib.get_close_matches(name, [*phantom.NAMES, *catalog()], n=1)
+    close = _with_library(name) or difflib.get_close_matches(name, [*PHANTOMS, *catalog()], n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise ModelError(f"backbone {name!r} is not known{hint}; needed one of: {NAMES_HELP}")
+
+
+def _with_library(name: str) -> list[str]:
+    """Return the full name of what a library or this machine calls so, from their files: nothing is run."""
+    if (Path(name) / "config.json").is_file():
+        return [f"transformers:{name}"]
+    homes = (find_spec(library) for library in LIBRARIES[:2])
+    timm, open_clip = (Path(str(spec.origin)).parent for spec in homes if spec)
+    defined = f"\ndef {name.partition('.')[0]}(pretrained"
+    for family in ("vision_transformer", "eva", "deit"):
+        if defined in (timm / "models" / f"{family}.py").read_text(encoding="utf-8"):
+            return [f"timm:{name}"]
+    configs = {file.stem for file in (open_clip / "model_configs").glob("*.json")}
+    if name.partition("/")[0] in configs:
+        return [f"open_clip:{name}"]
+    is_repository = re.fullmatch(r"[\w.-]+/[\w.-]+", name)
+    return [f"transformers:{name} or timm:hf-hub:{name}"] if is_repository else []
 
 
 def _check_arguments(weights: Any, image_size: Any, device: Any, dtype: Any) -> None:
@@ -132,22 +163,62 @@ def _check_arguments(weights: Any, image_size: Any, device: Any, dtype: Any) -> 
         raise OptionError(f"device {str(device)!r} cannot be used on this machine; choose cpu")
 
 
-def _timm(name: str, *, pretrained: bool, image_size: int | None) -> tuple[nn.Module, Weights]:
+def _timm(name: str, *, weights: Any, pretrained: bool, image_size: int | None) -> tuple[nn.Module, Weights]:
     import timm
 
-    if not name.startswith(("hf-hub:", "hf_hub:")) and name.split(".")[0] not in timm.list_models():
+    checkpoint: Checkpoint | None = None
+    origin = Weights("random", "seed 0")
+    if name.startswith(_LOCAL):
+        weights = _of_directory(name, weights, pretrained)
+    elif not name.startswith(("hf-hub:", "hf_hub:")) and name.split(".")[0] not in timm.list_models():
         raise ModelError(f"timm has no architecture {name!r}{_nearest(name, timm.list_models())}")
-    origin = Weights("pretrained", fetch_timm(name)) if pretrained else Weights("random", "seed 0")
+    if weights is not None:
+        checkpoint = read_checkpoint(weights, clip=False)
+    elif pretrained and (file := real.instead_of(name)):
+        checkpoint = real.read(file)
+    elif pretrained:
+        origin = Weights("pretrained", _fetched(name))
     size: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
+    options = checkpoint.options if checkpoint else {}
     try:
         with _seeded(), from_cache():
-            model: Any = timm.create_model(name, pretrained=pretrained, **size)
+            model: Any = timm.create_model(name, pretrained=pretrained and not checkpoint, **size, **options)
     except Exception as error:
         raise _refusal(f"timm:{name}", pretrained, error) from error
-    return model, origin
+    return model, fill(model, checkpoint, f"timm:{name}") if checkpoint else origin
 
 
-def _open_clip(name: str, *, pretrained: bool, image_size: int | None) -> tuple[nn.Module, Weights]:
+def _fetched(name: str) -> str:
+    try:
+        return fetch_timm(name)
+    except ModelError as error:
+        if not real.answers_to(name):
+            raise
+        raise ModelError(f"{error}, or install one that needs no network: {real.INSTALL}") from error
+
+
+def _of_directory(name: str, weights: Any, pretrained: bool) -> Path:
+    """Return the directory behind ``local-dir:``, with a description and weights as timm writes them."""
+    directory = Path(name.removeprefix(_LOCAL))
+    if weights is not None or pretrained:
+        raise ModelError(
+            f"timm:{name} is a directory with weights of its own; leave out weights and pretrained"
+        )
+    try:
+        described = "architecture" in dict(read_json(directory / "config.json"))
+    except (ValueError, TypeError):
+        described = False
+    if not described:
+        raise ModelError(
+            f"{directory} is no directory with a config.json that names an architecture of timm; "
+            f"name it: timm:ARCHITECTURE with weights={directory}, or transformers:{directory}"
+        )
+    return directory
+
+
+def _open_clip(
+    name: str, *, weights: Any, pretrained: bool, image_size: int | None
+) -> tuple[nn.Module, Weights]:
     import open_clip
 
     architecture, tag = (name, "") if name.startswith("hf-hub:") else _split_tag(name)
@@ -175,7 +246,7 @@ def _open_clip(name: str, *, pretrained: bool, image_size: int | None) -> tuple[
             )
     except Exception as error:
         raise _refusal(f"open_clip:{name}", pretrained, error) from error
-    return model, origin
+    return model, origin if weights is None else load_weights(model, weights, f"open_clip:{name}")
 
 
 def _split_tag(name: str) -> tuple[str, str]:

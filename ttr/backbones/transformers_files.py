@@ -20,6 +20,7 @@ from torch import nn
 
 from ttr.backbones.base import Backbone, Weights
 from ttr.backbones.catalog import catalog
+from ttr.backbones.checkpoint_files import refuse_what_stands_for_weights
 from ttr.backbones.families import locate
 from ttr.backbones.hub import fetch_transformers, from_cache
 from ttr.backbones.transformers_preprocess import read_processor
@@ -136,6 +137,7 @@ def _check_types(directory: Path) -> None:
     from safetensors import SafetensorError, safe_open
 
     for path in sorted(directory.glob("*.safetensors")):
+        refuse_what_stands_for_weights(path)
         try:
             with safe_open(path, framework="pt") as file:
                 kinds = {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -24,15 +25,17 @@ from ttr.cli.detect import detect
 from ttr.cli.doctor import doctor
 from ttr.cli.export import export
 from ttr.cli.integrate import integrate
+from ttr.cli.plant import plant
 from ttr.cli.report import report
 from ttr.cli.reproduce import reproduce
 from ttr.cli.tune import tune
 from ttr.cli.zero_shot import zero_shot
-from ttr.errors import TTRError
+from ttr.errors import ImageWarning, TTRError
 from ttr.version import __version__
 
 #: The parser's own, wherever this version of typer keeps it.
 UsageError: Any = typer.BadParameter.__base__
+_PRINTED = warnings.showwarning
 
 HELP = """Test-time registers for medical imaging.
 
@@ -53,6 +56,7 @@ activity onto tokens appended at test time, and look at what changed.
   ttr reproduce decoupling --dataset NAME --out DIR
   ttr reproduce zero-ablation --dataset NAME --out DIR
   ttr export --backbone NAME --neurons neurons.json --out model.onnx
+  ttr plant --backbone NAME --out FILE       artifacts in real weights, whose own maps are the truth
   ttr zero-shot --backbone NAME --classes A,B --neurons neurons.json IMAGE...
   ttr backbones                              what has a short name, and what is cached
   ttr data info [NAME]                       the labelled sets, and what to know of them
@@ -84,6 +88,7 @@ app.command()(ablate)
 app.command()(integrate)
 app.command()(report)
 app.command()(export)
+app.command()(plant)
 app.command()(zero_shot)
 app.command()(backbones)
 app.command()(doctor)
@@ -111,6 +116,7 @@ def main() -> None:
     """Run the command line; exit with 0, 1 or 2."""
     # Ended from outside, a command still clears away what it had half written.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    warnings.showwarning = _warn
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
@@ -135,6 +141,14 @@ def main() -> None:
         if debug:
             raise
         _fail(f"{type(error).__name__}: {error} (this should not happen; --debug shows where)", 1)
+
+
+def _warn(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """Print what must be said of an image on a line of its own; other warnings as they always are."""
+    if issubclass(category, ImageWarning):
+        typer.echo(f"ttr: {' '.join(str(message).split())}", err=True)
+    else:
+        _PRINTED(message, category, *where, **more)
 
 
 def _fail(message: str, status: int) -> None:

@@ -23,7 +23,7 @@ BackboneName = Annotated[
         "--backbone",
         metavar="NAME",
         help="phantom, phantom-reg4, phantom-clip, phantom-patches, phantom-registers, phantom-skip, "
-        "a name listed by ttr backbones, "
+        "phantom-dinov2, a name listed by ttr backbones, "
         "timm:ARCHITECTURE[.TAG], open_clip:ARCHITECTURE[/TAG] or transformers:DIRECTORY.",
     ),
 ]
@@ -65,6 +65,16 @@ CacheFolder = Annotated[
     Path | None,
     typer.Option("--cache", metavar="DIR", help="Feature cache; default: ttr/features in the user's cache."),
 ]
+Frame = Annotated[
+    int | None,
+    typer.Option(
+        "--frame",
+        metavar="N",
+        min=1,
+        help="Of DICOM files of several frames the N-th, from 1 on; default: all, in their order. One file's "
+        "is also named cine.dcm#N.",
+    ),
+]
 DrawSeed = Annotated[int, typer.Option("--seed", min=0, help="Of every draw.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 Anonymous = Annotated[
@@ -99,7 +109,7 @@ class WeightsOptions(Group):
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Weights of that architecture: .safetensors, .pt or .pth (transformers: the directory).",
+            help="Weights of that architecture: .safetensors, .pt, .pth or .onnx, or a directory.",
         ),
     ] = None
     pretrained: Pretrained = False

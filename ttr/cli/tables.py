@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ttr.studies.compare.comparison import ImageComparison
     from ttr.studies.doctor import Check
     from ttr.studies.export.write import Exported
+    from ttr.studies.plant.truth import Truth
     from ttr.studies.reproduce.published import PublishedStudy
     from ttr.studies.tune.tuning import Recommendation, SweepRow
 
@@ -292,6 +293,29 @@ def show_skipped(skipped: Mapping[str, str], *, named: bool = False) -> None:
         typer.echo(f"  {name}: {reason}")
     if named and len(skipped) > SHOWN:
         typer.echo(f"  ... and {len(skipped) - SHOWN} more")
+
+
+def show_planted(truth: Sequence[Truth]) -> None:
+    """Print what a planted model shows beside the model without artifacts."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ttr.studies.plant.truth import summary
+
+    found = summary(list(truth))
+    told = {
+        "images": f"{found['images']}, {found['with_artifacts']} with artifacts",
+        "map, planted": f"{found['wrecked']:.3f}",
+        "CLS attention on the artifacts": f"{found['attention']:.3f}",
+        "map, one register": f"{found['restored_map']:.4f}",
+        "embedding, one register": f"{found['restored_embedding']:.4f}",
+        "map and embedding, zeroed": f"{found['zeroed']:.4f}",
+        "least, no artifact": f"{found['untouched']:.4f}",
+    }
+    table = Table("cosine with the original", "mean", title="planted artifacts", title_justify="left")
+    for name, value in told.items():
+        table.add_row(name, value)
+    Console().print(table)
 
 
 def print_path(path: Path) -> None:

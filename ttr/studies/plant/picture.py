@@ -1,0 +1,81 @@
+"""The main figure: original, planted, after, on images of which the original's map is the truth.
+
+``python -m ttr.studies.plant.picture OUT.png [PX]`` draws it of phantom-dinov2.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ttr.backbones.base import Backbone
+from ttr.backbones.loading import load
+from ttr.backbones.phantoms.hybrid import HYBRIDS
+from ttr.drawing.maps import DPI
+from ttr.drawing.restored import Restored, draw_restored
+from ttr.files import write_bytes
+from ttr.studies.plant.images import held_out_images
+from ttr.studies.plant.truth import show_truth
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SHOWN = ("fundus", "chest", "astronaut", "horse")
+
+
+def restored(original: Backbone, planted: Backbone, images: Mapping[str, Image]) -> list[Restored]:
+    """Return a row of the figure for each named image.
+
+    Raises:
+        ModelError: the two backbones are no pair of one model without and with artifacts.
+    """
+    seen = torch.stack([original.preprocess(image) for image in images.values()])
+    return [
+        Restored(
+            name=name,
+            pixels=_pixels(original, tensor),
+            original=truth.original,
+            planted=truth.planted,
+            after=truth.after,
+            planted_cosine=truth.planted_map,
+            after_cosine=truth.after_map,
+        )
+        for name, tensor, truth in zip(images, seen, show_truth(original, planted, seen), strict=True)
+    ]
+
+
+def _pixels(backbone: Backbone, tensor: torch.Tensor) -> np.ndarray:
+    """Return what a model sees as an image, uint8 [H, W, 3]."""
+    assert backbone.normalisation is not None
+    mean, sd = backbone.normalisation
+    shown = (tensor.permute(1, 2, 0) * sd + mean).clamp(0, 1)
+    return (255 * shown).round().to(torch.uint8).numpy()
+
+
+def write_picture(figure: Any, out: Path) -> None:
+    """Write a figure as PNG.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=DPI, facecolor="white")
+    write_bytes(out, stream.getvalue())
+
+
+def main(name: str, out: Path, image_size: int | None) -> None:
+    """Draw the figure of the phantom ``name``, on the images that no fit has seen."""
+    original = load(HYBRIDS[name].base, pretrained=True, image_size=image_size)
+    planted = load(name, image_size=image_size)
+    images = {key: image for key, image in held_out_images().items() if key in SHOWN}
+    write_picture(draw_restored(restored(original, planted, images)), out)
+
+
+if __name__ == "__main__":
+    main("phantom-dinov2", Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else None)
