@@ -217,6 +217,11 @@ class TestTimeRegisters(Wrap):
 
     def _refuse_unfit(self) -> None:
         sites = self.backbone.sites
+        if self.num_registers and self.backbone.no_place:
+            raise ModelError(
+                f"{self.backbone.name} {self.backbone.no_place}, so no register can be inserted; "
+                "num_registers=0 silences the neurons without one"
+            )
         standing = [e for site in (sites.entry, *sites.neurons) for e in edits_at(site)]
         if any(isinstance(e, InsertRegisters | MoveNeurons) for e in standing):
             raise ModelError(
