@@ -16,10 +16,12 @@ class GivenTo:
     Attributes:
         model: the whole model.
         head: the module in it that is given the feature.
+        pooling: what the feature is, in a word.
     """
 
     model: nn.Module
     head: nn.Module
+    pooling: str = "own forward"
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return [B, D] of images [B, 3, H, W]."""

@@ -64,6 +64,7 @@ class MeanOfTokens:
     """The mean of the tokens that a ViT without a classification head gives."""
 
     model: Any
+    pooling: str = "avg"
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return [B, D] of images [B, C, H, W]."""
@@ -101,7 +102,9 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
         ),
         query_key=query_key,
         mixing=Mixing(value, heads_output, branch_scale),
-        features=GivenTo(model, model.classification_head) if classifies else MeanOfTokens(model),
+        features=(
+            GivenTo(model, model.classification_head, pooling="cls") if classifies else MeanOfTokens(model)
+        ),
         preprocess_image=preprocess,
         weights=weights,
     )

@@ -59,7 +59,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
         ),
         query_key=open_clip_vit.query_key,
         mixing=Mixing(open_clip_vit.value, open_clip_vit.heads_output, branch_scale),
-        features=GivenTo(model, model.heads),
+        features=GivenTo(model, model.heads, pooling="cls"),
         preprocess_image=preprocess,
         weights=weights,
     )
