@@ -202,7 +202,7 @@ def test_a_model_that_takes_any_size_is_measured_at_that_size():
 
 def test_a_model_is_as_good_as_its_backbone(phantom, phantom_batch):
     assert ttr.detect(phantom.model, phantom_batch).pairs == ttr.detect(phantom, phantom_batch).pairs
-    with pytest.raises(ModelError, match="model family builtins.str is not known"):
+    with pytest.raises(ModelError, match="got builtins.str, which is no PyTorch module"):
         ttr.detect("phantom", phantom_batch)
 
 

@@ -112,9 +112,10 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
 
 def _geometry(embedding: Any, name: str) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return (height, width) of a patch in pixels, and the patch grid."""
-    projection = embedding.patch_embeddings
+    projection: Any = embedding.patch_embeddings
     if isinstance(projection, nn.Sequential):
-        sizes = tuple(size for axis, size in projection[0].axes_lengths.items() if axis.startswith("p"))
+        cut: Any = projection[0]
+        sizes = tuple(size for axis, size in cut.axes_lengths.items() if axis.startswith("p"))
     else:
         sizes = tuple(projection.kernel_size)
     if len(sizes) != 2:

@@ -179,7 +179,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
         num_neurons=blocks[0].mlp.fc2.in_features,
         num_heads=attention[0].num_heads,
         sites=Sites(
-            entry=Site(getattr(model, "norm_pre", blocks[0]), "input"),
+            entry=_entry(model),
             exit=Site(model.norm, "input"),
             blocks=tuple(Site(block, "output") for block in blocks),
             mlps=tuple(Site(block.mlp, "input") for block in blocks),
@@ -223,6 +223,12 @@ def _check_block(block: Any, model: Any) -> None:
             f"attention {type(attention).__name__} of {describe(model)} is not known; "
             f"needed timm's {', '.join(sorted(ATTENTION))}"
         )
+
+
+def _entry(model: Any) -> Site:
+    if hasattr(model, "norm_pre"):
+        return Site(model.norm_pre, "input")
+    return Site(model.pos_drop, "output") if hasattr(model, "pos_drop") else Site(model.blocks[0], "input")
 
 
 def _stem(model: Any) -> str:

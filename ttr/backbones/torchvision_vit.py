@@ -48,7 +48,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
         num_neurons=down[0].in_features,
         num_heads=blocks[0].self_attention.num_heads,
         sites=Sites(
-            entry=Site(blocks[0], "input"),
+            entry=Site(model.encoder.dropout, "output"),
             exit=Site(model.encoder.ln, "input"),
             blocks=tuple(Site(block, "output") for block in blocks),
             mlps=tuple(Site(block.mlp, "input") for block in blocks),
