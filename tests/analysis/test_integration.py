@@ -28,9 +28,11 @@ def gated(model):
     return model
 
 
+#: Without CLS, or of the very blocks that another family has.
+LEFT_OUT = {"transformers-siglip", "transformers-ijepa", "transformers-dinov2-backbone", "timm-naflex"}
 #: With CLS, and besides: a norm and a gate between the heads and the projection, mixed rotary embeddings.
 WITH_CLS = {
-    **{name: FAMILIES[name] for name in FAMILIES.keys() - {"transformers-siglip", "transformers-ijepa"}},
+    **{name: FAMILIES[name] for name in FAMILIES.keys() - LEFT_OUT},
     "eva-inner-norm": partial(tiny_eva, scale_attn_inner=True, qkv_fused=False, swiglu_mlp=True),
     "eva-grouped": partial(tiny_eva, attn_type="rope", qkv_fused=False, num_kv_heads=1),
     "eva-rope-mixed": partial(tiny_eva, rope_type="mixed"),

@@ -150,7 +150,7 @@ def test_siglip_has_no_cls_and_says_so(images):
         ttr.adapt(tiny_transformers("SiglipVisionModel", vision_use_head=False))
 
 
-def test_mae_keeps_its_patches_in_order_and_refuses_to_hide_any(images):
+def test_mae_keeps_its_patches_in_order_and_refuses_to_hide_any(images, tmp_path):
     hiding = tiny_transformers("ViTMAEForPreTraining", decoder_hidden_size=WIDTH, decoder_num_hidden_layers=1)
     with pytest.raises(
         ModelError, match=r"hides 75% of the patches at random; set model\.config\.mask_ratio"
@@ -171,9 +171,12 @@ def test_mae_keeps_its_patches_in_order_and_refuses_to_hide_any(images):
         tokens = backbone.tokens(images)
         assert model(images).logits.shape == (5, 16, 192)  # its own call, shuffled and decoded
     torch.testing.assert_close(tokens.patches, sister.layernorm(by_hand)[:, 3:], **TOLERANCE)
+    model.config.mask_ratio = 0.75
+    loaded = ttr.load(f"transformers:{save(model, tmp_path)}")
+    torch.testing.assert_close(loaded.embed(images), expected[:, 0], **TOLERANCE)
 
 
-def test_siglip_2_gets_the_patches_that_its_own_processor_cuts():
+def test_siglip_2_gets_the_patches_that_its_own_processor_cuts(tmp_path):
     """Also of images that are no squares; a processor that cuts to patches is no preprocessing of ours."""
     model = scramble(tiny_transformers("Siglip2VisionModel", num_patches=16))
     processor = transformers.Siglip2ImageProcessor(patch_size=8, max_num_patches=24)
@@ -196,8 +199,17 @@ def test_siglip_2_gets_the_patches_that_its_own_processor_cuts():
     assert not torch.allclose(wrapped, expected, atol=1e-4)
     with pytest.raises(ModelError, match="Siglip2ImageProcessor makes no image of a fixed size"):
         ttr.adapt(model, preprocess=processor)
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    assert ttr.load(f"transformers:{tmp_path}").preprocess_image is None
+
+
+@pytest.mark.slow
+def test_siglip_2_is_not_exported(tmp_path):
+    """It resizes its positions image by image, in Python."""
+    backbone = ttr.adapt(scramble(tiny_transformers("Siglip2VisionModel", num_patches=16)))
     with pytest.raises(ModelError, match="cannot be traced"):
-        ttr.export(backbone, NO_NEURONS, "siglip2.pt2", format="pt2")
+        ttr.export(backbone, NO_NEURONS, tmp_path / "siglip2.pt2", format="pt2")
 
 
 @pytest.mark.parametrize("kind", ["Dinov2Backbone", "Dinov2WithRegistersBackbone", "DINOv3ViTBackbone"])

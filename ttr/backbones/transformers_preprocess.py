@@ -92,11 +92,8 @@ def given_processor(processor: Any) -> Preprocess:
         ModelError: it makes no single image of fixed size of an image.
     """
     processor = getattr(processor, "image_processor", processor)
-    try:
-        sizes = _sizes(processor)
-        size = _final(sizes)
-    except (AttributeError, TypeError, ValueError):
-        size = None
+    sizes = _sizes(processor)
+    size = _final(sizes)
     if size is None:
         raise ModelError(
             f"image processor {type(processor).__name__} makes no image of a fixed size; give it a size with "
@@ -107,8 +104,12 @@ def given_processor(processor: Any) -> Preprocess:
 
 def _sizes(processor: Any) -> dict[str, dict[str, int]]:
     """Return what it resizes to and what it crops to, as far as it does, the last step last."""
-    steps = {"size": processor.do_resize, "crop_size": getattr(processor, "do_center_crop", False)}
-    return {key: dict(getattr(processor, key)) for key, done in steps.items() if done}
+    steps = {"size": "do_resize", "crop_size": "do_center_crop"}
+    return {
+        key: dict(getattr(processor, key, None) or {})
+        for key, done in steps.items()
+        if getattr(processor, done, False)
+    }
 
 
 def _final(sizes: dict[str, dict[str, int]]) -> tuple[int, int] | None:
