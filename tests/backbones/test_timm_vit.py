@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+import timm
 import torch
 
 import ttr
@@ -62,6 +63,11 @@ def test_beits_attention_takes_no_extra_key(images):
     backbone = ttr.adapt(scramble(tiny_beit()))
     with pytest.raises(ModelError, match="attention Attention takes no attention bias"):
         ttr.calibrate_bias(backbone, neurons_of(backbone), images)
+
+
+def test_a_patch_of_a_hybrid_is_measured_in_the_images_pixels():
+    backbone = ttr.adapt(timm.create_model("vit_tiny_r_s16_p8_224", depth=1))
+    assert (backbone.image_size, backbone.patch_size, backbone.layout.grid) == ((224, 224), (32, 32), (7, 7))
 
 
 def test_naflex_takes_images_of_any_whole_number_of_patches(images):

@@ -18,6 +18,7 @@ from transformers.utils import output_capturing
 import ttr
 from tests.backbones.test_contract import TOLERANCE, hook_count, neurons_of, own_output, tokens_by_hand
 from tests.tools.tiny_models import DEPTH, SIZE, TRANSFORMERS, WIDTH, scramble, tiny_transformers
+from ttr.backbones.transformers_vit import AROUND
 from ttr.errors import ImageError, ModelError
 from ttr.forward.record import record
 from ttr.hooks import capture
@@ -225,6 +226,31 @@ def test_feature_maps_of_a_backbone_hold_no_registers(kind, images):
     assert [x.shape for x in wrapped] == [x.shape for x in bare]
     torch.testing.assert_close(wrapped[-1], backbone.layout.to_grid(patches).permute(0, 3, 1, 2), **TOLERANCE)
     assert not torch.allclose(wrapped[-1], bare[-1], atol=1e-3)
+
+
+def around(kind):
+    """Build a tiny model of a class that holds a tower, whose configuration may be one of image and text."""
+    if not hasattr(getattr(transformers, kind).config_class(), "vision_config"):
+        return tiny_transformers(kind, mask_ratio=0.0, encoder_stride=8, decoder_hidden_size=WIDTH)
+    vision = {"hidden_size": WIDTH, "num_hidden_layers": DEPTH, "num_attention_heads": 2, "num_labels": 3}
+    vision |= {"intermediate_size": 48, "image_size": SIZE, "patch_size": 8, "num_patches": 16}
+    text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    text |= {"vocab_size": 100, "projection_size": WIDTH}
+    model = getattr(transformers, kind)
+    if issubclass(model.config_class, transformers.CLIPVisionConfig):
+        return tiny_transformers(kind)
+    return model(model.config_class(vision_config=vision, text_config=text))
+
+
+@pytest.mark.parametrize("kind", sorted(AROUND))
+def test_every_class_around_a_tower_is_known_by_it(kind, images):
+    model = scramble(around(kind))
+    backbone = ttr.adapt(model)
+    assert backbone.sites.tower is getattr(model, AROUND[kind])
+    bare = backbone.embed(images)
+    assert (bare.shape[0], bare.ndim, bare.isfinite().all()) == (5, 2, True)
+    with ttr.TestTimeRegisters(model, neurons_of(backbone)):
+        assert not torch.allclose(backbone.embed(images), bare, atol=1e-4)
 
 
 def test_the_pooler_of_a_vit_and_deits_second_token(images):

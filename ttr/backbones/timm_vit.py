@@ -241,7 +241,10 @@ def _geometry(model: Any) -> tuple[tuple[int, int], tuple[int, int], tuple[int, 
     """Return image and patch size in pixels and the patch grid, each (height, width)."""
     if not hasattr(model, "embeds"):
         embed = model.patch_embed
-        return _pair(embed.img_size), _pair(embed.patch_size), _pair(embed.grid_size)
+        image, grid = _pair(embed.img_size), _pair(embed.grid_size)
+        if _stem(model):  # its patches are cut from feature maps
+            return image, (image[0] // grid[0], image[1] // grid[1]), grid
+        return image, _pair(embed.patch_size), grid
     grid = _pair(model.embeds.pos_embed_grid_size or (16, 16))
     patch = _pair(model.embeds.patch_size)
     return (grid[0] * patch[0], grid[1] * patch[1]), patch, grid
