@@ -215,7 +215,7 @@ def test_a_model_without_cls_embeds_as_it_pools(images):
     ("model", "complaint"),
     [
         (nn.Linear(2, 2), "torch.nn.modules.linear.Linear is not known"),
-        (nn.DataParallel(nn.Linear(2, 2)), "DataParallel is not known: it has no attention"),
+        (nn.DataParallel(nn.Linear(2, 2)), "DataParallel is not known: it has no module"),
     ],
 )
 def test_other_modules_are_refused(model, complaint):

@@ -112,7 +112,10 @@ def test_of_two_models_inside_none_is_chosen():
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (lambda: timm.create_model("convnext_atto"), "ConvNeXt is not known: it has no attention"),
+        (
+            lambda: timm.create_model("convnext_atto"),
+            "ConvNeXt is not known: it has no module that is called an att",
+        ),
         (lambda: SwinTransformer(img_size=32, patch_size=2, depths=(1, 1), embed_dim=8), "runs in windows"),
         (
             lambda: VisionTransformerSAM(img_size=64, patch_size=16, embed_dim=24, depth=1, num_heads=2),
@@ -122,7 +125,8 @@ def test_of_two_models_inside_none_is_chosen():
             lambda: timm.create_model("vitamin_small_224", depth=1),
             r"timm:vitamin_small_224 \(a hybrid, with MbConvStages ahead .*GeGluMlp, without a down",
         ),
-        (lambda: transformers.BertModel(transformers.BertConfig(**VISION, vocab_size=9)), "holds no Vision"),
+        (lambda: transformers.BertModel(transformers.BertConfig(**VISION, vocab_size=9)), "and holds none"),
+        (lambda: transformers.BeitModel(transformers.BeitConfig(**VISION)), "BeitModel .* and holds none"),
         (lambda: torch.compile(tiny_vit(), backend="eager"), "is compiled"),
         (lambda: torch.compile(Holder(backbone=tiny_vit()), backend="eager"), "is compiled"),
         (lambda: torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)), "is TorchScript"),

@@ -50,9 +50,8 @@ def test_no_register_is_inserted_among_biased_positions(model, images):
     backbone = ttr.adapt(model)
     neurons = neurons_of(backbone)
     bare = backbone.embed(images)
-    wrap = ttr.TestTimeRegisters(backbone, neurons)
     with pytest.raises(ModelError, match=r"a learned bias to each pair of its 1[67] positions.*=0 silences"):
-        wrap.install()
+        ttr.TestTimeRegisters(backbone, neurons)
     assert torch.equal(backbone.embed(images), bare)
     with ttr.TestTimeRegisters(backbone, neurons, num_registers=0):
         assert not torch.allclose(backbone.embed(images), bare, atol=1e-4)

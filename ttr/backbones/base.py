@@ -149,11 +149,10 @@ class Backbone:
 
     def _check_made(self, made: Any) -> None:
         """Refuse what a preprocessing should not have made of an image, by its type, shape or range."""
-        sides = "H, W" if self.any_size else "{}, {}".format(*self.image_size)
         if not isinstance(made, Tensor):
             shape = f" of shape {tuple(made.shape)}" if hasattr(made, "shape") else ""
             found = f"a {type(made).__name__}{shape}"
-        elif made.ndim != 3 or made.shape[0] != self.channels or not self._takes(tuple(made.shape[1:])):
+        elif made.ndim != 3 or made.shape[0] != self.channels or not made.numel():
             found = f"a tensor of shape {list(made.shape)}"
         elif not made.is_floating_point():
             found = f"a tensor of type {made.dtype}"
@@ -165,7 +164,7 @@ class Backbone:
             return
         raise ModelError(
             f"the preprocessing of {self.name} makes {found} of an image; needed a normalised float tensor "
-            f"[{self.channels}, {sides}]: mend the function that was given as preprocess=, or give an image "
+            f"[{self.channels}, H, W]: mend the function that was given as preprocess=, or give an image "
             "processor of transformers or a transform of timm as it is"
         )
 
@@ -251,7 +250,7 @@ class Backbone:
             raise ModelError(
                 f"got images of {size[0]}x{size[1]} px, but {self.name} takes "
                 f"{patches if self.any_size else '{}x{} px'.format(*self.image_size)}; "
-                "use its preprocess, or load it with image_size="
+                "use a preprocessing that makes these, or load it with image_size="
             )
         check_floats(images)
         if not images.isfinite().all():

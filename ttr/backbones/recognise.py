@@ -91,11 +91,16 @@ def _refusal(model: Any) -> str:
 
 def _what(model: nn.Module) -> str:
     """Tell what kind of network it is, as far as its parts show."""
-    if any(getattr(module, "window_size", None) for module in model.modules()):
+    names = [type(module).__name__.lower() for module in model.modules()]
+    windows = [getattr(module, "window_size", None) for module in model.modules()]
+    # BEiT calls its whole grid a window, and gives two sides.
+    if any("window" in name or "swin" in name for name in names) or any(
+        type(x) is int and x for x in windows
+    ):
         return "its attention runs in windows, where a token that is no patch has no place"
-    if not any("attention" in type(module).__name__.lower() for module in model.modules()):
-        return "it has no attention that a register could draw"
-    return "it holds no Vision Transformer, with its tokens in one sequence through equal blocks, of these"
+    if not any("attention" in name or "attn" in name for name in names):
+        return "it has no module that is called an attention, which a register is to draw"
+    return "it is no Vision Transformer of a class that is known, and holds none"
 
 
 def _from_torch_hub(model: Any) -> str:
