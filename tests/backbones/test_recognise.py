@@ -88,6 +88,19 @@ def test_a_wrap_of_what_is_inside_is_a_wrap_of_the_whole(images):
         assert torch.equal(holder(images), bare)
 
 
+def test_feature_maps_of_timms_getter_hold_no_registers():
+    getter = scramble(HOLDERS["features_only"][0]())
+    backbone = ttr.adapt(getter)
+    images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        bare = getter(images)
+        with ttr.TestTimeRegisters(getter, neurons_of(backbone), num_registers=2):
+            wrapped, patches = getter(images), backbone.tokens(images).patches
+    assert [x.shape for x in wrapped] == [x.shape for x in bare] == [(1, 24, 14, 14)] * 3
+    assert not torch.allclose(wrapped[-1], bare[-1], atol=1e-4)
+    torch.testing.assert_close(wrapped[-1], backbone.layout.to_grid(patches).permute(0, 3, 1, 2))
+
+
 def test_llava_sees_the_tower_without_registers(images):
     model = scramble(llava())
     with torch.no_grad():
