@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from ttr.hooks import Site, attach, capture, detach, edit, edits_at, evaluation_mode, keep
+from ttr.hooks import Site, attach, capture, detach, edit, edits_at, evaluation_mode, keep, remove_edits
 
 
 @pytest.fixture
@@ -102,3 +102,69 @@ def test_evaluation_mode_gives_each_module_its_own_flag_back():
         assert not any(m.training for m in model.modules())
         raise RuntimeError("stop")
     assert [m.training for m in model.modules()] == flags
+
+
+def test_what_enters_and_leaves_is_edited_outside_of_all_others(pair):
+    """Whoever came first: others of ttr see and edit what is inside."""
+    inner, seen = pair[0], []
+    layer = (Site(inner, "input"), lambda t: t + 1), (Site(inner, "output"), lambda t: 10 * t)
+    boundary = (
+        (Site(inner, "entering"), lambda module, t, others: (2 * t, others)),
+        (Site(inner, "leaving"), lambda t: t - 1),
+    )
+    x = torch.ones(1, 3)
+    with (
+        edit(layer[:1]),
+        edit(boundary),
+        edit(layer[1:]),
+        capture([Site(inner, "output")], lambda *a: seen.append(a)),
+    ):
+        found = inner(x)
+    assert torch.equal(seen[0][1], 10 * inner.forward(2 * x + 1))
+    assert torch.equal(found, seen[0][1] - 1)
+    assert not inner._forward_pre_hooks
+    assert not inner._forward_hooks
+
+
+def test_what_leaves_runs_after_an_exception_too(pair):
+    left = []
+
+    def fail(*_):
+        raise ValueError("no")
+
+    pair[0].register_forward_hook(fail)
+    with edit([(Site(pair[0], "leaving"), lambda t: left.append(t))]), pytest.raises(ValueError, match="no"):
+        pair(torch.ones(1, 3))
+    assert len(left) == 1
+
+
+def test_what_enters_may_edit_every_argument_by_name_or_place():
+    class Sum(nn.Module):
+        def forward(self, x, y, z=0):
+            return x + 10 * y + 100 * z
+
+    def edited(module, x, others):
+        return x + 1, {name: value + (2 if name == 1 else 3) for name, value in others.items()}
+
+    module = Sum()
+    with edit([(Site(module, "entering"), edited)]):
+        assert module(0, 0, z=0) == 1 + 20 + 300
+        assert module(x=0, y=0) == 1 + 30
+
+
+def test_edits_of_a_kind_are_removed_and_the_hooks_of_others_stay(pair):
+    class Double:
+        def __call__(self, t):
+            return 2 * t
+
+    x, seen = torch.ones(1, 3), []
+    bare = pair(x)
+    pair[1].register_forward_hook(lambda *_: seen.append(1), always_call=True)
+    attach([(Site(pair[0], "input"), Double()), (Site(pair[1], "leaving"), Double())])
+    handles = attach([(Site(pair[0], "output"), torch.relu)])
+    remove_edits(pair, (Double,))
+    assert edits_at(Site(pair[0], "output")) == [torch.relu]
+    detach(handles)
+    assert torch.equal(pair(x), bare)
+    assert seen == [1]
+    assert pair[1]._forward_hooks_always_called

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ttr.errors import ModelError
-from ttr.tokens import TokenLayout
+from ttr.tokens import TokenLayout, aside
 
 layouts = st.builds(
     TokenLayout,
@@ -36,6 +36,20 @@ def test_inserting_then_dropping_is_the_identity_and_inserts_zeros(layout):
     assert not layout.select(inserted, "test_time").any()
     assert torch.equal(layout.drop_test_time(inserted), bare)
     assert layout.with_test_time(0).for_length(layout.length) == layout
+
+
+@given(layouts)
+def test_registers_that_are_set_aside_belong_to_one_tensor_as_it_is(layout):
+    x = numbered(layout) + 1
+    bare = layout.set_aside(x)
+    if not layout.test_time:
+        assert (bare is x, aside(bare)) == (True, None)
+        return
+    assert bare.shape[1] == layout.prefix + layout.patches
+    assert torch.equal(layout.insert_test_time(bare, aside(bare)), x)
+    assert aside(bare + 0) is aside(bare[:1]) is aside(bare.clone()) is None
+    bare += 1
+    assert aside(bare) is None
 
 
 @given(layouts)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ttr.registers.attention_bias import AttentionBias, BiasCalibration, calibrate_bias
     from ttr.registers.detection import detect
     from ttr.registers.neurons import RegisterNeurons
+    from ttr.registers.unwrapping import unwrap
     from ttr.registers.wrap import TestTimeRegisters
     from ttr.studies.compare.comparison import compare
     from ttr.studies.export.write import export
@@ -44,6 +45,7 @@ _HOME = {
     "RegisterNeurons": "ttr.registers.neurons",
     "plant": "ttr.backbones",
     "TestTimeRegisters": "ttr.registers.wrap",
+    "unwrap": "ttr.registers.unwrapping",
     "zero_shot": "ttr.evaluate.zero_shot",
 }
 
@@ -62,6 +64,7 @@ __all__ = [
     "export",
     "load",
     "plant",
+    "unwrap",
     "zero_shot",
 ]
 

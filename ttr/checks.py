@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +65,8 @@ def finite(source: str, tensors: Mapping[str, Tensor], *, masks: bool = False) -
     """
     import torch
 
-    given = [(name, x.detach()) for name, x in tensors.items() if x.numel() and x.is_floating_point()]
+    made_of = (part for name, x in tensors.items() for part in _made_of(name, x.detach()))
+    given = [(name, x) for name, x in made_of if x.numel() and x.is_floating_point() and not x.is_meta]
     if not given:
         return
     # The extremes of a tensor are NaN or infinite where any value is, and take no memory.
@@ -79,6 +80,18 @@ def finite(source: str, tensors: Mapping[str, Tensor], *, masks: bool = False) -
             f"{name} of {source} holds {found} of {x.numel():,} values; needed finite ones: "
             "take an undamaged copy, or a type that holds them (float32)"
         )
+
+
+def _made_of(name: str, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Yield the plain tensors that a tensor of another library's class is made of, or the tensor itself."""
+    import torch
+
+    if not hasattr(x, "__tensor_flatten__"):
+        yield name, x
+        return
+    for part in x.__tensor_flatten__()[0]:
+        if isinstance(getattr(x, part), torch.Tensor):
+            yield from _made_of(f"{name}.{part}", getattr(x, part))
 
 
 def _no_floats(tensor: Any) -> str:

@@ -18,8 +18,10 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from ttr.errors import ModelError
+
 Observer = Callable[[int, Tensor, Mapping[str, Any]], None]
-Edit = Callable[[Any], Any]
+Edit = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,32 @@ class Site:
     """A place where one tensor passes: the first input of a module, or its (first) output.
 
     The first input may come by position or by keyword, the output alone, in a tuple, or in a mapping
-    (transformers' ``ModelOutput``). At ``"result"`` passes all that the module returns, as it is.
+    (transformers' ``ModelOutput``). At ``"result"`` passes all that the module returns, as it is. What is
+    edited at ``"entering"`` is edited ahead of everything that stands at the input, and at ``"leaving"``
+    behind everything that stands at the output: both lie outside of what others of ttr see or edit there.
     """
 
     module: nn.Module
-    at: Literal["input", "output", "result"]
+    at: Literal["input", "output", "result", "entering", "leaving"]
+
+
+class NotScriptedError(ModelError, AttributeError):
+    """What torch.jit.script is told when it reads a hook of ours as TorchScript."""
+
+
+class Ours:
+    """What all edits share: by the name that torch.jit.script asks a hook for, it is refused."""
+
+    @property
+    def __name__(self) -> str:
+        raise NotScriptedError(
+            "torch.jit.script was given a wrapped model, whose edits are no TorchScript; trace it with "
+            "torch.jit.trace, or write it with ttr.export"
+        )
 
 
 @dataclass
-class EditInput:
+class EditInput(Ours):
     """Forward pre-hook that replaces the first input by ``function(input)``."""
 
     function: Edit
@@ -51,7 +70,7 @@ class EditInput:
 
 
 @dataclass
-class EditOutput:
+class EditOutput(Ours):
     """Forward hook that replaces the output (or the first of several) by ``function(output)``."""
 
     function: Edit
@@ -67,7 +86,7 @@ class EditOutput:
 
 
 @dataclass
-class EditResult:
+class EditResult(Ours):
     """Forward hook that replaces all that the module returns by ``function(result)``."""
 
     function: Edit
@@ -77,16 +96,49 @@ class EditResult:
         return self.function(output)
 
 
+@dataclass
+class Entering(Ours):
+    """Forward pre-hook ahead of all others that replaces what a module is given.
+
+    ``function(module, first, others) -> (first, others)`` gets and returns the first input and the other
+    arguments, these by name, or by place where they were given so.
+    """
+
+    function: Edit
+
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the edited arguments."""
+        given = {**dict(enumerate(args)), **kwargs}
+        first = next(iter(given))
+        tokens, others = self.function(module, given.pop(first), given)
+        given = {first: tokens, **others}
+        return tuple(given[place] for place in range(len(args))), {name: given[name] for name in kwargs}
+
+
+@dataclass
+class Leaving(EditOutput):
+    """As :class:`EditOutput`, behind all others; after an exception too, with None where nothing came out."""
+
+
 def attach(edits: Iterable[tuple[Site, Edit]]) -> list[RemovableHandle]:
     """Attach each edit to its site and return the handles; the caller removes them."""
     handles: list[RemovableHandle] = []
     try:
         for site, function in edits:
+            module = site.module
             if site.at == "input":
-                handles.append(site.module.register_forward_pre_hook(EditInput(function), with_kwargs=True))
+                handles.append(module.register_forward_pre_hook(EditInput(function), with_kwargs=True))
+            elif site.at == "entering":
+                handles.append(
+                    module.register_forward_pre_hook(Entering(function), with_kwargs=True, prepend=True)
+                )
+            elif site.at == "leaving":
+                handles.append(module.register_forward_hook(Leaving(function), always_call=True))
             else:
                 kind = EditOutput if site.at == "output" else EditResult
-                handles.append(site.module.register_forward_hook(kind(function)))
+                handles.append(_before_what_leaves(module, kind(function)))
     except BaseException:
         detach(handles)
         raise
@@ -101,8 +153,18 @@ def detach(handles: Iterable[RemovableHandle]) -> None:
 
 def edits_at(site: Site) -> list[Edit]:
     """Return the edits that stand at ``site`` now, so that a second wrap can be refused by name."""
-    hooks = site.module._forward_pre_hooks if site.at == "input" else site.module._forward_hooks
-    return [hook.function for hook in hooks.values() if isinstance(hook, EditInput | EditOutput | EditResult)]
+    kind = {"input": EditInput, "entering": Entering}.get(site.at, (EditOutput, EditResult))
+    return [hook.function for hook in _hooks_at(site).values() if isinstance(hook, kind)]
+
+
+def remove_edits(model: nn.Module, kinds: tuple[type, ...]) -> None:
+    """Take every edit whose function is of these kinds out of a model, whoever attached it."""
+    for module in model.modules():
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            for key, hook in list(hooks.items()):
+                if isinstance(hook, Ours) and isinstance(hook.function, kinds):
+                    for kept in (hooks, *_marks(module)):
+                        kept.pop(key, None)
 
 
 def hooks_of_others(model: nn.Module) -> list[Any]:
@@ -111,7 +173,7 @@ def hooks_of_others(model: nn.Module) -> list[Any]:
         hook
         for module in model.modules()
         for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
-        if not isinstance(hook, EditInput | EditOutput | EditResult)
+        if not isinstance(hook, Ours)
     ]
 
 
@@ -166,7 +228,32 @@ def _observe(site: Site, index: int, observe: Observer) -> RemovableHandle:
 
     if site.at == "input":
         return site.module.register_forward_pre_hook(before, with_kwargs=True)
-    return site.module.register_forward_hook(after)
+    return _before_what_leaves(site.module, after)
+
+
+def _before_what_leaves(module: nn.Module, hook: Callable[..., Any]) -> RemovableHandle:
+    """Register a forward hook and keep those that are to come last behind it, and whatever follows them."""
+    hooks: Any = module._forward_hooks
+    first = next((i for i, (_, other) in enumerate(hooks.items()) if isinstance(other, Leaving)), len(hooks))
+    behind = list(hooks)[first:]
+    handle = module.register_forward_hook(hook)
+    for key in behind:
+        hooks.move_to_end(key)
+    return handle
+
+
+def _hooks_at(site: Site) -> dict[int, Any]:
+    before = site.at in {"input", "entering"}
+    return site.module._forward_pre_hooks if before else site.module._forward_hooks
+
+
+def _marks(module: nn.Module) -> list[dict[int, Any]]:
+    """Return where a module notes how its hooks are to be called."""
+    return [
+        module._forward_pre_hooks_with_kwargs,
+        module._forward_hooks_with_kwargs,
+        module._forward_hooks_always_called,
+    ]
 
 
 @contextmanager

@@ -20,6 +20,9 @@ from ttr.errors import ModelError
 if TYPE_CHECKING:
     from torch import Tensor
 
+#: The attribute of a tensor that holds the registers which belong to it; what is computed of it has none.
+ASIDE = "_ttr_registers_aside"
+
 Group = Literal["cls", "registers", "test_time", "all_registers", "ahead", "patches", "prefix"]
 
 
@@ -113,16 +116,19 @@ class TokenLayout:
         if extra < 0:
             raise ModelError(
                 f"a sequence of {length} tokens cannot hold {self.prefix} prefix tokens and "
-                f"{self.grid[0]}x{self.grid[1]} patches; was the image size changed or patch dropout left on?"
+                f"{self.grid[0]}x{self.grid[1]} patches; was the image size changed, or are patches "
+                "dropped or merged on the way?"
             )
         return self.with_test_time(extra)
 
-    def insert_test_time(self, x: Tensor) -> Tensor:
-        """Insert ``test_time`` zero tokens behind the prefix of a bare sequence [B, prefix+P, D]."""
+    def insert_test_time(self, x: Tensor, registers: Tensor | None = None) -> Tensor:
+        """Insert ``registers`` [B or 1, R, D], or zeros, behind the prefix of a bare [B, prefix+P, D]."""
         import torch
 
-        zeros = x.new_zeros(x.shape[0], self.test_time, x.shape[2])
-        return torch.cat([x[:, : self.prefix], zeros, x[:, self.prefix :]], dim=1)
+        if registers is None:
+            registers = x.new_zeros(1, self.test_time, x.shape[2])
+        registers = registers.expand(x.shape[0], -1, -1)
+        return torch.cat([x[:, : self.prefix], registers, x[:, self.prefix :]], dim=1)
 
     def drop_test_time(self, x: Tensor, dim: int = 1) -> Tensor:
         """Undo :meth:`insert_test_time` along axis ``dim`` of length prefix+R+P."""
@@ -131,6 +137,30 @@ class TokenLayout:
         behind = self.prefix + self.test_time
         parts = x.narrow(dim, 0, self.prefix), x.narrow(dim, behind, x.shape[dim] - behind)
         return torch.cat(parts, dim)
+
+    def set_aside(self, x: Tensor) -> Tensor:
+        """Return the bare sequence of ``x`` [B, prefix+R+P, D]; it carries the R registers beside it."""
+        if not self.test_time:
+            return x
+        bare = self.drop_test_time(x)
+        setattr(bare, ASIDE, (self.select(x, "test_time").clone(), _changes(bare)))
+        return bare
+
+
+def aside(x: Tensor) -> Tensor | None:
+    """Return the registers that :meth:`TokenLayout.set_aside` left beside this very tensor, or None.
+
+    Of a tensor that was changed in place since then, they are not what belongs to it.
+    """
+    registers, changes = getattr(x, ASIDE, (None, 0))
+    return registers if changes == _changes(x) else None
+
+
+def _changes(x: Tensor) -> int:
+    """Return how often a tensor was changed in place, as far as torch counts."""
+    import torch
+
+    return 0 if torch.compiler.is_compiling() or x.is_inference() else x._version
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from tests.tools.tiny_models import FAMILIES, TRANSFORMERS, scramble, tiny_clip_
 from ttr.forward.attention import attention_rows
 from ttr.forward.record import record
 from ttr.hooks import capture, edit
-from ttr.registers.wrap import signed_maximum
+from ttr.registers.wrap import MoveNeurons, signed_maximum
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 
@@ -153,6 +153,25 @@ def test_the_wrap_changes_something_and_keeps_shapes(model, images):
     assert tokens.test_time.shape == (5, 2, bare_tokens.patches.shape[2])
     assert tokens.patches.shape == bare_tokens.patches.shape
     assert tokens.registers.shape == bare_tokens.registers.shape
+
+
+def test_registers_are_as_if_zeros_stood_in_the_sequence_from_before_the_pre_norm(model, images):
+    """The published way, without blocks that hand anything over: in at the entry, out at the exit."""
+    backbone, neurons, count = ttr.adapt(model), ttr.RegisterNeurons.from_pairs([(0, 3), (2, 7)]), 2
+    sites, layout = backbone.sites, backbone.layout.with_test_time(count)
+    given = (layout, "neuron", "zero", "all", (1.0,) * count)
+    moves = [
+        (sites.neurons[layer], MoveNeurons(torch.tensor(indices), *given))
+        for layer, indices in neurons.by_layer().items()
+    ]
+    for module in sites.rotary:
+        module.num_prefix_tokens += count
+    with edit([(sites.entry, layout.insert_test_time), *moves, (sites.exit, layout.drop_test_time)]):
+        expected = backbone.embed(images)
+    for module in sites.rotary:
+        module.num_prefix_tokens -= count
+    with ttr.TestTimeRegisters(backbone, neurons, num_registers=count):
+        assert torch.equal(backbone.embed(images), expected)
 
 
 def test_everything_is_as_before_after_success_and_after_an_exception(model, images):

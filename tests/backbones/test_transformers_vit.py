@@ -536,3 +536,16 @@ def test_what_a_copy_beside_the_model_collects_is_its_own(images):
     beside = wrap.copy().model
     for each, expected in ((beside, wrapped), (model, bare), (beside, wrapped)):
         torch.testing.assert_close(call(each, images).hidden_states, expected.hidden_states, rtol=0, atol=0)
+
+
+def test_lists_that_transformers_collects_are_bare_whenever_its_hooks_came(images):
+    """They are laid at the first call that asks for lists: before the wrap, or while it stands."""
+    first = scramble(tiny_transformers("Dinov2Model"))
+    found = []
+    for model, before in ((copy.deepcopy(first), True), (first, False)):
+        if before:
+            call(model, images)
+        with ttr.TestTimeRegisters(model, ttr.RegisterNeurons.from_pairs([(1, 3)]), num_registers=2):
+            found.append(call(model, images).hidden_states)
+    assert [each.shape[1] for each in found[0]] == [17] * (DEPTH + 1)
+    torch.testing.assert_close(*found, rtol=0, atol=0)

@@ -121,6 +121,18 @@ def test_detection_on_a_wrapped_backbone_is_refused(phantom, phantom_batch):
         ttr.detect(phantom, phantom_batch)
 
 
+@pytest.mark.parametrize("block", [0, 2])
+def test_a_model_that_merges_tokens_on_the_way_is_refused(block, images):
+    model = scramble(tiny_vit())
+    model.blocks[block].register_forward_hook(lambda m, args, out: out[:, :-4])
+    complaint = {
+        0: "13 tokens cannot hold .* merged on the way",
+        2: "return 17, 17, 13 tokens; needed the same",
+    }
+    with pytest.raises(ModelError, match=complaint[block]):
+        ttr.detect(model, images)
+
+
 def test_provenance_says_how_it_was_measured(phantom, phantom_batch):
     source = ttr.detect(phantom, phantom_batch, threshold=90, outlier_layer=-1).provenance
     assert (source.backbone, source.weights) == ("phantom", "phantom (seed 7)")

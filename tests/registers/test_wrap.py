@@ -201,6 +201,23 @@ def test_neurons_that_do_not_exist_are_refused(pair):
         ttr.TestTimeRegisters(scramble(tiny_vit()), neurons)
 
 
+def pruned(*widths):
+    model = scramble(tiny_vit())
+    for block, width in zip(model.blocks, widths, strict=True):
+        block.mlp.fc1, block.mlp.fc2 = torch.nn.Linear(24, width), torch.nn.Linear(width, 24)
+    return model
+
+
+def test_a_pruned_block_has_neurons_of_its_own_number(images):
+    with pytest.raises(NeuronsError, match="3 blocks of 96 neurons, 40 in block 1"):
+        ttr.TestTimeRegisters(pruned(96, 40, 96), ttr.RegisterNeurons.from_pairs([(1, 40)]))
+    model = pruned(40, 96, 96)
+    with torch.no_grad(), ttr.TestTimeRegisters(model, ttr.RegisterNeurons.from_pairs([(0, 39), (2, 95)])):
+        assert model(images).isfinite().all()
+    with pytest.raises(ModelError, match="blocks of 40 and 96 neurons; needed the same number"):
+        ttr.detect(model, images)
+
+
 def test_neurons_of_another_backbone_or_resolution_are_refused(phantom, phantom_batch):
     neurons = ttr.detect(phantom, phantom_batch)
     with pytest.raises(NeuronsError, match="found for backbone phantom, but this is phantom-clip"):
@@ -242,7 +259,7 @@ def test_a_callers_own_intermediates_come_back(images):
     with ttr.TestTimeRegisters(model, SOME, num_registers=2):
         shape = model.forward_intermediates(images, [1], intermediates_only=True)[0].shape
     assert shape == (5, 24, 4, 4)
-    assert calls == ["NLC"]
+    assert calls == ["NCHW"], "as it was called"
     assert model.forward_intermediates is own
 
 

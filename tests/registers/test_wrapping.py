@@ -256,13 +256,67 @@ def test_many_wraps_leave_nothing(times, images):
     assert torch.equal(after[-1], before[-1])
 
 
+class Beside(nn.Module):
+    """A down-projection with a second branch beside it, as LoRA makes one."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base, self.in_features = base, base.in_features
+        self.branch = nn.Linear(base.in_features, base.out_features, bias=False)
+        self.seen = {}
+
+    def forward(self, x):
+        self.seen["base"] = self.seen["branch"] = x
+        return self.base(x) + self.branch(x)
+
+
+def test_a_backbone_that_was_adapted_before_its_model_changed_is_wrapped_as_it_stands(images):
+    """Its sites were those of before: the branch beside the projection would see the neurons unmoved."""
+    model = scramble(tiny_vit())
+    backbone, merged = ttr.adapt(model), copy.deepcopy(model)
+    beside = model.blocks[1].mlp.fc2 = Beside(model.blocks[1].mlp.fc2)
+    with torch.no_grad():
+        merged.blocks[1].mlp.fc2.weight += beside.branch.weight
+        wrap = ttr.TestTimeRegisters(backbone, SOME, num_registers=2)
+        with wrap, ttr.TestTimeRegisters(merged, SOME, num_registers=2):
+            torch.testing.assert_close(model(images), merged(images))
+        beside = model.blocks[2].mlp.fc2 = Beside(model.blocks[2].mlp.fc2)
+        merged.blocks[2].mlp.fc2.weight += beside.branch.weight
+        with wrap, ttr.TestTimeRegisters(merged, SOME, num_registers=2):
+            torch.testing.assert_close(model(images), merged(images))
+    assert not any(hooks(model))
+
+
+@pytest.mark.parametrize("adapted", ["before", "after"])
+@pytest.mark.parametrize("target", ["fc1", "fc2", "qkv", "attn.proj"])
+def test_low_rank_adapters_are_wrapped_as_the_merged_model_is(target, adapted, images):
+    peft = pytest.importorskip("peft")
+    model = scramble(tiny_vit())
+    backbone = ttr.adapt(model)
+    config = peft.LoraConfig(r=4, lora_alpha=16, target_modules=[target], init_lora_weights=False)
+    outside = peft.get_peft_model(model, config).eval()
+    if adapted == "after":
+        backbone = ttr.adapt(outside.base_model.model)
+    merged = copy.deepcopy(outside).merge_and_unload()
+    with torch.no_grad(), ttr.TestTimeRegisters(merged, SOME, num_registers=2):
+        expected, within = merged(images), ttr.adapt(merged)
+        with ttr.TestTimeRegisters(backbone, SOME, num_registers=2):
+            torch.testing.assert_close(outside(images), expected, rtol=1e-4, atol=1e-4)
+    mixes = torch.randn(3, 5, 24, generator=torch.Generator().manual_seed(0))
+    found, reference = (
+        each.mixing.output(each.sites.attention[1].module).contributions(mixes, mixes[0])
+        for each in (backbone, within)
+    )
+    torch.testing.assert_close(found, reference, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("part", ["block", pytest.param("whole", marks=pytest.mark.slow)])
 def test_bare_and_copy_are_compiled_each_for_itself(part, images):
     """torch.compile keeps code by the class that it is of, and would answer the one with the other's."""
     model = scramble(tiny_vit())
     beside = ttr.TestTimeRegisters(model, SOME, num_registers=2).copy().model
-    pair = [each if part == "whole" else each.blocks[1].mlp for each in (model, beside)]
-    given = images if part == "whole" else torch.randn(2, 19, 24, generator=torch.Generator().manual_seed(0))
+    pair = [each if part == "whole" else each.blocks[0] for each in (model, beside)]
+    given = images if part == "whole" else torch.randn(2, 17, 24, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = [each(given) for each in pair]
         compiled = [torch.compile(each, backend="eager") for each in pair]

@@ -178,11 +178,12 @@ def _through_block(
 ) -> Tensor:
     """Run one block for CLS, with what its attention gives it and its skip connection set, [B, D] -> [B, D].
 
-    CLS runs alone, unless register neurons are edited in this block, which needs all tokens.
+    CLS runs alone, unless a wrap stands in this block, which needs all tokens.
     """
     sites = backbone.sites
     if edits_at(sites.neurons[block]):
-        attended, tokens = layout.with_cls(seen.attended, given), layout.with_cls(seen.tokens, skip)
+        attended = layout.with_cls(seen.attended, given)
+        tokens = layout.set_aside(layout.with_cls(seen.tokens, skip))
         arguments = seen.arguments
     else:
         attended, tokens = given[:, None], skip[:, None]
@@ -196,7 +197,7 @@ def _to_the_end(
 ) -> Tensor:
     """Send another CLS behind ``block`` through the later blocks and the final norm, [B, D] -> [B, D]."""
     if block + 1 < backbone.num_layers:
-        tokens = layout.with_cls(seen[block + 1].tokens, cls)
+        tokens = layout.set_aside(layout.with_cls(seen[block + 1].tokens, cls))
         for later in range(block + 1, backbone.num_layers):
             tokens = _run(backbone, later, tokens, seen[later].arguments)
         cls = layout.select(tokens, "cls")[:, 0]

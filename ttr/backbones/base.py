@@ -7,7 +7,7 @@ attention inputs pass. One locator file a family fills it in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ttr.backbones.identity import hash_of_weights, state_of
 from ttr.backbones.mixing import Mixing
 from ttr.digests import sha256
 from ttr.errors import ImageError, ModelError, OptionError
@@ -47,9 +48,9 @@ class Sites:
     """Where tensors pass in one model.
 
     Attributes:
-        entry: tokens after the position embedding, before the pre-norm; registers are inserted here.
-        exit: tokens on their way to the final norm (or the pooling before it); they are dropped here.
-        blocks: output of each block, [B, N, D].
+        entry: tokens after the position embedding, before the pre-norm.
+        exit: tokens on their way to the final norm (or the pooling before it).
+        blocks: output of each block, [B, N, D]; registers go in and out with the call of a block.
         mlps: input of each block's MLP, [B, N, D].
         neurons: input of each MLP's down-projection, [B, N, hidden]: the neuron activations.
         attention: input of each block's attention, [B, N, D].
@@ -58,6 +59,7 @@ class Sites:
         rotary: attention modules whose ``num_prefix_tokens`` tells RoPE how many tokens to leave alone.
         collected: all that the tower returns, where the library lists every block's tokens in it itself
             (transformers' ``hidden_states`` and ``attentions``); the listed registers are dropped here.
+        pre_norm: the norm between entry and the first block, or None; a register is what it makes of zeros.
     """
 
     entry: Site
@@ -70,6 +72,7 @@ class Sites:
     tower: nn.Module
     rotary: tuple[Any, ...] = ()
     collected: Site | None = None
+    pre_norm: nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class Backbone:
         image_size: native (height, width) in pixels.
         patch_size: (height, width) of a patch in pixels.
         num_layers: number of transformer blocks.
-        num_neurons: MLP hidden width, the same in every block.
+        num_neurons: MLP hidden width, the same in every block of a model that was not pruned.
         num_heads: attention heads of a block.
         sites: where tensors pass.
         query_key: family's projection of an attention input to (q, k, scale), each [B, heads, N, d].
@@ -201,20 +204,19 @@ class Backbone:
         """Floating-point type of the model's parameters."""
         return next(self.model.parameters()).dtype
 
-    @cached_property
+    @property
     def weights_hash(self) -> str:
-        """SHA-256 of the state dict (names, shapes, types and bytes), the first 16 hex digits."""
-        self.require_values()
+        """SHA-256 of the state dict (names, shapes, types and bytes), the first 16 hex digits.
 
-        def parts() -> Iterator[str | memoryview]:
-            for key, value in sorted(self.model.state_dict().items()):
-                tensor = value.detach().cpu().contiguous()
-                yield f"{key}|{tuple(tensor.shape)}|{tensor.dtype}|"
-                yield tensor.reshape(-1).view(torch.uint8).numpy().data
+        ``unhashed-`` and eight random ones, equal to no other, where a value of it has no bytes that we know.
+        It is computed again after a change that torch counts.
+        """
+        state = state_of(self.model)
+        if vars(self).get("_hashed", (None,))[0] != state:
+            vars(self)["_hashed"] = state, hash_of_weights(self.model, self.name)
+        return str(vars(self)["_hashed"][1])
 
-        return sha256(parts(), 16)
-
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Weights, structure, type and input size as 16 hex digits: what decides the features of a tensor."""
         parts = (self.weights_hash, repr(self.model), self.dtype, self.image_size)
@@ -253,6 +255,7 @@ class Backbone:
                 "use a preprocessing that makes these, or load it with image_size="
             )
         check_floats(images)
+        _refuse_parts_in_shards(self.model)
         if not images.isfinite().all():
             raise ImageError("images hold NaN or infinite values; needed finite pixels")
         return images.to(self.device, self.dtype)
@@ -284,6 +287,10 @@ class Backbone:
         layout = self.layout_for(images).for_length(kept[0].shape[1])
         return embedding, layout.split(self.sites.final_norm.forward(kept[0]))
 
+    def width_of(self, layer: int) -> int:
+        """Return how many MLP neurons one block has: of a pruned model, not the same in every block."""
+        return int(getattr(self.sites.neurons[layer].module, "in_features", self.num_neurons))
+
     def require_values(self) -> None:
         """Raise ModelError if the model lies on the meta device, which knows shapes alone."""
         if self.device.type == "meta":
@@ -309,6 +316,16 @@ class Backbone:
                 f"give {-self.num_layers}..{self.num_layers - 1}"
             )
         return int(index) % self.num_layers
+
+
+def _refuse_parts_in_shards(model: nn.Module) -> None:
+    """Raise ModelError where FSDP would not gather the weights for the method that gives us the tokens."""
+    sharded = any(kind.__name__ == "FSDPModule" for kind in type(model).__mro__)
+    if sharded and hasattr(model, "forward_features") and "forward_features" not in vars(model):
+        raise ModelError(
+            "this model is sharded by FSDP, which gathers its weights in forward alone; call "
+            "torch.distributed.fsdp.register_fsdp_forward_method(model, 'forward_features') first"
+        )
 
 
 def check_floats(images: Tensor) -> None:

@@ -11,13 +11,14 @@ from torch import nn
 
 from ttr import checks
 from ttr.backbones.base import Backbone, Weights
+from ttr.backbones.identity import State, state_of
 from ttr.backbones.recognise import find
 from ttr.backbones.transformers_preprocess import Preprocess, given_processor, is_processor
 from ttr.backbones.transformers_vit import PooledFeature
 from ttr.errors import ModelError, OptionError
 
 #: Models whose weights are finite, with where each tensor lies and how often it was changed.
-_LOOKED_AT: WeakKeyDictionary[nn.Module, tuple[tuple[int, int], ...]] = WeakKeyDictionary()
+_LOOKED_AT: WeakKeyDictionary[nn.Module, State] = WeakKeyDictionary()
 
 
 def adapt(model: nn.Module, *, preprocess: Callable | None = None) -> Backbone:
@@ -71,6 +72,21 @@ def as_backbone(given: Backbone | nn.Module) -> Backbone:
     return given if isinstance(given, Backbone) else adapt(given)
 
 
+def as_it_stands(backbone: Backbone) -> Backbone:
+    """Return a backbone with the sites that its model has now: LoRA and quantisation replace modules.
+
+    Raises:
+        ModelError: the model was changed into one that we do not know.
+    """
+    now = locate(
+        backbone.model,
+        name=backbone.name,
+        weights=backbone.weights,
+        preprocess=backbone.preprocess_image,
+    )
+    return backbone if now.sites == backbone.sites else replace(backbone, sites=now.sites)
+
+
 def locate(
     model: Any, *, name: str | None, weights: Weights, preprocess: Callable | None, warning: str = ""
 ) -> Backbone:
@@ -106,10 +122,7 @@ def check_weights(model: nn.Module, source: str) -> None:
     if all(x.is_meta for x in parameters.values()):
         return
     checks.floats(source, parameters)
-    state = tuple(
-        (x.data_ptr(), 0 if x.is_inference() else x._version)
-        for x in (*parameters.values(), *buffers.values())
-    )
+    state = state_of(model)
     if _LOOKED_AT.get(model) == state:
         return
     checks.finite(source, parameters)

@@ -27,12 +27,12 @@ class HeadsOutput:
     """How one attention module turns the mix of its heads, [B, heads * d], into its output, [B, D].
 
     Attributes:
-        projection: the output projection, W and b.
+        projection: the output projection, W and b; a Linear, or what LoRA or quantisation made of it.
         norm: over the concatenated heads, before the projection; None where there is none.
         gate: of the module's own input, through a sigmoid, on the concatenated heads; or None.
     """
 
-    projection: nn.Linear
+    projection: nn.Module
     norm: nn.Module | None = None
     gate: nn.Module | None = None
 
@@ -60,8 +60,13 @@ class HeadsOutput:
         if self.gate is not None:
             gate = self.gate(x).sigmoid()
             parts, constant = parts * gate, constant * gate
-        weight = self.projection.weight
-        return parts @ weight.T, self.projection(constant)
+        return self._linear(parts), self.projection(constant)
+
+    def _linear(self, x: Tensor) -> Tensor:
+        """Return the projection of ``x`` without its bias, whatever stands beside its weight (LoRA)."""
+        if isinstance(self.projection, nn.Linear):
+            return x @ self.projection.weight.T
+        return self.projection(x) - self.projection(torch.zeros_like(x[:1]))
 
 
 def _held_norm(norm: nn.Module, mixes: Tensor) -> tuple[Tensor, Tensor]:

@@ -105,6 +105,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
             attention=tuple(Site(block.attn, "input") for block in blocks),
             final_norm=tower.ln_post if tower.attn_pool is None else nn.Identity(),
             tower=tower,
+            pre_norm=tower.ln_pre,
         ),
         query_key=query_key,
         mixing=Mixing(value, heads_output, branch_scale),

@@ -168,6 +168,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
     cls = int(embed.cls_token is not None)
     layout = TokenLayout(cls, model.num_prefix_tokens - cls, 0, grid)
     attention = [block.attn for block in blocks]
+    norm = getattr(model, "norm", None)  # RETFound takes it off, where its fc_norm comes behind the pooling
 
     return Backbone(
         model=model,
@@ -180,14 +181,15 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
         num_heads=attention[0].num_heads,
         sites=Sites(
             entry=_entry(model),
-            exit=Site(model.norm, "input"),
+            exit=Site(blocks[-1], "output") if norm is None else Site(norm, "input"),
             blocks=tuple(Site(block, "output") for block in blocks),
             mlps=tuple(Site(block.mlp, "input") for block in blocks),
             neurons=tuple(Site(block.mlp.fc2, "input") for block in blocks),
             attention=tuple(Site(module, "input") for module in attention),
-            final_norm=model.norm,
+            final_norm=nn.Identity() if norm is None else norm,
             tower=model,
             rotary=tuple(module for module in attention if hasattr(module, "num_prefix_tokens")),
+            pre_norm=getattr(model, "norm_pre", None),
         ),
         query_key=query_key,
         mixing=Mixing(value, heads_output, branch_scale),
@@ -212,7 +214,7 @@ def describe(model: Any) -> str:
 
 def _check_block(block: Any, model: Any) -> None:
     attention, mlp = getattr(block, "attn", None), getattr(block, "mlp", None)
-    if not isinstance(getattr(mlp, "fc2", None), nn.Linear):
+    if not hasattr(getattr(mlp, "fc2", None), "in_features"):
         has = "no MLP of its own" if mlp is None else f"the MLP {type(mlp).__name__}"
         raise ModelError(
             f"block {type(block).__name__} of {describe(model)}{_stem(model)} has {has}, without a "

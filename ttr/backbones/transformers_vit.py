@@ -245,6 +245,7 @@ def _sites(tower: Any, parts: Parts) -> Sites:
         final_norm=norm,
         tower=tower,
         collected=Site(encoder if parts.maps else tower, "result"),
+        pre_norm=getattr(tower, "pre_layrnorm", None),
     )
 
 

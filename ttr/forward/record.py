@@ -84,6 +84,7 @@ def record(
 
     def see_neurons(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
         assert neurons is not None
+        bare.for_length(x.shape[1])  # as many patches as the image has, or a refusal
         neurons(index, x)
 
     with ExitStack() as stack:
@@ -95,6 +96,12 @@ def record(
             mlp_inputs = stack.enter_context(keep(backbone.sites.mlps))
             stack.enter_context(capture(backbone.sites.neurons, see_neurons))
         embedding = backbone.features(images)
+    lengths = [x.shape[1] for x in norms]
+    if len(set(lengths)) > 1:
+        raise ModelError(
+            f"the blocks of {backbone.name} return {', '.join(map(str, lengths))} tokens; needed the same "
+            "number at every block: take off what merges or drops tokens on the way"
+        )
     stacked = torch.stack(norms)
     if not stacked.isfinite().all():
         block = int((~stacked.isfinite()).flatten(1).any(dim=1).nonzero()[0])

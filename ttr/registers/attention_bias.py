@@ -250,6 +250,7 @@ class AttentionBias(Wrap):
         return (*super()._common(), self.calibration)
 
     def _put_in(self, undo: list[Step]) -> None:
+        self._zeroed.backbone = self.backbone
         self._zeroed._put_in(undo)
         pairs = zip(self.calibration.keys, self.calibration.values, strict=True)
         for site, (key, value) in zip(self.backbone.sites.attention, pairs, strict=True):

@@ -110,8 +110,17 @@ def detect(
         top_layer = backbone.layer(top_layer, "top_layer")
     if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, Integral) or top_k < 1):
         raise OptionError(f"top_k={top_k!r}; needed an integer, at least 1, or None for the data-driven cut")
-    if any(edits_at(site) for site in (backbone.sites.entry, *backbone.sites.neurons)):
-        raise ModelError(f"{backbone.name} is wrapped; remove the wrap and detect on the bare backbone")
+    if any(edits_at(site) for site in backbone.sites.neurons):
+        raise ModelError(
+            f"{backbone.name} is wrapped; remove the wrap (of a copy: ttr.unwrap(model)) and detect on the "
+            "bare backbone"
+        )
+    widths = sorted({backbone.width_of(layer) for layer in range(backbone.num_layers)})
+    if len(widths) > 1:
+        raise ModelError(
+            f"{backbone.name} has blocks of {' and '.join(map(str, widths))} neurons; needed the same number "
+            "in every block to rank them: detect on the model from before it was pruned"
+        )
     evidence = Evidence.empty(backbone)
     sizes: set[tuple[int, int]] = set()
     with progress_bar("detecting", count(images), show=progress) as advance:

@@ -173,11 +173,13 @@ class RegisterNeurons:
         ``image_size``: (height, width) of the images at hand, for a model that takes any size.
         """
         for layer, neuron in self.kept:
-            if layer >= backbone.num_layers or neuron >= backbone.num_neurons:
+            width = backbone.width_of(layer) if layer < backbone.num_layers else 0
+            if neuron >= width:
+                pruned = f", {width} in block {layer}" if width not in (0, backbone.num_neurons) else ""
                 raise NeuronsError(
                     f"neuron ({layer}, {neuron}) does not exist in {backbone.name}, which has "
-                    f"{backbone.num_layers} blocks of {backbone.num_neurons} neurons (counted from 0); "
-                    "use the backbone they were found on, or detect again"
+                    f"{backbone.num_layers} blocks of {backbone.num_neurons} neurons{pruned} (counted from "
+                    "0); use the backbone they were found on, or detect again"
                 )
         source = self.provenance
         made_for_name = None if source.backbone is None else architecture(source.backbone)

@@ -9,8 +9,9 @@ append tokens that are zero before the first norm and, at every register neuron 
 so that the high norm, and the attention it draws, lands on the appended tokens. These are dropped before
 the output: shapes and order stay the bare model's. Nothing is trained and no weight changes.
 
-``TestTimeRegisters`` installs exactly three kinds of edits: insert at the entry, move at the neurons of the
-listed blocks, drop at the exit (and from what the model collected on the way). With no neurons it is the
+``TestTimeRegisters`` installs exactly three kinds of edits at every block: the registers go in where it is
+entered, the listed neurons are moved, the registers come out where it is left (and out of what the model
+collected on the way); :mod:`ttr.registers.passage` says how they travel. With no neurons it is the
 blank-token control; with ``num_registers=0`` it zeroes the neurons and gives them no other place. Neither is
 the bare model.
 """
@@ -31,8 +32,14 @@ from ttr.backbones.compiled import forget_compiled_code, is_compiled
 from ttr.backbones.extra_key import extra_key
 from ttr.errors import ModelError, NeuronsError, OptionError
 from ttr.hooks import Edit, Site, attach, detach, edits_at
-from ttr.registers.intermediates import CollectedWithoutRegisters, give_back, keep_shapes
 from ttr.registers.neurons import RegisterNeurons
+from ttr.registers.passage import (
+    CollectedWithoutRegisters,
+    EnterBlock,
+    LeaveBlock,
+    Passage,
+    RequireRegisters,
+)
 from ttr.registers.wrapping import Step, Wrap
 from ttr.tokens import TokenLayout
 
@@ -47,28 +54,6 @@ def signed_maximum(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
     return torch.where(high.abs() > low.abs(), high, low)
 
 
-@dataclass(frozen=True)
-class InsertRegisters:
-    """Edit: put R zero tokens behind the prefix of [B, prefix+P, D]."""
-
-    layout: TokenLayout
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return [B, prefix+R+P, D]."""
-        return self.layout.insert_test_time(x)
-
-
-@dataclass(frozen=True)
-class DropRegisters:
-    """Edit: take the R inserted tokens out again."""
-
-    layout: TokenLayout
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return [B, prefix+P, D]."""
-        return self.layout.drop_test_time(x)
-
-
 @dataclass(frozen=True, eq=False)
 class MoveNeurons:
     """Edit of one block's neuron activations [B, N, hidden]; see the module for the formula.
@@ -80,6 +65,7 @@ class MoveNeurons:
         others: what the remaining tokens get.
         scope: whether CLS and trained registers are among the remaining tokens.
         scale: factor on the register's value, one number a register.
+        passage: the block's; None edits whatever sequence comes (a pure function).
     """
 
     indices: Tensor
@@ -88,9 +74,16 @@ class MoveNeurons:
     others: Others
     scope: Scope
     scale: tuple[float, ...]
+    passage: Passage | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return a copy with the listed neurons edited, [B, N, hidden]."""
+        """Return a copy with the listed neurons edited, [B, N, hidden].
+
+        Raises:
+            ModelError: there are to be registers, and none stand in this sequence.
+        """
+        if self.passage is not None and self.layout.test_time:
+            self.passage.require(x)
         indices = self.indices.to(x.device)
         return x.index_copy(2, indices, self.moved(x.index_select(2, indices)))
 
@@ -116,6 +109,10 @@ class MoveNeurons:
         if self.others == "mean":
             return mean.expand_as(tokens)
         return torch.where(tokens > mean + patches.std(dim=1, keepdim=True), mean, tokens)
+
+
+#: What a wrap puts into a model; nothing else is of these kinds.
+EDITS = (EnterBlock, MoveNeurons, RequireRegisters, LeaveBlock, CollectedWithoutRegisters)
 
 
 class TestTimeRegisters(Wrap):
@@ -146,7 +143,8 @@ class TestTimeRegisters(Wrap):
     ``ttr.detect``, ``ttr.compare``) hooks into it for a moment and wants a model, or a copy, to itself.
 
     An installed wrap that is dropped stays in the model, as a hook does, and a ResourceWarning says so; with
-    it goes the only way to remove it. What is copied or pickled of a wrapped model is wrapped too.
+    it goes the only way to remove it, but for ``ttr.unwrap(model)``. What is copied or pickled of a wrapped
+    model is wrapped too, and the same makes it bare.
 
     Raises:
         OptionError: an option has no such value.
@@ -197,17 +195,24 @@ class TestTimeRegisters(Wrap):
     def edits(self) -> list[tuple[Site, Edit]]:
         """Return the (site, pure function) pairs that make the wrap, in the order of the forward pass."""
         layout = self.backbone.layout.with_test_time(self.num_registers)
-        sites = self.backbone.sites
-        moves: list[tuple[Site, Edit]] = [
-            (sites.neurons[layer], MoveNeurons(torch.tensor(indices), layout, **self._settings))
-            for layer, indices in self.neurons.by_layer().items()
-        ]
-        if not self.num_registers:
-            return moves
-        ends: list[tuple[Site, Edit]] = [(sites.exit, DropRegisters(layout))]
-        if sites.collected is not None:
-            ends.append((sites.collected, CollectedWithoutRegisters(layout)))
-        return [(sites.entry, InsertRegisters(layout)), *moves, *ends]
+        sites, listed = self.backbone.sites, self.neurons.by_layer()
+        made: list[tuple[Site, Edit]] = []
+        for layer, (block, neurons) in enumerate(zip(sites.blocks, sites.neurons, strict=True)):
+            if layer not in listed and not self.num_registers:
+                continue
+            passage = Passage(self.backbone.name, layer, _place(neurons.module, block.module), layout)
+            made.append((Site(block.module, "entering"), EnterBlock(passage, sites.pre_norm)))
+            if layer in listed:
+                indices = torch.tensor(listed[layer])
+                move = MoveNeurons(indices, layout, **self._settings, passage=passage)
+                made.append((neurons, move))
+            else:
+                made.append((neurons, RequireRegisters(passage)))
+            if self.num_registers:
+                made.append((Site(block.module, "leaving"), LeaveBlock(passage)))
+        if self.num_registers and sites.collected is not None:
+            made.append((sites.collected, CollectedWithoutRegisters(layout)))
+        return made
 
     def _put_in(self, undo: list[Step]) -> None:
         self._refuse_unfit()
@@ -216,18 +221,14 @@ class TestTimeRegisters(Wrap):
             undo.append(partial(setattr, module, "num_prefix_tokens", module.num_prefix_tokens))
             module.num_prefix_tokens += self.num_registers
         undo.append(partial(detach, attach(self.edits())))
-        if self.num_registers:
-            undo.append(partial(give_back, self.backbone))
-            keep_shapes(self.backbone)
 
     def _refuse_unfit(self) -> None:
         sites = self.backbone.sites
-        standing = [e for site in (sites.entry, *sites.neurons) for e in edits_at(site)]
-        if any(isinstance(e, InsertRegisters | MoveNeurons) for e in standing):
+        if any(isinstance(e, EDITS) for site in sites.neurons for e in edits_at(site)):
             raise ModelError(
                 f"{self.backbone.name} is wrapped already (with test-time registers or an attention bias); "
                 "remove() that wrap (or leave its with block) first; what was copied of a wrapped model is "
-                "wrapped too: copy the bare one"
+                "wrapped too: ttr.unwrap(model) makes it bare"
             )
         if any(extra_key(site.module) is not None for site in sites.attention):
             raise ModelError(f"{self.backbone.name} carries an attention bias already; remove() it first")
@@ -236,6 +237,11 @@ class TestTimeRegisters(Wrap):
                 f"{self.backbone.name} is compiled already, and the compiled form would ignore the wrap; "
                 "install the wrap first, then compile (or delete what torch.compile returned)"
             )
+
+
+def _place(module: nn.Module, block: nn.Module) -> str:
+    """Return where a block holds one of its modules, such as ``mlp.fc2``."""
+    return next(name for name, held in block.named_modules() if held is module)
 
 
 def _check(name: str, value: Any, allowed: Any) -> None:

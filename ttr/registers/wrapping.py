@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from ttr.backbones.base import Backbone
-from ttr.backbones.families import as_backbone
+from ttr.backbones.families import as_backbone, as_it_stands
 from ttr.backbones.sharing import copy_around_weights
 from ttr.registers.neurons import RegisterNeurons
 
@@ -66,6 +66,7 @@ class Wrap(ABC):
         """Put the wrap into the model until :meth:`remove`; install before ``torch.compile`` or export."""
         undo: list[Step] = []
         with _ONE_AT_A_TIME:
+            self.backbone = as_it_stands(self.backbone)
             try:
                 self._put_in(undo)
             except BaseException:
