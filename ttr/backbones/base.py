@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ttr.backbones.identity import hash_of_weights, state_of
+from ttr.backbones.made_input import check_made
 from ttr.backbones.mixing import Mixing
 from ttr.digests import sha256
 from ttr.errors import ImageError, ModelError, OptionError
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Origin = Literal["random", "pretrained", "file", "phantom", "planted", "in memory"]
-#: Normalised pixels stay far below; raw ones reach 255.
-MOST_NORMALISED = 100.0
 QueryKey = Callable[[nn.Module, Tensor, Mapping[str, Any]], tuple[Tensor, Tensor, float]]
 
 
@@ -147,29 +146,8 @@ class Backbone:
 
         check_resized("the image", *image.size, max(self.image_size))
         made = self.preprocess_image(to_rgb(image))
-        self._check_made(made)
+        check_made(made, self.name, self.channels)
         return made
-
-    def _check_made(self, made: Any) -> None:
-        """Refuse what a preprocessing should not have made of an image, by its type, shape or range."""
-        if not isinstance(made, Tensor):
-            shape = f" of shape {tuple(made.shape)}" if hasattr(made, "shape") else ""
-            found = f"a {type(made).__name__}{shape}"
-        elif made.ndim != 3 or made.shape[0] != self.channels or not made.numel():
-            found = f"a tensor of shape {list(made.shape)}"
-        elif not made.is_floating_point():
-            found = f"a tensor of type {made.dtype}"
-        elif not made.isfinite().all():
-            found = "a tensor with NaN or infinite values"
-        elif (largest := float(made.abs().max())) > MOST_NORMALISED:
-            found = f"a tensor with values up to {largest:g}"
-        else:
-            return
-        raise ModelError(
-            f"the preprocessing of {self.name} makes {found} of an image; needed a normalised float tensor "
-            f"[{self.channels}, H, W]: mend the function that was given as preprocess=, or give an image "
-            "processor of transformers or a transform of timm as it is"
-        )
 
     def _takes(self, size: tuple[int, ...]) -> bool:
         """Return whether the model takes images of (height, width)."""
