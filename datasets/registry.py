@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ttr.datasets import aptos, image_folder, orthonet, pacemaker, phantom_set, table, voc
+from ttr.datasets import image_folder, phantom_set, table
 from ttr.datasets.base import IGNORE, SPLITS, Card, Dataset, Item, Masks, Split, groups_of
 from ttr.datasets.bundled import sample_paths
 from ttr.datasets.folder import draw_sample, list_images, open_image
+from ttr.datasets.layouts import aptos, orthonet, pacemaker, voc
 from ttr.datasets.phantom import PhantomImage, phantom_image, phantom_images
 from ttr.datasets.reading import (
     OpenedImages,

@@ -383,7 +383,7 @@ def numbers() -> bytes:
 
 
 def pairs() -> Ready:
-    from ttr.datasets.spair import spair
+    from ttr.datasets.layouts.spair import spair
 
     found = {"category": "cat", "src_imname": "1.jpg", "trg_imname": "2.jpg", "trg_bndbox": [2, 2, 20, 20]}
     found |= {"src_kps": [[1, 2], [3, 4]], "trg_kps": [[4, 3], [2, 1]]}

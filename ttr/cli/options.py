@@ -13,8 +13,8 @@ import typer
 from ttr.cli.groups import Group
 
 if TYPE_CHECKING:
+    from ttr.datasets.layouts.spair import KeypointPair
     from ttr.datasets.registry import Dataset
-    from ttr.datasets.spair import KeypointPair
     from ttr.run import Run
 
 BackboneName = Annotated[
@@ -161,7 +161,7 @@ class PairsOptions(Group):
         Raises:
             DataError: they are not there.
         """
-        from ttr.datasets.spair import spair
+        from ttr.datasets.layouts.spair import spair
 
         if self.pairs is None:
             return ()
