@@ -19,6 +19,7 @@ from ttr.datasets.reading import OpenedImages, called
 from ttr.digests import sha256
 from ttr.errors import DataError
 from ttr.files import read_bytes
+from ttr.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -145,6 +146,7 @@ class Dataset:
         decode: item, those bytes -> RGB image.
         ordinal: whether the classes are grades, in their order.
         masks: what it says of pixels, or None.
+        notes: what its reading left out or took for granted, a sentence each.
     """
 
     name: str
@@ -155,6 +157,7 @@ class Dataset:
     decode: Callable[[Item, bytes], Image] = field(default=decode_file, repr=False)
     ordinal: bool = False
     masks: Masks | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = field(default=(), repr=False)
 
     def select(self, split: Split) -> tuple[Item, ...]:
         """Return the items of one split."""
@@ -231,6 +234,7 @@ def make_dataset(name: str, items: Iterable[Item], card: Card, **options: Any) -
         if item.name in seen:
             raise DataError(f"{name}: {item.name} is listed twice; list each image once")
         seen.add(item.name)
+    _check_twins(name, [item.label for item in ordered])
     classes = in_order({item.label for item in ordered if item.split == "train"})
     if not classes:
         raise DataError(f"{name}: the training split is empty; needed labelled training images")
@@ -244,6 +248,40 @@ def make_dataset(name: str, items: Iterable[Item], card: Card, **options: Any) -
             "correct the labels, or leave those images out"
         )
     return Dataset(name, classes, ordered, card, **options)
+
+
+def _check_twins(name: str, labels: Sequence[str]) -> None:
+    """Raise DataError for labels that differ in upper and lower case, or in spaces around them, alone."""
+    spellings: dict[str, str] = {}
+    for label in sorted(set(labels)):
+        twin = spellings.setdefault(label.strip().casefold(), label)
+        if twin != label:
+            counts = [f"{each!r} ({counted(labels.count(each), 'image')})" for each in (twin, label)]
+            raise DataError(
+                f"{name}: the labels {' and '.join(counts)} differ in upper and lower case alone; write them "
+                "alike, or as two names"
+            )
+
+
+def require_classes(dataset: Dataset) -> None:
+    """Raise DataError unless a set has two classes to tell apart; say what was probably meant."""
+    if len(dataset.classes) > 1:
+        return
+    label = dataset.classes[0]
+    below = {
+        item.path.parts[item.path.parts.index(label) + 1]
+        for item in dataset.items
+        if item.path is not None and label in item.path.parent.parts[:-1]
+    }
+    meant = "another column is the label, or images are missing"
+    if len(below) > 1:
+        meant = f"{label} is one folder too many, and the classes are {', '.join(sorted(below)[:4])} in it"
+    elif not below and dataset.name == "folder":
+        meant = f"the folder above {label} holds the classes, or images are missing"
+    raise DataError(
+        f"{dataset.name} has the single class {label!r}, and nothing to tell it from; needed two or more: "
+        f"perhaps {meant}"
+    )
 
 
 def in_order(labels: Iterable[str]) -> tuple[str, ...]:

@@ -10,9 +10,20 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ttr.datasets import image_folder, phantom_set, table
-from ttr.datasets.base import IGNORE, SPLITS, Card, Dataset, Item, Masks, Split, groups_of
+from ttr.datasets.base import (
+    IGNORE,
+    SPLITS,
+    Card,
+    Dataset,
+    Item,
+    Masks,
+    Split,
+    groups_of,
+    require_classes,
+)
 from ttr.datasets.bundled import sample_paths
 from ttr.datasets.folder import draw_sample, list_images, open_image
 from ttr.datasets.layouts import aptos, orthonet, pacemaker, voc
@@ -56,6 +67,7 @@ __all__ = [
     "phantom_image",
     "phantom_images",
     "renamed",
+    "require_classes",
     "sample_paths",
     "sampled_images",
 ]
@@ -76,11 +88,19 @@ def sampled_images(dataset: Dataset, count: int | None, *, seed: int = 42) -> Op
 
 @dataclass(frozen=True)
 class Loader:
-    """A kind of set: its card, how to open it, and what its root is (None: it has none)."""
+    """A kind of set.
+
+    Attributes:
+        card: what must be known of it.
+        open: root -> the set.
+        root: what its root is; None: it has none.
+        findings: whether an image may have several, of which one can be chosen.
+    """
 
     card: Card
     open: Callable[..., Dataset]
     root: str | None = "folder"
+    findings: bool = False
 
 
 LOADERS: dict[str, Loader] = {
@@ -91,7 +111,7 @@ LOADERS: dict[str, Loader] = {
     "aptos": Loader(aptos.CARD, aptos.aptos),
     "folder": Loader(image_folder.CARD, image_folder.image_folder),
     "voc": Loader(voc.CARD, voc.voc),
-    "csv": Loader(table.CARD, table.csv_table, "CSV file"),
+    "csv": Loader(table.CARD, table.csv_table, "CSV file", findings=True),
 }
 
 
@@ -108,7 +128,9 @@ def loader(name: str) -> Loader:
     return LOADERS[name]
 
 
-def open_dataset(name: str, root: str | Path | None = None, *, seed: int | None = None) -> Dataset:
+def open_dataset(
+    name: str, root: str | Path | None = None, *, seed: int | None = None, finding: str | None = None
+) -> Dataset:
     """Open a labelled set by name.
 
     Args:
@@ -117,13 +139,23 @@ def open_dataset(name: str, root: str | Path | None = None, *, seed: int | None 
             (a table).
         root: the folder that holds it, or the table's path; nothing for ``phantom``.
         seed: of the splits that are made here (42), or of the phantom images (0); published splits stay.
+        finding: of a set whose images may have several: this one against none of it. Without it, the images
+            with exactly one are kept; ``Dataset.notes`` says how many others there were.
 
     Raises:
         DataError: an unknown name, a root that is missing or not laid out as the set's card says, or labels
             that training never saw.
     """
     kind = loader(name)
-    options = {} if seed is None else {"seed": seed}
+    options: dict[str, Any] = {} if seed is None else {"seed": seed}
+    if finding is not None:
+        if not kind.findings:
+            those = ", ".join(each for each in LOADERS if LOADERS[each].findings)
+            raise DataError(
+                f"dataset {name} has one label an image, and no finding to choose; leave --finding out, "
+                f"which is for {those}"
+            )
+        options["finding"] = finding
     if kind.root is None:
         if root is not None:
             raise DataError(f"dataset {name} draws its images and has no root; leave {root} out")
@@ -131,7 +163,7 @@ def open_dataset(name: str, root: str | Path | None = None, *, seed: int | None 
     if root is None:
         raise DataError(f"dataset {name} needs its root, a {kind.root} with {kind.card.layout}")
     root = Path(root)
-    if not (root.is_file() if kind.root == "CSV file" else root.is_dir()):
+    if not (root.is_file() if kind.root.endswith(" file") else root.is_dir()):
         fault = "does not exist" if not root.exists() else f"is not a {kind.root}"
         raise DataError(f"root {root} of dataset {name} {fault}; {kind.card.how_to_get}")
     return kind.open(root, **options)

@@ -74,6 +74,7 @@ def detect(
         typer.Option(metavar="NAME", help="Or a set listed by ttr data info: its training images."),
     ] = None,
     root: options.DatasetRoot = None,
+    finding: options.Finding = None,
     rules: RuleOptions,
     num_images: Annotated[
         int | None,
@@ -102,7 +103,8 @@ def detect(
     from ttr.features.prepared import found_neurons
 
     rule = rules.rule(model.backbone)
-    chosen = _choose(images, dataset, root, num_images, seed, reading.anonymous)
+    data = None if dataset is None else options.DataOptions(dataset=dataset, root=root, finding=finding)
+    chosen = _choose(images, data, root, num_images, seed, reading.anonymous)
     run = reading.run(model, seed=seed)
     backbone = load_backbone(model)
     found = found_neurons(backbone, chosen, run, rule)
@@ -138,7 +140,7 @@ def _published(backbone: str) -> tuple[str, int, int, int]:
 
 def _choose(
     images: Path | None,
-    dataset: str | None,
+    data: options.DataOptions | None,
     root: Path | None,
     num_images: int | None,
     seed: int,
@@ -147,19 +149,18 @@ def _choose(
     """Return the images to look at.
 
     Raises:
-        OptionError: not exactly one of ``images`` and ``dataset``, or a root without a set.
+        OptionError: not exactly one of ``images`` and ``data``, or a root without a set.
         TTRError: the folder or the set cannot be used.
     """
     from ttr.datasets.registry import folder_images, sampled_images
     from ttr.errors import OptionError
 
-    if (images is None) == (dataset is None):
+    if (images is None) == (data is None):
         given = "neither --images nor" if images is None else "--images and"
         raise OptionError(f"got {given} --dataset; needed one of them: --images DIR, or --dataset NAME")
     if images is not None:
         if root is not None:
             raise OptionError("got --root with --images; it belongs to --dataset, leave it out")
         return folder_images(images, limit=num_images, seed=seed, anonymous=anonymous)
-    assert dataset is not None
-    labelled = options.DataOptions(dataset=dataset, root=root).open(anonymous=anonymous)
-    return sampled_images(labelled, num_images, seed=seed)
+    assert data is not None
+    return sampled_images(data.open(anonymous=anonymous), num_images, seed=seed)

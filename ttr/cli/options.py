@@ -61,6 +61,14 @@ DatasetRoot = Annotated[
         "--root", metavar="PATH", help="Where that set lies: its folder, or the table of a csv set."
     ),
 ]
+Finding = Annotated[
+    str | None,
+    typer.Option(
+        "--finding",
+        metavar="NAME",
+        help="Of a set whose images may show several findings: this one against none of it.",
+    ),
+]
 CacheFolder = Annotated[
     Path | None,
     typer.Option("--cache", metavar="DIR", help="Feature cache; default: ttr/features in the user's cache."),
@@ -133,16 +141,19 @@ class DataOptions(Group):
 
     dataset: Annotated[str, typer.Option(metavar="NAME", help="A labelled set; ttr data info lists them.")]
     root: DatasetRoot = None
+    finding: Finding = None
 
     def open(self, *, anonymous: bool) -> Dataset:
-        """Open the set; ``anonymous``: its images and groups are numbered.
+        """Open the set, and say what its reading left out; ``anonymous``: images and groups are numbered.
 
         Raises:
             DataError: it is not there, or not laid out as it must be.
         """
         from ttr.datasets.registry import open_dataset
 
-        found = open_dataset(self.dataset, self.root)
+        found = open_dataset(self.dataset, self.root, finding=self.finding)
+        for note in found.notes:
+            typer.echo(f"{self.dataset}: {note}")
         return found.anonymous() if anonymous else found
 
 
