@@ -20,7 +20,7 @@ from ttr.apps.image.uploads import ABSENT, content_of
 from ttr.backbones import load
 from ttr.backbones.base import Backbone
 from ttr.backbones.catalog import preset_for
-from ttr.backbones.phantoms.recipes import NAMES
+from ttr.backbones.phantoms.names import NAMES
 from ttr.datasets.registry import open_image, phantom_images, sample_paths
 from ttr.errors import ImageError, NeuronsError, OptionError, TTRError
 from ttr.registers.detection import detect

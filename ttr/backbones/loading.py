@@ -23,16 +23,10 @@ from ttr.backbones.catalog import catalog
 from ttr.backbones.checkpoint_files import load_weights
 from ttr.backbones.families import check_weights, locate
 from ttr.backbones.hub import fetch_open_clip, fetch_timm, from_cache
+from ttr.backbones.names import check_name
 from ttr.backbones.phantoms import recipes as phantom
+from ttr.backbones.phantoms.names import NAMES as PHANTOMS
 from ttr.errors import ModelError, OptionError
-
-LIBRARIES = ("timm", "open_clip", "transformers")
-NAMES_HELP = (
-    f"{', '.join(phantom.NAMES)}, a name listed by: ttr backbones, "
-    "timm:ARCHITECTURE[.TAG] (timm:vit_large_patch14_dinov2), "
-    "open_clip:ARCHITECTURE[/TAG] (open_clip:ViT-B-16/laion2b_s34b_b88k), "
-    "transformers:DIRECTORY or transformers:ORG/NAME (transformers:microsoft/rad-dino)"
-)
 
 
 def load(
@@ -71,7 +65,7 @@ def load(
     check_name(name)
     if weights is not None and pretrained:
         raise ModelError("weights= and pretrained=True were both given; choose one source of weights")
-    if name in phantom.NAMES:
+    if name in PHANTOMS:
         if weights is not None or pretrained:
             raise ModelError(f"{name} builds its own weights from a seed; leave out weights and pretrained")
         try:
@@ -97,21 +91,6 @@ def load(
     backbone.model.eval().to(device=device, dtype=dtype)
     check_weights(backbone.model, name)
     return backbone
-
-
-def check_name(name: str) -> None:
-    """Raise ModelError unless ``name`` is a phantom's, the catalog's, or has a library's prefix."""
-    if not isinstance(name, str):
-        raise ModelError(
-            f"got {type(name).__name__} as a name; needed one of: {NAMES_HELP}; "
-            "a model in memory goes to ttr.adapt"
-        )
-    library, _, rest = name.partition(":")
-    if name in phantom.NAMES or name in catalog() or (library in LIBRARIES and rest):
-        return
-    close = difflib.get_close_matches(name, [*phantom.NAMES, *catalog()], n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
-    raise ModelError(f"backbone {name!r} is not known{hint}; needed one of: {NAMES_HELP}")
 
 
 def _check_arguments(weights: Any, image_size: Any, device: Any, dtype: Any) -> None:

@@ -41,11 +41,12 @@ def compare(
     """
     from ttr.datasets.registry import given_images
     from ttr.studies.compare.settings import ComparisonSettings
-    from ttr.studies.compare.write import write_comparison
 
     chosen = given_images(images, anonymous=reading.anonymous)
     settings = ComparisonSettings(num_registers, options.parse_threshold(threshold), outlier_layer)
     run = reading.run(model)
+    from ttr.studies.compare.write import write_comparison
+
     found, backbone = load_with_neurons(neurons, model)
     compared = write_comparison(backbone, found, chosen, out, settings, run)
     show_skipped(compared.skipped)

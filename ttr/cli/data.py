@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ttr.cli import options
+from ttr.cli import given, options
 from ttr.cli.tables import print_path
 
 if TYPE_CHECKING:
@@ -62,10 +62,13 @@ def info(
 
 @data.command()
 def check(
-    dataset: Annotated[str, typer.Option(metavar="NAME", help="A set listed by ttr data info.")],
+    dataset: options.DatasetName,
     root: options.DatasetRoot = None,
     finding: options.Finding = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything found, as JSON.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write everything found, as JSON.", callback=given.out_file),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print that JSON, and nothing else.")] = False,
     anonymous: options.Anonymous = False,
     quiet: options.Quiet = False,

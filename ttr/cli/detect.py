@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ttr.cli import options
+from ttr.cli import given, options
 from ttr.cli.groups import Group, grouped
 from ttr.cli.loading import load_backbone
 from ttr.cli.tables import show_neurons, show_skipped
@@ -30,7 +30,7 @@ class RuleOptions(Group):
         int | None, typer.Option(help="Last block whose neurons may be kept; default: where outliers emerge.")
     ] = None
     top_k: Annotated[
-        int | None, typer.Option(help="How many neurons to keep; default: a data-driven cut.")
+        int | None, typer.Option(min=1, help="How many neurons to keep; default: a data-driven cut.")
     ] = None
     published: Annotated[
         bool,
@@ -45,12 +45,12 @@ class RuleOptions(Group):
         Raises:
             OptionError: nothing was published for this backbone.
         """
-        from ttr.registers.detection import DetectionRule
-
         threshold, outlier_layer = self.threshold, self.outlier_layer
         top_layer, top_k = self.top_layer, self.top_k
         if self.published:
             threshold, outlier_layer, top_layer, top_k = _published(backbone)
+        from ttr.registers.detection import DetectionRule
+
         return DetectionRule(
             threshold=options.parse_threshold(threshold) or "auto",
             outlier_layer=-2 if outlier_layer is None else outlier_layer,
@@ -65,13 +65,22 @@ class RuleOptions(Group):
 def detect(
     *,
     model: options.ModelOptions,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the register neurons (JSON).")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE", help="Where to write the register neurons (JSON).", callback=given.out_file
+        ),
+    ],
     images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of images, searched below it too.")
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Or a set listed by ttr data info: its training images."),
+        typer.Option(
+            metavar="NAME",
+            help="Or a set listed by ttr data info: its training images.",
+            callback=given.dataset,
+        ),
     ] = None,
     root: options.DatasetRoot = None,
     finding: options.Finding = None,
@@ -156,8 +165,8 @@ def _choose(
     from ttr.errors import OptionError
 
     if (images is None) == (data is None):
-        given = "neither --images nor" if images is None else "--images and"
-        raise OptionError(f"got {given} --dataset; needed one of them: --images DIR, or --dataset NAME")
+        got = "neither --images nor" if images is None else "--images and"
+        raise OptionError(f"got {got} --dataset; needed one of them: --images DIR, or --dataset NAME")
     if images is not None:
         if root is not None:
             raise OptionError("got --root with --images; it belongs to --dataset, leave it out")

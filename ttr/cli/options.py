@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
+from ttr.cli import given
 from ttr.cli.groups import Group
 
 if TYPE_CHECKING:
@@ -25,26 +26,36 @@ BackboneName = Annotated[
         help="phantom, phantom-reg4, phantom-clip, phantom-patches, phantom-registers, phantom-skip, "
         "a name listed by ttr backbones, "
         "timm:ARCHITECTURE[.TAG], open_clip:ARCHITECTURE[/TAG] or transformers:DIRECTORY.",
+        callback=given.backbone,
     ),
 ]
 Pretrained = Annotated[
     bool, typer.Option("--pretrained", help="Use the library's published weights (fetched or cached).")
 ]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
-Dtype = Annotated[str, typer.Option("--dtype", metavar="TYPE", help="float32, bfloat16, float16 or float64.")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.", callback=given.device)]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        "--dtype", metavar="TYPE", help="float32, bfloat16, float16 or float64.", callback=given.dtype
+    ),
+]
 NeuronsFile = Annotated[
     Path | None,
     typer.Option(
         "--neurons",
         metavar="FILE",
         help="Register neurons, made by ttr detect; default: a published preset.",
+        callback=given.neurons,
     ),
 ]
 NumRegisters = Annotated[int, typer.Option("--num-registers", min=0, help="Test-time registers to append.")]
 Threshold = Annotated[
     str | None,
     typer.Option(
-        "--threshold", metavar="NORM", help="Norm of an outlier: a number, auto (robust), or mean+3sd."
+        "--threshold",
+        metavar="NORM",
+        help="Norm of an outlier: a number, auto (robust), or mean+3sd.",
+        callback=given.threshold,
     ),
 ]
 OutlierLayer = Annotated[
@@ -53,12 +64,26 @@ OutlierLayer = Annotated[
 ]
 OutFolder = Annotated[
     Path,
-    typer.Option("--out", metavar="DIR", help="Folder to write; an earlier result is replaced."),
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Folder to write; an earlier result is replaced.",
+        callback=given.out_folder,
+    ),
+]
+DatasetName = Annotated[
+    str,
+    typer.Option(
+        "--dataset", metavar="NAME", help="A labelled set; ttr data info lists them.", callback=given.dataset
+    ),
 ]
 DatasetRoot = Annotated[
     Path | None,
     typer.Option(
-        "--root", metavar="PATH", help="Where that set lies: its folder, or the table of a csv set."
+        "--root",
+        metavar="PATH",
+        help="Where that set lies: its folder, or its file (a csv set's table).",
+        callback=given.root,
     ),
 ]
 Finding = Annotated[
@@ -108,11 +133,12 @@ class WeightsOptions(Group):
         typer.Option(
             metavar="FILE",
             help="Weights of that architecture: .safetensors, .pt or .pth (transformers: the directory).",
+            callback=given.weights,
         ),
     ] = None
     pretrained: Pretrained = False
     image_size: Annotated[
-        int | None, typer.Option(metavar="PX", help="Side of the input; default: the model's own.")
+        int | None, typer.Option(metavar="PX", min=1, help="Side of the input; default: the model's own.")
     ] = None
 
     def of(self, backbone: str) -> ModelOptions:
@@ -139,7 +165,7 @@ class ModelOptions(PlacedOptions):
 class DataOptions(Group):
     """A labelled set."""
 
-    dataset: Annotated[str, typer.Option(metavar="NAME", help="A labelled set; ttr data info lists them.")]
+    dataset: DatasetName
     root: DatasetRoot = None
     finding: Finding = None
 
@@ -162,7 +188,8 @@ class PairsOptions(Group):
     """Annotated pairs for correspondence."""
 
     pairs: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="SPair-71k: correspondence on its test pairs.")
+        Path | None,
+        typer.Option(metavar="DIR", help="SPair-71k: correspondence on its test pairs.", callback=given.root),
     ] = None
     num_pairs: Annotated[int | None, typer.Option(min=2, help="So many of them; default: all.")] = None
 
@@ -185,7 +212,12 @@ class ReadingOptions(Group):
 
     anonymous: Anonymous = False
     on_error: Annotated[
-        str, typer.Option(metavar="raise|skip", help="Whether a bad image ends the run, or is recorded.")
+        str,
+        typer.Option(
+            metavar="raise|skip",
+            help="Whether a bad image ends the run, or is recorded.",
+            callback=given.on_error,
+        ),
     ] = "raise"
     workers: Annotated[int, typer.Option(min=1, help="Threads that read and decode ahead.")] = 2
     batch_size: Annotated[int, typer.Option(min=1, help="Images a pass.")] = 32
@@ -199,9 +231,9 @@ class ReadingOptions(Group):
         """
         from ttr.run import Run
 
-        given: dict[str, Any] = {**vars(self), "device": place.device, "dtype": place.dtype}
-        del given["anonymous"]
-        return Run(seed=seed, progress=not given.pop("quiet"), **given)
+        how: dict[str, Any] = {**vars(self), "device": place.device, "dtype": place.dtype}
+        del how["anonymous"]
+        return Run(seed=seed, progress=not how.pop("quiet"), **how)
 
 
 @dataclass(frozen=True, kw_only=True)
