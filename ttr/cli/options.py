@@ -233,7 +233,7 @@ class ReadingOptions(Group):
 
         how: dict[str, Any] = {**vars(self), "device": place.device, "dtype": place.dtype}
         del how["anonymous"]
-        return Run(seed=seed, progress=not how.pop("quiet"), **how)
+        return Run(seed=seed, progress=not how.pop("quiet"), say=typer.echo, **how)
 
 
 @dataclass(frozen=True, kw_only=True)
