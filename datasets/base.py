@@ -59,6 +59,17 @@ class Card:
 
 
 @dataclass(frozen=True)
+class Box:
+    """A rectangle around a finding, in pixels of the image as it is stored, from its upper left corner."""
+
+    label: str
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True)
 class Item:
     """One labelled image.
 
@@ -70,6 +81,7 @@ class Item:
         group: what must stay together (patient, device), or None.
         mask: file of its segmentation mask, or None.
         drawn_as: the name that random draws know it by, where its own was taken from it.
+        boxes: rectangles around what it shows.
     """
 
     name: str
@@ -79,6 +91,7 @@ class Item:
     group: str | None = None
     mask: Path | None = None
     drawn_as: str = ""
+    boxes: tuple[Box, ...] = ()
 
     @property
     def draw_name(self) -> str:

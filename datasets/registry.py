@@ -16,6 +16,7 @@ from ttr.datasets import image_folder, phantom_set, table
 from ttr.datasets.base import (
     IGNORE,
     SPLITS,
+    Box,
     Card,
     Dataset,
     Item,
@@ -26,7 +27,21 @@ from ttr.datasets.base import (
 )
 from ttr.datasets.bundled import sample_paths
 from ttr.datasets.folder import draw_sample, list_images, open_image
-from ttr.datasets.layouts import aptos, orthonet, pacemaker, voc
+from ttr.datasets.layouts import (
+    aptos,
+    ddr,
+    hugging_face,
+    idrid,
+    isic,
+    medmnist,
+    mimic,
+    nih,
+    orthonet,
+    pacemaker,
+    rsna,
+    vindr,
+    voc,
+)
 from ttr.datasets.phantom import PhantomImage, phantom_image, phantom_images
 from ttr.datasets.reading import (
     OpenedImages,
@@ -45,6 +60,7 @@ __all__ = [
     "IGNORE",
     "LOADERS",
     "SPLITS",
+    "Box",
     "Card",
     "Dataset",
     "Item",
@@ -109,6 +125,17 @@ LOADERS: dict[str, Loader] = {
     "pacemaker": Loader(pacemaker.CARD, pacemaker.pacemaker),
     "pacemaker-manufacturer": Loader(pacemaker.CARD, pacemaker.pacemaker_manufacturer),
     "aptos": Loader(aptos.CARD, aptos.aptos),
+    "idrid": Loader(idrid.CARD, idrid.idrid),
+    "idrid-lesions": Loader(idrid.CARD, idrid.idrid_lesions),
+    "ddr": Loader(ddr.CARD, ddr.ddr),
+    "ddr-lesions": Loader(ddr.CARD, ddr.ddr_lesions),
+    "nih": Loader(nih.CARD, nih.nih, findings=True),
+    "mimic-cxr": Loader(mimic.CARD, mimic.mimic, findings=True),
+    "vindr-cxr": Loader(vindr.CARD, vindr.vindr, findings=True),
+    "rsna": Loader(rsna.CARD, rsna.rsna),
+    "isic": Loader(isic.CARD, isic.isic),
+    "medmnist": Loader(medmnist.CARD, medmnist.medmnist, "NPZ file", findings=True),
+    "hugging-face": Loader(hugging_face.CARD, hugging_face.hugging_face),
     "folder": Loader(image_folder.CARD, image_folder.image_folder),
     "voc": Loader(voc.CARD, voc.voc),
     "csv": Loader(table.CARD, table.csv_table, "CSV file", findings=True),
@@ -134,10 +161,9 @@ def open_dataset(
     """Open a labelled set by name.
 
     Args:
-        name: ``phantom``, ``orthonet``, ``pacemaker``, ``pacemaker-manufacturer``, ``aptos``, ``folder``
-            (classes as folders, DICOM files welcome), ``voc`` (PASCAL VOC's segmentation layout) or ``csv``
-            (a table).
-        root: the folder that holds it, or the table's path; nothing for ``phantom``.
+        name: one of :data:`LOADERS`: a published set, ``phantom``, ``folder`` (classes as folders, DICOM
+            files welcome), ``voc`` (PASCAL VOC's segmentation layout) or ``csv`` (a table).
+        root: the folder that holds it, or the path of its file; nothing for ``phantom``.
         seed: of the splits that are made here (42), or of the phantom images (0); published splits stay.
         finding: of a set whose images may have several: this one against none of it. Without it, the images
             with exactly one are kept; ``Dataset.notes`` says how many others there were.

@@ -90,7 +90,8 @@ def check(
     from ttr.files import write_json
 
     labelled = open_dataset(dataset, root, finding=finding)
-    require_classes(labelled)
+    if labelled.masks is None:  # else its pixels are what is told apart
+        require_classes(labelled)
     found = audit(labelled.anonymous() if anonymous else labelled, progress=not quiet)
     if out is not None:
         write_json(out, found.to_json())
