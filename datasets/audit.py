@@ -20,15 +20,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ttr.datasets.base import SPLITS, Dataset, Item, Split
-from ttr.datasets.folder import open_image
 from ttr.datasets.likeness import ALIKE, DISTANCE, SAME, near_pairs, thumbnail
-from ttr.datasets.reading import called
 from ttr.errors import ImageError
 from ttr.progress import progress_bar
 from ttr.version import __version__
@@ -201,19 +198,20 @@ def _imprint(dataset: Dataset, item: Item) -> Imprint:
         image = dataset.open(item)
     except ImageError as error:
         return Imprint(trouble=str(error))
-    mask_trouble = "" if item.mask is None else _mask_trouble(item.name, item.mask, image.size)
-    return Imprint(digest, thumbnail(image), mask_trouble=mask_trouble)
+    return Imprint(digest, thumbnail(image), mask_trouble=_mask_trouble(dataset, item, image.size))
 
 
-def _mask_trouble(name: str, mask: Path, size: tuple[int, int]) -> str:
+def _mask_trouble(dataset: Dataset, item: Item, size: tuple[int, int]) -> str:
+    """Return what ails the mask of an item that a task would read; nothing where there is none, or drawn."""
+    if dataset.masks is None or item.path is None or not dataset.masks.covers(item):
+        return ""
     try:
-        with called(f"the mask of {name}", mask):
-            found = open_image(mask).size
+        height, width = dataset.masks.open(item).shape
     except ImageError as error:
         return str(error)
-    if found == size:
+    if (width, height) == size:
         return ""
-    return f"the mask of {name} is {found[0]}x{found[1]} px, the image {size[0]}x{size[1]}"
+    return f"the mask of {item.name} is {width}x{height} px, the image {size[0]}x{size[1]}"
 
 
 def _findings(dataset: Dataset, imprints: dict[Item, Imprint]) -> Iterator[tuple[str, Entry]]:

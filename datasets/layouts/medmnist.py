@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -106,7 +106,7 @@ def _reported(archive: zipfile.ZipFile, split: Split, folder: Path) -> Iterator[
         yield Reported(Item(f"{split}/{number:06d}", "", split), tuple(said) or ("none",))
 
 
-def _header(stream: zipfile.ZipExtFile) -> tuple[tuple[int, ...], np.dtype]:
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     """Return the shape and the type of an array in a file, read up to its values.
 
     Raises:
