@@ -247,7 +247,7 @@ def make_dataset(name: str, items: Iterable[Item], card: Card, **options: Any) -
         if item.name in seen:
             raise DataError(f"{name}: {item.name} is listed twice; list each image once")
         seen.add(item.name)
-    _check_twins(name, [item.label for item in ordered])
+    check_twins(name, [item.label for item in ordered])
     classes = in_order({item.label for item in ordered if item.split == "train"})
     if not classes:
         raise DataError(f"{name}: the training split is empty; needed labelled training images")
@@ -263,7 +263,7 @@ def make_dataset(name: str, items: Iterable[Item], card: Card, **options: Any) -
     return Dataset(name, classes, ordered, card, **options)
 
 
-def _check_twins(name: str, labels: Sequence[str]) -> None:
+def check_twins(name: str, labels: Sequence[str]) -> None:
     """Raise DataError for labels that differ in upper and lower case, or in spaces around them, alone."""
     spellings: dict[str, str] = {}
     for label in sorted(set(labels)):

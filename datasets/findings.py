@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from ttr.datasets.base import Item
+from ttr.datasets.base import Item, check_twins
 from ttr.errors import DataError
 from ttr.wording import counted
 
@@ -42,15 +42,15 @@ def one_label(
         where: the set, for messages.
 
     Raises:
-        DataError: no such finding.
+        DataError: no such finding, or two that differ in case alone.
     """
+    reported = list(reported)
+    check_twins(where, [each for row in reported for each in row.present])
     if finding is not None:
         return _against_none(reported, _chosen(finding, tuple(known), where))
-    rows = list(reported)
-    kept = [
-        replace(row.item, label=row.present[0]) for row in rows if len(row.present) == 1 and not row.unsure
-    ]
-    left_out = len(rows) - len(kept)
+    certain = [row for row in reported if len(row.present) == 1 and not row.unsure]
+    kept = [replace(row.item, label=row.present[0]) for row in certain]
+    left_out = len(reported) - len(kept)
     said = (
         f"{counted(left_out, 'image')} with several findings, none or uncertain ones left out; choose one: "
     )

@@ -10,7 +10,7 @@ from ttr.datasets.base import Card, Dataset, Item, Masks, Split, inside, make_da
 from ttr.datasets.findings import Reported, one_label
 from ttr.datasets.mask_files import open_foreground
 from ttr.datasets.splits import SPLIT_NAMES, complete
-from ttr.datasets.table_columns import class_label, roles, says_yes, yes_or_no
+from ttr.datasets.table_columns import class_label, roles, says_yes, whole_number, yes_or_no
 from ttr.datasets.table_files import read_table
 from ttr.datasets.table_paths import below_root, with_suffix
 from ttr.errors import DataError
@@ -136,7 +136,7 @@ def _items(table: DataFrame, named: dict[str, str], path: Path) -> tuple[list[It
                 label="",
                 split=_split(row[named["split"]], where) if "split" in named else "train",
                 path=file,
-                group=(row[named["group"]] if "group" in named else "") or None,
+                group=(whole_number(row[named["group"]]) if "group" in named else "") or None,
                 mask=inside(root, mask, where) if mask else None,
             )
         )

@@ -83,7 +83,13 @@ def class_label(text: str, where: str) -> str:
     """
     if text.lower() in ("", "nan"):
         raise DataError(f"{where}: the label is empty; label the image, or leave it out")
-    number = re.fullmatch(r"(-?\d+)[.,](\d*)", text)
-    if number and number[2].strip("0"):
+    whole = whole_number(text)
+    if re.fullmatch(r"-?\d+[.,]\d*", whole):
         raise DataError(f"{where}: label {text!r} is no class; needed whole numbers or names")
+    return whole
+
+
+def whole_number(text: str) -> str:
+    """Return a whole number as it is without decimals, which spreadsheets add; any other text as it is."""
+    number = re.fullmatch(r"(-?\d+)[.,]0*", text)
     return number[1] if number else text

@@ -193,6 +193,7 @@ def test_files_from_before_image_sets_were_named_still_load(tmp_path):
         ([], "got neither --images nor --dataset; needed one of them"),
         (["--images", "x", "--dataset", "phantom"], "got --images and --dataset; needed one of them"),
         (["--images", "x", "--root", "."], "--root with --images"),
+        (["--images", "x", "--finding", "x"], "--finding with --images"),
         (["--dataset", "orthonet"], "needs its root"),
         (["--dataset", "phantom", "--root", "."], "has no root"),
     ],

@@ -145,6 +145,17 @@ def test_labels_that_differ_in_case_alone_are_refused(root):
         opened(root, rows(label=lambda n: ("Normal", "normal")[n % 2]))
 
 
+def test_a_patient_whose_number_got_decimals_is_one_patient(root):
+    lines = [(*line, f"{n // 4}.0" if n % 2 else n // 4) for n, line in enumerate(rows())]
+    found = opened(root, lines, ("path", "label", "split", "patient"))
+    assert {item.group for item in found.items} == set("012345")
+
+
+def test_findings_that_differ_in_case_alone_are_refused_whichever_is_chosen(root):
+    with pytest.raises(DataError, match=r"'Mass' \(12 images\) and 'mass' \(12 images\) differ in upper"):
+        opened(root, rows(label=lambda n: ("a|Mass", "b|mass")[n % 2]), finding="mass")
+
+
 def test_several_labels_in_a_cell_need_a_choice(root):
     labels = ("a|b", "a", "b", "c")
     with pytest.raises(DataError, match=r"6 rows with several labels, such as 'a\|b'; .* --finding a"):

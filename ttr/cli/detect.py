@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -113,7 +113,8 @@ def detect(
 
     rule = rules.rule(model.backbone)
     data = None if dataset is None else options.DataOptions(dataset=dataset, root=root, finding=finding)
-    chosen = _choose(images, data, root, num_images, seed, reading.anonymous)
+    theirs = {"--root": root, "--finding": finding}
+    chosen = _choose(images, data, theirs, num_images, seed, reading.anonymous)
     run = reading.run(model, seed=seed)
     backbone = load_backbone(model)
     found = found_neurons(backbone, chosen, run, rule)
@@ -150,7 +151,7 @@ def _published(backbone: str) -> tuple[str, int, int, int]:
 def _choose(
     images: Path | None,
     data: options.DataOptions | None,
-    root: Path | None,
+    of_a_set: dict[str, Any],
     num_images: int | None,
     seed: int,
     anonymous: bool,
@@ -158,7 +159,7 @@ def _choose(
     """Return the images to look at.
 
     Raises:
-        OptionError: not exactly one of ``images`` and ``data``, or a root without a set.
+        OptionError: not exactly one of ``images`` and ``data``, or options of a set without one.
         TTRError: the folder or the set cannot be used.
     """
     from ttr.datasets.registry import folder_images, sampled_images
@@ -168,8 +169,9 @@ def _choose(
         got = "neither --images nor" if images is None else "--images and"
         raise OptionError(f"got {got} --dataset; needed one of them: --images DIR, or --dataset NAME")
     if images is not None:
-        if root is not None:
-            raise OptionError("got --root with --images; it belongs to --dataset, leave it out")
+        for option, value in of_a_set.items():
+            if value is not None:
+                raise OptionError(f"got {option} with --images; it belongs to --dataset, leave it out")
         return folder_images(images, limit=num_images, seed=seed, anonymous=anonymous)
     assert data is not None
     return sampled_images(data.open(anonymous=anonymous), num_images, seed=seed)
