@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ttr.cli import options
+from ttr.cli import given, options
 from ttr.cli.groups import grouped
 from ttr.cli.loading import load_with_neurons
 from ttr.cli.tables import show_comparison, show_skipped
@@ -43,7 +43,7 @@ def compare(
     from ttr.studies.compare.settings import ComparisonSettings
 
     chosen = given_images(images, anonymous=reading.anonymous)
-    settings = ComparisonSettings(num_registers, options.parse_threshold(threshold), outlier_layer)
+    settings = ComparisonSettings(num_registers, given.parse_threshold(threshold), outlier_layer)
     run = reading.run(model)
     from ttr.studies.compare.write import write_comparison
 

@@ -52,7 +52,7 @@ class RuleOptions(Group):
         from ttr.registers.detection import DetectionRule
 
         return DetectionRule(
-            threshold=options.parse_threshold(threshold) or "auto",
+            threshold=given.parse_threshold(threshold) or "auto",
             outlier_layer=-2 if outlier_layer is None else outlier_layer,
             top_layer=top_layer,
             top_k=top_k,

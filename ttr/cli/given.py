@@ -5,8 +5,11 @@ Each of these is the callback of an option, so that every command that has the o
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from pathlib import Path
+from typing import Any
 
 from ttr.errors import DataError, ModelError, NeuronsError, OptionError
 
@@ -30,7 +33,7 @@ def backbones(names: list[str] | None) -> list[str] | None:
 def weights(path: Path | None) -> Path | None:
     """Return a file or directory of weights that is there, or raise ModelError."""
     if path is not None and not path.exists():
-        raise ModelError(f"weights {path} do not exist; check the path")
+        raise ModelError(f"weights file {path} does not exist; check the path")
     return path
 
 
@@ -52,8 +55,8 @@ def dtype(name: str) -> str:
 def neurons(path: Path | None) -> Path | None:
     """Return a file of register neurons that is there, or raise NeuronsError."""
     if path is not None and not path.is_file():
-        fault = "is no file" if path.exists() else "does not exist"
-        raise NeuronsError(f"register-neurons file {path} {fault}; make one with: ttr detect")
+        why = os.strerror(errno.EISDIR if path.is_dir() else errno.ENOENT)
+        raise NeuronsError(f"register-neurons file {path} cannot be read ({why}); make one with: ttr detect")
     return path
 
 
@@ -62,17 +65,23 @@ def threshold(value: str | None) -> str | None:
     from ttr.norms import check_threshold
 
     if value is not None:
-        try:
-            check_threshold(float(value))
-        except ValueError:
-            check_threshold(value)
+        check_threshold(parse_threshold(value))
     return value
+
+
+def parse_threshold(value: str | None) -> Any:
+    """Turn a number into one; leave a rule's name for the library to check, and nothing as it is."""
+    try:
+        return None if value is None else float(value)
+    except ValueError:
+        return value
 
 
 def on_error(value: str) -> str:
     """Return what a bad image does, or raise OptionError."""
-    if value not in ("raise", "skip"):
-        raise OptionError(f"--on-error {value!r}; needed raise or skip")
+    from ttr.run import Run
+
+    Run(on_error=value)
     return value
 
 

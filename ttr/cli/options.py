@@ -250,14 +250,6 @@ class ShuffledOptions(StudyOptions):
     batch_size: Annotated[int, typer.Option(min=2, help="Images a pass; shuffling draws within it.")] = 32
 
 
-def parse_threshold(value: str | None) -> Any:
-    """Turn a number into one; leave a rule's name for the library to check, and nothing as it is."""
-    try:
-        return None if value is None else float(value)
-    except ValueError:
-        return value
-
-
 def parse_numbers(option: str, text: str) -> list[int]:
     """Turn ``1,5,10`` or ``0..5,10`` (both ends belong to a range) into the numbers.
 

@@ -61,7 +61,7 @@ class TuningOptions(Group):
             top_layers=_numbers("--top-layer", self.top_layer),
             num_registers=tuple(options.parse_numbers("--num-registers", self.num_registers)),
             tolerance=self.tolerance,
-            threshold=options.parse_threshold(self.threshold),
+            threshold=given.parse_threshold(self.threshold),
             outlier_layer=self.outlier_layer,
         )
 
