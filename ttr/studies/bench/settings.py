@@ -19,9 +19,9 @@ class BenchmarkSettings:
     """What a benchmark measures.
 
     Attributes:
-        arms: of :data:`ttr.registers.arms.NAMES`.
+        arms: of :data:`ttr.registers.arm_names.NAMES`.
         num_registers: values of R for the arms with tokens.
-        heads: of :data:`ttr.evaluate.probe.HEADS`.
+        heads: of :data:`ttr.evaluate.head_names.NAMES`.
         features: what to classify from: of :data:`FEATURES`, or several joined with ``+``, such as
             ``cls+test_time``.
         seeds: of the linear probe; None: that of the run and the two after it. The first one is also that of
