@@ -291,6 +291,8 @@ def require_classes(dataset: Dataset) -> None:
         meant = f"{label} is one folder too many, and the classes are {', '.join(sorted(below)[:4])} in it"
     elif not below and dataset.name == "folder":
         meant = f"the folder above {label} holds the classes, or images are missing"
+    elif dataset.masks is not None:
+        meant = "its pixels are what is told apart: ttr ablate --tasks segmentation"
     raise DataError(
         f"{dataset.name} has the single class {label!r}, and nothing to tell it from; needed two or more: "
         f"perhaps {meant}"

@@ -11,7 +11,7 @@ from ttr.errors import DataError
 from ttr.wording import counted
 
 CARD = Card(
-    title="DDR",
+    title="DDR, diabetic retinopathy",
     source="Li et al. 2019, Diagnostic assessment of deep learning algorithms for diabetic retinopathy "
     "screening, Information Sciences 501",
     licence="as its authors state, for research; not redistributable here",
