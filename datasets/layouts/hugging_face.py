@@ -170,23 +170,29 @@ def _columns(path: Path) -> _Columns:
         features = _features(schema.metadata or {})
     kinds = {name: feature.get("_type") for name, feature in features.items() if isinstance(feature, dict)}
     binary = pyarrow.types.is_binary, pyarrow.types.is_large_binary, pyarrow.types.is_struct
-    images = [name for name in schema.names if any(is_kind(schema.field(name).type) for is_kind in binary)]
+    images = [field.name for field in schema if any(is_kind(field.type) for is_kind in binary)]
     images = [name for name in images if kinds.get(name) in (None, "Image")]
     labels = [name for name in schema.names if kinds.get(name) == "ClassLabel"]
     labels = labels or [name for name in schema.names if name.lower() in ROLES["label"]]
     groups = [name for name in schema.names if name.lower() in ROLES["group"]]
     for what, found in (("images", images), ("labels", labels)):
         if len(found) != 1:
-            said = ", ".join(found) or f"none of {', '.join(schema.names)}"
+            said = (", ".join(found) or f"none of {', '.join(schema.names)}")[:300]
             raise DataError(f"{path.name} has {len(found)} columns of {what} ({said}); needed one")
     unused = [name for name in schema.names if name not in (*images, *labels, *groups[:1])]
     return _Columns(
         image=images[0],
         label=labels[0],
         group=groups[0] if groups else None,
-        names=tuple(map(str, (features.get(labels[0]) or {}).get("names") or ())),
+        names=_names(features.get(labels[0])),
         notes=(f"columns that were not used: {', '.join(unused)}",) if unused else (),
     )
+
+
+def _names(feature: Any) -> tuple[str, ...]:
+    """Return the names of the classes that a column's numbers stand for, none where it has none."""
+    names = feature.get("names") if isinstance(feature, dict) else None
+    return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
 def _features(metadata: dict[bytes, bytes]) -> dict[str, Any]:

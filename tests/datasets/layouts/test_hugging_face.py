@@ -86,6 +86,12 @@ def test_a_single_split_and_a_split_of_another_name(tmp_path):
         open_dataset("hugging-face", tmp_path / "three")
 
 
+@pytest.mark.parametrize("features", [{"label": [1]}, {"label": {"names": "ab"}}, [], {"image": 3}])
+def test_what_the_library_wrote_of_the_columns_may_be_anything(tmp_path, features):
+    arrow(tmp_path / "train/a.arrow", table(20, features=features))
+    assert open_dataset("hugging-face", tmp_path).classes == ("0", "1")
+
+
 @pytest.mark.parametrize(
     ("columns", "complaint"),
     [
