@@ -18,20 +18,18 @@ Images are read one at a time (one a process); of each, its SHA-256 and a thumbn
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ttr.datasets.base import SPLITS, Dataset, Item, Split
-from ttr.datasets.folder import open_image
 from ttr.datasets.likeness import ALIKE, DISTANCE, SAME, near_pairs, thumbnail
-from ttr.datasets.reading import called
 from ttr.errors import ImageError
 from ttr.progress import progress_bar
 from ttr.version import __version__
+from ttr.wording import counted
 
 SCHEMA = "ttr.audit/1"
 FEWEST = 2
@@ -85,16 +83,29 @@ class Audit:
         dataset: name of the set.
         counts: images by split and class, {split: {class: images}}.
         findings: {kind: its cases}, the kinds of ``KINDS`` in their order, those without a case left out.
+        notes: what the set's reading left out or took for granted.
+        without_group: images that name no group (no patient); None: the set draws its images.
     """
 
     dataset: str
     counts: dict[Split, dict[str, int]]
     findings: dict[str, tuple[Entry, ...]] = field(repr=False)
+    notes: tuple[str, ...] = ()
+    without_group: int | None = None
 
     @property
     def causes(self) -> tuple[str, ...]:
         """The kinds that were found and mislead a benchmark; empty for a set that does not."""
         return tuple(kind for kind in self.findings if KINDS[kind][0])
+
+    @property
+    def unchecked(self) -> str:
+        """What "nothing found" does not cover, as the end of a sentence; empty where it covers all."""
+        if not self.without_group:
+            return ""
+        some = self.without_group < sum(sum(classes.values()) for classes in self.counts.values())
+        whose = f"{counted(self.without_group, 'image')} without one" if some else "the set names none"
+        return f"; leakage between patients was not checked ({whose})"
 
     @property
     def imbalance(self) -> float:
@@ -108,7 +119,9 @@ class Audit:
         ``schema``, ``ttr``, ``dataset``, ``images`` (how many), ``counts`` {split: {class: images}},
         ``imbalance`` (largest over smallest training class), ``misleads`` (true or false), ``causes`` (kinds
         that mislead), ``findings`` {kind: {misleads, what, cases: [{images: [{name, split, label, group}],
-        detail, and of near pairs distance and correlation}]}}, ``near_duplicates`` (the thresholds).
+        detail, and of near pairs distance and correlation}]}}, ``near_duplicates`` (the thresholds),
+        ``notes`` (what reading left out), ``without_group`` (images that name no patient, so that leakage
+        between patients was not checked; null: drawn).
         """
         return {
             "schema": SCHEMA,
@@ -133,6 +146,8 @@ class Audit:
                 "same": SAME,
                 "look_alike": ALIKE,
             },
+            "notes": list(self.notes),
+            "without_group": self.without_group,
         }
 
 
@@ -172,6 +187,8 @@ def audit(dataset: Dataset, *, workers: int | None = None, progress: bool = Fals
         dataset=dataset.name,
         counts=_counts(dataset),
         findings={kind: tuple(entries) for kind, entries in found.items() if entries},
+        notes=dataset.notes,
+        without_group=_without_group(dataset.items),
     )
 
 
@@ -181,19 +198,20 @@ def _imprint(dataset: Dataset, item: Item) -> Imprint:
         image = dataset.open(item)
     except ImageError as error:
         return Imprint(trouble=str(error))
-    mask_trouble = "" if item.mask is None else _mask_trouble(item.name, item.mask, image.size)
-    return Imprint(digest, thumbnail(image), mask_trouble=mask_trouble)
+    return Imprint(digest, thumbnail(image), mask_trouble=_mask_trouble(dataset, item, image.size))
 
 
-def _mask_trouble(name: str, mask: Path, size: tuple[int, int]) -> str:
+def _mask_trouble(dataset: Dataset, item: Item, size: tuple[int, int]) -> str:
+    """Return what ails the mask of an item that a task would read; nothing where there is none, or drawn."""
+    if dataset.masks is None or item.path is None or not dataset.masks.covers(item):
+        return ""
     try:
-        with called(f"the mask of {name}", mask):
-            found = open_image(mask).size
+        height, width = dataset.masks.open(item).shape
     except ImageError as error:
         return str(error)
-    if found == size:
+    if (width, height) == size:
         return ""
-    return f"the mask of {name} is {found[0]}x{found[1]} px, the image {size[0]}x{size[1]}"
+    return f"the mask of {item.name} is {width}x{height} px, the image {size[0]}x{size[1]}"
 
 
 def _findings(dataset: Dataset, imprints: dict[Item, Imprint]) -> Iterator[tuple[str, Entry]]:
@@ -212,6 +230,11 @@ def _findings(dataset: Dataset, imprints: dict[Item, Imprint]) -> Iterator[tuple
             for label, images in classes.items():
                 if images < FEWEST:
                     yield "rare-class", Entry(detail=f"{label}: {images} in {split}")
+
+
+def _without_group(items: Sequence[Item]) -> int | None:
+    drawn = all(item.path is None and item.group is None for item in items)
+    return None if drawn else sum(item.group is None for item in items)
 
 
 def _counts(dataset: Dataset) -> dict[Split, dict[str, int]]:

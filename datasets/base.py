@@ -19,6 +19,7 @@ from ttr.datasets.reading import OpenedImages, called, remarked
 from ttr.digests import sha256
 from ttr.errors import DataError
 from ttr.files import read_bytes
+from ttr.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,6 +59,17 @@ class Card:
 
 
 @dataclass(frozen=True)
+class Box:
+    """A rectangle around a finding, in pixels of the image as it is stored, from its upper left corner."""
+
+    label: str
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True)
 class Item:
     """One labelled image.
 
@@ -69,6 +81,7 @@ class Item:
         group: what must stay together (patient, device), or None.
         mask: file of its segmentation mask, or None.
         drawn_as: the name that random draws know it by, where its own was taken from it.
+        boxes: rectangles around what it shows.
     """
 
     name: str
@@ -78,6 +91,7 @@ class Item:
     group: str | None = None
     mask: Path | None = None
     drawn_as: str = ""
+    boxes: tuple[Box, ...] = ()
 
     @property
     def draw_name(self) -> str:
@@ -145,6 +159,7 @@ class Dataset:
         decode: item, those bytes -> RGB image.
         ordinal: whether the classes are grades, in their order.
         masks: what it says of pixels, or None.
+        notes: what its reading left out or took for granted, a sentence each.
     """
 
     name: str
@@ -155,6 +170,7 @@ class Dataset:
     decode: Callable[[Item, bytes], Image] = field(default=decode_file, repr=False)
     ordinal: bool = False
     masks: Masks | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = field(default=(), repr=False)
 
     def select(self, split: Split) -> tuple[Item, ...]:
         """Return the items of one split."""
@@ -231,6 +247,7 @@ def make_dataset(name: str, items: Iterable[Item], card: Card, **options: Any) -
         if item.name in seen:
             raise DataError(f"{name}: {item.name} is listed twice; list each image once")
         seen.add(item.name)
+    check_twins(name, [item.label for item in ordered])
     classes = in_order({item.label for item in ordered if item.split == "train"})
     if not classes:
         raise DataError(f"{name}: the training split is empty; needed labelled training images")
@@ -244,6 +261,42 @@ def make_dataset(name: str, items: Iterable[Item], card: Card, **options: Any) -
             "correct the labels, or leave those images out"
         )
     return Dataset(name, classes, ordered, card, **options)
+
+
+def check_twins(name: str, labels: Sequence[str]) -> None:
+    """Raise DataError for labels that differ in upper and lower case, or in spaces around them, alone."""
+    spellings: dict[str, str] = {}
+    for label in sorted(set(labels)):
+        twin = spellings.setdefault(label.strip().casefold(), label)
+        if twin != label:
+            counts = [f"{each!r} ({counted(labels.count(each), 'image')})" for each in (twin, label)]
+            raise DataError(
+                f"{name}: the labels {' and '.join(counts)} differ in upper and lower case alone; write them "
+                "alike, or as two names"
+            )
+
+
+def require_classes(dataset: Dataset) -> None:
+    """Raise DataError unless a set has two classes to tell apart; say what was probably meant."""
+    if len(dataset.classes) > 1:
+        return
+    label = dataset.classes[0]
+    below = {
+        item.path.parts[item.path.parts.index(label) + 1]
+        for item in dataset.items
+        if item.path is not None and label in item.path.parent.parts[:-1]
+    }
+    meant = "another column is the label, or images are missing"
+    if len(below) > 1:
+        meant = f"{label} is one folder too many, and the classes are {', '.join(sorted(below)[:4])} in it"
+    elif not below and dataset.name == "folder":
+        meant = f"the folder above {label} holds the classes, or images are missing"
+    elif dataset.masks is not None:
+        meant = "its pixels are what is told apart: ttr ablate --tasks segmentation"
+    raise DataError(
+        f"{dataset.name} has the single class {label!r}, and nothing to tell it from; needed two or more: "
+        f"perhaps {meant}"
+    )
 
 
 def in_order(labels: Iterable[str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 T = TypeVar("T")
+#: Folders that tools leave beside somebody's own; what they hold are copies, or no pictures.
+TOOLS = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
 
 
 def list_images(folder: Path, *, limit: int | None = None, seed: int = 42) -> list[Path]:
@@ -32,10 +35,24 @@ def list_images(folder: Path, *, limit: int | None = None, seed: int = 42) -> li
         raise ImageError(f"{folder} is a file; needed a folder with {KINDS} files")
     if not folder.is_dir():
         raise ImageError(f"image folder {folder} does not exist; give a folder with {KINDS} files")
-    files = sorted(path for path in folder.rglob("*") if is_image(path))
+    files = images_below(folder)
     if not files:
         raise ImageError(f"no images found in {folder}; needed {KINDS} files, in it or below it")
     return draw_sample([path for file in files for path in frame_paths(file)], limit, seed)
+
+
+def images_below(folder: Path) -> list[Path]:
+    """Return the image files in a folder and the visible folders below it, sorted by path."""
+    found: list[Path] = []
+    for here, folders, files in os.walk(folder):
+        folders[:] = filter(is_visible, folders)
+        found += (path for path in map(Path(here).joinpath, files) if is_image(path))
+    return sorted(found)
+
+
+def is_visible(name: str) -> bool:
+    """Return whether a folder of this name is somebody's own, and no tool's."""
+    return not name.startswith(".") and name not in TOOLS
 
 
 def draw_sample(ordered: Sequence[T], limit: int | None, seed: int) -> list[T]:
@@ -46,9 +63,12 @@ def draw_sample(ordered: Sequence[T], limit: int | None, seed: int) -> list[T]:
 
 
 def is_image(path: Path) -> bool:
-    """Return whether a file is one that :func:`open_image` reads, by its name (and DICOM by its mark)."""
-    visible = not path.name.startswith(".") and path.is_file()
-    return visible and (path.suffix.lower() in SUFFIXES or is_dicom(path))
+    """Return whether a file is one that :func:`open_image` reads, by its name (and DICOM by its mark).
+
+    A DICOMDIR, the list of what lies on a disc, has the mark and is no image.
+    """
+    named = not path.name.startswith(".") and path.name.upper() != "DICOMDIR"
+    return named and path.is_file() and (path.suffix.lower() in SUFFIXES or is_dicom(path))
 
 
 def open_image(path: str | Path, content: bytes | None = None, *, most_pixels: int = MOST_PIXELS) -> Image:

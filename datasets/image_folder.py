@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ttr.datasets.base import Card, Dataset, Item, Split, make_dataset
 from ttr.datasets.dicom_files import frame_paths
-from ttr.datasets.folder import is_image
-from ttr.datasets.splits import complete
+from ttr.datasets.folder import images_below, is_visible
+from ttr.datasets.splits import SPLIT_NAMES, complete
 from ttr.errors import DataError
 
 CARD = Card(
@@ -22,15 +22,6 @@ CARD = Card(
     how_to_get="Make a folder a class, and put the images into them.",
     layout="<class>/*, or train/<class>/*, test/<class>/* and, if you have one, val/<class>/*",
 )
-SPLIT_NAMES: dict[str, Split] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 
 
 def image_folder(root: Path, *, seed: int = 42) -> Dataset:
@@ -39,12 +30,14 @@ def image_folder(root: Path, *, seed: int = 42) -> Dataset:
     Raises:
         DataError: no class folders with images.
     """
-    folders = _folders(root)
+    inner = _without_wrapping(root)
+    folders = _folders(inner)
     splits = {path: SPLIT_NAMES[path.name.lower()] for path in folders if path.name.lower() in SPLIT_NAMES}
     if splits and len(splits) < len(folders):
         strange = next(path.name for path in folders if path not in splits)
         raise DataError(
-            f"{root} has folders of splits and the folder {strange!r} beside them; needed {CARD.layout}"
+            f"{inner} has folders of splits and the folder {strange!r} beside them; needed {CARD.layout}: "
+            "move it elsewhere"
         )
     below: dict[Path, Split] = splits or {root: "train"}
     items = [item for folder, split in below.items() for item in items_below(folder, root, split)]
@@ -56,16 +49,23 @@ def image_folder(root: Path, *, seed: int = 42) -> Dataset:
 def items_below(folder: Path, root: Path, split: Split) -> Iterator[Item]:
     """Yield the images of each class folder in ``folder``, named by their path below ``root``."""
     for label in _folders(folder):
-        for path in sorted(label.rglob("*")):
-            if is_image(path):
-                frames, file = frame_paths(path), path.relative_to(root).as_posix()
-                # Frames of one file look alike, so that they stay on one side of a split.
-                group = file if len(frames) > 1 else None
-                for each in frames:
-                    yield Item(each.relative_to(root).as_posix(), label.name, split, each, group)
+        for path in images_below(label):
+            frames, file = frame_paths(path), path.relative_to(root).as_posix()
+            # Frames of one file look alike, so that they stay on one side of a split.
+            group = file if len(frames) > 1 else None
+            for each in frames:
+                yield Item(each.relative_to(root).as_posix(), label.name, split, each, group)
+
+
+def _without_wrapping(root: Path) -> Path:
+    """Return the folder of the splits, where archives put others around it that hold nothing else."""
+    inner = root
+    while len(folders := _folders(inner)) == 1 and folders[0].name.lower() not in SPLIT_NAMES:
+        inner = folders[0]
+    return inner if any(path.name.lower() in SPLIT_NAMES for path in folders) else root
 
 
 def _folders(root: Path) -> list[Path]:
     if not root.is_dir():
         raise DataError(f"{root} is no folder; needed {CARD.layout}")
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in root.iterdir() if is_visible(path.name) and path.is_dir())

@@ -12,6 +12,8 @@ from ttr.errors import ImageError
 
 #: Modes whose pixels are numbers: palette (the number is the colour's place in it), grey, black and white.
 NUMBERED = ("P", "L", "1", "I", "I;16")
+#: So many different grey values, or values up to it, may be numbers of classes.
+FEW = 20
 
 
 def open_numbers(item: Item, classes: int) -> np.ndarray:
@@ -41,10 +43,23 @@ def open_foreground(item: Item) -> np.ndarray:
     Masks of 0 and 1, of 0 and 255, and such with the blur of JPEG are all read alike.
 
     Raises:
-        ImageError: the file is missing or damaged.
+        ImageError: the file is missing or damaged, or holds the numbers of several classes.
     """
     if item.mask is None:
         raise ImageError(f"{item.name} has no mask; leave it out of segmentation")
     with called(f"the mask of {item.name}", item.mask):
         grey = np.asarray(open_image(item.mask).convert("L")).astype(np.int64)
+    _check_one_thing(grey, f"the mask of {item.name}")
     return (2 * grey > grey.max()).astype(np.int64)
+
+
+def _check_one_thing(grey: np.ndarray, said: str) -> None:
+    """Raise ImageError for a mask whose few grey values number classes; blur makes many, or near the ends."""
+    values, counts = np.unique(grey, return_counts=True)
+    between = (4 * values > values[-1]) & (4 * values < 3 * values[-1]) & (counts > grey.size // 100)
+    if len(values) > 2 and (values[-1] <= FEW or (len(values) <= FEW and between.any())):
+        listed = ", ".join(map(str, values[:8]))
+        raise ImageError(
+            f"{said} holds the numbers {listed}, several things; needed black and white: make a mask of one "
+            "of them, or use the layout of the voc set"
+        )

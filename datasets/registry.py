@@ -10,11 +10,38 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ttr.datasets import aptos, image_folder, orthonet, pacemaker, phantom_set, table, voc
-from ttr.datasets.base import IGNORE, SPLITS, Card, Dataset, Item, Masks, Split, groups_of
+from ttr.datasets import image_folder, phantom_set, table
+from ttr.datasets.base import (
+    IGNORE,
+    SPLITS,
+    Box,
+    Card,
+    Dataset,
+    Item,
+    Masks,
+    Split,
+    groups_of,
+    require_classes,
+)
 from ttr.datasets.bundled import sample_paths
 from ttr.datasets.folder import draw_sample, list_images, open_image
+from ttr.datasets.layouts import (
+    aptos,
+    ddr,
+    hugging_face,
+    idrid,
+    isic,
+    medmnist,
+    mimic,
+    nih,
+    orthonet,
+    pacemaker,
+    rsna,
+    vindr,
+    voc,
+)
 from ttr.datasets.phantom import PhantomImage, phantom_image, phantom_images
 from ttr.datasets.reading import (
     OpenedImages,
@@ -33,6 +60,7 @@ __all__ = [
     "IGNORE",
     "LOADERS",
     "SPLITS",
+    "Box",
     "Card",
     "Dataset",
     "Item",
@@ -55,6 +83,7 @@ __all__ = [
     "phantom_image",
     "phantom_images",
     "renamed",
+    "require_classes",
     "sample_paths",
     "sampled_images",
 ]
@@ -75,11 +104,19 @@ def sampled_images(dataset: Dataset, count: int | None, *, seed: int = 42) -> Op
 
 @dataclass(frozen=True)
 class Loader:
-    """A kind of set: its card, how to open it, and what its root is (None: it has none)."""
+    """A kind of set.
+
+    Attributes:
+        card: what must be known of it.
+        open: root -> the set.
+        root: what its root is; None: it has none.
+        findings: whether an image may have several, of which one can be chosen.
+    """
 
     card: Card
     open: Callable[..., Dataset]
     root: str | None = "folder"
+    findings: bool = False
 
 
 LOADERS: dict[str, Loader] = {
@@ -88,9 +125,20 @@ LOADERS: dict[str, Loader] = {
     "pacemaker": Loader(pacemaker.CARD, pacemaker.pacemaker),
     "pacemaker-manufacturer": Loader(pacemaker.CARD, pacemaker.pacemaker_manufacturer),
     "aptos": Loader(aptos.CARD, aptos.aptos),
+    "idrid": Loader(idrid.CARD, idrid.idrid),
+    "idrid-lesions": Loader(idrid.CARD, idrid.idrid_lesions),
+    "ddr": Loader(ddr.CARD, ddr.ddr),
+    "ddr-lesions": Loader(ddr.CARD, ddr.ddr_lesions),
+    "nih": Loader(nih.CARD, nih.nih, findings=True),
+    "mimic-cxr": Loader(mimic.CARD, mimic.mimic, findings=True),
+    "vindr-cxr": Loader(vindr.CARD, vindr.vindr, findings=True),
+    "rsna": Loader(rsna.CARD, rsna.rsna),
+    "isic": Loader(isic.CARD, isic.isic),
+    "medmnist": Loader(medmnist.CARD, medmnist.medmnist, "NPZ file", findings=True),
+    "hugging-face": Loader(hugging_face.CARD, hugging_face.hugging_face),
     "folder": Loader(image_folder.CARD, image_folder.image_folder),
     "voc": Loader(voc.CARD, voc.voc),
-    "csv": Loader(table.CARD, table.csv_table, "CSV file"),
+    "csv": Loader(table.CARD, table.csv_table, "CSV file", findings=True),
 }
 
 
@@ -107,22 +155,33 @@ def loader(name: str) -> Loader:
     return LOADERS[name]
 
 
-def open_dataset(name: str, root: str | Path | None = None, *, seed: int | None = None) -> Dataset:
+def open_dataset(
+    name: str, root: str | Path | None = None, *, seed: int | None = None, finding: str | None = None
+) -> Dataset:
     """Open a labelled set by name.
 
     Args:
-        name: ``phantom``, ``orthonet``, ``pacemaker``, ``pacemaker-manufacturer``, ``aptos``, ``folder``
-            (classes as folders, DICOM files welcome), ``voc`` (PASCAL VOC's segmentation layout) or ``csv``
-            (a table).
-        root: the folder that holds it, or the table's path; nothing for ``phantom``.
+        name: one of :data:`LOADERS`: a published set, ``phantom``, ``folder`` (classes as folders, DICOM
+            files welcome), ``voc`` (PASCAL VOC's segmentation layout) or ``csv`` (a table).
+        root: the folder that holds it, or the path of its file; nothing for ``phantom``.
         seed: of the splits that are made here (42), or of the phantom images (0); published splits stay.
+        finding: of a set whose images may have several: this one against none of it. Without it, the images
+            with exactly one are kept; ``Dataset.notes`` says how many others there were.
 
     Raises:
         DataError: an unknown name, a root that is missing or not laid out as the set's card says, or labels
             that training never saw.
     """
     kind = loader(name)
-    options = {} if seed is None else {"seed": seed}
+    options: dict[str, Any] = {} if seed is None else {"seed": seed}
+    if finding is not None:
+        if not kind.findings:
+            those = ", ".join(each for each in LOADERS if LOADERS[each].findings)
+            raise DataError(
+                f"dataset {name} has one label an image, and no finding to choose; leave --finding out, "
+                f"which is for {those}"
+            )
+        options["finding"] = finding
     if kind.root is None:
         if root is not None:
             raise DataError(f"dataset {name} draws its images and has no root; leave {root} out")
@@ -130,7 +189,7 @@ def open_dataset(name: str, root: str | Path | None = None, *, seed: int | None 
     if root is None:
         raise DataError(f"dataset {name} needs its root, a {kind.root} with {kind.card.layout}")
     root = Path(root)
-    if not (root.is_file() if kind.root == "CSV file" else root.is_dir()):
+    if not (root.is_file() if kind.root.endswith(" file") else root.is_dir()):
         fault = "does not exist" if not root.exists() else f"is not a {kind.root}"
         raise DataError(f"root {root} of dataset {name} {fault}; {kind.card.how_to_get}")
     return kind.open(root, **options)

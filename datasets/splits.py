@@ -12,6 +12,12 @@ from ttr.errors import DataError
 
 SHARE = 0.2
 SEED = 42
+#: What people call a split.
+SPLIT_NAMES: dict[str, Split] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
 def divide(items: Sequence[Item], into: Split, *, share: float = SHARE, seed: int = SEED) -> list[Item]:

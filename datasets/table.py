@@ -1,18 +1,20 @@
-"""Any set that a CSV table describes: path, label, and if you have them group or patient, split, mask."""
+"""Any set that a table describes: path, label, and if you have them group or patient, split, mask."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ttr.datasets.base import Card, Dataset, Item, Split, inside, make_dataset, read_text
-from ttr.datasets.image_folder import SPLIT_NAMES
-from ttr.datasets.splits import complete
+from ttr.datasets.base import Card, Dataset, Item, Masks, Split, inside, make_dataset
+from ttr.datasets.findings import Reported, one_label
+from ttr.datasets.mask_files import open_foreground
+from ttr.datasets.splits import SPLIT_NAMES, complete
+from ttr.datasets.table_columns import class_label, roles, says_yes, whole_number, yes_or_no
+from ttr.datasets.table_files import read_table
+from ttr.datasets.table_paths import below_root, with_suffix
 from ttr.errors import DataError
+from ttr.wording import counted
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -25,83 +27,120 @@ CARD = Card(
     metric="accuracy (top1), or balanced_accuracy where classes differ in size",
     problems="without a group or patient column, images of one patient may stand in training and test",
     how_to_get="Write one row an image.",
-    layout="a table with the columns path and label, and if you have them group (or patient), split "
-    "(train, val, test) and mask; paths are below the table's folder",
+    layout="a table with the columns path (or image, file, filename, image_id) and label (or diagnosis, "
+    "class, target; or a column of 0 and 1 a class), and if you have them group (or patient_id, subject_id), "
+    "split (train, val, test) and mask; paths are below the table's folder",
 )
 
-#: Columns of a table, at most.
-MOST_COLUMNS = 1000
 
+def csv_table(path: Path, *, seed: int = 42, finding: str | None = None) -> Dataset:
+    """Read the set that a table describes; splits that are not there are made, by group where given.
 
-def read_table(path: Path, columns: Sequence[str]) -> DataFrame:
-    """Read a CSV file, every value as text; a row may lack its last values, which are empty then.
-
-    Raises:
-        DataError: it cannot be read, has no rows, lacks one of ``columns``, names one twice, or has a row
-            that is longer than the first.
-    """
-    import pandas
-
-    rows = _rows(path)
-    names = [name.strip().lower() for name in next(rows, (0, []))[1]]
-    missing = [name for name in columns if name not in names]
-    if missing:
-        raise DataError(
-            f"{path} has the columns {', '.join(names)}; needed {', '.join(columns)} "
-            f"({', '.join(missing)} missing)"
-        )
-    if twice := [name for name, times in Counter(names).items() if name and times > 1]:
-        raise DataError(f"{path} has the column {twice[0]} twice; keep the one that counts")
-    cells = []
-    for line, row in rows:
-        if any(each.strip() for each in row[len(names) :]):
-            raise DataError(
-                f"{path}, line {line}: {len(row)} values in {len(names)} columns; put a text that holds "
-                'commas between "'
-            )
-        cells.append([each.strip() for each in row[: len(names)]] + [""] * (len(names) - len(row)))
-    if not cells:
-        raise DataError(f"{path} has no rows; needed one an image")
-    return pandas.DataFrame(cells, columns=names, dtype=str)[[name for name in names if name]]
-
-
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows of a CSV file that hold anything, each with the number of its last line."""
-    found = csv.reader(io.StringIO(read_text(path), newline=""), skipinitialspace=True)
-    try:
-        for row in found:
-            if len(row) > MOST_COLUMNS:
-                raise DataError(f"{path} has {len(row):,} columns; needed {MOST_COLUMNS:,} at most")
-            if row:
-                yield found.line_num, row
-    except csv.Error as error:
-        raise DataError(f"{path} is no CSV table that can be read ({error})") from error
-
-
-def csv_table(path: Path, *, seed: int = 42) -> Dataset:
-    """Read the set that a CSV table describes; splits that are not there are made, by group where given.
+    Args:
+        path: the table.
+        seed: of the splits.
+        finding: where images have several labels, or a column of 0 and 1 each: this one against none of it.
 
     Raises:
         DataError: no such table, a column or a value is wrong, or a path leads out of the table's folder.
     """
-    table = read_table(path, ("path", "label"))
-    return make_dataset("csv", complete(list(_items(table, path)), seed=seed), CARD)
+    table = read_table(path, ())
+    named = roles(table, str(path))
+    if "path" not in named:
+        said = ", ".join(table.columns)
+        raise DataError(f"{path} has the columns {said}; needed path, label (path missing)")
+    labels = _labels(table, named, path, finding)
+    items, cut = _items(table, named, path)
+    rows = [Reported(item, present) for item, present in zip(items, labels.present, strict=True)]
+    labelled, left_out = one_label(rows, finding, labels.known, str(path))
+    ignored = [name for name in table.columns if name not in {*named.values(), *labels.columns}]
+    unused = f"columns that were not used: {', '.join(ignored)}" if ignored else ""
+    blank = sum(not each for each in table[named["split"]]) if "split" in named else 0
+    unsaid = f"{counted(blank, 'row')} without a split, taken as training" if blank else ""
+    notes = tuple(each for each in (labels.said, *left_out, cut, unsaid, unused) if each)
+    masks = Masks(("background", "foreground"), open_foreground) if "mask" in named else None
+    return make_dataset("csv", complete(labelled, seed=seed), CARD, masks=masks, notes=notes)
 
 
-def _items(table: DataFrame, path: Path) -> Iterator[Item]:
-    root = path.parent
-    for number, row in enumerate(table.to_dict("records"), start=2):
-        where = f"{path.name}, line {number}"
-        if not row["label"]:
-            raise DataError(f"{where}: the label is empty; label the image, or leave it out")
-        yield Item(
-            name=row["path"],
-            label=row["label"],
-            split=_split(row.get("split", ""), where),
-            path=inside(root, row["path"], where),
-            group=row.get("group") or row.get("patient") or None,
-            mask=inside(root, row["mask"], where) if row.get("mask") else None,
+@dataclass(frozen=True)
+class _Labels:
+    """What the rows show, all that any of them may show, the columns that say so, and what to know of it."""
+
+    present: list[tuple[str, ...]]
+    known: list[str]
+    columns: list[str] = field(default_factory=list)
+    said: str = ""
+
+
+def _labels(table: DataFrame, named: dict[str, str], path: Path, finding: str | None) -> _Labels:
+    columns = yes_or_no(table, named.values())
+    called = table.attrs["called"]
+    wanted = finding is not None and finding.casefold() in columns
+    if "label" in named and not wanted:
+        labels = [class_label(text, f"{path.name}, line {at}") for at, text in table[named["label"]].items()]
+        return _from_cells(labels, path, finding)
+    rows = [says_yes(row, columns) for row in table.to_dict("records")]
+    present = [tuple(called[name] for name in row) for row in rows]
+    known = [called[name] for name in columns]
+    listed = ", ".join(known)
+    if finding is None and (len(columns) < 2 or any(len(row) != 1 for row in rows)):
+        how = f"its columns {listed} hold 0 and 1, and not each row has a single 1" if columns else ""
+        hint = f" ({how}): choose one with --finding {known[0]}, or add a column label" if columns else ""
+        columns_said = ", ".join(table.columns)
+        raise DataError(f"{path} has the columns {columns_said}; needed path, label (label missing){hint}")
+    return _Labels(present, known, columns, "" if finding else f"labels are the columns with a 1: {listed}")
+
+
+def _from_cells(labels: list[str], path: Path, finding: str | None) -> _Labels:
+    """Return what the cells of the label column name; several in one only where a finding was chosen."""
+    single = {label for label in labels if "|" not in label}
+    parted = [_parts(label, single) for label in labels]
+    known = sorted({part for parts in parted for part in parts})
+    if finding is not None:
+        return _Labels(parted, known)
+    several = [label for label, parts in zip(labels, parted, strict=True) if len(parts) > 1]
+    if several:
+        raise DataError(
+            f"{path} has {counted(len(several), 'row')} with several labels, such as {several[0]!r}; choose "
+            f"one with --finding {_parts(several[0], single)[0]}, or leave these rows out"
         )
+    return _Labels(parted, known)
+
+
+def _parts(label: str, single: set[str]) -> tuple[str, ...]:
+    """Return the labels in a cell: between bars, or between ; or , where each stands alone elsewhere."""
+    if "|" in label:
+        return tuple(part.strip() for part in label.split("|") if part.strip())
+    for separator in ";,":
+        parts = tuple(part.strip() for part in label.split(separator))
+        if len(parts) > 1 and set(parts) <= single:
+            return parts
+    return (label,)
+
+
+def _items(table: DataFrame, named: dict[str, str], path: Path) -> tuple[list[Item], str]:
+    """Return the images, still without labels, and what their paths were taken for, or nothing."""
+    root = path.parent
+    names, cut = below_root(list(table[named["path"]]), root, path.name)
+    masks = [""] * len(names)
+    if "mask" in named:
+        masks, _ = below_root(list(table[named["mask"]]), root, path.name)
+    found = []
+    rows = zip(table.index, table.to_dict("records"), names, masks, strict=True)
+    for number, row, name, mask in rows:
+        where = f"{path.name}, line {number}"
+        file = with_suffix(inside(root, name, where))
+        found.append(
+            Item(
+                name=file.relative_to(root).as_posix(),
+                label="",
+                split=_split(row[named["split"]], where) if "split" in named else "train",
+                path=file,
+                group=(whole_number(row[named["group"]]) if "group" in named else "") or None,
+                mask=inside(root, mask, where) if mask else None,
+            )
+        )
+    return found, cut
 
 
 def _split(value: str, where: str) -> Split:

@@ -255,10 +255,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         OutputError: the folder cannot be made or written, or ``path`` is a folder or a device.
     """
     try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if path.exists() and not path.is_file():
-            raise OSError(errno.EINVAL, "it is no regular file")
+        check_writable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         clear_abandoned(path.parent)
         # A folder that is still without its name is put on the disk whole, before it gets it.
@@ -284,6 +281,27 @@ def whole_file(path: Path) -> Iterator[Path]:
                 os.close(handle)
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror}); choose another place") from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise OutputError where :func:`whole_file` would, as far as that can be told without writing."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "it is no regular file")
+        check_parent(path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror}); choose another place") from error
+
+
+def check_parent(path: Path) -> None:
+    """Raise OSError unless the nearest folder above ``path`` that is there lets something be made in it."""
+    above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not above.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(above))
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(above))
 
 
 def _own(path: Path) -> tuple[Path, int]:

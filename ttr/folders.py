@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ttr.errors import OutputError
-from ttr.files import PARTIAL, sync
+from ttr.files import PARTIAL, check_parent, sync
 from ttr.locks import held
 
 LOCK, EARLIER = ".ttr-lock", ".ttr-earlier"
@@ -77,6 +77,16 @@ def whole_folder(target: Path, ours: Callable[[Path], bool] = nothing) -> Iterat
     except OSError as error:
         if not _is_about(error, target):
             raise
+        raise OutputError(f"{target} cannot be written ({error.strerror}); choose another --out") from error
+
+
+def check_target(target: Path, ours: Callable[[Path], bool] = nothing) -> None:
+    """Raise OutputError as :func:`whole_folder` would, as far as that can be told without writing."""
+    try:
+        target = _resolved(target)
+        _check(target, ours)
+        check_parent(target)
+    except OSError as error:
         raise OutputError(f"{target} cannot be written ({error.strerror}); choose another --out") from error
 
 

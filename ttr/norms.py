@@ -19,18 +19,20 @@ come out right; ``"mean+3sd"`` is kept for comparison.
 
 from __future__ import annotations
 
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from ttr.errors import OptionError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Threshold = float | Literal["auto", "mean+3sd"]
 
 
 def token_norms(x: Tensor) -> Tensor:
     """Return the L2 norm of each token, [..., N, D] -> float32 [..., N], whatever the type of ``x``."""
+    import torch
+
     wide = torch.promote_types(x.dtype, torch.float32)
     return torch.linalg.vector_norm(x, dim=-1, dtype=wide).float()
 
@@ -49,6 +51,8 @@ def outlier_threshold(patch_norms: Tensor, threshold: Threshold = "auto") -> Ten
     Raises:
         OptionError: the threshold is neither a positive number nor one of the two names.
     """
+    import torch
+
     norms, threshold = patch_norms.float(), check_threshold(threshold)
     if threshold == "auto":
         middle = norms.median(dim=-1).values

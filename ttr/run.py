@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class Run:
         progress: show progress bars with an estimate.
         device: where the backbones of the study compute, such as ``"cuda:1"``; None: where they are.
         dtype: in which type, of :data:`DTYPES`; None: in their own.
+        say: what is told people meanwhile, such as how much an earlier run has left to take up; None: nobody.
 
     Raises:
         OptionError: a value is outside its range.
@@ -40,6 +42,7 @@ class Run:
     progress: bool = False
     device: str | None = None
     dtype: str | None = None
+    say: Callable[[str], None] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         integer("seed", self.seed, 0)
@@ -55,6 +58,11 @@ class Run:
             raise OptionError(f"device={self.device!r}; needed a name such as 'cpu' or 'cuda:1'")
         if self.dtype is not None:
             check_dtype(self.dtype)
+
+    def tell(self, words: str) -> None:
+        """Say something to people, where there are some."""
+        if self.say is not None:
+            self.say(words)
 
     @property
     def shelves(self) -> Path:

@@ -21,7 +21,7 @@ from ttr.backbones import load
 from ttr.backbones.base import Backbone
 from ttr.backbones.catalog import preset_for
 from ttr.backbones.phantoms.hybrid import HYBRIDS
-from ttr.backbones.phantoms.recipes import NAMES
+from ttr.backbones.phantoms.names import OF_RANDOM_WEIGHTS
 from ttr.datasets.registry import open_image, phantom_images, sample_paths
 from ttr.errors import ImageError, NeuronsError, OptionError, TTRError
 from ttr.registers.detection import detect
@@ -72,7 +72,7 @@ class Workbench:
     ) -> None:
         self._loaders = {
             **(given or {}),
-            **{name: _phantom(name) for name in NAMES if name not in (given or {})},
+            **{name: _phantom(name) for name in OF_RANDOM_WEIGHTS if name not in (given or {})},
         }
         self._given = next(iter(given)) if given else DEFAULT
         self._neurons = neurons

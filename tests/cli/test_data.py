@@ -63,6 +63,36 @@ def test_a_clean_set_has_status_0(run, folder, tmp_path):
     ]
 
 
+def test_nothing_found_says_what_was_not_looked_for(run, folder, tmp_path):
+    images = sorted(folder.rglob("*.png"))
+    rows = [f"{p.relative_to(folder)},{p.parent.name},{p.parts[-3]},7,{n}" for n, p in enumerate(images)]
+    for header, says in (
+        ("path,label,split,age,patient_id", "would mislead a benchmark"),
+        ("path,label,split,age,visit", "leakage between patients was not checked (the set names none)"),
+    ):
+        (folder / "t.csv").write_text("\n".join([header, *rows]))
+        options = ["--dataset", "csv", "--root", folder / "t.csv", "--quiet"]
+        status, out, _ = run("data", "check", *options, "--out", tmp_path / "a.json")
+        found = json.loads((tmp_path / "a.json").read_text())
+        assert status == 0
+        assert " ".join(out.split()).replace(f" open: {tmp_path / 'a.json'}", "").endswith(says)
+        assert "columns that were not used: age" in out
+        assert found["without_group"] == (0 if "patient" in header else 12)
+    assert found["notes"] == ["columns that were not used: age, visit"]
+
+
+@pytest.mark.parametrize("command", [["data", "check"], ["bench", "--backbone", "phantom", "--out", "b"]])
+def test_a_set_of_one_class_is_refused(run, folder, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    (folder / "train/blobs/0.png").replace(folder / "0.png")
+    rows = [f"{path.relative_to(folder)},well" for path in sorted(folder.rglob("*.png"))]
+    (folder / "t.csv").write_text("\n".join(["path,label", *rows]))
+    status, _, err = run(*command, "--dataset", "csv", "--root", folder / "t.csv", "--quiet")
+    assert status == 2
+    assert "csv has the single class 'well', and nothing to tell it from; needed two or more: perhaps" in err
+    assert not (tmp_path / "b").exists()
+
+
 def test_a_set_that_misleads_has_status_1_and_says_why(run, folder, tmp_path):
     image = folder / "train" / "blobs" / "0.png"
     copy = folder / "test" / "stripes" / "[red]copy.png"
@@ -162,9 +192,10 @@ def test_files_from_before_image_sets_were_named_still_load(tmp_path):
     [
         ([], "got neither --images nor --dataset; needed one of them"),
         (["--images", "x", "--dataset", "phantom"], "got --images and --dataset; needed one of them"),
-        (["--images", "x", "--root", "x"], "--root with --images"),
+        (["--images", "x", "--root", "."], "--root with --images"),
+        (["--images", "x", "--finding", "x"], "--finding with --images"),
         (["--dataset", "orthonet"], "needs its root"),
-        (["--dataset", "phantom", "--root", "x"], "has no root"),
+        (["--dataset", "phantom", "--root", "."], "has no root"),
     ],
 )
 def test_images_come_from_one_place(run, tmp_path, arguments, says):

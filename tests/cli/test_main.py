@@ -165,7 +165,7 @@ def damaged(tmp_path, folder, neurons_file, kind):
     elif kind == "empty threshold":
         extra, says = ["--threshold", ""], "threshold=''; needed a positive norm"
     elif kind == "device":
-        extra, says = ["--device", "tpu9"], "device 'tpu9' cannot be used on this machine"
+        extra, says = ["--device", "tpu9"], "device 'tpu9' is not known"
     return [
         "compare",
         "--backbone",

@@ -137,7 +137,7 @@ def test_small_classes_missing_splits_and_masks_are_warnings(tmp_path):
     table.add("b.png", "b", "train")
     dataset = open_dataset("csv", table.write())
     left = [item for item in dataset.items if item.split != "val"]
-    found = audit(make_dataset("csv", left, dataset.card))
+    found = audit(make_dataset("csv", left, dataset.card, masks=dataset.masks))
     assert found.causes == ()
     details = {kind: [entry.detail for entry in entries] for kind, entries in found.findings.items()}
     assert details.keys() == {"missing-split", "rare-class", "mask"}

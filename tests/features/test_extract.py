@@ -134,6 +134,19 @@ def test_each_image_is_decoded_once_for_all_arms_and_never_again(backbone, datas
     assert len(opened) == len(dataset.items), "a new arm alone is computed"
 
 
+def test_a_run_that_takes_up_an_earlier_one_says_so_and_how_much(backbone, dataset, tmp_path):
+    said: list[str] = []
+    run = Run(cache=tmp_path, say=said.append)
+    some = dataset.items[:PART]
+    extract(backbone, dataset, arms(["plain"], backbone, SOME), run, items=some)
+    assert said == []
+    extract(backbone, dataset, arms(["plain", "ttr"], backbone, SOME), run, items=some)
+    assert said == [
+        "features: resuming, from what an earlier run left in the cache",
+        f"features: {PART} of 2 × {PART} images were in the cache",
+    ]
+
+
 def test_a_changed_image_is_never_served_and_the_others_are(backbone, dataset, tmp_path):
     plain = all_arms(backbone)[:1]
     before = extract(backbone, dataset, plain, Run(cache=tmp_path / "cache"))[0].arrays["cls"]

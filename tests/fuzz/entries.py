@@ -6,6 +6,7 @@ were kept. Everything else it refuses with a :class:`ttr.errors.TTRError` of one
 
 from __future__ import annotations
 
+import gzip
 import json
 import tempfile
 import warnings
@@ -254,7 +255,79 @@ def tables() -> Ready:
             for item in found.select(split):
                 assert item.path.resolve().is_relative_to(folder.resolve())
 
-    return Ready({"set.csv": TABLE.encode()}, check)
+    one_hot = "\n".join(["image;ill;well", *(f"C:\\a\\{part}-{n}.png;{n};{1 - n}" for part, n in SHOWN)])
+    seeds = {
+        "set.csv": TABLE.encode(),
+        "wide.csv": TABLE.replace(",", "\t").encode("utf-16"),
+        "marks.csv": one_hot.encode("cp1252"),
+        "set.csv.gz": gzip.compress(TABLE.encode()),
+    }
+    return Ready(seeds, check)
+
+
+SHOWN = [(part, n) for part in "abcdefgh" for n in (0, 1)]
+
+
+def boxes() -> Ready:
+    from ttr.datasets.registry import open_dataset
+
+    def check(folder: Path, path: Path) -> None:
+        (folder / "stage_2_train_images").mkdir(exist_ok=True)
+        for item in open_dataset("rsna", folder).items:
+            assert item.path is not None
+            assert item.path.resolve().is_relative_to(folder.resolve())
+            for box in item.boxes:
+                finite([box.left, box.top, box.right, box.bottom])
+                assert box.left < box.right
+                assert box.top < box.bottom
+
+    rows = [f"p{n},{'1,2,3.5,4,1' if n % 2 else ',,,,0'}" for n in range(24)]
+    table = "\n".join(["patientId,x,y,width,height,Target", *rows])
+    return Ready({"stage_2_train_labels.csv": table.encode()}, check)
+
+
+def archives() -> Ready:
+    from ttr.datasets.registry import open_dataset
+
+    def check(folder: Path, path: Path) -> None:
+        found = open_dataset("medmnist", path)
+        for item in found.items[:3]:
+            sound(found.open(item))
+
+    def archive(*shape: int) -> Callable[[Path], None]:
+        arrays = {}
+        for split in ("train", "val", "test"):
+            arrays[f"{split}_images"] = np.zeros((8, *shape), np.uint8)
+            arrays[f"{split}_labels"] = np.arange(8).reshape(8, 1) % 2
+        return lambda path: np.savez_compressed(path, **arrays)
+
+    return Ready(files(".npz", archive(8, 8), archive(8, 8, 3)), check)
+
+
+def columns() -> Ready:
+    import pyarrow
+    from pyarrow import parquet
+
+    from ttr.datasets.registry import open_dataset
+
+    kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    images = pyarrow.array([{"bytes": saved("PNG"), "path": f"{n}.png"} for n in range(16)], kind)
+    features = {"label": {"_type": "ClassLabel", "names": ["a", "b"]}, "image": {"_type": "Image"}}
+    made = pyarrow.table({"image": images, "label": [n % 2 for n in range(16)]})
+    made = made.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+
+    def arrow(path: Path) -> None:
+        with pyarrow.ipc.new_stream(path, made.schema) as writer:
+            writer.write_table(made)
+
+    def check(folder: Path, path: Path) -> None:
+        found = open_dataset("hugging-face", folder)
+        for item in found.items[:3]:
+            sound(found.open(item))
+
+    seeds = {f"train-{name}": content for name, content in files(".arrow", arrow).items()}
+    tables = files(".parquet", lambda path: parquet.write_table(made, path))
+    return Ready(seeds | {f"train-{name}": content for name, content in tables.items()}, check)
 
 
 PROVENANCE = {"backbone": {"name": "phantom", "weights": "w", "weights_hash": "0" * 16}, "ttr": "0.1"}
@@ -360,7 +433,7 @@ def numbers() -> bytes:
 
 
 def pairs() -> Ready:
-    from ttr.datasets.spair import spair
+    from ttr.datasets.layouts.spair import spair
 
     found = {"category": "cat", "src_imname": "1.jpg", "trg_imname": "2.jpg", "trg_bndbox": [2, 2, 20, 20]}
     found |= {"src_kps": [[1, 2], [3, 4]], "trg_kps": [[4, 3], [2, 1]]}
@@ -446,6 +519,9 @@ ENTRIES: Mapping[str, Entry] = {
     "uploads": Entry(uploads, 3),
     "masks": Entry(masks, 6),
     "tables": Entry(tables, 3),
+    "boxes": Entry(boxes, 1),
+    "archives": Entry(archives, 1),
+    "columns": Entry(columns, 1),
     "results": Entry(results, 1.5),
     "per_image": Entry(per_image, 3),
     "lists": Entry(lists, 1),

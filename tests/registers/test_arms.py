@@ -4,7 +4,8 @@ import torch
 import ttr
 from tests.tools.tiny_models import scramble, tiny_vit
 from ttr.errors import NeuronsError, OptionError
-from ttr.registers.arms import DEFAULT, NAMES, arms, random_neurons
+from ttr.registers.arm_names import DEFAULT, NAMES
+from ttr.registers.arms import arms, random_neurons
 
 SOME = ttr.RegisterNeurons.from_pairs([(0, 3), (1, 5), (1, 90)])
 

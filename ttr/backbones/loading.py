@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import difflib
 import logging
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +23,14 @@ from ttr.backbones.catalog import catalog
 from ttr.backbones.checkpoint_files import Checkpoint, fill, load_weights, read_checkpoint
 from ttr.backbones.families import check_weights, locate
 from ttr.backbones.hub import fetch_open_clip, fetch_timm, from_cache
+from ttr.backbones.names import check_name
 from ttr.backbones.phantoms import hybrid
 from ttr.backbones.phantoms import recipes as phantom
+from ttr.backbones.phantoms.names import NAMES as PHANTOMS
 from ttr.errors import ModelError, OptionError
 from ttr.files import read_json
 
-LIBRARIES = ("timm", "open_clip", "transformers")
-PHANTOMS = (*phantom.NAMES, *hybrid.NAMES)
 _LOCAL = "local-dir:"
-NAMES_HELP = (
-    f"{', '.join(PHANTOMS)}, a name listed by: ttr backbones, "
-    "timm:ARCHITECTURE[.TAG] (timm:vit_large_patch14_dinov2), timm:local-dir:DIRECTORY, "
-    "open_clip:ARCHITECTURE[/TAG] (open_clip:ViT-B-16/laion2b_s34b_b88k), "
-    "transformers:DIRECTORY or transformers:ORG/NAME (transformers:microsoft/rad-dino)"
-)
 
 
 def load(
@@ -81,14 +73,14 @@ def load(
     check_name(name)
     if weights is not None and pretrained:
         raise ModelError("weights= and pretrained=True were both given; choose one source of weights")
-    if name in phantom.NAMES:
+    if name in PHANTOMS:
         if weights is not None or pretrained:
             raise ModelError(f"{name} builds its own weights from a seed; leave out weights and pretrained")
         try:
             backbone = phantom.load(name, image_size=image_size)
         except RuntimeError as error:  # an image too large for this machine's memory
             raise _refusal(name, False, error) from error
-    elif name in hybrid.NAMES:
+    elif name in hybrid.HYBRIDS:
         base = hybrid.HYBRIDS[name].base
         source = hybrid.source_of(name) if weights is None else weights
         backbone = hybrid.plant_named(name, load(base, weights=source, image_size=image_size))
@@ -111,38 +103,6 @@ def load(
     backbone.model.eval().to(device=device, dtype=dtype)
     check_weights(backbone.model, name)
     return backbone
-
-
-def check_name(name: str) -> None:
-    """Raise ModelError unless ``name`` is a phantom's, the catalog's, or has a library's prefix."""
-    if not isinstance(name, str):
-        raise ModelError(
-            f"got {type(name).__name__} as a name; needed one of: {NAMES_HELP}; "
-            "a model in memory goes to ttr.adapt"
-        )
-    library, _, rest = name.partition(":")
-    if name in PHANTOMS or name in catalog() or (library in LIBRARIES and rest):
-        return
-    close = _with_library(name) or difflib.get_close_matches(name, [*PHANTOMS, *catalog()], n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
-    raise ModelError(f"backbone {name!r} is not known{hint}; needed one of: {NAMES_HELP}")
-
-
-def _with_library(name: str) -> list[str]:
-    """Return the full name of what a library or this machine calls so, from their files: nothing is run."""
-    if (Path(name) / "config.json").is_file():
-        return [f"transformers:{name}"]
-    homes = (find_spec(library) for library in LIBRARIES[:2])
-    timm, open_clip = (Path(str(spec.origin)).parent for spec in homes if spec)
-    defined = f"\ndef {name.partition('.')[0]}(pretrained"
-    for family in ("vision_transformer", "eva", "deit"):
-        if defined in (timm / "models" / f"{family}.py").read_text(encoding="utf-8"):
-            return [f"timm:{name}"]
-    configs = {file.stem for file in (open_clip / "model_configs").glob("*.json")}
-    if name.partition("/")[0] in configs:
-        return [f"open_clip:{name}"]
-    is_repository = re.fullmatch(r"[\w.-]+/[\w.-]+", name)
-    return [f"transformers:{name} or timm:hf-hub:{name}"] if is_repository else []
 
 
 def _check_arguments(weights: Any, image_size: Any, device: Any, dtype: Any) -> None:

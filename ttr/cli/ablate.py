@@ -104,10 +104,15 @@ def ablate(
           --conditions registers:zero,registers:mean,registers:shuffle,cls:mean --tasks probe,knn --out abl/
     """
     from ttr.errors import OptionError
-    from ttr.studies.ablate.write import write_ablation
+    from ttr.studies.ablate.conditions import check_conditions
 
     if measured.head not in ("logistic", "linear"):
         raise OptionError(f"--head {measured.head!r}; needed logistic or linear")
+    # What is refused of them is refused before anything heavy.
+    measured.settings(blocks=2)
+    check_conditions(options.parse_list(measured.conditions))
+    from ttr.studies.ablate.write import write_ablation
+
     run = reading.run(model, seed=seed)
     labelled = data.open(anonymous=reading.anonymous)
     backbone, arm = _subject(model, neurons, num_registers)

@@ -51,7 +51,8 @@ def app(
     head: Annotated[
         Path | None,
         typer.Option(
-            metavar="PATH", help="A linear head of that backbone (.safetensors, .pth), or a ttr bench folder."
+            metavar="PATH",
+            help="A linear head of that backbone (.safetensors, .pth), or a ttr bench folder.",
         ),
     ] = None,
     num_registers: options.NumRegisters = 1,
@@ -88,7 +89,7 @@ def _workbench(
 ) -> Workbench:
     from ttr.apps.image.answers import read_bench_head, read_head
     from ttr.apps.image.workbench import Workbench
-    from ttr.backbones.loading import check_name
+    from ttr.backbones.names import check_name
     from ttr.errors import OptionError
     from ttr.registers.neurons import RegisterNeurons
 

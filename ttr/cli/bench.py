@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ttr.cli import options
+from ttr.cli import given, options
 from ttr.cli.groups import Group, grouped
 from ttr.cli.loading import load_backbone, load_with_neurons, nothing_collected
 from ttr.cli.tables import show_bench
@@ -82,7 +82,9 @@ def bench(
     neurons: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Register neurons; default: a preset, else found on training images."
+            metavar="FILE",
+            help="Register neurons; default: a preset, else found on training images.",
+            callback=given.neurons,
         ),
     ] = None,
     measured: BenchmarkOptions,
@@ -100,6 +102,7 @@ def bench(
       ttr bench --dataset aptos --root ~/aptos --backbone dinov2-vit-l-14 --pretrained --image-size 224 \\
           --preprocess fundus-crop --num-registers 1,classes --out bench-aptos/
     """
+    measured.settings(classes=1)  # what is refused of them is refused before anything heavy
     with nothing_collected():
         from ttr.backbones.catalog import preset_for
         from ttr.studies.bench.write import write_bench

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ttr.cli import options
+from ttr.cli import given, options
 from ttr.cli.groups import grouped
 from ttr.cli.loading import load_with_neurons
 from ttr.cli.tables import show_comparison, show_skipped
@@ -42,11 +42,12 @@ def compare(
     """
     from ttr.datasets.registry import given_images
     from ttr.studies.compare.settings import ComparisonSettings
-    from ttr.studies.compare.write import write_comparison
 
     chosen = given_images(images, frame=frame, anonymous=reading.anonymous)
-    settings = ComparisonSettings(num_registers, options.parse_threshold(threshold), outlier_layer)
+    settings = ComparisonSettings(num_registers, given.parse_threshold(threshold), outlier_layer)
     run = reading.run(model)
+    from ttr.studies.compare.write import write_comparison
+
     found, backbone = load_with_neurons(neurons, model)
     compared = write_comparison(backbone, found, chosen, out, settings, run)
     show_skipped(compared.skipped)

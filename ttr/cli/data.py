@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ttr.cli import options
+from ttr.cli import given, options
 from ttr.cli.tables import print_path
 
 if TYPE_CHECKING:
@@ -62,9 +62,13 @@ def info(
 
 @data.command()
 def check(
-    dataset: Annotated[str, typer.Option(metavar="NAME", help="A set listed by ttr data info.")],
+    dataset: options.DatasetName,
     root: options.DatasetRoot = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything found, as JSON.")] = None,
+    finding: options.Finding = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write everything found, as JSON.", callback=given.out_file),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print that JSON, and nothing else.")] = False,
     anonymous: options.Anonymous = False,
     quiet: options.Quiet = False,
@@ -75,16 +79,20 @@ def check(
     same file, or saved anew), if duplicates have different labels, or if a group (a patient) stands in more
     than one split. The exit status is then 1. Other findings are warnings: duplicates that agree within a
     split or between training and validation, pairs that look alike, small classes, missing splits, masks.
+    Where a set names no patients, the verdict says so; a set of a single class is refused.
 
     \b
     Example:
       ttr data check --dataset aptos --root ~/aptos2019 --out audit.json
     """
     from ttr.datasets.audit import audit
+    from ttr.datasets.registry import open_dataset, require_classes
     from ttr.files import write_json
 
-    labelled = options.DataOptions(dataset=dataset, root=root).open(anonymous=anonymous)
-    found = audit(labelled, progress=not quiet)
+    labelled = open_dataset(dataset, root, finding=finding)
+    if labelled.masks is None:  # else its pixels are what is told apart
+        require_classes(labelled)
+    found = audit(labelled.anonymous() if anonymous else labelled, progress=not quiet)
     if out is not None:
         write_json(out, found.to_json())
     if as_json:
@@ -127,11 +135,13 @@ def show_audit(audit: Audit) -> None:
             misleads, what = KINDS[kind]
             table.add_row(what, str(len(entries)), "yes" if misleads else "no")
         console.print(table)
+    for note in audit.notes:
+        typer.echo(note)
     if audit.causes:
         causes = "; ".join(KINDS[kind][1] for kind in audit.causes)
         typer.echo(f"{audit.dataset} would mislead a benchmark: {causes}")
     else:
-        typer.echo(f"{audit.dataset}: nothing found that would mislead a benchmark")
+        typer.echo(f"{audit.dataset}: nothing found that would mislead a benchmark{audit.unchecked}")
 
 
 def _line(entry: Entry) -> str:

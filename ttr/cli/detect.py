@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ttr.cli import options
+from ttr.cli import given, options
 from ttr.cli.groups import Group, grouped
 from ttr.cli.loading import load_backbone
 from ttr.cli.tables import show_neurons, show_skipped
@@ -30,7 +30,7 @@ class RuleOptions(Group):
         int | None, typer.Option(help="Last block whose neurons may be kept; default: where outliers emerge.")
     ] = None
     top_k: Annotated[
-        int | None, typer.Option(help="How many neurons to keep; default: a data-driven cut.")
+        int | None, typer.Option(min=1, help="How many neurons to keep; default: a data-driven cut.")
     ] = None
     published: Annotated[
         bool,
@@ -45,14 +45,14 @@ class RuleOptions(Group):
         Raises:
             OptionError: nothing was published for this backbone.
         """
-        from ttr.registers.detection import DetectionRule
-
         threshold, outlier_layer = self.threshold, self.outlier_layer
         top_layer, top_k = self.top_layer, self.top_k
         if self.published:
             threshold, outlier_layer, top_layer, top_k = _published(backbone)
+        from ttr.registers.detection import DetectionRule
+
         return DetectionRule(
-            threshold=options.parse_threshold(threshold) or "auto",
+            threshold=given.parse_threshold(threshold) or "auto",
             outlier_layer=-2 if outlier_layer is None else outlier_layer,
             top_layer=top_layer,
             top_k=top_k,
@@ -65,15 +65,25 @@ class RuleOptions(Group):
 def detect(
     *,
     model: options.ModelOptions,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the register neurons (JSON).")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE", help="Where to write the register neurons (JSON).", callback=given.out_file
+        ),
+    ],
     images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of images, searched below it too.")
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Or a set listed by ttr data info: its training images."),
+        typer.Option(
+            metavar="NAME",
+            help="Or a set listed by ttr data info: its training images.",
+            callback=given.dataset,
+        ),
     ] = None,
     root: options.DatasetRoot = None,
+    finding: options.Finding = None,
     rules: RuleOptions,
     num_images: Annotated[
         int | None,
@@ -102,7 +112,9 @@ def detect(
     from ttr.features.prepared import found_neurons
 
     rule = rules.rule(model.backbone)
-    chosen = _choose(images, dataset, root, num_images, seed, reading.anonymous)
+    data = None if dataset is None else options.DataOptions(dataset=dataset, root=root, finding=finding)
+    theirs = {"--root": root, "--finding": finding}
+    chosen = _choose(images, data, theirs, num_images, seed, reading.anonymous)
     run = reading.run(model, seed=seed)
     backbone = load_backbone(model)
     found = found_neurons(backbone, chosen, run, rule)
@@ -138,8 +150,8 @@ def _published(backbone: str) -> tuple[str, int, int, int]:
 
 def _choose(
     images: Path | None,
-    dataset: str | None,
-    root: Path | None,
+    data: options.DataOptions | None,
+    of_a_set: dict[str, Any],
     num_images: int | None,
     seed: int,
     anonymous: bool,
@@ -147,19 +159,19 @@ def _choose(
     """Return the images to look at.
 
     Raises:
-        OptionError: not exactly one of ``images`` and ``dataset``, or a root without a set.
+        OptionError: not exactly one of ``images`` and ``data``, or options of a set without one.
         TTRError: the folder or the set cannot be used.
     """
     from ttr.datasets.registry import folder_images, sampled_images
     from ttr.errors import OptionError
 
-    if (images is None) == (dataset is None):
-        given = "neither --images nor" if images is None else "--images and"
-        raise OptionError(f"got {given} --dataset; needed one of them: --images DIR, or --dataset NAME")
+    if (images is None) == (data is None):
+        got = "neither --images nor" if images is None else "--images and"
+        raise OptionError(f"got {got} --dataset; needed one of them: --images DIR, or --dataset NAME")
     if images is not None:
-        if root is not None:
-            raise OptionError("got --root with --images; it belongs to --dataset, leave it out")
+        for option, value in of_a_set.items():
+            if value is not None:
+                raise OptionError(f"got {option} with --images; it belongs to --dataset, leave it out")
         return folder_images(images, limit=num_images, seed=seed, anonymous=anonymous)
-    assert dataset is not None
-    labelled = options.DataOptions(dataset=dataset, root=root).open(anonymous=anonymous)
-    return sampled_images(labelled, num_images, seed=seed)
+    assert data is not None
+    return sampled_images(data.open(anonymous=anonymous), num_images, seed=seed)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ttr.cli import options
+from ttr.cli import given, options
 from ttr.cli.groups import grouped
 from ttr.cli.loading import load_with_neurons
 
@@ -26,7 +26,12 @@ def export(
     backbone: options.BackboneName,
     weights: options.WeightsOptions,
     out: Annotated[
-        Path, typer.Option(metavar="FILE", help="File to write, ending in .onnx or .pt2 like the format.")
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="File to write, ending in .onnx or .pt2 like the format.",
+            callback=given.out_file,
+        ),
     ],
     format: Annotated[
         Format, typer.Option(help="onnx for ONNX Runtime, pt2 for torch.export.load.")
@@ -49,8 +54,10 @@ def export(
           --format onnx --out dinov2-l-registers.onnx
     """
     from ttr.cli.tables import show_export
+    from ttr.studies.export.write import check_place
     from ttr.studies.export.write import export as write
 
+    check_place(out, format.value)
     found, model = load_with_neurons(neurons, weights.of(backbone))
     show_export(
         write(model, found, out, format=format.value, num_registers=num_registers, progress=not quiet)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ttr.cli import options
+from ttr.cli import given, options
 from ttr.cli.groups import Group, grouped
 from ttr.cli.loading import load_backbone, load_with_neurons
 from ttr.cli.tables import show_integration, show_skipped
@@ -70,6 +70,7 @@ def integrate(
             "--backbone",
             metavar="NAME",
             help="As in ttr bench; give it several times to compare models, for instance by size.",
+            callback=given.backbones,
         ),
     ],
     weights: options.PlacedOptions,
@@ -78,7 +79,9 @@ def integrate(
     neurons: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Register neurons of the one backbone; default: a preset, else found."
+            metavar="FILE",
+            help="Register neurons of the one backbone; default: a preset, else found.",
+            callback=given.neurons,
         ),
     ] = None,
     measured: IntegrationOptions,
@@ -115,7 +118,6 @@ def integrate(
     """
     from ttr.backbones.catalog import preset_for
     from ttr.errors import OptionError
-    from ttr.studies.integrate.write import write_integration
 
     settings = measured.settings()
     run = reading.run(weights, seed=seed)
@@ -125,6 +127,7 @@ def integrate(
             "put the integration.csv files one behind another"
         )
     labelled = data.open(anonymous=reading.anonymous)
+    from ttr.studies.integrate.write import write_integration
 
     def load(name: str) -> tuple[Backbone, RegisterNeurons | None]:
         if any(settings.counts) and (neurons is not None or preset_for(name) is not None):

@@ -96,7 +96,7 @@ def load_neurons(file: Path | None, backbone: str) -> RegisterNeurons:
         NeuronsError: no such file, or none was named and there is no preset for the backbone of that name.
     """
     from ttr.backbones.catalog import preset_for
-    from ttr.backbones.loading import check_name
+    from ttr.backbones.names import check_name
     from ttr.errors import NeuronsError
     from ttr.registers.neurons import RegisterNeurons
 

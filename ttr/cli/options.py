@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
+from ttr.cli import given
 from ttr.cli.groups import Group
 
 if TYPE_CHECKING:
+    from ttr.datasets.layouts.spair import KeypointPair
     from ttr.datasets.registry import Dataset
-    from ttr.datasets.spair import KeypointPair
     from ttr.run import Run
 
 BackboneName = Annotated[
@@ -25,26 +26,36 @@ BackboneName = Annotated[
         help="phantom, phantom-reg4, phantom-clip, phantom-patches, phantom-registers, phantom-skip, "
         "phantom-dinov2, a name listed by ttr backbones, "
         "timm:ARCHITECTURE[.TAG], open_clip:ARCHITECTURE[/TAG] or transformers:DIRECTORY.",
+        callback=given.backbone,
     ),
 ]
 Pretrained = Annotated[
     bool, typer.Option("--pretrained", help="Use the library's published weights (fetched or cached).")
 ]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
-Dtype = Annotated[str, typer.Option("--dtype", metavar="TYPE", help="float32, bfloat16, float16 or float64.")]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.", callback=given.device)]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        "--dtype", metavar="TYPE", help="float32, bfloat16, float16 or float64.", callback=given.dtype
+    ),
+]
 NeuronsFile = Annotated[
     Path | None,
     typer.Option(
         "--neurons",
         metavar="FILE",
         help="Register neurons, made by ttr detect; default: a published preset.",
+        callback=given.neurons,
     ),
 ]
 NumRegisters = Annotated[int, typer.Option("--num-registers", min=0, help="Test-time registers to append.")]
 Threshold = Annotated[
     str | None,
     typer.Option(
-        "--threshold", metavar="NORM", help="Norm of an outlier: a number, auto (robust), or mean+3sd."
+        "--threshold",
+        metavar="NORM",
+        help="Norm of an outlier: a number, auto (robust), or mean+3sd.",
+        callback=given.threshold,
     ),
 ]
 OutlierLayer = Annotated[
@@ -53,12 +64,34 @@ OutlierLayer = Annotated[
 ]
 OutFolder = Annotated[
     Path,
-    typer.Option("--out", metavar="DIR", help="Folder to write; an earlier result is replaced."),
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Folder to write; an earlier result is replaced.",
+        callback=given.out_folder,
+    ),
+]
+DatasetName = Annotated[
+    str,
+    typer.Option(
+        "--dataset", metavar="NAME", help="A labelled set; ttr data info lists them.", callback=given.dataset
+    ),
 ]
 DatasetRoot = Annotated[
     Path | None,
     typer.Option(
-        "--root", metavar="PATH", help="Where that set lies: its folder, or the table of a csv set."
+        "--root",
+        metavar="PATH",
+        help="Where that set lies: its folder, or its file (a csv set's table).",
+        callback=given.root,
+    ),
+]
+Finding = Annotated[
+    str | None,
+    typer.Option(
+        "--finding",
+        metavar="NAME",
+        help="Of a set whose images may show several findings: this one against none of it.",
     ),
 ]
 CacheFolder = Annotated[
@@ -110,11 +143,12 @@ class WeightsOptions(Group):
         typer.Option(
             metavar="FILE",
             help="Weights of that architecture: .safetensors, .pt, .pth or .onnx, or a directory.",
+            callback=given.weights,
         ),
     ] = None
     pretrained: Pretrained = False
     image_size: Annotated[
-        int | None, typer.Option(metavar="PX", help="Side of the input; default: the model's own.")
+        int | None, typer.Option(metavar="PX", min=1, help="Side of the input; default: the model's own.")
     ] = None
 
     def of(self, backbone: str) -> ModelOptions:
@@ -141,18 +175,21 @@ class ModelOptions(PlacedOptions):
 class DataOptions(Group):
     """A labelled set."""
 
-    dataset: Annotated[str, typer.Option(metavar="NAME", help="A labelled set; ttr data info lists them.")]
+    dataset: DatasetName
     root: DatasetRoot = None
+    finding: Finding = None
 
     def open(self, *, anonymous: bool) -> Dataset:
-        """Open the set; ``anonymous``: its images and groups are numbered.
+        """Open the set, and say what its reading left out; ``anonymous``: images and groups are numbered.
 
         Raises:
             DataError: it is not there, or not laid out as it must be.
         """
         from ttr.datasets.registry import open_dataset
 
-        found = open_dataset(self.dataset, self.root)
+        found = open_dataset(self.dataset, self.root, finding=self.finding)
+        for note in found.notes:
+            typer.echo(f"{self.dataset}: {note}")
         return found.anonymous() if anonymous else found
 
 
@@ -161,7 +198,8 @@ class PairsOptions(Group):
     """Annotated pairs for correspondence."""
 
     pairs: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="SPair-71k: correspondence on its test pairs.")
+        Path | None,
+        typer.Option(metavar="DIR", help="SPair-71k: correspondence on its test pairs.", callback=given.root),
     ] = None
     num_pairs: Annotated[int | None, typer.Option(min=2, help="So many of them; default: all.")] = None
 
@@ -171,7 +209,7 @@ class PairsOptions(Group):
         Raises:
             DataError: they are not there.
         """
-        from ttr.datasets.spair import spair
+        from ttr.datasets.layouts.spair import spair
 
         if self.pairs is None:
             return ()
@@ -184,7 +222,12 @@ class ReadingOptions(Group):
 
     anonymous: Anonymous = False
     on_error: Annotated[
-        str, typer.Option(metavar="raise|skip", help="Whether a bad image ends the run, or is recorded.")
+        str,
+        typer.Option(
+            metavar="raise|skip",
+            help="Whether a bad image ends the run, or is recorded.",
+            callback=given.on_error,
+        ),
     ] = "raise"
     workers: Annotated[int, typer.Option(min=1, help="Threads that read and decode ahead.")] = 2
     batch_size: Annotated[int, typer.Option(min=1, help="Images a pass.")] = 32
@@ -198,9 +241,9 @@ class ReadingOptions(Group):
         """
         from ttr.run import Run
 
-        given: dict[str, Any] = {**vars(self), "device": place.device, "dtype": place.dtype}
-        del given["anonymous"]
-        return Run(seed=seed, progress=not given.pop("quiet"), **given)
+        how: dict[str, Any] = {**vars(self), "device": place.device, "dtype": place.dtype}
+        del how["anonymous"]
+        return Run(seed=seed, progress=not how.pop("quiet"), say=typer.echo, **how)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,14 +258,6 @@ class ShuffledOptions(StudyOptions):
     """The same for a study that shuffles tokens across the images of a batch."""
 
     batch_size: Annotated[int, typer.Option(min=2, help="Images a pass; shuffling draws within it.")] = 32
-
-
-def parse_threshold(value: str | None) -> Any:
-    """Turn a number into one; leave a rule's name for the library to check, and nothing as it is."""
-    try:
-        return None if value is None else float(value)
-    except ValueError:
-        return value
 
 
 def parse_numbers(option: str, text: str) -> list[int]:

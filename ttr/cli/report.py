@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ttr.cli import options
+from ttr.cli import given, options
 from ttr.cli.tables import print_path
 
 
@@ -18,7 +18,11 @@ def report(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="HTML file; default: index.html in the first ablation."),
+        typer.Option(
+            metavar="FILE",
+            help="HTML file; default: index.html in the first ablation.",
+            callback=given.out_file,
+        ),
     ] = None,
     anonymous: options.Anonymous = False,
 ) -> None:
@@ -36,6 +40,10 @@ def report(
       ttr report ablation/
       ttr report ablation-a/ ablation-b/ integration/ --out models.html
     """
+    from ttr.studies.schemas import schema_of
+
+    for folder in folders:  # what is none is refused before libraries that draw are imported
+        schema_of(folder)
     from ttr.studies.ablate.report import default_page, write_report
 
     page = out if out is not None else default_page(folders)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from ttr.cli import options
+from ttr.cli import given, options
 from ttr.cli.groups import grouped
 from ttr.cli.study_models import StudyModels, parse_places
 from ttr.cli.tables import print_path, show_reproduction
@@ -49,6 +49,7 @@ def medical(
             metavar="NAME",
             help="A rehearsal: measure this one in place of both, such as phantom. The published numbers "
             "are then of other models.",
+            callback=given.backbone,
         ),
     ] = None,
     num_registers: Annotated[
@@ -101,6 +102,7 @@ def decoupling(
         typer.Option(
             metavar="NAME",
             help="A rehearsal: measure this one in place of the eight; may be given several times.",
+            callback=given.backbones,
         ),
     ] = None,
     num_images: Annotated[int, typer.Option(min=4, help="Test images to measure on.")] = 500,
@@ -147,6 +149,7 @@ def zero_ablation(
             metavar="NAME",
             help="A rehearsal: measure this one in place of the six, such as phantom-reg4. The published "
             "numbers are then of other models.",
+            callback=given.backbone,
         ),
     ] = None,
     calibration_images: Annotated[

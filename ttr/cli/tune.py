@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ttr.cli import options
+from ttr.cli import given, options
 from ttr.cli.groups import Group, grouped
 from ttr.cli.loading import check_neurons, load_backbone
 from ttr.cli.tables import show_skipped, show_tuning
@@ -61,7 +61,7 @@ class TuningOptions(Group):
             top_layers=_numbers("--top-layer", self.top_layer),
             num_registers=tuple(options.parse_numbers("--num-registers", self.num_registers)),
             tolerance=self.tolerance,
-            threshold=options.parse_threshold(self.threshold),
+            threshold=given.parse_threshold(self.threshold),
             outlier_layer=self.outlier_layer,
         )
 
@@ -77,6 +77,7 @@ def tune(
         typer.Option(
             metavar="FILE",
             help="A ranking made by ttr detect on other images; default: found on half of these.",
+            callback=given.neurons,
         ),
     ] = None,
     measured: TuningOptions,
@@ -111,12 +112,13 @@ def tune(
           --image-size 224 --images radiographs/ --limit 100 --out tuning/
     """
     from ttr.datasets.registry import folder_images
-    from ttr.registers.neurons import RegisterNeurons
-    from ttr.studies.tune.write import write_tuning
 
     settings = measured.settings()
     run = reading.run(model, seed=seed)
     chosen = folder_images(images, limit=limit, seed=seed, anonymous=reading.anonymous)
+    from ttr.registers.neurons import RegisterNeurons
+    from ttr.studies.tune.write import write_tuning
+
     found = None if neurons is None else RegisterNeurons.load(neurons)
     backbone = load_backbone(model)
     if found:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ttr.cli import options
+from ttr.cli import given, options
 from ttr.cli.groups import grouped
 from ttr.cli.loading import load_with_neurons
 from ttr.cli.tables import show_probabilities, show_skipped
@@ -38,7 +38,10 @@ def zero_shot(
     ] = None,
     neurons: options.NeuronsFile = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write the probabilities, as .json or .csv.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Also write the probabilities, as .json or .csv.", callback=given.out_file
+        ),
     ] = None,
     num_registers: options.NumRegisters = 1,
     reading: options.ReadingOptions = IN_SIXTEENS,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ttr.datasets.registry import Dataset, Item, Split
 from ttr.errors import OptionError
+from ttr.evaluate.head_names import NAMES
 from ttr.evaluate.heads import LinearHead
 from ttr.threads import one_thread
 
@@ -191,4 +192,4 @@ def _tensor(values: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values)).float()
 
 
-HEADS: dict[str, Callable[..., LinearHead]] = {"linear": train_linear, "logistic": train_logistic}
+HEADS: dict[str, Callable[..., LinearHead]] = dict(zip(NAMES, (train_linear, train_logistic), strict=True))

@@ -119,10 +119,14 @@ def collect(
         OutputError: the cache cannot be written.
     """
     found = [_Joined(len(items)) for _ in shelves]
+    taken = 0
     with progress_bar(label, len(items), show=run.progress) as advance:
         for chunk in _read_ahead(tuple(items), source, shelves, run.workers):
             parts = list(chunk.parts)
             missing = [index for index, part in enumerate(parts) if part is None]
+            if not taken and len(missing) < len(parts):
+                run.tell(f"{label}: resuming, from what an earlier run left in the cache")
+            taken += len(chunk.items) * (len(parts) - len(missing))
             if missing:
                 for index, made in zip(missing, compute(chunk, missing), strict=True):
                     shelves[index].write(shelves[index].path(chunk.index, chunk.digest), made)
@@ -133,6 +137,9 @@ def collect(
                     raise bad_image(*next(iter(part.skipped.items())))
                 joined.add(part)
             advance(len(chunk.items))
+    if taken:
+        each = f"{len(shelves)} × " if len(shelves) > 1 else ""
+        run.tell(f"{label}: {taken:,} of {each}{len(items):,} images were in the cache")
     return [joined.part() for joined in found]
 
 

@@ -137,6 +137,7 @@ def _kept(
             kept = Prepared(kind.load(path), said.skipped)
             if said.skipped and run.on_error == "raise":
                 raise bad_image(*next(iter(said.skipped.items())))
+            run.tell(f"{path.parent.name}: taken from the cache, as an earlier run found them")
             return kept
     can_keep = _can_keep(path, run)
     reading = ReadAhead(images, run)

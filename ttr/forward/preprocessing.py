@@ -22,15 +22,16 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
 
-from ttr.backbones.base import Backbone
 from ttr.datasets.limits import check_size
 from ttr.digests import sha256
 from ttr.errors import OptionError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
+
+    from ttr.backbones.base import Backbone
 
 DISC_SHARE = 0.06
 GRAHAM_SIGMA = 1 / 30

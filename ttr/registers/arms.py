@@ -27,12 +27,10 @@ from ttr import checks
 from ttr.backbones.base import Backbone
 from ttr.digests import sha256
 from ttr.errors import OptionError
+from ttr.registers.arm_names import NAMES
 from ttr.registers.attention_bias import AttentionBias, BiasCalibration
 from ttr.registers.neurons import RegisterNeurons
 from ttr.registers.wrap import TestTimeRegisters
-
-NAMES = ("plain", "token", "neurons", "ttr", "random", "random-neurons", "attention-bias")
-DEFAULT = ("plain", "token", "neurons", "ttr", "random")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from ttr.errors import DataError
 from ttr.files import MANIFEST, JSONError, is_partial, read_json
-from ttr.folders import restore, whole_folder
+from ttr.folders import check_target, restore, whole_folder
 
 ABLATION, BENCHMARK, INTEGRATION = "ttr.ablate/1", "ttr.bench/1", "ttr.integrate/1"
 TUNING, COMPARISON, DEMO, EXPORT = "ttr.tune/1", "ttr.compare/1", "ttr.demo/1", "ttr.export/1"
@@ -125,6 +125,11 @@ def result_folder(out: Path) -> Iterator[Path]:
     """
     with whole_folder(out, is_result) as folder:
         yield folder
+
+
+def check_result_folder(out: Path) -> None:
+    """Raise OutputError where a result could not become ``out``, as far as that can be told beforehand."""
+    check_target(out, is_result)
 
 
 def is_result(folder: Path, schema: str | None = None) -> bool:

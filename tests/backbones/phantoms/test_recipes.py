@@ -11,7 +11,8 @@ from sklearn.preprocessing import StandardScaler
 
 import ttr
 from tests.tools.tiny_models import scramble, tiny_eva, tiny_vit
-from ttr.backbones.phantoms.recipes import NAMES, RECIPES
+from ttr.backbones.phantoms.names import NAMES
+from ttr.backbones.phantoms.recipes import RECIPES
 from ttr.datasets.phantom import CLASSES, phantom_image, phantom_images
 from ttr.errors import ModelError, OptionError
 from ttr.forward.record import record

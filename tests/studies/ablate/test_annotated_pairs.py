@@ -12,8 +12,8 @@ from PIL import Image
 import ttr
 from tests.tools.tiny_models import scramble, tiny_vit
 from ttr.backbones.phantoms.recipes import Preprocess
+from ttr.datasets.layouts.spair import spair
 from ttr.datasets.phantom_set import phantom_set
-from ttr.datasets.spair import spair
 from ttr.errors import ImageError
 from ttr.registers.arms import PLAIN
 from ttr.run import Run

@@ -346,7 +346,7 @@ def test_the_command_prints_a_table_and_the_path_to_open(run, tmp_path, monkeypa
     assert "registers:zero@last" in (out / "index.html").read_text()
     for options, message in (
         (("--head", "deep"), "--head 'deep'; needed logistic or linear"),
-        (("--neurons", "n.json"), "add --num-registers 1"),
+        (("--neurons", __file__), "add --num-registers 1"),
         (("--conditions", "register-9:zero"), "has 4 trained registers"),
         (("--layers", "many"), "needed a number from 2 on, or all"),
     ):

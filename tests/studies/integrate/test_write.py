@@ -184,7 +184,7 @@ def test_the_command_writes_the_folder_and_says_what_it_found(run, tmp_path):
         (("--num-registers", "-1"), "num_registers -1; needed numbers >= 0"),
         (("--num-registers", "1,1"), "each once"),
         (("--backbone", "phantom"), "backbones phantom, phantom; needed one or more, each once"),
-        (("--backbone", "phantom-skip", "--neurons", "x.json"), "with several backbones"),
+        (("--backbone", "phantom-skip", "--neurons", __file__), "with several backbones"),
         (("--backbone", "timm:nothing"), "timm has no architecture"),
     ],
 )

@@ -191,7 +191,8 @@ def test_nothing_to_measure_is_refused_and_leaves_nothing(models, cache, tmp_pat
 def small(monkeypatch, models, cache):
     """Let the command meet the small set and the small models."""
     monkeypatch.setattr("ttr.cli.study_models.load_backbone", lambda model: models[model.backbone])
-    monkeypatch.setattr("ttr.datasets.registry.open_dataset", lambda name, root: phantom_set(counts=COUNTS))
+    few = phantom_set(counts=COUNTS)
+    monkeypatch.setattr("ttr.datasets.registry.open_dataset", lambda name, root, finding: few)
     options = ("--analysis-images", 4, "--batch-size", 6, "--workers", 1, "--quiet", "--cache", cache)
     return ("--dataset", "phantom", "--backbone", "phantom-reg4", *options)
 
@@ -267,7 +268,7 @@ def test_weights_on_this_machine_are_measured_at_the_studys_size(run, monkeypatc
     file = tmp_path / "w.safetensors"
     save_file(ttr.load(NOT_THERE).model.state_dict(), file)
     few = phantom_set(counts=dict.fromkeys(COUNTS, 6))
-    monkeypatch.setattr("ttr.datasets.registry.open_dataset", lambda name, root: few)
+    monkeypatch.setattr("ttr.datasets.registry.open_dataset", lambda name, root, finding: few)
     options = ("--dataset", "phantom", "--analysis-images", 2, "--batch-size", 6, "--quiet")
     places = ("--weights", f"{NOT_THERE}={file}", "--cache", tmp_path / "cache", "--out", tmp_path / "out")
     status, out, err = run("reproduce", "zero-ablation", *options, *places)

@@ -31,7 +31,6 @@ class Hybrid:
 
 
 HYBRIDS = {"phantom-dinov2": Hybrid("dinov2-vit-s-14", PRESETS / "phantom-dinov2.safetensors")}
-NAMES = tuple(HYBRIDS)
 
 
 def without_weights(name: str) -> str:

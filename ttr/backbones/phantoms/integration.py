@@ -68,7 +68,6 @@ TRUTHS = {
     "phantom-registers": Truth(gain=10, colour=1, store=1, mass=0.95),
     "phantom-skip": Truth(gain=0.5, ordinary=1),
 }
-NAMES = tuple(TRUTHS)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,6 @@ RECIPES = {
     "phantom-reg4": Recipe(7, 1.0, 1, "registers", 300.0, guarded=True),
     "phantom-clip": Recipe(3, 1.0, 2, "patches", 12.0),
 }
-NAMES = (*RECIPES, *integration_phantoms.NAMES)
 
 
 def load(name: str, *, image_size: int | None = None) -> Backbone:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ttr.backbones.base import Backbone
+from ttr.datasets.layouts.spair import KeypointPair
 from ttr.datasets.registry import called, open_image
-from ttr.datasets.spair import KeypointPair
 from ttr.digests import sha256
 from ttr.errors import ImageError
 from ttr.evaluate.keypoints import placement

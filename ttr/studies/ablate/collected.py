@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ttr.datasets.layouts.spair import KeypointPair
 from ttr.datasets.registry import Dataset, Item, draw_sample
-from ttr.datasets.spair import KeypointPair
 from ttr.digests import sha256, sha256_of
 from ttr.errors import ImageError
 from ttr.features.chunks import Chunk, Source, collect

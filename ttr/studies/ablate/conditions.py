@@ -20,10 +20,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ttr.backbones.base import Backbone
 from ttr.errors import OptionError
-from ttr.tokens import Group, TokenLayout
+
+if TYPE_CHECKING:
+    from ttr.backbones.base import Backbone
+    from ttr.tokens import Group, TokenLayout
 
 SUBSTITUTES = ("zero", "mean", "noise", "shuffle", "resample")
 #: What a substitute has to be calibrated for.
@@ -84,11 +87,29 @@ def parse(name: str, backbone: Backbone, layout: TokenLayout) -> Condition:
     """
     if name == FULL.name or (name == BARE.name and layout.test_time):
         return FULL if name == FULL.name else BARE
+    found = _form(name)
+    where, random = _tokens(name, found, backbone, layout)
+    return Condition(name, found["substitute"], where, random, _blocks(name, found, backbone))
+
+
+def check_conditions(names: list[str]) -> None:
+    """Raise OptionError for a name that is a condition of no model, or stands twice."""
+    for name in names:
+        if name not in ("all", FULL.name, BARE.name):
+            _form(name)
+    _check_once(names)
+
+
+def _form(name: str) -> re.Match:
     found = _FORM.fullmatch(name)
     if found is None or found["substitute"] not in SUBSTITUTES:
         raise OptionError(f"condition {name!r} is not known; needed {NEEDED} ({', '.join(SUBSTITUTES)})")
-    where, random = _tokens(name, found, backbone, layout)
-    return Condition(name, found["substitute"], where, random, _blocks(name, found, backbone))
+    return found
+
+
+def _check_once(names: list[str]) -> None:
+    if len(set(names)) != len(names):
+        raise OptionError(f"conditions {', '.join(names)}: name each once")
 
 
 def suite(backbone: Backbone, layout: TokenLayout) -> list[str]:
@@ -122,8 +143,7 @@ def parse_all(names: list[str], backbone: Backbone, layout: TokenLayout) -> list
     """
     wanted = [each for name in names for each in (suite(backbone, layout) if name == "all" else [name])]
     conditions = [parse(name, backbone, layout) for name in dict.fromkeys(["full", *wanted])]
-    if len(set(names)) != len(names):
-        raise OptionError(f"conditions {', '.join(names)}: name each once")
+    _check_once(names)
     return conditions
 
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 
 from ttr.analysis.probing import default_layers
 from ttr.backbones.base import Backbone
+from ttr.datasets.layouts.spair import KeypointPair
 from ttr.datasets.registry import IGNORE, Dataset
-from ttr.datasets.spair import KeypointPair
 from ttr.errors import DataError, OptionError
 from ttr.evaluate.heads import LinearHead
 from ttr.evaluate.segmentation import train_patch_probe

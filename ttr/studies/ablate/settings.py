@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ttr.checks import integer, names
-from ttr.evaluate.probe import HEADS
+from ttr.evaluate.head_names import NAMES as HEADS
 
 TASKS = ("probe", "knn", "correspondence", "segmentation", "oneshot")
 #: Patches that the segmentation probe learns from, over all training images.

@@ -20,8 +20,8 @@ from typing import Any
 import pandas as pd
 
 from ttr.backbones.base import Backbone
+from ttr.datasets.layouts.spair import KeypointPair
 from ttr.datasets.registry import Dataset, sampled_images
-from ttr.datasets.spair import KeypointPair
 from ttr.features.prepared import calibrated_tokens
 from ttr.files import MANIFEST, save_tensors, write_json, write_table
 from ttr.registers.arms import Arm
@@ -82,7 +82,7 @@ def write_ablation(
         out: folder to make; an earlier result is replaced.
         settings: what is measured; None: the default.
         run: how; None: the default.
-        pairs: annotated pairs for correspondence (:func:`ttr.datasets.spair.spair`), instead of warps.
+        pairs: annotated pairs for correspondence (:func:`ttr.datasets.layouts.spair.spair`), not warps.
 
     Raises:
         TTRError: as the parts do, or ``out`` cannot be written.

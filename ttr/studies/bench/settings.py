@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from ttr.checks import integer, integers, names
 from ttr.errors import OptionError
-from ttr.evaluate.probe import HEADS
+from ttr.evaluate.head_names import NAMES as HEADS
 from ttr.forward.preprocessing import check_steps
-from ttr.registers.arms import DEFAULT, NAMES
+from ttr.registers.arm_names import DEFAULT, NAMES
 from ttr.run import Run
 
 FEATURES = ("embedding", "cls", "patches", "registers", "test_time")
@@ -19,9 +19,9 @@ class BenchmarkSettings:
     """What a benchmark measures.
 
     Attributes:
-        arms: of :data:`ttr.registers.arms.NAMES`.
+        arms: of :data:`ttr.registers.arm_names.NAMES`.
         num_registers: values of R for the arms with tokens.
-        heads: of :data:`ttr.evaluate.probe.HEADS`.
+        heads: of :data:`ttr.evaluate.head_names.NAMES`.
         features: what to classify from: of :data:`FEATURES`, or several joined with ``+``, such as
             ``cls+test_time``.
         seeds: of the linear probe; None: that of the run and the two after it. The first one is also that of
@@ -35,7 +35,7 @@ class BenchmarkSettings:
 
     arms: tuple[str, ...] = DEFAULT
     num_registers: tuple[int, ...] = (1,)
-    heads: tuple[str, ...] = tuple(HEADS)
+    heads: tuple[str, ...] = HEADS
     features: tuple[str, ...] = ("embedding",)
     seeds: tuple[int, ...] | None = None
     draws: int = 3

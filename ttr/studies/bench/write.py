@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from ttr.backbones.base import Backbone
-from ttr.datasets.registry import Dataset, sampled_images
+from ttr.datasets.registry import Dataset, require_classes, sampled_images
 from ttr.drawing.html import fill
 from ttr.features.prepared import CALIBRATION_IMAGES, DETECTION_IMAGES, calibrated_bias, found_neurons
 from ttr.files import MANIFEST, write_json, write_table, write_text
@@ -65,10 +65,11 @@ def write_bench(
         run: how; None: the default.
 
     Raises:
-        TTRError: as the parts do, or ``out`` cannot be written.
+        TTRError: as the parts do, a set of one class, or ``out`` cannot be written.
     """
     settings = settings or BenchmarkSettings()
     seeds, run = one_seed(settings, run or Run())
+    require_classes(dataset)
     with result_folder(out) as folder:
         if neurons is None:
             sample = sampled_images(dataset, DETECTION_IMAGES, seed=run.seed)
@@ -145,6 +146,7 @@ def _manifest(
             "digest": bench.benchmark.data,
             "grouped": bench.benchmark.groups is not None,
             "skipped": bench.benchmark.skipped,
+            "notes": list(dataset.notes),
             "card": asdict(dataset.card),
         },
         "arms": [arm.to_json() for arm in treatments],

@@ -58,8 +58,9 @@ def on_real_weights(out: Path, *, progress: bool = True) -> Demo:
         Figure(
             "A real model as it is: DINOv2 ViT-S/14",
             draw_looks(looks),
-            f"Weights: {original.weights}. Its attention (CLS, last block, mean of the heads), patch norms and patches as colours. Mean "
-            f"faithfulness {faithful:.2f}: {grade(faithful)}. Register neurons of its own: {own.message}.",
+            f"Weights: {original.weights}. Attention of CLS (last block, mean of the heads), patch norms and "
+            f"patches as colours. Mean faithfulness {faithful:.2f}: {grade(faithful)}. Its register neurons: "
+            f"{own.message}.",
         ),
         Figure(
             "The truth, what artifacts make of it, and what comes back",

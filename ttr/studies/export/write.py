@@ -187,15 +187,7 @@ def _largest_difference(found: Sequence[Outputs], expected: Sequence[Outputs]) -
 
 def _refuse_unfit(backbone: Backbone, out: Path, format: str) -> None:
     """Refuse before the long work what cannot succeed."""
-    if format not in FORMATS:
-        raise OptionError(f"format={format!r}; needed one of {', '.join(map(repr, FORMATS))}")
-    if out.suffix != f".{format}":
-        raise OptionError(f"out={str(out)!r}; a file of format {format} needs a name ending in .{format}")
-    if missing := missing_packages(format):
-        raise OptionError(
-            f"format onnx needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
-            "installed; run: pip install 'test-time-registers[onnx]', or choose format pt2"
-        )
+    check_place(out, format)
     if backbone.dtype != torch.float32 or backbone.device.type != "cpu":
         given = f"{str(backbone.dtype).removeprefix('torch.')} on {backbone.device}"
         raise ModelError(
@@ -206,6 +198,19 @@ def _refuse_unfit(backbone: Backbone, out: Path, format: str) -> None:
         raise ModelError(
             f"{backbone.name} has {size / 2**30:.1f} GiB of weights; one ONNX file holds "
             f"{ONNX_BYTES / 2**30:.1f} GiB; choose format pt2"
+        )
+
+
+def check_place(out: Path, format: str) -> None:
+    """Raise OptionError for no such format, a file of another suffix, or packages that are missing."""
+    if format not in FORMATS:
+        raise OptionError(f"format={format!r}; needed one of {', '.join(map(repr, FORMATS))}")
+    if out.suffix != f".{format}":
+        raise OptionError(f"out={str(out)!r}; a file of format {format} needs a name ending in .{format}")
+    if missing := missing_packages(format):
+        raise OptionError(
+            f"format onnx needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
+            "installed; run: pip install 'test-time-registers[onnx]', or choose format pt2"
         )
 
 

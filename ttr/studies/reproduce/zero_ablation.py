@@ -21,8 +21,8 @@ from typing import Any
 import pandas as pd
 
 from ttr.backbones.base import Backbone
+from ttr.datasets.layouts.spair import KeypointPair
 from ttr.datasets.registry import Dataset
-from ttr.datasets.spair import KeypointPair
 from ttr.errors import DataError, ImageError, ModelError, OptionError
 from ttr.files import MANIFEST, write_json, write_table
 from ttr.registers.arms import PLAIN

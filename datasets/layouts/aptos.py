@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ttr.datasets.base import Card, Dataset, Item, Split, inside, make_dataset, require
 from ttr.datasets.splits import complete
-from ttr.datasets.table import read_table
+from ttr.datasets.table_columns import class_label
+from ttr.datasets.table_files import read_table
 
 CARD = Card(
     title="APTOS 2019 Blindness Detection",
@@ -47,4 +48,4 @@ def _items(root: Path, table_name: str, folder: str, split: Split) -> Iterator[I
     images = require(root, (f"{folder}/{folder}", folder), CARD)
     for row in table.to_dict("records"):
         path = inside(images, f"{row['id_code']}.png", table_name)
-        yield Item(path.relative_to(root).as_posix(), row["diagnosis"], split, path)
+        yield Item(path.relative_to(root).as_posix(), class_label(row["diagnosis"], table_name), split, path)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from ttr.datasets.layouts.spair import CARD, spair
 from ttr.datasets.registry import open_image
-from ttr.datasets.spair import CARD, spair
 from ttr.errors import DataError
 from ttr.evaluate.correspondence import matches
 from ttr.evaluate.keypoints import points_as_seen

@@ -1,0 +1,113 @@
+"""A typo is refused before anything heavy is imported, an image is read, or anything is written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from ttr.backbones.phantoms.integration import TRUTHS
+from ttr.backbones.phantoms.names import NAMES
+from ttr.backbones.phantoms.recipes import RECIPES
+from ttr.evaluate.head_names import NAMES as HEAD_NAMES
+from ttr.evaluate.probe import HEADS
+
+HEAVY = ("torch", "timm", "open_clip", "transformers", "gradio")
+#: What says which option is wrong, and with which sentence.
+ONE_SET = "--dataset phantom --backbone phantom"
+TYPOS = [
+    ("detect --backbone phantm --images imgs --out n.json", "'phantm' is not known (did you mean phantom?)"),
+    ("detect --backbone phantom --dataset phantm --out n.json", "dataset 'phantm' is not known (did you"),
+    ("detect --backbone phantom --images imgs --out file/n.json", "cannot be written (Not a directory)"),
+    ("detect --backbone phantom --images imgs --out imgs", "imgs cannot be written (Is a directory)"),
+    ("detect --backbone phantom --images imgs --out n.json --threshold autoo", "threshold='autoo'; needed a"),
+    ("detect --backbone phantom --images imgs --out n.json --device cdua", "device 'cdua' is not known"),
+    ("detect --backbone phantom --images imgs --out n.json --dtype flot32", "dtype='flot32'; needed one of"),
+    (
+        "detect --backbone phantom --images imgs --out n.json --on-error skp",
+        "on_error='skp'; needed",
+    ),
+    (
+        "detect --backbone phantom --weights no.pt --images imgs --out n.json",
+        "weights file no.pt does not",
+    ),
+    (
+        "tune --backbone phantom --images imgs --out t --neurons no.json",
+        "no.json cannot be read (No such",
+    ),
+    ("tune --backbone phantom --images imgs --out imgs", "imgs exists and is not a result of ttr"),
+    ("tune --backbone phantom --images imgs --out t --top-k x", "--top-k 'x': cannot read 'x'"),
+    ("tune --backbone phantom --images none --out t", "image folder none does not exist"),
+    (f"bench {ONE_SET} --out imgs", "imgs exists and is not a result of ttr"),
+    (f"bench {ONE_SET} --out b --arms plan", "arms plan; needed one or more of plain"),
+    (f"bench {ONE_SET} --out b --heads logstic", "heads logstic; needed one or more of linear"),
+    (f"bench {ONE_SET} --out b --features embeding", "features embeding; needed embedding"),
+    (f"bench {ONE_SET} --out b --preprocess clae", "step 'clae' is not known; needed fundus-crop"),
+    ("bench --dataset csv --root no.csv --backbone phantom --out b", "root no.csv does not exist"),
+    (f"ablate {ONE_SET} --out imgs", "imgs exists and is not a result of ttr"),
+    (f"ablate {ONE_SET} --out a --conditions registers:zro", "condition 'registers:zro' is not known"),
+    (f"ablate {ONE_SET} --out a --tasks prob", "tasks prob; needed one or more of probe"),
+    (f"ablate {ONE_SET} --out a --layers x", "--layers 'x'; needed a number from 2 on"),
+    (f"ablate {ONE_SET} --out a --pairs no", "root no does not exist"),
+    (f"integrate {ONE_SET} --backbone phantm --out i", "'phantm' is not known"),
+    (f"integrate {ONE_SET} --out imgs", "imgs exists and is not a result of ttr"),
+    (f"integrate {ONE_SET} --out i --blocks lst", "--blocks 'lst': cannot read"),
+    ("compare --backbone phantom --neurons no.json --out c imgs", "no.json cannot be read (No such"),
+    ("compare --backbone phantom --out file/c imgs", "file/c cannot be written (Not a directory)"),
+    ("export --backbone phantom --out file/m.onnx", "file/m.onnx cannot be written (Not a directory)"),
+    ("zero-shot --backbone phantm-clip --classes a,b imgs", "(did you mean phantom-clip?)"),
+    ("zero-shot --backbone phantom-clip --classes a,b --out file/p.csv imgs", "file/p.csv cannot be written"),
+    ("app --backbone phantm", "'phantm' is not known"),
+    ("data check --dataset phantom --out file/a.json", "file/a.json cannot be written (Not a directory)"),
+    ("data info phantm", "dataset 'phantm' is not known (did you mean phantom?)"),
+    ("demo --out imgs", "imgs exists and is not a result of ttr"),
+    ("report imgs", "imgs has no manifest.json: not a finished result"),
+    ("report imgs --out file/r.html", "file/r.html cannot be written (Not a directory)"),
+    ("backbones dinov9", "'dinov9' has no short name"),
+    ("reproduce medical --backbone phantm --out m", "'phantm' is not known"),
+    ("reproduce decoupling --dataset phantom --backbone phantm --out m", "'phantm' is not known"),
+    ("reproduce zero-ablation --dataset phantom --out imgs", "imgs exists and is not a result of ttr"),
+]
+#: Runs the command lines of standard input, and says what each of them refused and had imported.
+RUNNER = f"""
+import contextlib, io, json, sys
+from ttr.cli.main import main
+HEAVY = {HEAVY!r}
+for line in json.load(sys.stdin):
+    sys.argv, said = ["ttr", *line.split()], io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        try: main()
+        except SystemExit as end: status = end.code
+    loaded = [name for name in HEAVY if name in sys.modules]
+    print(json.dumps([status, said.getvalue(), loaded]))
+"""
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory):
+    """What each command line said, all in one process: what one imports shows on the rest."""
+    here = tmp_path_factory.mktemp("given")
+    (here / "imgs").mkdir()
+    (here / "imgs/mine.txt").write_text("mine")
+    (here / "file").write_text("a file")
+    lines = json.dumps([line for line, _ in TYPOS])
+    run = subprocess.run(
+        [sys.executable, "-c", RUNNER], input=lines, capture_output=True, text=True, check=True, cwd=here
+    )
+    assert sorted(path.name for path in here.iterdir()) == ["file", "imgs"], "nothing was written"
+    return dict(zip((line for line, _ in TYPOS), map(json.loads, run.stdout.splitlines()), strict=True))
+
+
+@pytest.mark.parametrize(("line", "complaint"), TYPOS)
+def test_a_typo_is_refused_before_anything_heavy_is_imported(refusals, line, complaint):
+    status, said, loaded = refusals[line]
+    assert (status, said.count("\n")) == (2, 1), said
+    assert complaint in said
+    assert loaded == []
+
+
+def test_names_that_are_light_to_import_are_those_that_are_built():
+    assert set(NAMES) == {*RECIPES, *TRUTHS}
+    assert tuple(HEADS) == HEAD_NAMES

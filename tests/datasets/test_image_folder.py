@@ -1,0 +1,66 @@
+"""Folders as archives, notebooks and discs leave them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ttr.datasets.registry import list_images, open_dataset, require_classes
+from ttr.errors import DataError
+
+
+def draw(root, *names):
+    for number, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 255, (6, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / name)
+
+
+def class_folders(above=""):
+    return [f"{above}{label}/{number}.png" for label in ("ill", "well") for number in range(8)]
+
+
+@pytest.mark.parametrize("hidden", [".ipynb_checkpoints", ".git", "__MACOSX", "@eaDir"])
+def test_what_tools_leave_in_folders_is_no_image(tmp_path, hidden):
+    draw(tmp_path, *class_folders(), f"ill/{hidden}/0-checkpoint.png", f"{hidden}/ill/0.png")
+    (tmp_path / "ill/Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+    (tmp_path / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
+    assert len(list_images(tmp_path)) == 16
+    assert len(open_dataset("folder", tmp_path).items) == 16
+
+
+def test_a_hidden_folder_that_was_asked_for_is_searched(tmp_path):
+    draw(tmp_path / ".cache", *class_folders())
+    assert len(list_images(tmp_path / ".cache")) == 16
+    assert len(open_dataset("folder", tmp_path / ".cache").items) == 16
+
+
+def test_folders_around_the_splits_are_looked_through(tmp_path):
+    draw(tmp_path, *[name for split in ("train", "val", "test") for name in class_folders(f"a/b/{split}/")])
+    (tmp_path / "__MACOSX/a").mkdir(parents=True)
+    found = open_dataset("folder", tmp_path)
+    assert found.classes == ("ill", "well")
+    assert found.select("val")[0].name == "a/b/val/ill/0.png"
+    draw(tmp_path, "a/b/more/0.png")
+    with pytest.raises(
+        DataError, match=r"a/b has folders of splits and the folder 'more' beside them.* move"
+    ):
+        open_dataset("folder", tmp_path)
+
+
+def test_a_single_class_is_no_task_and_what_was_meant_is_said(tmp_path):
+    draw(tmp_path, *class_folders("archive/"))
+    with pytest.raises(DataError, match="archive is one folder too many, and the classes are ill, well"):
+        require_classes(open_dataset("folder", tmp_path))
+    with pytest.raises(DataError, match="single class 'ill', .*: perhaps the folder above ill holds"):
+        draw(tmp_path / "one", *[name for name in class_folders() if name.startswith("ill")])
+        require_classes(open_dataset("folder", tmp_path / "one"))
+    require_classes(open_dataset("folder", tmp_path / "archive"))
+
+
+def test_classes_that_differ_in_case_alone_are_refused(tmp_path):
+    draw(tmp_path, *class_folders("train/"), *class_folders("test/"))
+    (tmp_path / "test/ill").rename(tmp_path / "test/Ill")
+    with pytest.raises(DataError, match=r"labels 'Ill' \(8 images\) and 'ill' \(8 images\) differ"):
+        open_dataset("folder", tmp_path)
