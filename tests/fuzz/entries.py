@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +133,11 @@ def checkpoints() -> Ready:
     model = tiny_vit(depth=1, embed_dim=8, num_heads=2, mlp_ratio=2)
     honest = {name: value.clone() for name, value in model.state_dict().items()}
 
+    def export(path: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(model.eval(), (torch.zeros(1, 3, 32, 32),), str(path), dynamo=False)
+
     def check(folder: Path, path: Path) -> None:
         load_weights(model, path, "vit")
         finite(*model.state_dict().values())
@@ -140,6 +146,7 @@ def checkpoints() -> Ready:
         {
             **files(".safetensors", lambda path: save_file(honest, path)),
             **files(".pt", lambda path: torch.save({"model": honest}, path)),
+            **files(".onnx", export),
         },
         check,
     )

@@ -74,7 +74,13 @@ def test_json_holds_every_check_with_its_range(run, sound, monkeypatch):
     assert checks["torch"]["measured"] == torch.__version__
     assert checks["attention to the register"]["expected"] == "0.7 .. 0.95"
     assert 0.7 <= float(checks["attention to the register"]["measured"]) <= 0.95
-    assert {check["group"] for check in checks.values()} == {"libraries", "devices", "hub cache", "phantom", "phantom-dinov2"}
+    assert {check["group"] for check in checks.values()} == {
+        "libraries",
+        "devices",
+        "hub cache",
+        "phantom",
+        "phantom-dinov2",
+    }
 
 
 def test_registers_that_take_nothing_over_are_named_with_status_1(run, monkeypatch):
@@ -210,9 +216,9 @@ def test_the_real_phantom_is_optional_and_says_what_to_install(sound):
 
 @pytest.mark.real
 def test_a_real_model_gets_its_own_maps_back(without_real_weights, monkeypatch):
-    if without_real_weights() is None:
-        pytest.skip("needs the extra [real]")
     monkeypatch.setattr(real, "found", without_real_weights)
+    if hybrid.without_weights("phantom-dinov2"):
+        pytest.skip(hybrid.without_weights("phantom-dinov2"))
     found = list(doctor._real_phantom())
     assert {check.state for check in found} == {"ok"}
     assert [check.name for check in found][:2] == ["images with artifacts", "map cosine, planted"]

@@ -28,13 +28,18 @@ def backbones(
       ttr backbones dinov2-vit-l-14
       ttr detect --backbone dinov2-vit-l-14 --pretrained --image-size 224 --images chests/ --out neurons.json
     """
+    from ttr.backbones import real
     from ttr.backbones.catalog import catalog
     from ttr.errors import ModelError
 
     if name is not None and name not in catalog():
         raise ModelError(f"{name!r} has no short name; needed one of: {', '.join(catalog())}")
     chosen = catalog().values() if name is None else [catalog()[name]]
-    entries = [{**asdict(entry), "cached": entry.is_cached()} for entry in chosen]
+    installed = real.NAME if real.found() else None
+    entries = [
+        {**asdict(entry), "cached": entry.is_cached(), "installed": entry.name == installed}
+        for entry in chosen
+    ]
     if as_json:
         typer.echo(json.dumps(entries, indent=2))
         return
@@ -57,7 +62,7 @@ def backbones(
             str(entry["registers"]),
             str(entry["embedding"]),
             entry["licence"],
-            "yes" if entry["cached"] else "no",
+            "yes" if entry["cached"] else "installed" if entry["installed"] else "no",
             "yes" if entry["preset"] else "no",
         )
     Console().print(table)

@@ -99,7 +99,7 @@ class WeightsOptions(Group):
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Weights of that architecture: .safetensors, .pt or .pth (transformers: the directory).",
+            help="Weights of that architecture: .safetensors, .pt, .pth or .onnx, or a directory.",
         ),
     ] = None
     pretrained: Pretrained = False

