@@ -13,12 +13,15 @@ from PIL import Image
 
 import ttr
 from tests.tools.tiny_models import SIZE, WIDTH, scramble, tiny_clip, tiny_vit
+from ttr.backbones.phantoms import hybrid
 from ttr.backbones.phantoms.artifacts import plant_into, plantable, read_artifacts
+from ttr.datasets.photographs import photograph_paths
 from ttr.errors import ImageError, ModelError, OptionError
 from ttr.forward.record import record
 from ttr.hooks import edit
 from ttr.studies.plant.collected import collect
 from ttr.studies.plant.direction import Later, find_direction
+from ttr.studies.plant.images import FITTED_ON, fitting_images, held_out_images
 from ttr.studies.plant.planting import find_artifacts, least_used
 from ttr.studies.plant.settings import Bounds, Phase, PlantingSettings
 from ttr.studies.plant.trigger import fit_trigger, flat_corners
@@ -201,7 +204,30 @@ def test_settings_outside_their_range_are_refused(backbone, images):
     for odd in ({"count": 0}, {"seed": -1}, {"strength": 0}, {"flat": float("inf")}, {"corner": 1.5}):
         with pytest.raises(OptionError, match=f"{next(iter(odd))}="):
             PlantingSettings(**odd)
+    with pytest.raises(OptionError, match=r"count=97; needed 1\.\.96 neurons"):
+        find_artifacts(backbone, images, replace(FEW, count=97))
     with pytest.raises(ModelError, match="layer=5 of 8; needed 3 blocks or more behind"):
         find_artifacts(backbone, images, replace(FEW, layer=5))
+    with pytest.raises(ModelError, match="in torch.float64; needed torch.float32"):
+        find_artifacts(ttr.adapt(copy.deepcopy(backbone.model).double()), images, FEW)
+    with pytest.raises(ModelError, match="images of 16x16 px; needed 32x32"):
+        find_artifacts(backbone, images[..., :16, :16], FEW)
     with pytest.raises(ImageError, match="no images were given"):
         ttr.plant_artifacts(backbone, [])
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_the_shipped_artifacts_are_found_again_from_scratch():
+    """Minutes on one thread; another machine may lead the search elsewhere, within its bounds."""
+    missing = hybrid.without_weights("phantom-dinov2")
+    if missing or not set(FITTED_ON) <= set(photograph_paths()):
+        pytest.skip(missing or "needs the photographs of the extra [samples]")
+    original = ttr.load("dinov2-vit-s-14", weights=hybrid.source_of("phantom-dinov2"), image_size=224)
+    planted = ttr.plant_artifacts(original, fitting_images())
+    shipped, _, _ = read_artifacts(hybrid.HYBRIDS["phantom-dinov2"].file)
+    assert planted.artifacts.pairs == shipped.pairs
+    assert F.cosine_similarity(planted.artifacts.trigger, shipped.trigger, dim=0) > 0.99
+    held_out = list(held_out_images().values())
+    check_bounds(show_truth(original, planted.backbone, held_out), Bounds())
+    assert set(ttr.detect(planted.backbone, held_out).pairs) == set(planted.backbone.planted)

