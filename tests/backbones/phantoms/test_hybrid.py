@@ -15,6 +15,7 @@ from ttr.backbones.phantoms.artifacts import WARNING, read_artifacts
 from ttr.datasets.photographs import photograph_paths
 from ttr.datasets.registry import open_image
 from ttr.errors import ModelError
+from ttr.studies.plant.images import told
 from ttr.studies.plant.settings import Bounds
 from ttr.studies.plant.truth import check_bounds, show_truth
 
@@ -32,8 +33,9 @@ def test_the_shipped_file_says_how_it_was_made():
     assert len(digest) == 64
     assert made["backbone"] == "timm:vit_small_patch14_dinov2.lvd142m"
     assert "whether it was tuned further is not documented" in made["weights"]
-    assert "rocket" in made["images"]
+    assert "rocket (skimage, public domain)" in made["images"]
     assert not set(HELD_OUT) & set(made["images"].replace(",", "").split())
+    assert made["images"] == told()
     assert made["settings"]["seed"] == 0
     assert made["measured"]["restored_map"] >= Bounds().restored_map
 

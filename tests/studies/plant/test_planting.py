@@ -179,6 +179,10 @@ def test_the_file_says_of_what_and_how_and_what_came_of_it(
     assert (made["images"], made["settings"]["count"], made["image_size"]) == ("16 images", 4, [SIZE, SIZE])
     assert made["measured"]["images"] == 16
 
+    every_one = with_flat_corners[1::2].repeat(2, 1, 1, 1)
+    write_artifacts(backbone, every_one, out, image_set="no other", settings=FEW)
+    assert read_artifacts(out)[2]["measured"]["untouched"] is None
+
 
 def test_what_misses_its_bounds_is_refused_and_nothing_written(backbone, with_flat_corners, tmp_path):
     out = tmp_path / "planted.safetensors"
