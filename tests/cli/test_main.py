@@ -276,6 +276,14 @@ def test_backbones_lists_the_catalog(run):
     assert {"name", "licence", "cached", "detection"} <= json.loads(out)[0].keys()
 
 
+def test_backbones_says_which_model_is_installed(run, monkeypatch, tmp_path):
+    for file, said in ((tmp_path / "w.onnx", "installed"), (None, "no")):
+        monkeypatch.setattr("ttr.backbones.real.found", lambda file=file: file)
+        _, out, _ = run("backbones")
+        rows = {line.split()[1]: line.split("│")[6].strip() for line in out.splitlines() if "│" in line}
+        assert (rows["dinov2-vit-s-14"], rows["dinov2-vit-b-14"]) == (said, "no")
+
+
 def test_without_neurons_a_preset_is_used_and_said_or_the_command_refuses(run, folder, tmp_path):
     image = sorted(folder.iterdir())[0]
     arguments = ["--out", tmp_path / "out", image]

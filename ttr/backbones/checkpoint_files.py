@@ -157,8 +157,9 @@ def read_state(path: Path) -> Mapping[str, Any]:
     Raises:
         ModelError: no such file, none of safetensors, ONNX or a plain torch checkpoint, or damaged.
     """
-    if not path.is_file():
-        raise ModelError(f"weights file {path} does not exist; give a .safetensors, .pt, .pth or .onnx file")
+    if not path.is_file():  # a pipe would be waited for
+        what = "is no regular file" if path.exists() else "does not exist"
+        raise ModelError(f"weights file {path} {what}; give a .safetensors, .pt, .pth or .onnx file")
     refuse_what_stands_for_weights(path)
     try:
         if path.suffix == ".safetensors":
@@ -223,7 +224,14 @@ def _mismatch(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> st
 
 
 def _converted(model: Any, state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
-    """Convert a published layout to the model's own; as it was where that fails or loses a weight."""
+    """Convert a published layout to the model's own; as it was where that fails or loses a weight.
+
+    The libraries would fit patches of another size too, which makes another model of it.
+    """
+    kernel = "patch_embed.proj.weight"
+    given, own = state.get(kernel), model.state_dict().get(kernel)
+    if given is not None and own is not None and given.ndim == 4 and given.shape != own.shape:
+        return state
     state = _without_absent_biases(model, state, source)
     try:
         converted = (_to_open_clip if hasattr(model, "visual") else _to_timm)(model, dict(state))

@@ -28,6 +28,7 @@ from ttr.backbones.hub import fetch_open_clip, fetch_timm, from_cache
 from ttr.backbones.phantoms import hybrid
 from ttr.backbones.phantoms import recipes as phantom
 from ttr.errors import ModelError, OptionError
+from ttr.files import read_json
 
 LIBRARIES = ("timm", "open_clip", "transformers")
 PHANTOMS = (*phantom.NAMES, *hybrid.NAMES)
@@ -203,10 +204,14 @@ def _of_directory(name: str, weights: Any, pretrained: bool) -> Path:
         raise ModelError(
             f"timm:{name} is a directory with weights of its own; leave out weights and pretrained"
         )
-    if not (directory / "config.json").is_file():
+    try:
+        described = "architecture" in dict(read_json(directory / "config.json"))
+    except (ValueError, TypeError):
+        described = False
+    if not described:
         raise ModelError(
             f"{directory} is no directory with a config.json that names an architecture of timm; "
-            f"name it: timm:ARCHITECTURE with weights={directory}"
+            f"name it: timm:ARCHITECTURE with weights={directory}, or transformers:{directory}"
         )
     return directory
 

@@ -52,7 +52,11 @@ def read_onnx(path: Path) -> dict[str, Tensor]:
         raise ModelError(
             f"reading {path} needs the onnx package; pip install 'test-time-registers[real]'"
         ) from error
-    graph = _Graph(path, onnx.load_model_from_string(read_bytes(path, _MOST_BYTES)).graph)
+    try:
+        content = read_bytes(path, _MOST_BYTES)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read ({error}); give a file of an ONNX export") from error
+    graph = _Graph(path, onnx.load_model_from_string(content).graph)
     state = {name: value for name in graph.names() if (value := graph.value(name)) is not None}
     state |= graph.linears(state)
     return state | graph.tokens(state)
@@ -69,7 +73,8 @@ class _Graph:
         for node in self._nodes:
             for name in node.input:
                 self._takers[name].append(node)
-        self._files, self._read = _Files(path), {}  # type: _Files, dict[str, Tensor | None]
+        self._files = _Files(path)
+        self._read: dict[str, Tensor | None] = {}
 
     def names(self) -> list[str]:
         """Return the names of parameters: of initialisers, and of what stands for an equal one."""
