@@ -57,7 +57,7 @@ def page(workbench: Workbench, results: Results | None = None) -> gr.Blocks:
         opening.connect(blocks)
         opening.connect_list(listed, tabs)
     # Mounted, the library would take any path of this machine for an upload. The visitors' gate stands ahead
-    # of it (ttr.apps.visitors); this is its own check, as a second one.
+    # of it (ttr.apps.service.visitors); this is its own check, as a second one.
     blocks.has_launched = True
     blocks.state_session_capacity = SESSIONS
     return blocks

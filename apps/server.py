@@ -19,10 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ttr.apps.address import Address
 from ttr.apps.image.intake import MAX_BYTES
-from ttr.apps.password import NOTE, PASSWORD, USER, Door, Tries, check_password
-from ttr.apps.private_folder import private_folder
+from ttr.apps.service.address import Address
+from ttr.apps.service.password import NOTE, PASSWORD, USER, Door, Tries, check_password
+from ttr.apps.service.private_folder import private_folder
 from ttr.errors import OutputError
 from ttr.version import __version__
 
@@ -61,7 +61,7 @@ def serve(
         OptionError: a page open to others without a password, or a password too short.
         OutputError: the address is taken.
     """
-    from ttr.apps.listening import listen, share_heaps
+    from ttr.apps.service.listening import listen, share_heaps
 
     address = address or Address()
     password = os.environ.get(PASSWORD)
@@ -107,15 +107,14 @@ def build(
     from fastapi.responses import JSONResponse
     from gradio.utils import get_upload_folder
 
-    from ttr.apps.bodies import Bodies
-    from ttr.apps.event_requests import WAITING, Events
-    from ttr.apps.guard import Guard
     from ttr.apps.image.uploads import Uploads
     from ttr.apps.page import page
-    from ttr.apps.visitors import Visitors
+    from ttr.apps.service.bodies import Bodies
+    from ttr.apps.service.event_requests import WAITING, Events
+    from ttr.apps.service.guard import Guard
+    from ttr.apps.service.visitors import Visitors
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Visitors, uploads=Uploads(Path(get_upload_folder())))
 
     @app.get(HEALTH)
     def healthz() -> JSONResponse:
@@ -126,9 +125,10 @@ def build(
     blocks = page(workbench, results)
     blocks.queue(max_size=WAITING, default_concurrency_limit=1, api_open=False)
     library = _mounted(app, blocks, address, password)
-    gated: ASGIApp = Events(app, blocks.fns)
+    folder = Path(get_upload_folder())
+    gated: ASGIApp = Visitors(Events(app, blocks.fns), Uploads(folder))
     gated = Door(gated, library, Tries()) if password else gated
-    gated = Bodies(gated, Path(get_upload_folder()))
+    gated = Bodies(gated, folder)
     return Guard(gated, address)
 
 

@@ -13,9 +13,9 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from ttr.datasets.dicom_files import image_bytes
 from ttr.datasets.folder import open_image
-from ttr.datasets.limits import file_bytes
-from ttr.datasets.reading import OpenedImages, called
+from ttr.datasets.reading import OpenedImages, called, remarked
 from ttr.digests import sha256
 from ttr.errors import DataError
 from ttr.files import read_bytes
@@ -102,7 +102,7 @@ def read_file(item: Item) -> bytes:
         ImageError: the file cannot be read, or is larger than any image.
     """
     assert item.path is not None
-    return file_bytes(item.path)
+    return image_bytes(item.path)
 
 
 def decode_file(item: Item, content: bytes) -> Image:
@@ -189,7 +189,7 @@ class Dataset:
             ImageError: its file is missing or damaged.
         """
         with called(item.name, item.path):
-            return self.decode(item, self.read(item))
+            return remarked(item.name, self.decode(item, self.read(item)))
 
     def opened(self, items: Sequence[Item], words: str | None = None) -> OpenedImages:
         """Return some of the items as images that are opened one at a time; ``words`` say what they are."""

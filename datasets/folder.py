@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ttr.datasets.dicom import is_dicom, open_dicom
+from ttr.datasets.dicom import open_dicom
+from ttr.datasets.dicom_files import addressed, frame_paths, is_dicom
 from ttr.datasets.limits import MOST_PIXELS
 from ttr.datasets.opening import KINDS, SUFFIXES, opened, upright
 from ttr.errors import ImageError
@@ -20,7 +21,9 @@ T = TypeVar("T")
 
 
 def list_images(folder: Path, *, limit: int | None = None, seed: int = 42) -> list[Path]:
-    """Return the image files under ``folder``, sorted by path; with ``limit``, a seeded sample of them.
+    """Return the images under ``folder``, sorted by file; with ``limit``, a seeded sample of them.
+
+    A DICOM file of several frames counts as its frames, in their order: ``cine.dcm#1``, ``cine.dcm#2``, ...
 
     Raises:
         ImageError: no such folder, or no image in it.
@@ -29,10 +32,10 @@ def list_images(folder: Path, *, limit: int | None = None, seed: int = 42) -> li
         raise ImageError(f"{folder} is a file; needed a folder with {KINDS} files")
     if not folder.is_dir():
         raise ImageError(f"image folder {folder} does not exist; give a folder with {KINDS} files")
-    paths = sorted(path for path in folder.rglob("*") if is_image(path))
-    if not paths:
+    files = sorted(path for path in folder.rglob("*") if is_image(path))
+    if not files:
         raise ImageError(f"no images found in {folder}; needed {KINDS} files, in it or below it")
-    return draw_sample(paths, limit, seed)
+    return draw_sample([path for file in files for path in frame_paths(file)], limit, seed)
 
 
 def draw_sample(ordered: Sequence[T], limit: int | None, seed: int) -> list[T]:
@@ -54,8 +57,8 @@ def open_image(path: str | Path, content: bytes | None = None, *, most_pixels: i
     Greyscale of more than 8 bits is scaled from its own minimum and maximum to 0..255.
 
     Args:
-        path: the file.
-        content: its bytes, where they were read already.
+        path: the file, or a frame of a DICOM file: ``cine.dcm#3``.
+        content: the bytes that decide its pixels, where they were read already.
         most_pixels: refuse more than these before anything is decoded.
 
     Raises:
@@ -63,9 +66,10 @@ def open_image(path: str | Path, content: bytes | None = None, *, most_pixels: i
             large to be safe.
     """
     path = Path(path)
-    if content is None and not path.is_file():
+    file, frame = addressed(path)
+    if content is None and not file.is_file():
         raise ImageError(f"image {path} does not exist; check the path")
-    if is_dicom(path):
+    if frame is not None or is_dicom(file):
         return open_dicom(path, content, most_pixels=most_pixels)
     with opened(path, content, most_pixels) as image:
         image.load()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ttr.datasets.base import Card, Dataset, Item, Split, make_dataset
+from ttr.datasets.dicom_files import frame_paths
 from ttr.datasets.folder import is_image
 from ttr.datasets.splits import complete
 from ttr.errors import DataError
@@ -57,7 +58,11 @@ def items_below(folder: Path, root: Path, split: Split) -> Iterator[Item]:
     for label in _folders(folder):
         for path in sorted(label.rglob("*")):
             if is_image(path):
-                yield Item(path.relative_to(root).as_posix(), label.name, split, path)
+                frames, file = frame_paths(path), path.relative_to(root).as_posix()
+                # Frames of one file look alike, so that they stay on one side of a split.
+                group = file if len(frames) > 1 else None
+                for each in frames:
+                    yield Item(each.relative_to(root).as_posix(), label.name, split, each, group)
 
 
 def _folders(root: Path) -> list[Path]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from ttr.errors import ImageError
-from ttr.files import read_bytes
+from ttr.files import regular_file
 
 #: Bytes of a file: no single image is larger.
 MOST_BYTES = 2**30
@@ -18,7 +21,14 @@ MOST_BYTES_A_PIXEL = 6
 
 
 def file_bytes(path: Path, what: str = "image") -> bytes:
-    """Return a file's bytes; a pipe or a device is not waited for.
+    """Return a file's bytes; refusals are :func:`image_file`'s."""
+    with image_file(path, what) as file:
+        return file.read()
+
+
+@contextmanager
+def image_file(path: Path, what: str = "image") -> Iterator[BinaryIO]:
+    """Yield a file, open for reading; a pipe or a device is not waited for.
 
     Raises:
         ImageError: it cannot be read, is no regular file, or is larger than any single image.
@@ -28,7 +38,8 @@ def file_bytes(path: Path, what: str = "image") -> bytes:
         if size > MOST_BYTES:
             most = MOST_BYTES / 1e6
             raise ImageError(f"{what} {path} has {size / 1e6:,.0f} MB; needed {most:,.0f} MB at most")
-        return read_bytes(path, MOST_BYTES)
+        with regular_file(path, MOST_BYTES) as file:
+            yield file
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise ImageError(f"{what} {path} cannot be read ({why}); check the path") from error

@@ -8,7 +8,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ttr.errors import ImageWarning
+
 _reading = threading.Lock()
+
+
+def say(text: str) -> None:
+    """Warn of an image in ttr's own words, also while other threads keep the libraries quiet."""
+    with _reading:
+        warnings.warn(text, ImageWarning, stacklevel=2)
 
 
 @contextmanager

@@ -15,8 +15,10 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ttr.datasets.dicom import NOTES
+from ttr.datasets.dicom_files import addressed, frame_path, frame_paths, image_bytes
 from ttr.datasets.folder import draw_sample, list_images, open_image
-from ttr.datasets.limits import file_bytes
+from ttr.datasets.quiet import say
 from ttr.digests import sha256
 from ttr.errors import ImageError
 from ttr.run import Run
@@ -42,7 +44,7 @@ def file_hash(path: Path) -> str:
     Raises:
         ImageError: it cannot be read.
     """
-    return sha256([file_bytes(path)])
+    return sha256([image_bytes(path)])
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ def folder_images(
 ) -> OpenedImages:
     """Return the images under a folder by their paths below it, sorted; with ``limit``, a seeded sample.
 
+    A DICOM file of several frames counts as its frames, in their order: ``cine.dcm#1``, ``cine.dcm#2``, ...
+
     ``anonymous``: by their places in the whole folder instead, ``image 1``, ``image 2``, ...
 
     Raises:
@@ -67,20 +71,24 @@ def folder_images(
     return _opened(draw_sample(files, limit, seed))
 
 
-def given_images(given: Iterable[Path], *, anonymous: bool = False) -> OpenedImages:
+def given_images(given: Iterable[Path], *, frame: int | None = None, anonymous: bool = False) -> OpenedImages:
     """Return files that were named one by one, and those in named folders, in the order given.
 
     A file is called by its name alone, one of a folder by its path below it; what would stand twice is
-    numbered. ``anonymous``: ``image 1``, ``image 2``, ... instead.
+    numbered. ``anonymous``: ``image 1``, ``image 2``, ... instead. Of a DICOM file of several frames come all
+    of them, or the one that its name says (``cine.dcm#3``), or ``frame``, counted from 1, of every file.
 
     Raises:
         ImageError: one of them does not exist, or a folder has no image in it.
     """
     found: list[tuple[str, Path]] = []
     for path in given:
-        if not path.exists():
+        file, named = addressed(path)
+        if not file.exists():
             raise ImageError(f"image {path} does not exist; check the path")
-        below = list_images(path) if path.is_dir() else [path]
+        below = list_images(path) if path.is_dir() else [path] if named else frame_paths(path)
+        if frame is not None:
+            below = list(dict.fromkeys(frame_path(addressed(each)[0], frame) for each in below))
         found += [(_below(each, path) if path.is_dir() else each.name, each) for each in below]
     return _opened(_named(found, anonymous))
 
@@ -105,7 +113,14 @@ def _opened(files: list[ImageFile]) -> OpenedImages:
 
 def _open(file: ImageFile) -> Image:
     with called(file.name, file.path):
-        return open_image(file.path)
+        return remarked(file.name, open_image(file.path))
+
+
+def remarked(name: str, image: Image) -> Image:
+    """Return an image, and say what must be said of it."""
+    for note in image.info.get(NOTES, ()):
+        say(f"{name}: {note}")
+    return image
 
 
 def _hash(file: ImageFile) -> str:

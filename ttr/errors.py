@@ -36,6 +36,10 @@ class ImageError(TTRError):
     """An image or a folder of images cannot be used."""
 
 
+class ImageWarning(UserWarning):
+    """An image is not shown as its file says, and why."""
+
+
 class DataError(TTRError):
     """A labelled set is not laid out, labelled or split as it must be."""
 

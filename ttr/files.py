@@ -20,7 +20,7 @@ from functools import cache
 from importlib import import_module
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from ttr.digests import sha256
 from ttr.errors import OutputError
@@ -73,7 +73,14 @@ def write_table(path: Path, table: DataFrame) -> None:
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """Return the content of a regular file; a pipe or a device is not waited for.
+    """Return the content of a regular file; refusals are :func:`regular_file`'s."""
+    with regular_file(path, most) as file:
+        return file.read(os.fstat(file.fileno()).st_size)
+
+
+@contextmanager
+def regular_file(path: Path, most: int) -> Iterator[BinaryIO]:
+    """Yield a regular file, open for reading; a pipe or a device is not waited for.
 
     Raises:
         OSError: there is none, or it cannot be read.
@@ -85,7 +92,7 @@ def read_bytes(path: Path, most: int) -> bytes:
             raise ValueError("it is no regular file")
         if found.st_size > most:
             raise ValueError(f"it has {found.st_size >> 20:,} MiB, and at most {most >> 20:,} are read")
-        return file.read(found.st_size)
+        yield file
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -21,6 +21,7 @@ from ttr.studies.compare.page import rows
 from ttr.wording import DISCLAIMER, percent, shortened
 
 SIDES = (("before", "Before", "bare model"), ("after", "After", "registers moved"))
+ORIGINAL = ("original", "Original", "nothing planted")
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ def attention(case: Case, look: Look) -> str:
     """
     found = case.inspection
     found.check(look.layer, look.head, look.query)
-    maps = [run.attention_map(look.layer, look.head, look.query) for run in found.runs]
-    shares = [run.register_share(look.layer, look.head, look.query) for run in found.runs]
+    maps = [run.attention_map(look.layer, look.head, look.query) for run in found.shown]
+    shares = [run.register_share(look.layer, look.head, look.query) for run in found.shown]
     which = "mean of the heads" if look.head is None else f"head {look.head}"
     what = f"attention of {look.query}, block {look.layer}, {which}"
     alts = [
@@ -61,12 +62,13 @@ def attention(case: Case, look: Look) -> str:
         for values, share in zip(maps, shares, strict=True)
     ]
     label = f"share of the attention of {look.query} on one patch"
-    return pair(case, "Attention before and after", maps, alts, Scale(ATTENTION_MAP, label, "{:.3f}"), look)
+    drawn = pair(case, "Attention before and after", maps, alts, Scale(ATTENTION_MAP, label, "{:.3f}"), look)
+    return drawn + _likeness(found.likeness(look.layer, look.head, look.query))
 
 
 def norms(case: Case, look: Look) -> str:
     """Return the norm maps before and after as HTML; head and query do not matter."""
-    maps = [run.norm_map(look.layer) for run in case.inspection.runs]
+    maps = [run.norm_map(look.layer) for run in case.inspection.shown]
     alts = [f"patch norms, block {look.layer}: {peak(values)}" for values in maps]
     label = "norm (length) of a patch's token"
     return pair(case, "Patch norms before and after", maps, alts, Scale(NORM_MAP, label, "{:.0f}"), look)
@@ -74,9 +76,18 @@ def norms(case: Case, look: Look) -> str:
 
 def colours(case: Case, look: Look) -> str:
     """Return the patches at the last block as colours, before and after, as HTML."""
-    alts = ["patches at the last block as colours; equal colours are like features"] * 2
-    pictures = [run.colours for run in case.inspection.runs]
+    pictures = [run.colours for run in case.inspection.shown]
+    alts = ["patches at the last block as colours; equal colours are like features"] * len(pictures)
     return _figures(case, "Patch colours before and after", pictures, alts, look.smooth)
+
+
+def _likeness(cosines: tuple[float, float] | None) -> str:
+    """Return how like the original's the maps are as HTML; nothing where there is no original."""
+    if cosines is None:
+        return ""
+    before, after = (f"<strong>{value:.3f}</strong>" for value in cosines)
+    said = f"Cosine of the map with the original’s: before {before}, after {after}."
+    return f'<p class="ttr-likeness">{said}</p>'
 
 
 def numbers(case: Case) -> str:
@@ -143,21 +154,21 @@ def pair(
     look: Look,
     mark: tuple[float, float, float, float] | None = None,
 ) -> str:
-    """Return two maps over the picture of a case as HTML, before and after, with their scale in numbers.
+    """Return maps over the picture of a case as HTML, before and after, with their scale in numbers.
 
     Args:
         case: whose picture is behind them.
         title: what they are, for a screen reader.
-        maps: [rows, columns] before and after; None where there is none.
+        maps: [rows, columns] before and after, of the original ahead of them; None where there is none.
         alts: each map in words.
         scale: what their colours mean.
         look: whether they are smooth, and share a scale.
         mark: (left, top, right, bottom) of a part to frame, in shares of what the model saw, 0..1.
     """
     highs = [0.0 if values is None else float(values.max()) for values in maps]
-    scales = [(0.0, max(highs))] * 2 if look.shared else [(0.0, high) for high in highs]
+    scales = [(0.0, max(highs))] * len(maps) if look.shared else [(0.0, high) for high in highs]
     if scale.bounds is not None:
-        scales = [scale.bounds] * 2
+        scales = [scale.bounds] * len(maps)
     pictures = [
         None if values is None else colourise(values, high, scale.colour_map, values.shape, low)
         for values, (low, high) in zip(maps, scales, strict=True)
@@ -178,6 +189,7 @@ def _figures(
     mark: tuple[float, float, float, float] | None = None,
 ) -> str:
     frame = case.inspection.frame
+    named = SIDES if len(pictures) == len(SIDES) else (ORIGINAL, *SIDES)
     sides = [
         {
             "tag": tag,
@@ -188,7 +200,7 @@ def _figures(
             "none": "the bare model has no such token",
             "bar": None if bars is None or shared else bars[index],
         }
-        for index, ((tag, name, note), picture, alt) in enumerate(zip(SIDES, pictures, alts, strict=True))
+        for index, ((tag, name, note), picture, alt) in enumerate(zip(named, pictures, alts, strict=True))
     ]
     return fill(
         "app_pair.html",

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ttr.datasets.dicom import Radiograph, Window, read_dicom
+from ttr.datasets.dicom import read_dicom
+from ttr.datasets.dicom_elements import frames, starts_like_dicom
 from ttr.datasets.folder import to_rgb
 from ttr.datasets.opening import opened, upright
+from ttr.datasets.radiograph import Radiograph, Window
+from ttr.errors import ImageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,7 +54,11 @@ def decode(content: bytes) -> Decoded:
         ImageError: no image, damaged, or larger than is safe.
     """
     name = Path(NAME)
-    if content[128:132] == b"DICM":
+    if starts_like_dicom(content[:132]):
+        if (count := frames(content)) > 1:
+            raise ImageError(
+                f"{NAME} holds {count:,} frames; needed a single image: export the frame you mean"
+            )
         found = read_dicom(name, content, most_pixels=MOST_PIXELS)
         return Decoded("DICOM", found.image(), found)
     with opened(name, content, MOST_PIXELS) as image:
@@ -93,5 +100,6 @@ def unpacked(head: dict[str, Any], read: Callable[[memoryview], None]) -> Decode
     image, fields = PIL.Image.fromarray(arrays.pop("image")), head.get("radiograph")
     if fields is None:
         return Decoded(head["kind"], image)
-    fields |= {"windows": tuple(Window(**each) for each in fields["windows"]), "size": tuple(fields["size"])}
+    fields |= {"windows": tuple(Window(**each) for each in fields["windows"])}
+    fields |= {name: tuple(fields[name]) for name in ("size", "range", "notes")}
     return Decoded(head["kind"], image, Radiograph(**fields, **arrays))

@@ -6,7 +6,7 @@ and after), so that looking at another block is looking up, not computing.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -95,6 +95,7 @@ class Inspection:
         before: the bare model.
         after: the wrapped model.
         num_neurons: register neurons that were moved.
+        original: of a model with planted artifacts, the same without them: the truth; else None.
     """
 
     image: Image
@@ -103,6 +104,7 @@ class Inspection:
     before: Trace
     after: Trace
     num_neurons: int
+    original: Trace | None = None
 
     @property
     def layers(self) -> int:
@@ -119,6 +121,19 @@ class Inspection:
         """The two runs, before and after."""
         return self.before, self.after
 
+    @property
+    def shown(self) -> tuple[Trace, ...]:
+        """The runs whose maps are shown: the original where there is one, then before and after."""
+        return (*filter(None, [self.original]), *self.runs)
+
+    def likeness(self, layer: int, head: int | None, query: str) -> tuple[float, float] | None:
+        """Return the cosine of the attention maps before and after with the original's; None without one."""
+        truth = None if self.original is None else self.original.attention_map(layer, head, query)
+        maps = [run.attention_map(layer, head, query) for run in self.runs]
+        if truth is None or maps[0] is None or maps[1] is None:
+            return None
+        return _cosine(truth, maps[0]), _cosine(truth, maps[1])
+
     def check(self, layer: int, head: int | None, query: str) -> None:
         """Raise OptionError unless there is such a block, head and query."""
         if not 0 <= layer < self.layers or not (head is None or 0 <= head < self.heads):
@@ -131,11 +146,18 @@ class Inspection:
 
 
 def inspect(
-    backbone: Backbone, neurons: RegisterNeurons, image: Image, *, name: str = "image", num_registers: int = 1
+    backbone: Backbone,
+    neurons: RegisterNeurons,
+    image: Image,
+    *,
+    name: str = "image",
+    num_registers: int = 1,
+    original: Backbone | None = None,
 ) -> Inspection:
     """Run one image through the bare model and through the wrapped one, and keep all of it.
 
-    Two passes, whatever is looked at afterwards.
+    Two passes, whatever is looked at afterwards; three where ``original`` is given, the model without the
+    artifacts that were planted in ``backbone``.
 
     Raises:
         NeuronsError: the neurons belong to another backbone.
@@ -147,18 +169,23 @@ def inspect(
     rule, layer = yardstick(backbone, neurons, None, None)
     batch = backbone.preprocess(image)[None]
     passed, last = [], []
-    for context in (nullcontext(), wrap):
-        with context, keep(backbone.sites.blocks[-1:]) as seen:
-            passed.append(record_with_faithfulness(backbone, batch, attention="ahead"))
+    ways: list[tuple[Backbone, AbstractContextManager[object]]] = [
+        (backbone, nullcontext()),
+        (backbone, wrap),
+    ]
+    ways += [] if original is None else [(original, nullcontext())]
+    for model, context in ways:
+        with context, keep(model.sites.blocks[-1:]) as seen:
+            passed.append(record_with_faithfulness(model, batch, attention="ahead"))
         last.append(seen[0])  # faithfulness runs the last block again, on CLS alone
-    (bare, trust_before), (moved, trust_after) = passed
+    (bare, trust_before), (moved, trust_after) = passed[:2]
     limit = float(outlier_threshold(bare.layout.select(bare.norms[layer], "patches"), rule)[0])
     patches = [
         run.layout.select(tokens, "patches")[0].float().cpu().numpy()
         for (run, _), tokens in zip(passed, last, strict=True)
     ]
     basis = fit_colours(np.concatenate([_unit(part) for part in patches]))
-    before, after = (
+    before, after, *truth = (
         Trace(
             layout=run.layout,
             norms=run.norms[:, 0].cpu().numpy(),
@@ -178,9 +205,14 @@ def inspect(
         pixels=pixels_of(backbone, batch)[0],
         provenance=provenance(backbone, **settings),
     )
-    return Inspection(image, frame_of(backbone, image.size), numbers, before, after, len(neurons))
+    frame = frame_of(backbone, image.size)
+    return Inspection(image, frame, numbers, before, after, len(neurons), next(iter(truth), None))
 
 
 def _unit(patches: np.ndarray) -> np.ndarray:
     """Return patches of length one: colours show what they say, and not how long they are."""
     return patches / np.linalg.norm(patches, axis=1, keepdims=True).clip(min=1e-12)
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a * b).sum() / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ttr.apps.image.decoding import NAME
 from ttr.apps.image.readers import READERS
 from ttr.apps.image.uploads import content_of
-from ttr.datasets.dicom import Radiograph, Window
+from ttr.datasets.radiograph import Radiograph, Window
 from ttr.datasets.registry import sample_paths
 from ttr.digests import sha256
 from ttr.errors import ImageError
@@ -25,6 +25,7 @@ MAX_BYTES = 25 * 1024 * 1024
 MIN_SIDE = 16
 BURNT_IN = "The file says that text is burnt into its pixels: it may name the patient, and the model sees it."
 NOT_SAID = "The file does not say whether text is burnt into its pixels; look before you share an export."
+BLANK = "In this window all of its values ({:g} to {:g}) are one grey; choose another to see the image."
 #: For a CT that brings no window of its own, in Hounsfield units.
 CT_WINDOWS = (
     Window("lung", -600, 1500),
@@ -73,7 +74,8 @@ class Picture:
             raise ImageError("only a DICOM image has a window; this one is shown as it is")
         if window is not None and not (window.width >= 1 and abs(window.center) < 1e9 > window.width):
             raise ImageError("a window needs a width of at least 1, and a centre and width below 1e9")
-        return replace(self, image=self.radiograph.image(window), window=window)
+        notes = _notes(self.radiograph, window)
+        return replace(self, image=self.radiograph.image(window), window=window, notes=notes)
 
 
 def take_in(path: str | Path) -> Picture:
@@ -103,10 +105,13 @@ def take_in_bytes(content: bytes) -> Picture:
     return Picture(found.image, found.kind, digest, _notes(found.radiograph), found.radiograph)
 
 
-def _notes(found: Radiograph | None) -> tuple[str, ...]:
+def _notes(found: Radiograph | None, window: Window | None = None) -> tuple[str, ...]:
+    """Return what must be said of an image in a window; None: as it is shown first."""
     if found is None:
         return ()
     notes = {True: (BURNT_IN,), None: (NOT_SAID,), False: ()}[found.burned_in]
     if abs(found.aspect - 1) > 0.01:
         notes += (f"Its pixels are not square ({found.aspect:.2f} : 1); the picture is stretched to scale.",)
-    return notes
+    if window is None:
+        return notes + found.notes
+    return (*notes, BLANK.format(*found.range)) if found.is_blank(window) else notes

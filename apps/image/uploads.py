@@ -1,9 +1,9 @@
 """Whose a file on the server is: each visitor's uploads and exports lie in a folder of that visitor alone.
 
-A visitor is a name that nobody else can act under (:mod:`ttr.apps.visitors` makes it of a cookie). A path is
-a visitor's if it leads, through no link, to a regular file in that visitor's folder. Any other path is turned
-into one where nothing is: what is forbidden and what is absent then become the same in all that follows, and
-a device, a pipe or somebody else's file is never opened.
+A visitor is a name that nobody else can act under (:mod:`ttr.apps.service.visitors` makes it of a cookie).
+A path is a visitor's if it leads, through no link, to a regular file in that visitor's folder. Any other path
+is turned into one where nothing is: what is forbidden and what is absent then become the same in all that
+follows, and a device, a pipe or somebody else's file is never opened.
 """
 
 from __future__ import annotations

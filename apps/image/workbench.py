@@ -20,6 +20,7 @@ from ttr.apps.image.uploads import ABSENT, content_of
 from ttr.backbones import load
 from ttr.backbones.base import Backbone
 from ttr.backbones.catalog import preset_for
+from ttr.backbones.phantoms.hybrid import HYBRIDS
 from ttr.backbones.phantoms.recipes import NAMES
 from ttr.datasets.registry import open_image, phantom_images, sample_paths
 from ttr.errors import ImageError, NeuronsError, OptionError, TTRError
@@ -106,6 +107,14 @@ class Workbench:
                 self._loaded[name] = backbone
             return self._loaded[name]
 
+    def original(self, name: str) -> Backbone | None:
+        """Return the model that artifacts were planted in to make another one, or None.
+
+        It is offered here under its own name, or there is none.
+        """
+        planted_in = HYBRIDS[name].base if name in HYBRIDS else None
+        return self.backbone(planted_in) if planted_in in self._loaders else None
+
     def sources(self, name: str) -> list[str]:
         """Return where register neurons of a model can come from, the best first."""
         backbone = self.backbone(name)
@@ -178,9 +187,15 @@ class Workbench:
         Raises:
             TTRError: the neurons do not fit the model.
         """
-        backbone = self.backbone(chosen.model)
+        backbone, original = self.backbone(chosen.model), self.original(chosen.model)
         with self._running:
-            found = inspect(backbone, chosen.neurons, picture.image, num_registers=self.num_registers)
+            found = inspect(
+                backbone,
+                chosen.neurons,
+                picture.image,
+                num_registers=self.num_registers,
+                original=original,
+            )
         head = fitting(self._heads, backbone, len(found.before.feature))
         said = cautions(found, backbone.warning, (*filter(None, [chosen.caution]), *picture.notes))
         return Case(

@@ -5,21 +5,19 @@ from __future__ import annotations
 import io
 import json
 import re
-import struct
 import zipfile
-import zlib
 
 import numpy as np
 import pandas as pd
-import pydicom
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
 from pydicom.uid import JPEG2000Lossless
 
 import ttr
-from tests.datasets.test_dicom import write
 from tests.tools.app_page import screenshot, select, violations
+from tests.tools.dicom_files import write
+from tests.tools.hostile_files import png
 from ttr.apps.image.inspection import inspect
 from ttr.datasets.registry import open_image, sample_paths
 from ttr.wording import shortened
@@ -198,21 +196,6 @@ def test_every_view_has_its_pictures_and_its_explanation(page):
         page.locator("summary:visible").first.click()
 
 
-def png_bomb():
-    """Return a PNG that says 20,000 x 20,000 and is small."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0)
-    packer = zlib.compressobj(9)
-    start = packer.compress(b"") + packer.flush(zlib.Z_FULL_FLUSH)
-    row = packer.compress(bytes(20_001)) + packer.flush(zlib.Z_FULL_FLUSH)  # stands alone: it can be repeated
-    end = b"\x03\x00" + struct.pack(">I", 20_001 * 20_000 % 65_521 << 16 | 1)  # the checksum of so many zeros
-    rows = start + row * 20_000 + end
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-
-
 def zip_bomb():
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -222,12 +205,7 @@ def zip_bomb():
 
 def compressed_dicom(path):
     """Return a DICOM file whose compression needs a decoder that is not there, or pixels that are none."""
-    data = pydicom.dcmread(write(path))
-    data.file_meta.TransferSyntaxUID = JPEG2000Lossless
-    data.PixelData = pydicom.encaps.encapsulate([b"\xff\x4f\xff\x51" + bytes(60)])
-    data["PixelData"].is_undefined_length = True
-    data.save_as(path)
-    return path.read_bytes()
+    return write(path, syntax=JPEG2000Lossless, packed=[b"\xff\x4f\xff\x51" + bytes(60)]).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -239,7 +217,7 @@ def test_hostile_files_get_one_sentence_and_the_page_lives_on(page, served, tmp_
     hostile = {
         "page.png": (b"<html><script>document.title='taken'</script></html>", "not an image"),
         "half.png": (whole.getvalue()[: len(whole.getvalue()) // 2], "damaged"),
-        "large.png": (png_bomb(), "too many pixels to open safely"),
+        "large.png": (png(20_000, 20_000), "too many pixels to open safely"),
         "compressed.dcm": (compressed_dicom(tmp_path / "c.dcm"), "cannot be decoded"),
         "bomb.zip": (zip_bomb(), "not an image"),
     }

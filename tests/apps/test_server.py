@@ -10,11 +10,11 @@ from starlette.testclient import TestClient
 
 import ttr
 from tests.tools.bare_client import BareClient
-from ttr.apps.address import Address
-from ttr.apps.event_requests import FULL
 from ttr.apps.image.workbench import Workbench
-from ttr.apps.private_folder import private_folder
 from ttr.apps.server import build, closed_environment
+from ttr.apps.service.address import Address
+from ttr.apps.service.event_requests import FULL
+from ttr.apps.service.private_folder import private_folder
 
 PASSWORD = "long enough"
 #: Of the event with which the page opens.

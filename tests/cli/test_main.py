@@ -36,7 +36,7 @@ def test_detect_then_compare(run, folder, tmp_path):
     neurons = tmp_path / "neurons.json"
     status, out, err = run("detect", "--backbone", "phantom", "--images", folder, "--out", neurons)
     assert status == 0
-    assert "4 of 4 images have outlier patches; 10 neurons kept" in out
+    assert "4 of 4 images (100%) have outlier patches; 10 neurons kept" in out
     assert out.rstrip().endswith(f"open: {neurons}")
     assert "weights: phantom (seed 7)" in out
     assert "detecting" in err
@@ -113,13 +113,13 @@ def test_weights_from_a_file(run, folder, tmp_path):
 
 
 def test_demo_ends_with_the_table_and_the_page(run, tmp_path):
-    status, out, _ = run("demo", "--out", tmp_path / "demo", "--phantoms", 2, "--quiet")
+    status, out, _ = run("demo", "--phantom", "--out", tmp_path / "demo", "--phantoms", 2, "--quiet")
     assert status == 0
     assert "recall 1.00, precision 1.00" in out
     assert "not the biology" in out
     assert out.rstrip().endswith("index.html")
     assert (tmp_path / "demo" / "results.json").is_file()
-    assert run("demo", "--out", tmp_path / "demo", "--phantoms", 2, "--quiet")[0] == 0
+    assert run("demo", "--phantom", "--out", tmp_path / "demo", "--phantoms", 2, "--quiet")[0] == 0
 
 
 def damaged(tmp_path, folder, neurons_file, kind):

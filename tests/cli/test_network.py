@@ -76,7 +76,7 @@ def commands(root: Path, out: Path) -> list[tuple[object, ...]]:
         ("data", "info"),
         ("data", "check", *table, "--quiet"),
         ("doctor", "--quiet"),
-        ("demo", "--quiet", "--phantoms", 8, "--out", out / "demo"),
+        ("demo", "--phantom", "--quiet", "--phantoms", 8, "--out", out / "demo"),
         ("detect", *small, "--images", one, "--out", out / "neurons.json"),
         ("tune", *small, "--images", one, "--top-k", 1, "--num-registers", 1, "--out", out / "tune"),
         ("compare", *small, *neurons, "--out", out / "compare", one),
@@ -153,7 +153,8 @@ def test_no_command_reaches_out(root, tmp_path):
 @pytest.mark.slow
 def test_the_page_reaches_out_to_nobody(tmp_path):
     record = tmp_path / "reached"
-    command = [sys.executable, "-m", "ttr", "app", "--no-browser", "--port", "0", "--image-size", "64"]
+    command = [sys.executable, "-m", "ttr", "app", "--backbone", "phantom", "--no-browser", "--port", "0"]
+    command += ["--image-size", "64"]
     page = subprocess.Popen(command, env=environment(record), stdout=subprocess.PIPE, text=True)
     try:
         assert page.stdout is not None

@@ -9,12 +9,10 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
-from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate
-from pydicom.sequence import Sequence
-from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
-from tests.datasets.test_dicom import RAMP, expected, grey, write
+from tests.datasets.test_dicom import expected, grey
+from tests.tools.dicom_files import BYTE, RAMP, lookup_table, write
 from tests.tools.hostile_files import ITEM, ITEM_WITHOUT_END, SEQUENCE, after_meta, deflated, rle, saved
 from ttr.datasets import dicom_elements
 from ttr.datasets.dicom import read_dicom
@@ -22,18 +20,14 @@ from ttr.datasets.registry import open_image
 from ttr.errors import ImageError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value")  # what the files are made of
-BYTE = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
+#: JPEG 2000 that says of itself 8 x 8 pixels of so many values, of so many bits.
+WAVES = {
+    (values, bits): b"\xff\x4f\xff\x51"
+    + struct.pack(">HH8LH", 38 + 3 * values, 0, 8, 8, 0, 0, 8, 8, 0, 0, values)
+    + struct.pack("3B", bits - 1, 1, 1) * values
+    for values, bits in ((16_384, 8), (1, 38))
+}
 LOSSLESS = b"\xff\xd8\xff\xf7" + struct.pack(">HBHHB", 11, 8, 60_000, 50_000, 1) + bytes(40)
-
-
-def compressed(path, frame, syntax, **tags):
-    """Write a DICOM file whose pixels are a compressed frame."""
-    data = pydicom.dcmread(write(path, **tags))
-    data.file_meta.TransferSyntaxUID = syntax
-    data.PixelData = encapsulate([frame])
-    data["PixelData"].VR, data["PixelData"].is_undefined_length = "OB", True
-    data.save_as(path)
-    return path
 
 
 def inserted(path, elements, **tags):
@@ -45,12 +39,12 @@ def inserted(path, elements, **tags):
 
 
 def table(length):
-    entry = Dataset()
+    """Return a sequence of a table that says it has so many entries, and has a hundred."""
+    item = lookup_table(np.zeros(100))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        entry.add_new(0x00283002, "UL", [length, 0, 16])
-    entry.add_new("LUTData", "OW", bytes(200))
-    return Sequence([entry])
+        item.add_new(0x00283002, "UL", [length, 0, 16])
+    return [item]
 
 
 @pytest.fixture
@@ -77,7 +71,7 @@ def unparsed(monkeypatch, undecoded):
 
 #: name: tags, and what is said.
 SAID = {
-    "frames": ({"NumberOfFrames": 2_000_000_000}, "holds 2,000,000,000 frames; needed a single image"),
+    "frames": ({"NumberOfFrames": 2_000_000_000}, "holds 2,000,000,000 frames; needed 10,000 at most"),
     "pixels": ({"Rows": 40_000, "Columns": 40_000}, r"too many pixels to open safely \(40,000 × 40,000\)"),
     "strip": (
         {"Rows": 2, "Columns": 60_000},
@@ -91,9 +85,8 @@ SAID = {
     ),
     "palette": (
         {"PhotometricInterpretation": "PALETTE COLOR"},
-        "has a palette of colours; needed MONOCHROME1",
+        "has a lookup table without its RedPaletteColorLookupTableDescriptor",
     ),
-    "window": ({"WindowCenter": 40, "WindowWidth": 0}, "window of centre 40 and width 0; needed a width of"),
     "table": ({"VOILUTSequence": table(4_000_000_000)}, "lookup table of 4,000,000,000 entries of 16 bits"),
     "short": ({"VOILUTSequence": table(4096)}, "lookup table of 4,096 entries that ends early"),
     "native": ({"Rows": 800, "Columns": 900}, "holds 128 of the 1,440,000 bytes of its pixels; get it again"),
@@ -123,6 +116,10 @@ COMPRESSED = {
     "rle parts": (rle(*[b"\0"] * 15), RLELossless, {}),
     "j2k": (saved(Image.new("L", (500, 400)), "JPEG2000"), JPEG2000Lossless, BYTE),
     "jpeg-ls": (LOSSLESS, JPEGLSLossless, BYTE),
+    "jpeg lossless": (LOSSLESS.replace(b"\xff\xf7", b"\xff\xc3"), JPEGLosslessSV1, BYTE),
+    "j2k values": (WAVES[16_384, 8], JPEG2000Lossless, BYTE),
+    "j2k bits": (WAVES[1, 38], HTJ2KLossless, BYTE),
+    "j2k nothing": (b"\xff\x4f\xff\x51" + bytes(9), JPEG2000Lossless, BYTE),
 }
 SAYS = {
     "rle pixels": r"too many pixels to open safely \(40,000 × 40,000\)",
@@ -132,13 +129,17 @@ SAYS = {
     "rle parts": "is compressed in 15 parts; needed 2",
     "j2k": "says that it has 8 × 8 pixels, and 500 × 400 are compressed in it",
     "jpeg-ls": "says that it has 8 × 8 pixels, and 50,000 × 60,000 are compressed in it",
+    "jpeg lossless": "says that it has 8 × 8 pixels, and 50,000 × 60,000 are compressed in it",
+    "j2k values": "holds 1 values of 8 bits a pixel, and 16,384 of 8 are compressed in it",
+    "j2k bits": "holds 1 values of 8 bits a pixel, and 1 of 38 are compressed in it",
+    "j2k nothing": "cannot be decoded: what is compressed in it is no JPEG 2000",
 }
 
 
 @pytest.mark.parametrize("name", COMPRESSED)
 def test_what_is_compressed_is_measured_before_it_is_decoded(name, tmp_path, undecoded):
     frame, syntax, tags = COMPRESSED[name]
-    path = compressed(tmp_path / "a.dcm", frame, syntax, **tags)
+    path = write(tmp_path / "a.dcm", packed=[frame], syntax=syntax, **tags)
     with pytest.raises(ImageError, match=SAYS[name]):
         open_image(path)
 
@@ -147,7 +148,7 @@ def test_whole_rle_and_deflated_files_are_read(tmp_path):
     plain = write(tmp_path / "a.dcm")
     high, low = (RAMP.astype(">u2").tobytes()[place::2] for place in (0, 1))
     packed = rle(bytes([63]) + high + b"\x80", bytes([63]) + low + b"\x80")
-    assert np.array_equal(grey(plain), grey(compressed(tmp_path / "b.dcm", packed, RLELossless)))
+    assert np.array_equal(grey(plain), grey(write(tmp_path / "b.dcm", packed=[packed], syntax=RLELossless)))
     (tmp_path / "c.dcm").write_bytes(deflated(plain.read_bytes()))
     assert np.array_equal(grey(plain), grey(tmp_path / "c.dcm"))
 
@@ -210,7 +211,7 @@ def test_every_cut_of_a_file_is_refused_in_a_sentence(tmp_path):
 def test_a_rescale_that_makes_no_numbers_is_refused(slope, tmp_path):
     path = write(tmp_path / "a.dcm", RescaleSlope="1.00", RescaleIntercept="0")
     path.write_bytes(path.read_bytes().replace(b"DS\x04\x001.00", b"DS\x06\x00" + slope.ljust(6).encode()))
-    with pytest.raises(ImageError, match="slope or intercept that makes pixels infinite or no numbers"):
+    with pytest.raises(ImageError, match="has no single number as its RescaleSlope; needed one"):
         open_image(path)
 
 

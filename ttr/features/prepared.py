@@ -27,6 +27,7 @@ from ttr.forward.preprocessing import Preprocessing
 from ttr.registers.arms import PLAIN, Arm
 from ttr.registers.attention_bias import BiasCalibration, calibrate_bias
 from ttr.registers.detection import DetectionRule, detect
+from ttr.registers.evidence import FEWEST, STABLE
 from ttr.registers.neurons import RegisterNeurons
 from ttr.run import Run
 from ttr.version import __version__
@@ -76,7 +77,8 @@ def found_neurons(
         TTRError: as :func:`ttr.detect` does, or the cache cannot be written.
     """
     rule = (DetectionRule() if rule is None else rule).of(backbone)
-    path = _place(backbone, PLAIN, images, run, "neurons", asdict(rule)).with_suffix(".json")
+    decides = {**asdict(rule), "evidence": [FEWEST, STABLE]}
+    path = _place(backbone, PLAIN, images, run, "neurons", decides).with_suffix(".json")
 
     def find(reading: ReadAhead) -> RegisterNeurons:
         return detect(

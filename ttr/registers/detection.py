@@ -28,7 +28,7 @@ from ttr.forward.record import record
 from ttr.hooks import edits_at
 from ttr.norms import Threshold, check_threshold
 from ttr.progress import progress_bar
-from ttr.registers.evidence import Activity, Evidence, find_outliers
+from ttr.registers.evidence import FEWEST, STABLE, Activity, Evidence, find_outliers
 from ttr.registers.neurons import Provenance, RegisterNeurons
 from ttr.version import __version__
 from ttr.wording import counted
@@ -87,7 +87,8 @@ def detect(
             and selective (its mean |activation| at outliers at least 5 times that at the other patches).
             On every phantom this keeps exactly the planted neurons. On the two full rankings that S-med
             published the first condition alone keeps 8 neurons of CLIP ViT-B/16 and 58 of DINOv2 ViT-L/14,
-            where 10 or 20, and 45 or 50, were chosen by hand.
+            where 10 or 20, and 45 or 50, were chosen by hand. The cut is made on evidence: outliers in two
+            images at least, and two halves of these images that agree on half of the neurons or more.
         sparsity: apply the sparsity filter.
         include_cls: let CLS count as an outlier, as the predecessor's code does.
         batch_size: images a pass. Memory holds one batch's MLP inputs, [B, N, D] a block.
@@ -95,8 +96,8 @@ def detect(
         progress: show a progress bar with an estimate.
 
     Returns:
-        The kept pairs, the ranking of all neurons, and provenance. No outliers is an answer: an empty set
-        with a message that says so.
+        The kept pairs, the ranking of all neurons, and provenance. No outliers, or not enough to tell their
+        neurons from chance, is an answer: an empty set with a message that says so.
 
     Raises:
         ImageError: no images, or an item is not an image.
@@ -112,7 +113,7 @@ def detect(
         raise OptionError(f"top_k={top_k!r}; needed an integer, at least 1, or None for the data-driven cut")
     if any(edits_at(site) for site in (backbone.sites.entry, *backbone.sites.neurons)):
         raise ModelError(f"{backbone.name} is wrapped; remove the wrap and detect on the bare backbone")
-    evidence = Evidence.empty(backbone)
+    evidence = Evidence(backbone)
     sizes: set[tuple[int, int]] = set()
     with progress_bar("detecting", count(images), show=progress) as advance:
         for batch in batches(backbone, images, batch_size):
@@ -136,6 +137,7 @@ def detect(
         image_set=image_set,
         images=evidence.images,
         images_with_outliers=evidence.with_outliers,
+        stability=evidence.stability(top_layer),
         threshold=threshold,
         outlier_layer=at,
         top_layer=top_layer,
@@ -150,19 +152,40 @@ def _conclude(
     evidence: Evidence, provenance: Provenance, top_layer: int, top_k: int | None
 ) -> RegisterNeurons:
     ranked = evidence.ranking()
-    has = "has" if 1 in (evidence.with_outliers, evidence.images) else "have"
-    seen = f"{evidence.with_outliers} of {counted(evidence.images, 'image')} {has} outlier patches"
+    seen = _seen(evidence)
     if not evidence.with_outliers:
         return RegisterNeurons(
             (), ranked, provenance, f"no outlier patches: {seen}; there are no register neurons to move"
         )
     eligible = [(layer, neuron) for layer, neuron, _ in ranked if layer <= top_layer]
-    if top_k is None:
-        passing = set(map(tuple, evidence.extreme_and_selective(top_layer).nonzero().tolist()))
-        kept = tuple(pair for pair in eligible if pair in passing)
-    else:
+    if top_k is not None:
         kept = tuple(eligible[:top_k])
-    message = f"{seen}; {counted(len(kept), 'neuron')} kept from blocks 0..{top_layer}"
+        message = f"{seen}; {counted(len(kept), 'neuron')} kept from blocks 0..{top_layer}, as many as asked"
+        return RegisterNeurons(kept, ranked, provenance, message)
+    passing = set(map(tuple, evidence.whole().extreme_and_selective(top_layer).nonzero().tolist()))
+    kept = tuple(pair for pair in eligible if pair in passing)
     if not kept:
-        message += "; outliers exist, but no neuron stands out as their cause: choose top_k, or more images"
+        remedy = "outliers exist, but no neuron stands out as their cause: choose top_k, or more images"
+        return RegisterNeurons((), ranked, provenance, f"{seen}; {remedy}")
+    stability = provenance.stability or 0.0
+    if lacking := _lacking(evidence, stability):
+        remedy = f"{counted(len(kept), 'neuron')} would have been kept: give more images, or choose top_k"
+        return RegisterNeurons((), ranked, provenance, f"not enough outliers: {seen}; {lacking}; {remedy}")
+    agreed = f"two halves of the images agree on {stability:.0%} of the neurons"
+    message = f"{seen}; {counted(len(kept), 'neuron')} kept from blocks 0..{top_layer}; {agreed}"
     return RegisterNeurons(kept, ranked, provenance, message)
+
+
+def _seen(evidence: Evidence) -> str:
+    has = "has" if 1 in (evidence.with_outliers, evidence.images) else "have"
+    of = f"{evidence.with_outliers} of {counted(evidence.images, 'image')}"
+    return f"{of} ({evidence.with_outliers / evidence.images:.0%}) {has} outlier patches"
+
+
+def _lacking(evidence: Evidence, stability: float) -> str:
+    """Return what the evidence lacks to tell register neurons from what fires at one patch by chance."""
+    if evidence.with_outliers < FEWEST:
+        return f"needed {FEWEST} at least, to compare what they show"
+    if stability < STABLE:
+        return f"two halves of them agree on {stability:.0%} of the neurons, needed {STABLE:.0%}"
+    return ""

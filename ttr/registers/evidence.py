@@ -2,7 +2,8 @@
 
 What needs every token (the sparsity filter, the activity away from outliers) is reduced while the activations
 pass by; where the outliers are is known only at the end of the pass, so the activations of those few tokens
-are computed again from the MLP's input. The sums are float64 and do not grow with the number of images.
+are computed again from the MLP's input. The sums are float64 and do not grow with the number of images. They
+are held in two halves of the images, so that what one half shows can be looked for in the other.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ SPARSE_SHARE = 0.5
 EXTREME = 25.0
 SELECTIVE = 5.0
 EMERGED = 0.5
+#: What the data-driven cut needs: images with outliers, and how far the neurons of two halves of them agree.
+FEWEST, STABLE = 2, 0.5
 
 
 def find_outliers(passed: Record, layer: int, threshold: Threshold, include_cls: bool = False) -> Tensor:
@@ -69,16 +72,15 @@ def _is_sparse(activations: Tensor) -> Tensor:
 
 
 @dataclass
-class Evidence:
-    """Running sums over the images with outliers; float64, [blocks, neurons] each.
+class Sums:
+    """Running sums over images with outliers; float64, [blocks, neurons] each.
 
     Attributes:
         scores: sum of the sparsity-filtered mean |activation| at outliers.
         at_outliers: the same without the filter.
         elsewhere: sum of the mean |activation| at the other patches.
         outlier_norms: sum of the outliers' mean norm at each block, [blocks].
-        images: images seen.
-        with_outliers: those with an outlier.
+        images: how many.
     """
 
     scores: Tensor
@@ -86,51 +88,22 @@ class Evidence:
     elsewhere: Tensor
     outlier_norms: Tensor
     images: int = 0
-    with_outliers: int = 0
 
     @classmethod
-    def empty(cls, backbone: Backbone) -> Evidence:
+    def empty(cls, backbone: Backbone) -> Sums:
         """Return sums of zero for a backbone."""
         shape = (backbone.num_layers, backbone.num_neurons)
         scores, at_outliers, elsewhere = torch.zeros(3, *shape, dtype=torch.float64)
         return cls(scores, at_outliers, elsewhere, torch.zeros(shape[0], dtype=torch.float64))
 
-    def add(self, backbone: Backbone, passed: Record, activity: Activity, outliers: Tensor) -> None:
-        """Add a batch, with its outlier tokens, bool [B, N]."""
-        self.images += outliers.shape[0]
-        counts = outliers.sum(dim=1)
-        items = counts.nonzero()[:, 0].tolist()
-        if not items:
-            return
-        self.with_outliers += len(items)
-        sizes = counts[items].tolist()
-        is_patch = torch.zeros_like(outliers)
-        is_patch[:, passed.layout.where("patches")] = True
-        on_patch = is_patch[outliers].split(sizes)
-        for norms in passed.norms[:, outliers].split(sizes, dim=1):
-            self.outlier_norms += norms.mean(dim=1).to(self.outlier_norms)
-        for layer, inputs in enumerate(passed.mlp_inputs):
-            active = activations_of(backbone, layer, inputs[outliers]).float().abs().split(sizes)
-            for item, found, patches in zip(items, active, on_patch, strict=True):
-                score = found.mean(dim=0)
-                others = passed.layout.patches - int(patches.sum())
-                elsewhere = activity.patch_sums[layer][item] - found[patches].sum(dim=0)
-                self.at_outliers[layer] += score.to(self.scores)
-                self.elsewhere[layer] += elsewhere.clamp(min=0).to(self.scores) / max(others, 1)
-                self.scores[layer] += (score * activity.sparse[layer][item]).to(self.scores)
-
-    def emergence(self, at: int) -> int:
-        """Return the first block at whose output the outliers have half of their norm at block ``at``."""
-        reached = self.outlier_norms[: at + 1] >= EMERGED * self.outlier_norms[at]
-        return int(reached.nonzero()[0]) if self.with_outliers else at
-
-    def ranking(self) -> tuple[tuple[int, int, float], ...]:
-        """Return all neurons, best first; equal scores in order of block and neuron."""
-        mean = (self.scores / max(self.with_outliers, 1)).flatten()
-        values, order = mean.sort(descending=True, stable=True)
-        width = self.scores.shape[1]
-        layers, neurons = order // width, order % width
-        return tuple(zip(layers.tolist(), neurons.tolist(), values.tolist(), strict=True))
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(
+            self.scores + other.scores,
+            self.at_outliers + other.at_outliers,
+            self.elsewhere + other.elsewhere,
+            self.outlier_norms + other.outlier_norms,
+            self.images + other.images,
+        )
 
     def extreme_and_selective(self, top_layer: int) -> Tensor:
         """Return which neurons pass the data-driven cut, bool [blocks, neurons]."""
@@ -144,3 +117,77 @@ class Evidence:
         passes = extreme & (self.at_outliers >= SELECTIVE * self.elsewhere)
         passes[top_layer + 1 :] = False
         return passes
+
+
+class Evidence:
+    """What the images of one detection show.
+
+    Attributes:
+        images: images seen.
+        halves: the sums of every other image with outliers, and of those between.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.images = 0
+        self.halves = (Sums.empty(backbone), Sums.empty(backbone))
+
+    @property
+    def with_outliers(self) -> int:
+        """How many of the images have an outlier."""
+        return sum(half.images for half in self.halves)
+
+    def whole(self) -> Sums:
+        """Return the sums over all images with outliers."""
+        return self.halves[0] + self.halves[1]
+
+    def add(self, backbone: Backbone, passed: Record, activity: Activity, outliers: Tensor) -> None:
+        """Add a batch, with its outlier tokens, bool [B, N]."""
+        self.images += outliers.shape[0]
+        counts = outliers.sum(dim=1)
+        items = counts.nonzero()[:, 0].tolist()
+        if not items:
+            return
+        first = self.with_outliers
+        halves = [self.halves[(first + number) % 2] for number in range(len(items))]
+        sizes = counts[items].tolist()
+        is_patch = torch.zeros_like(outliers)
+        is_patch[:, passed.layout.where("patches")] = True
+        on_patch = is_patch[outliers].split(sizes)
+        for half, norms in zip(halves, passed.norms[:, outliers].split(sizes, dim=1), strict=True):
+            half.images += 1
+            half.outlier_norms += norms.mean(dim=1).to(half.outlier_norms)
+        for layer, inputs in enumerate(passed.mlp_inputs):
+            active = activations_of(backbone, layer, inputs[outliers]).float().abs().split(sizes)
+            for half, item, found, patches in zip(halves, items, active, on_patch, strict=True):
+                score = found.mean(dim=0)
+                others = passed.layout.patches - int(patches.sum())
+                elsewhere = activity.patch_sums[layer][item] - found[patches].sum(dim=0)
+                half.at_outliers[layer] += score.to(half.scores)
+                half.elsewhere[layer] += elsewhere.clamp(min=0).to(half.scores) / max(others, 1)
+                half.scores[layer] += (score * activity.sparse[layer][item]).to(half.scores)
+
+    def emergence(self, at: int) -> int:
+        """Return the first block at whose output the outliers have half of their norm at block ``at``."""
+        norms = self.whole().outlier_norms
+        reached = norms[: at + 1] >= EMERGED * norms[at]
+        return int(reached.nonzero()[0]) if self.with_outliers else at
+
+    def ranking(self) -> tuple[tuple[int, int, float], ...]:
+        """Return all neurons, best first; equal scores in order of block and neuron."""
+        scores = self.whole().scores
+        values, order = (scores / max(self.with_outliers, 1)).flatten().sort(descending=True, stable=True)
+        width = scores.shape[1]
+        layers, neurons = order // width, order % width
+        return tuple(zip(layers.tolist(), neurons.tolist(), values.tolist(), strict=True))
+
+    def stability(self, top_layer: int) -> float | None:
+        """Return how far two halves of the images choose the same neurons, 0..1.
+
+        The neurons that pass the cut in both halves over those that pass in either (Jaccard's index). None:
+        a half has no image with outliers, or none passes in either.
+        """
+        if not all(half.images for half in self.halves):
+            return None
+        first, second = (half.extreme_and_selective(top_layer) for half in self.halves)
+        either = int((first | second).sum())
+        return int((first & second).sum()) / either if either else None

@@ -61,6 +61,7 @@ class Provenance:
         image_set: which labelled set and split they are of, and how many were drawn, in words.
         images: images looked at.
         images_with_outliers: those that had at least one outlier, which alone are scored.
+        stability: how far two halves of these choose the same neurons, 0..1 (Jaccard's index).
         threshold: the rule or norm for outliers.
         outlier_layer: block at whose output outliers were read.
         top_layer: last block from which neurons were kept.
@@ -78,6 +79,7 @@ class Provenance:
     image_set: str | None = None
     images: int | None = None
     images_with_outliers: int | None = None
+    stability: float | None = None
     threshold: float | str | None = None
     outlier_layer: int | None = None
     top_layer: int | None = None

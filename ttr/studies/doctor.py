@@ -42,6 +42,11 @@ MODULES = {
 }
 #: What of it is needed for which purpose, and how to install it.
 OPTIONAL = {
+    "extra dicom": (
+        ("gdcm", "pylibjpeg", "openjpeg"),
+        "DICOM in lossless JPEG, JPEG-LS and deep or high-throughput JPEG 2000",
+        "'test-time-registers[dicom]'",
+    ),
     "extra onnx": (
         ("onnx", "onnxruntime", "onnxscript"),
         "ttr export --format onnx",

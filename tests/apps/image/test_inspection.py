@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from scipy.spatial.distance import cosine
 
 import ttr
 from ttr.apps.image.inspection import inspect
@@ -52,3 +54,25 @@ def test_what_is_not_there_is_refused(inspected):
         inspected.check(6, None, "CLS")
     with pytest.raises(OptionError, match="query 'patch'; needed one of CLS"):
         inspected.check(0, None, "patch")
+
+
+def test_the_original_of_planted_artifacts_is_shown_beside_them(phantom, fundus, inspected):
+    assert inspected.shown == inspected.runs
+    assert inspected.likeness(5, None, "CLS") is None
+    original = ttr.load("phantom", image_size=224)
+    with torch.no_grad():
+        for layer, neuron in phantom.planted:
+            original.model.blocks[layer].mlp.fc2.weight[:, neuron] = 0
+    neurons = ttr.RegisterNeurons.from_pairs(phantom.planted)
+    found = inspect(phantom, neurons, fundus, original=original)
+    assert found.shown == (found.original, *found.runs)
+    truth = record(original, original.preprocess(fundus)[None], attention=True)
+    row = truth.layout.select(truth.cls_attention[5, 0, 1], "patches", dim=0).numpy()
+    np.testing.assert_allclose(found.original.attention_map(5, 1).ravel(), row, atol=1e-6)
+    cosines = [
+        1 - cosine(row, run.attention_map(5, 1).ravel().astype(float)) for run in (found.before, found.after)
+    ]
+    assert found.likeness(5, 1, "CLS") == pytest.approx(cosines, abs=1e-5)
+    assert cosines[0] < 0.9 * cosines[1]
+    assert found.likeness(5, None, "test-time register 1") is None
+    np.testing.assert_allclose(found.before.norms, inspected.before.norms, rtol=1e-5)

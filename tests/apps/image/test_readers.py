@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.datasets.test_dicom import RAMP, write
+from tests.tools.dicom_files import RAMP, write
 from tests.tools.hostile_files import png, saved
 from ttr.apps.image import readers
 from ttr.apps.image.decoding import decode, unpacked

@@ -18,13 +18,13 @@ from ttr.run import Run
 from ttr.studies.compare.page import SHOWN, rows
 from ttr.studies.compare.settings import ComparisonSettings
 from ttr.studies.compare.write import write_comparison
-from ttr.studies.demo import run_demo
+from ttr.studies.demo.on_phantom import on_phantom
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "result"
-    return run_demo(out, phantoms=8, shown_phantoms=2, progress=False), out
+    return on_phantom(out, phantoms=8, shown_phantoms=2, progress=False), out
 
 
 class Page(HTMLParser):
@@ -67,7 +67,7 @@ def test_the_page_is_self_contained_and_says_what_it_shows(demo):
 def test_results_hold_the_numbers_and_the_truth(demo):
     result, out = demo
     results = json.loads((out / "results.json").read_text())
-    assert (result.recall, result.precision) == (1.0, 1.0)
+    assert (result.detected.recall, result.detected.precision) == (1.0, 1.0)
     assert results["detection"]["pairs"] == results["detection"]["planted"]
     assert [entry["image"] for entry in results["images"][:2]] == ["fundus", "chest"]
     for entry in results["images"]:
@@ -202,5 +202,5 @@ def test_neurons_that_were_not_measured_are_not_ranked_on_the_page(tmp_path):
     neurons = ttr.detect(backbone, [image])
     write_comparison(backbone, neurons, in_memory({"one": image}), tmp_path / "out")
     text = (tmp_path / "out" / "index.html").read_text()
-    assert "no outlier patches: 0 of 1 image has outlier patches" in text
+    assert "no outlier patches: 0 of 1 image (0%) has outlier patches" in text
     assert "of the ranking" not in text

@@ -73,6 +73,7 @@ def render(
     neurons: RegisterNeurons,
     *,
     title: str,
+    figures: Sequence[Any] = (),
     truth: Sequence[tuple[int, int]] = (),
     left_out: int = 0,
     skipped: Mapping[str, str] | None = None,
@@ -83,6 +84,7 @@ def render(
         comparisons: the images to show, at least one, with pixels; the page takes their provenance.
         neurons: the register neurons that were moved.
         title: heading of the page.
+        figures: pictures ahead of the comparison, each with ``title``, ``uri`` and ``text``.
         truth: the planted neurons, on a phantom.
         left_out: images that are in the numbers' file but not on the page.
         skipped: {name: reason} of images that could not be read.
@@ -94,6 +96,7 @@ def render(
     return fill(
         "report.html",
         title=title,
+        figures=figures,
         provenance=provenance,
         intervention=intervention(len(neurons), provenance["settings"]["num_registers"]),
         counted=counted,

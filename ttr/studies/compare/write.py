@@ -28,6 +28,15 @@ BATCH = 8
 
 
 @dataclass(frozen=True)
+class Figure:
+    """A picture ahead of the comparison: its heading, the picture as a data URI, and what it shows."""
+
+    title: str
+    uri: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Page:
     """What the folder's page and its JSON are called, and what the JSON says besides.
 
@@ -36,12 +45,14 @@ class Page:
         results: name of the JSON file.
         schema: of the folder.
         extra: when given, the JSON is an object with these entries and ``images``, not a bare list.
+        figures: pictures ahead of the comparison.
     """
 
     title: str = "Before and after test-time registers"
     results: str = "compare.json"
     schema: str = COMPARISON
     extra: dict[str, Any] | None = None
+    figures: tuple[Figure, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,7 @@ def write_comparison(
             comparisons[:SHOWN],
             neurons,
             title=page.title,
+            figures=page.figures,
             truth=backbone.planted,
             left_out=max(0, len(comparisons) - SHOWN),
             skipped=reading.skipped,

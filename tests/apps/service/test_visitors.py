@@ -266,7 +266,7 @@ def small(tmp_path, monkeypatch):
     import gradio
     from fastapi import FastAPI
 
-    from ttr.apps.visitors import Visitors
+    from ttr.apps.service.visitors import Visitors
 
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     uploads = Uploads(tmp_path, Quota(files=3, size=50_000, all_files=5, all_size=80_000))

@@ -7,9 +7,9 @@ from playwright.sync_api import expect
 
 from tests.tools.app_page import PATIENCE
 from tests.tools.elsewhere import elsewhere
-from ttr.apps.event_requests import FULL
 from ttr.apps.html.explanations import COMING
 from ttr.apps.image.intake import MAX_BYTES
+from ttr.apps.service.event_requests import FULL
 
 pytestmark = pytest.mark.browser
 TRIES = """async (home) => {

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.testclient import TestClient
 
-from ttr.apps.event_requests import CANCEL, DEEPEST, FULL, JOIN, PREDICT, RESET, Events
+from ttr.apps.service.event_requests import CANCEL, DEEPEST, FULL, JOIN, PREDICT, RESET, Events
 
 
 def widget(name):

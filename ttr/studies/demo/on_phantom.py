@@ -1,4 +1,4 @@
-"""The demonstration: everything ttr does, on a phantom backbone, in under a minute and offline.
+"""The demonstration on a phantom backbone, in under a minute.
 
 It builds the phantom, detects its register neurons over phantom images and the two bundled samples, moves
 them, and writes the page. Since the neurons were planted, it can say whether detection was right.
@@ -7,34 +7,21 @@ them, and writes the page. Since the neurons were planted, it can say whether de
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from ttr.backbones import load
 from ttr.datasets.registry import in_memory, open_image, phantom_images, sample_paths
 from ttr.registers.detection import detect
-from ttr.registers.neurons import RegisterNeurons
 from ttr.run import Run
-from ttr.studies.compare.comparison import ImageComparison
 from ttr.studies.compare.write import Page, write_comparison
+from ttr.studies.demo.found import Demo, Detected
 from ttr.studies.schemas import DEMO
 
 TITLE = "Test-time registers: before and after, on a phantom"
 
 
-@dataclass(frozen=True)
-class Demo:
-    """What the demonstration found: the neurons, the comparisons, and how detection did against the truth."""
-
-    neurons: RegisterNeurons
-    comparisons: list[ImageComparison]
-    recall: float
-    precision: float
-    seconds: float
-
-
-def run_demo(out: Path, *, phantoms: int = 64, shown_phantoms: int = 4, progress: bool = True) -> Demo:
+def on_phantom(out: Path, *, phantoms: int = 64, shown_phantoms: int = 4, progress: bool = True) -> Demo:
     """Run the demonstration into folder ``out``.
 
     Args:
@@ -48,8 +35,7 @@ def run_demo(out: Path, *, phantoms: int = 64, shown_phantoms: int = 4, progress
     samples = {name: open_image(path) for name, path in sample_paths().items()}
     drawn = list(phantom_images(phantoms))
     neurons = detect(backbone, [*samples.values(), *(p.image for p in drawn)], progress=progress)
-    truth, found = set(backbone.planted), set(neurons.pairs)
-    recall, precision = len(truth & found) / len(truth), len(truth & found) / max(len(found), 1)
+    found = Detected.of(neurons, backbone.planted, len(samples) + len(drawn))
     shown = {**samples, **{p.name: p.image for p in islice(drawn, shown_phantoms)}}
     seconds = time.perf_counter() - start
     compared = write_comparison(
@@ -65,16 +51,8 @@ def run_demo(out: Path, *, phantoms: int = 64, shown_phantoms: int = 4, progress
             {
                 "schema": DEMO,
                 "warning": backbone.warning,
-                "detection": {
-                    "message": neurons.message,
-                    "images": len(samples) + len(drawn),
-                    "pairs": neurons.pairs,
-                    "planted": list(backbone.planted),
-                    "recall": recall,
-                    "precision": precision,
-                    "seconds": round(seconds, 2),
-                },
+                "detection": {**found.to_json(), "seconds": round(seconds, 2)},
             },
         ),
     )
-    return Demo(neurons, compared.images, recall, precision, time.perf_counter() - start)
+    return Demo(found, compared.images, time.perf_counter() - start)

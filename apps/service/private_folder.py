@@ -14,13 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # no such locks: nothing is swept
-    fcntl = None  # type: ignore[assignment]
+from ttr.files import read_bytes
+from ttr.locks import take
 
 NAME = "ttr-app-"
-STARTING = ".ttr-starting-"
 LOCK = ".ttr-app.lock"
 MARK = b"uploads of ttr app; removed by its next start once no process holds a lock on this file\n"
 
@@ -42,8 +39,7 @@ def private_folder() -> Iterator[Path]:
         else:
             os.environ["GRADIO_TEMP_DIR"] = before
         remove(folder)
-        if lock is not None:
-            os.close(lock)
+        os.close(lock)
 
 
 def sweep(place: Path) -> list[Path]:
@@ -76,31 +72,23 @@ def remove(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _made(place: Path) -> tuple[Path, int | None]:
-    """Return a new private folder and its lock; it has its name only once the lock is held."""
-    if fcntl is None:
-        return Path(tempfile.mkdtemp(prefix=NAME, dir=place)), None
-    folder = Path(tempfile.mkdtemp(prefix=STARTING, dir=place))
-    lock = os.open(folder / LOCK, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def _made(place: Path) -> tuple[Path, int]:
+    """Return a new private folder and its lock, marked once it is held: nobody sweeps what has no mark."""
+    folder = Path(tempfile.mkdtemp(prefix=NAME, dir=place))
+    lock = take(folder / LOCK)
+    assert lock is not None, "a folder of this process alone"
     os.write(lock, MARK)
-    named = place / folder.name.replace(STARTING, NAME, 1)
-    folder.rename(named)
-    return named, lock
+    return folder, lock
 
 
 def _abandoned(folder: Path) -> int | None:
     """Return the lock of a private folder of this user, now held; None: somebody holds it, or it is none."""
     found = folder.lstat()
-    if fcntl is None or not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+    if not stat.S_ISDIR(found.st_mode) or (hasattr(os, "getuid") and found.st_uid != os.getuid()):
         return None
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    lock = folder / LOCK
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        ours = stat.S_ISREG(os.fstat(lock).st_mode) and os.read(lock, len(MARK) + 1) == MARK
-    except OSError:
-        ours = False
-    if ours:
-        return lock
-    os.close(lock)
-    return None
+        marked = not lock.is_symlink() and read_bytes(lock, len(MARK)) == MARK
+    except (OSError, ValueError):
+        return None
+    return take(lock) if marked else None

@@ -9,11 +9,11 @@ import sys
 
 import pytest
 
-from ttr.apps import private_folder as private
-from ttr.apps.private_folder import private_folder, sweep
+from ttr.apps.service import private_folder as private
+from ttr.apps.service.private_folder import private_folder, sweep
 
 KEPT_OPEN = (
-    "import sys, time; from ttr.apps.private_folder import private_folder\n"
+    "import sys, time; from ttr.apps.service.private_folder import private_folder\n"
     "with private_folder() as folder:\n"
     "    (folder / 'upload.png').write_bytes(b'x'); print(folder, flush=True); time.sleep(600)"
 )

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 import pytest
 import uvicorn
 
-from ttr.apps import listening
-from ttr.apps.listening import Connection
+from ttr.apps.service import listening
+from ttr.apps.service.listening import Connection
 
 
 async def late(scope, receive, send):
@@ -127,8 +127,8 @@ def test_an_answer_that_is_not_taken_is_dropped(monkeypatch):
 
 BUSY = """
 import signal, socket, sys, threading, time
-from ttr.apps import listening
-from ttr.apps.private_folder import private_folder
+from ttr.apps.service import listening
+from ttr.apps.service.private_folder import private_folder
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as the command does
 listening.LAST = 0.5
 async def app(scope, receive, send):

@@ -13,7 +13,7 @@ import pytest
 
 from tests.tools.app_page import serve_page
 from tests.tools.bare_client import BareClient
-from ttr.apps.listening import EACH, HEAD, LAST
+from ttr.apps.service.listening import EACH, HEAD, LAST
 
 pytestmark = pytest.mark.slow
 

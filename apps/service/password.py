@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ttr.apps.address import Address
-from ttr.apps.guard import KEPT, STATIC
+from ttr.apps.service.address import Address
+from ttr.apps.service.guard import KEPT, STATIC
+from ttr.apps.service.messages import refuse
 from ttr.errors import OptionError
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class Door:
         elif scope["path"] in DOORSTEP or scope["path"].startswith(STATIC) or self._known(scope):
             await self.app(scope, receive, send)
         else:
-            await _answer(scope, receive, send, 401, "Log in first: reload this page.")
+            await refuse(scope, receive, send, 401, "Log in first: reload this page.")
 
     def _known(self, scope: Scope) -> bool:
         from starlette.requests import Request
@@ -134,7 +135,7 @@ class Door:
         seconds = self.tries.wait(client)
         if seconds > 0:
             why = f"Too many wrong passwords; wait {math.ceil(seconds)} seconds and try again."
-            await _answer(scope, receive, send, 429, why, {"Retry-After": str(math.ceil(seconds))})
+            await refuse(scope, receive, send, 429, why, {"Retry-After": str(math.ceil(seconds))})
             return
 
         async def watched(message: Message) -> None:
@@ -146,11 +147,3 @@ class Door:
             await send(message)
 
         await self.app(scope, receive, watched)
-
-
-async def _answer(
-    scope: Scope, receive: Receive, send: Send, status: int, why: str, headers: dict[str, str] | None = None
-) -> None:
-    from starlette.responses import JSONResponse
-
-    await JSONResponse({"detail": why}, status, headers)(scope, receive, send)

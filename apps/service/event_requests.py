@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ttr.apps.service.messages import CANCEL, JOIN, PREDICT, RESET, refuse, whole_body, with_json
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-JOIN, PREDICT = "/gradio_api/queue/join", "/gradio_api/run/predict"
-CANCEL, RESET = "/gradio_api/cancel", "/gradio_api/reset"
 #: Lists within lists, or objects, of anything that the page sends.
 DEEPEST = 24
 #: Requests that wait for the model at once.
@@ -81,24 +81,25 @@ class Events:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or hand it on."""
-        from starlette.responses import JSONResponse
-
         posted = scope["type"] == "http" and scope["method"] == "POST"
         if not posted or scope["path"] not in BODIES:
             await self.app(scope, receive, send)
             return
-        body = await _whole(receive)
+        body = await whole_body(receive)
         if body is None:
             return
         try:
-            event = self.checked(body, scope["path"])
+            asked = self.checked(body, scope["path"])
+            if visitor := scope.get("state", {}).get("visitor"):
+                asked = visitor.rewritten(asked)
         except ValueError as error:
-            await JSONResponse({"detail": f"{error}; {OUTDATED}."}, 400)(scope, receive, send)
+            await refuse(scope, receive, send, 400, f"{error}; {OUTDATED}.")
             return
-        await self.app(_as_json(scope, event), _replayed(event, receive), _said(scope, receive, send))
+        said = _said(scope, receive, send)
+        await self.app(*with_json(scope, receive, json.dumps(asked).encode()), said)
 
-    def checked(self, body: bytes, path: str) -> bytes:
-        """Return an event's body with nothing but what was checked; ValueError says what is wrong with it."""
+    def checked(self, body: bytes, path: str) -> dict[str, Any]:
+        """Return what is asked with nothing but what was checked; ValueError says what is wrong with it."""
         try:
             asked = json.loads(body)
         except (ValueError, RecursionError):
@@ -114,8 +115,7 @@ class Events:
             raise ValueError(f"This request is not one of this page ({', '.join(fields)})") from None
         if isinstance(event, Event | Cancelled):
             self._check_function(event, path)
-        plain = event.plain() if isinstance(event, Event) else event.model_dump()
-        return json.dumps(plain, ensure_ascii=True).encode()
+        return event.plain() if isinstance(event, Event) else event.model_dump()
 
     def _check_function(self, event: Event | Cancelled, path: str) -> None:
         """Raise ValueError for a function that is none of the server, or takes other values."""
@@ -161,41 +161,11 @@ def _sound(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-async def _whole(receive: Receive) -> bytes | None:
-    """Return the body of a request; None: who sent it left."""
-    parts = []
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(parts)
-
-
-def _as_json(scope: Scope, body: bytes) -> Scope:
-    replaced = (b"content-type", b"content-length", b"transfer-encoding")
-    headers = [each for each in scope["headers"] if each[0].lower() not in replaced]
-    own = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    return {**scope, "headers": headers + own}
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replayed() -> Message:
-        return left.pop() if left else await receive()
-
-    return replayed
-
-
 def _said(scope: Scope, receive: Receive, send: Send) -> Send:
     """Return ``send`` that says in our words that the queue is full, and that a widget refused a value.
 
     The page shows them as they are. What failed in a function of the page stays a failure.
     """
-    from starlette.responses import JSONResponse
-
     failed: list[Message] = []
 
     async def said(message: Message) -> None:
@@ -207,11 +177,9 @@ def _said(scope: Scope, receive: Receive, send: Send) -> Send:
         if starts or message.get("more_body", False):
             return
         if failed[0]["status"] == 503:
-            await JSONResponse({"detail": FULL}, 429, {"Retry-After": "5"})(scope, receive, send)
+            await refuse(scope, receive, send, 429, FULL, {"Retry-After": "5"})
         elif _refused_value(b"".join(each.get("body", b"") for each in failed)):
-            await JSONResponse({"detail": f"A widget has no such value; {OUTDATED}."}, 400)(
-                scope, receive, send
-            )
+            await refuse(scope, receive, send, 400, f"A widget has no such value; {OUTDATED}.")
         else:
             for each in failed:
                 await send(each)

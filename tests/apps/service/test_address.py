@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ttr.apps.address import Address, is_loopback
+from ttr.apps.service.address import Address, is_loopback
 from ttr.errors import OptionError
 
 PUBLIC = "https://ttr.example.org/page"

@@ -14,7 +14,7 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 
-from ttr.apps.bodies import LARGEST, UPLOAD, Bodies
+from ttr.apps.service.bodies import LARGEST, UPLOAD, Bodies
 
 JOIN = "/gradio_api/queue/join"
 

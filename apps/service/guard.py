@@ -9,7 +9,18 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, Any
 
-from ttr.apps.address import Address
+from ttr.apps.service.address import Address
+from ttr.apps.service.messages import (
+    API,
+    CANCEL,
+    FILE,
+    HEARTBEAT,
+    JOIN,
+    PREDICT,
+    RESET,
+    UPLOAD,
+    refuse,
+)
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,16 +29,23 @@ if TYPE_CHECKING:
 OPEN = frozenset(
     (
         *("/", "/healthz", "/login", "/logout", "/config", "/theme.css", "/favicon.ico", "/robots.txt"),
-        *("/manifest.json", "/gradio_api/upload", "/gradio_api/upload_progress", "/gradio_api/queue/join"),
-        *("/gradio_api/queue/data", "/gradio_api/run/predict", "/gradio_api/cancel", "/gradio_api/reset"),
-        *("/gradio_api/app_id", "/gradio_api/theme.css"),
+        *(
+            "/manifest.json",
+            UPLOAD,
+            f"{API}/upload_progress",
+            JOIN,
+            f"{API}/queue/data",
+            PREDICT,
+            CANCEL,
+            RESET,
+        ),
+        *(f"{API}/app_id", f"{API}/theme.css"),
     )
 )
 STATIC = ("/assets/", "/static/", "/svelte/")
-FILE = "/gradio_api/file="
-OPEN_BELOW = (*STATIC, FILE, "/gradio_api/heartbeat/")
+OPEN_BELOW = (*STATIC, f"{FILE}=", HEARTBEAT)
 #: What is the same for everybody, and may be kept by a browser.
-KEPT = frozenset(("/theme.css", "/gradio_api/theme.css", "/favicon.ico", "/robots.txt"))
+KEPT = frozenset(("/theme.css", f"{API}/theme.css", "/favicon.ico", "/robots.txt"))
 #: What a proxy says of a request, and the widget library would believe of anybody.
 HEARSAY = (b"x-forwarded", b"forwarded", b"x-real-ip", b"x-gradio-server")
 #: Files are answered whole: of some lists of parts the widget library fails.
@@ -58,7 +76,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or hand it on."""
-        from starlette.responses import JSONResponse, RedirectResponse
+        from starlette.responses import RedirectResponse
 
         if scope["type"] == "websocket":  # the page opens none
             await send({"type": "websocket.close", "code": 1008})
@@ -68,10 +86,11 @@ class Guard:
             await RedirectResponse(f"{self.address.root}/", 308)(scope, receive, send)
         else:
             scope = self._as_seen(scope)
-            app, refused = self.app, self._refused(scope)
+            refused, sealed = self._refused(scope), self._sealed(scope, send)
             if refused:
-                app = JSONResponse({"detail": refused[1]}, refused[0], {"Connection": "close"})
-            await app(scope, receive, self._sealed(scope, send))
+                await refuse(scope, receive, sealed, *refused, {"Connection": "close"})
+            else:
+                await self.app(scope, receive, sealed)
 
     def _as_seen(self, scope: Scope) -> Scope:
         """Return a request as the page sees it: without the path ahead, and without hearsay."""
@@ -102,7 +121,7 @@ class Guard:
             return 403, "This page answers itself alone; open it in a tab of its own."
         if scope["method"] not in ("GET", "HEAD", "POST"):
             return 405, "This page is asked with GET, HEAD or POST."
-        named_elsewhere = path.lower().startswith(f"{FILE}http")
+        named_elsewhere = path.lower().startswith(f"{FILE}=http")
         if (path not in OPEN and not path.startswith(OPEN_BELOW)) or named_elsewhere:
             return 404, "This page has no such part."
         return None

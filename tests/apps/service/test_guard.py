@@ -9,8 +9,8 @@ from starlette.responses import JSONResponse, StreamingResponse
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from ttr.apps.address import Address
-from ttr.apps.guard import OPEN, Guard
+from ttr.apps.service.address import Address
+from ttr.apps.service.guard import OPEN, Guard
 
 HOST = "127.0.0.1:7860"
 PUBLIC = Address.of("127.0.0.1", "https://ttr.example.org/page")

@@ -8,12 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ttr.apps.service.messages import UPLOAD, refuse
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 #: Bytes of any body but an upload's, whose limits are its own.
 LARGEST = 2**20
-UPLOAD = "/gradio_api/upload"
 #: Seconds that any part of a body may take to come, and bytes a second that it comes with at least.
 PATIENCE, SLOWEST = 20.0, 16 * 1024
 
@@ -52,7 +53,7 @@ class Bodies:
             if scope["path"] == UPLOAD and (body.refused or not body.whole):
                 asyncio.get_running_loop().call_later(2 * self.patience, self._forget_halves)
         if body.refused is not None and not body.answered:
-            await _refuse(scope, receive, send, *body.refused)
+            await refuse(scope, receive, send, *body.refused, {"Connection": "close"})
 
     def _forget_halves(self) -> None:
         """Remove what was begun and is written no more; the library names a file once it is whole."""
@@ -94,9 +95,3 @@ class _Body:
         if self.refused is None or self.answered:
             self.answered = True
             await self._send(message)
-
-
-async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, why: str) -> None:
-    from starlette.responses import JSONResponse
-
-    await JSONResponse({"detail": why}, status, {"Connection": "close"})(scope, receive, send)

@@ -17,7 +17,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ttr.apps.image.readers import READERS
-from ttr.apps.private_folder import remove
+from ttr.apps.service.private_folder import remove
 
 #: Connections in all, and from one address that is no proxy's.
 TOTAL, EACH = 512, 128

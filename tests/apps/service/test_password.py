@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ttr.apps.address import Address
-from ttr.apps.password import Tries, check_password
+from ttr.apps.service.address import Address
+from ttr.apps.service.password import Tries, check_password
 from ttr.errors import OptionError
 
 OPEN = (Address("0.0.0.0"), Address("192.168.1.2"), Address.of("127.0.0.1", "https://ttr.example.org"))

@@ -20,19 +20,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
 from ttr.apps.image.uploads import ABSENT, QuotaError, Uploads
+from ttr.apps.service.messages import FILE, HEARTBEAT, UPLOAD, refuse
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-API = "/gradio_api/"
-UPLOAD, FILE, HEARTBEAT = f"{API}upload", f"{API}file", f"{API}heartbeat/"
-#: What a page asks of the server, each with a JSON body.
-ASKED = tuple(f"{API}{name}" for name in ("queue/join", "run/predict", "cancel", "reset"))
 #: Names that a page makes up, and how they may look.
 MADE_UP, NAME = ("session_hash", "upload_id"), re.compile(r"[\w-]{1,64}", re.ASCII)
 SECRET = re.compile(r"[\w-]{43}", re.ASCII)
-#: Bytes of a request that is no upload, and of a refused one that are read, so that the refusal is heard.
-LARGEST, DRAINED = 4 * 2**20, 256 * 2**20
+#: Bytes of a refused upload that are read, so that the refusal is heard.
+DRAINED = 256 * 2**20
 #: Seconds between two looks for files that have had their time.
 SWEPT = 600
 #: A link elsewhere leads here without the cookie; a page that asks once more for itself has it.
@@ -64,13 +61,25 @@ class Visitor:
             raise ValueError("no name of a session or of an upload")
         return f"{self.name}-{name}"
 
-    def rewritten(self, asked: Any) -> Any:
-        """Return JSON values in which every path is the visitor's or leads nowhere."""
+    def rewritten(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Return the JSON values of a request in which every session and every path is the visitor's.
+
+        A path that is not leads nowhere.
+
+        Raises:
+            ValueError: the session cannot be one.
+        """
+        found = self._with_own_paths(asked)
+        if found.get("session_hash") is not None:
+            found["session_hash"] = self.scoped(found["session_hash"])
+        return found
+
+    def _with_own_paths(self, asked: Any) -> Any:
         if isinstance(asked, list):
-            return [self.rewritten(each) for each in asked]
+            return [self._with_own_paths(each) for each in asked]
         if not isinstance(asked, dict):
             return asked
-        found = {key: self.rewritten(value) for key, value in asked.items()}
+        found = {key: self._with_own_paths(value) for key, value in asked.items()}
         if "path" in found:
             found["path"] = self.uploads.safe(self.name, str(found["path"]))
         return found
@@ -108,23 +117,15 @@ class Visitors:
         await self._answered(visitor, {**scope, "state": state}, receive, send)
 
     async def _answered(self, visitor: Visitor, scope: Scope, receive: Receive, send: Send) -> None:
-        from starlette.responses import JSONResponse
-
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        posted, refused = scope["method"] == "POST", None
         try:
             scope = _scoped(visitor, path, scope)
-            if posted and path in ASKED:
-                scope, receive = await _rewritten(visitor, scope, receive)
-        except (ValueError, RecursionError):
-            refused = JSONResponse({"detail": "The page does not ask like this; load it again."}, 400)
-        if posted and path not in (*ASKED, UPLOAD, "/login"):
-            refused = JSONResponse({"detail": "Not offered."}, 404)
+        except ValueError:
+            await refuse(scope, receive, send, 400, "The page does not ask like this; load it again.")
+            return
         if path.startswith(FILE) and not visitor.uploads.owns(visitor.name, path[len(FILE) + 1 :]):
-            refused = JSONResponse({"detail": f"This file {ABSENT}."}, 404)
-        if refused is not None:
-            await refused(scope, receive, send)
-        elif posted and path == UPLOAD:
+            await refuse(scope, receive, send, 404, f"This file {ABSENT}.")
+        elif scope["method"] == "POST" and path == UPLOAD:
             await self._uploaded(visitor, scope, receive, send)
         else:
             await self.app(scope, receive, send)
@@ -198,37 +199,6 @@ def _scoped(visitor: Visitor, path: str, scope: Scope) -> Scope:
         named = ahead + HEARTBEAT + visitor.scoped(path.removeprefix(HEARTBEAT))
         scope = {**scope, "path": named, "raw_path": named.encode()}
     return scope
-
-
-async def _rewritten(visitor: Visitor, scope: Scope, receive: Receive) -> tuple[Scope, Receive]:
-    """Return a request with a JSON body in which every session and every path is the visitor's.
-
-    The library gets what was looked at, written anew: a body that can be read in two ways is read in one.
-
-    Raises:
-        ValueError: no JSON object, or too large.
-    """
-    body = b""
-    while (message := await receive())["type"] == "http.request":
-        body += message.get("body", b"")
-        if len(body) > LARGEST:
-            raise ValueError(f"more than {LARGEST} bytes")
-        if not message.get("more_body"):
-            break
-    asked = visitor.rewritten(json.loads(body))
-    if not isinstance(asked, dict):
-        raise ValueError("no JSON object")
-    if asked.get("session_hash") is not None:
-        asked["session_hash"] = visitor.scoped(asked["session_hash"])
-    body = json.dumps(asked).encode()
-    kept = [each for each in scope["headers"] if each[0] != b"content-length"]
-    headers = [*kept, (b"content-length", str(len(body)).encode())]
-    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
-
-    async def replayed() -> Message:
-        return next(messages, None) or await receive()
-
-    return {**scope, "headers": headers}, replayed
 
 
 async def _captured(app: ASGIApp, scope: Scope, receive: Receive) -> tuple[Message, bytes]:

@@ -1,0 +1,1 @@
+"""Everything at once, offline: on real weights where they are at hand, else on a phantom."""
