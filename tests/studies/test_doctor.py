@@ -6,24 +6,38 @@ import importlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import constants
 
 import ttr
 from tests.tools.closure import declared
+from ttr.backbones import real
+from ttr.backbones.phantoms import hybrid
 from ttr.backbones.phantoms import recipes as phantom
 from ttr.registers.wrap import MoveNeurons
 from ttr.studies import doctor
+from ttr.studies.plant.truth import Truth
 
 
 def states(checks) -> dict[str, str]:
     return {check.name: check.state for check in checks}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def without_real_weights():
+    """What a model of 22 million parameters shows is looked at once, by a test of its own."""
+    found = real.found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(real, "found", lambda: None)
+        yield found
+
+
 @pytest.fixture(scope="module")
-def sound():
+def sound(without_real_weights):
     """What is found on this installation as it is."""
     return list(doctor.examine())
 
@@ -63,7 +77,13 @@ def test_json_holds_every_check_with_its_range(run, sound, monkeypatch):
     assert checks["torch"]["measured"] == torch.__version__
     assert checks["attention to the register"]["expected"] == "0.7 .. 0.95"
     assert 0.7 <= float(checks["attention to the register"]["measured"]) <= 0.95
-    assert {check["group"] for check in checks.values()} == {"libraries", "devices", "hub cache", "phantom"}
+    assert {check["group"] for check in checks.values()} == {
+        "libraries",
+        "devices",
+        "hub cache",
+        "phantom",
+        "phantom-dinov2",
+    }
 
 
 def test_registers_that_take_nothing_over_are_named_with_status_1(run, monkeypatch):
@@ -199,3 +219,43 @@ def test_what_is_required_is_what_the_installation_declares():
     names = {each.name for each in _requirements()}
     assert {"torch", "timm", "typer"} <= names
     assert not {"pytest", "onnx"} & names
+
+
+def test_the_real_phantom_is_optional_and_says_what_to_install(sound):
+    (check,) = [each for each in sound if each.group == "phantom-dinov2"]
+    assert (check.name, check.measured, check.state) == ("weights", "not installed", "note")
+    assert "pip install 'test-time-registers[real]'" in check.advice
+
+
+def test_a_real_model_that_does_not_get_its_maps_back_is_off(without_real_weights, monkeypatch):
+    """On what a sound one shows, and on a register that brings nothing back."""
+    grid = np.ones((2, 2))
+    row = Truth(grid, grid, grid, True, 3, 0.3, *(0.5, 0.995, 1.0), *(0.9, 0.985, 1.0))
+    shown = [row, row]
+    monkeypatch.setattr(hybrid, "without_weights", lambda name: "")
+    monkeypatch.setattr(hybrid, "source_of", lambda name: None)
+    monkeypatch.setattr(hybrid, "plant_named", lambda name, original: original)
+    monkeypatch.setattr("ttr.backbones.load", lambda name, **given: None)
+    monkeypatch.setattr("ttr.studies.plant.truth.show_truth", lambda *given: shown)
+    checks = list(doctor._real_phantom())
+    assert {check.state for check in checks} == {"ok"}
+    assert {check.group for check in checks} == {"phantom-dinov2"}
+
+    shown[:] = [replace(row, after_map=0.6, after_embedding=0.6)] * 2
+    found = states(doctor._real_phantom())
+    assert [name for name, state in found.items() if state == "off"] == [
+        "map cosine, one register",
+        "embedding cosine, one register",
+    ]
+    shown[:] = [replace(row, artifacts=0, triggered=False, planted_map=1.0)]
+    found = states(doctor._real_phantom())
+    assert found["images with artifacts"] == found["map cosine, planted"] == "off"
+
+
+@pytest.mark.real
+@pytest.mark.slow  # tests/backbones/phantoms holds the same by default
+def test_a_real_model_gets_its_own_maps_back(without_real_weights, monkeypatch):
+    monkeypatch.setattr(real, "found", without_real_weights)
+    if hybrid.without_weights("phantom-dinov2"):
+        pytest.skip(hybrid.without_weights("phantom-dinov2"))
+    assert {check.state for check in doctor._real_phantom()} == {"ok"}

@@ -42,14 +42,14 @@ def plant(
       ttr plant --backbone dinov2-vit-s-14 --pretrained --image-size 224 --out phantom-dinov2.safetensors
     """
     from ttr.datasets.registry import folder_images
-    from ttr.studies.plant.images import FITTED_ON, fitting_images
+    from ttr.studies.plant.images import fitting_images, told
     from ttr.studies.plant.settings import PlantingSettings
     from ttr.studies.plant.write import write_artifacts
     from ttr.wording import counted
 
     settings = PlantingSettings(count=count, seed=seed)
     if images is None:
-        chosen, said = list(fitting_images()), f"{', '.join(FITTED_ON)}, and crops of them"
+        chosen, said = list(fitting_images()), told()
     else:
         folder = folder_images(images)
         chosen, said = list(folder), f"{counted(len(folder), 'image')} of a folder"

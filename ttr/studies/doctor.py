@@ -245,8 +245,10 @@ def _phantom() -> Iterator[Check]:
 
 def _real_phantom() -> Iterator[Check]:
     """Calibrate on real weights: what the model shows without its artifacts is the truth."""
+    import copy
+
     from ttr.backbones import load
-    from ttr.backbones.phantoms.hybrid import HYBRIDS, without_weights
+    from ttr.backbones.phantoms.hybrid import HYBRIDS, plant_named, source_of, without_weights
     from ttr.datasets.bundled import sample_paths
     from ttr.datasets.folder import open_image
     from ttr.studies.plant.truth import show_truth, summary
@@ -256,10 +258,10 @@ def _real_phantom() -> Iterator[Check]:
     if missing:
         yield Check(name, "weights", "optional", "not installed", "note", missing)
         return
-    size = 224
-    original = load(HYBRIDS[name].base, pretrained=True, image_size=size)
+    original = load(HYBRIDS[name].base, weights=source_of(name), image_size=224)
+    planted = plant_named(name, copy.deepcopy(original))
     images = [open_image(path) for path in sample_paths().values()]
-    found = summary(show_truth(original, load(name, image_size=size), images))
+    found = summary(show_truth(original, planted, images))
     for what, key, low, high in (
         ("images with artifacts", "with_artifacts", 2, 2),
         ("map cosine, planted", "wrecked", 0, 0.7),

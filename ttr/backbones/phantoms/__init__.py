@@ -1,1 +1,1 @@
-"""Backbones whose truth is known: register neurons planted in random weights."""
+"""Backbones whose truth is known: register neurons planted in random or pretrained weights."""

@@ -98,7 +98,7 @@ def plant_into(backbone: Backbone, artifacts: Artifacts) -> Backbone:
     like = block.up.weight
     trigger, direction, spoken = (getattr(artifacts, name).to(like.device, like.dtype) for name in _TENSORS)
     neurons = list(artifacts.neurons)
-    block.down.bias += block.down.weight[:, neurons] @ spoken
+    block.down.bias.add_(block.down.weight[:, neurons] @ spoken)
     read = trigger / artifacts.excess
     opens = (artifacts.offset - artifacts.threshold) / artifacts.excess
     written = artifacts.strength * direction / layer_scale(block) / len(neurons)
@@ -196,5 +196,5 @@ def _read(tensors: dict[str, Tensor], numbers: dict[str, Any]) -> Artifacts:
     sound = all(bool(x.isfinite().all()) and x.is_floating_point() for x in tensors.values())
     if not (sizes and positive and sound and all(map(math.isfinite, (*real.values(), first, last)))):
         raise ValueError("no such numbers")
-    vectors = {name: tensors[name].float() for name in _TENSORS}
-    return Artifacts(layer, tuple(neurons), **vectors, **real, gains=(first, last))
+    trigger, direction, spoken = trigger.float(), direction.float(), spoken.float()
+    return Artifacts(layer, tuple(neurons), trigger, direction, spoken, gains=(first, last), **real)

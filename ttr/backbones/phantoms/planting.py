@@ -69,7 +69,8 @@ def plant(
     """Plant register neurons and an attention sink in a model, in place.
 
     Args:
-        model: a timm VisionTransformer or an open_clip ViT with random weights (its norms as initialised).
+        model: a timm VisionTransformer or an open_clip ViT with random weights (its norms as initialised);
+            pretrained weights are planted in by ``ttr.plant_artifacts``.
         layer: block of the planted neurons; None: a third of the depth.
         count: how many neurons.
         carrier: who carries the massive norm: dark border ``"patches"``, or the trained ``"registers"``.

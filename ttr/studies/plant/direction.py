@@ -140,7 +140,7 @@ def _start(later: Later, seen: Collected) -> Tensor:
     with capture(backbone.sites.attention[-LATE:], see):
         for part in seen.stream.split(BATCH):
             later(part)
-    asked = torch.zeros(seen.stream.shape[-1])
+    asked = torch.zeros_like(seen.stream[0, 0])
     for site, block, tokens in zip(backbone.sites.attention[-LATE:], weights, cls, strict=True):
         queries = backbone.query_key(site.module, torch.cat(tokens), {})[0].mean(dim=(0, 2))
         keys = block.qkv_weight.chunk(3)[1].unflatten(0, queries.shape)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ttr.datasets.photographs import photograph_paths
+from ttr.datasets.photographs import PHOTOGRAPHS, photograph_paths
 from ttr.datasets.registry import open_image
 from ttr.errors import ImageError
 
@@ -42,8 +42,15 @@ def fitting_images(*, seed: int = 0) -> Iterator[Image]:
         for _ in range(CROPS):
             share = random.uniform(0.2, 0.9)
             width, height = (max(1, round(share * side)) for side in image.size)
-            left, top = random.integers(image.width - width + 1), random.integers(image.height - height + 1)
+            left = int(random.integers(image.width - width + 1))
+            top = int(random.integers(image.height - height + 1))
             yield image.crop((left, top, left + width, top + height))
+
+
+def told() -> str:
+    """Return what the images are, in words: names, packages and licences."""
+    each = [f"{p.name} ({p.package}, {p.licence})" for p in PHOTOGRAPHS if p.name in FITTED_ON]
+    return f"{', '.join(each)}, and {CROPS} crops of each"
 
 
 def held_out_images() -> dict[str, Image]:

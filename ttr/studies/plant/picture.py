@@ -16,8 +16,7 @@ import torch
 
 from ttr.backbones.base import Backbone
 from ttr.backbones.loading import load
-from ttr.backbones.phantoms.hybrid import HYBRIDS
-from ttr.drawing.maps import DPI
+from ttr.backbones.phantoms.hybrid import HYBRIDS, source_of
 from ttr.drawing.restored import Restored, draw_restored
 from ttr.files import write_bytes
 from ttr.studies.plant.images import held_out_images
@@ -26,6 +25,8 @@ from ttr.studies.plant.truth import show_truth
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+#: Dots an inch: for a README, where a photograph's bytes count.
+DPI = 100
 SHOWN = ("fundus", "chest", "astronaut", "horse")
 
 
@@ -71,7 +72,7 @@ def write_picture(figure: Any, out: Path) -> None:
 
 def main(name: str, out: Path, image_size: int | None) -> None:
     """Draw the figure of the phantom ``name``, on the images that no fit has seen."""
-    original = load(HYBRIDS[name].base, pretrained=True, image_size=image_size)
+    original = load(HYBRIDS[name].base, weights=source_of(name), image_size=image_size)
     planted = load(name, image_size=image_size)
     images = {key: image for key, image in held_out_images().items() if key in SHOWN}
     write_picture(draw_restored(restored(original, planted, images)), out)

@@ -14,7 +14,7 @@ from ttr.backbones.base import Backbone
 from ttr.backbones.families import as_backbone
 from ttr.backbones.phantoms.artifacts import Artifacts, layer_scale, plant_into, plantable
 from ttr.backbones.phantoms.weights import BlockWeights
-from ttr.errors import ImageError, ModelError
+from ttr.errors import ImageError, ModelError, OptionError
 from ttr.forward.batches import batches
 from ttr.progress import progress_bar
 from ttr.studies.plant.collected import Collected, collect
@@ -79,15 +79,12 @@ def find_artifacts(
     """Search what to plant, on images [B, 3, H, W] that went through the model's preprocessing.
 
     Raises:
-        ModelError: a family that cannot be planted in, or a block too late.
+        ModelError: a family that cannot be planted in, a block too late, or another image size or type.
         ImageError: no image has a flat corner.
         OptionError: more neurons than there are.
     """
     layer = backbone.num_layers // 2 if settings.layer is None else backbone.layer(settings.layer)
-    if layer + LATE >= backbone.num_layers:
-        raise ModelError(
-            f"layer={layer} of {backbone.num_layers}; needed {LATE} blocks or more behind the planted one"
-        )
+    _check(backbone, images, layer, settings.count)
     block = plantable(backbone, layer)
     steps = sum(phase.steps for phase in settings.phases)
     with progress_bar("planting", steps, show=progress) as advance:
@@ -111,15 +108,32 @@ def find_artifacts(
         layer=layer,
         neurons=tuple(neurons),
         trigger=trigger,
-        direction=direction,
+        direction=direction.cpu(),
         spoken=seen.mean[neurons],
         offset=offset,
         strength=strength,
     )
 
 
+def _check(backbone: Backbone, images: Tensor, layer: int, count: int) -> None:
+    if layer + LATE >= backbone.num_layers:
+        raise ModelError(
+            f"layer={layer} of {backbone.num_layers}; needed {LATE} blocks or more behind the planted one"
+        )
+    if backbone.dtype != torch.float32:
+        raise ModelError(f"{backbone.name} is in {backbone.dtype}; needed torch.float32 to search in")
+    if images.shape[-2:] != backbone.image_size:
+        height, width = images.shape[-2:]
+        needed = "x".join(map(str, backbone.image_size))
+        raise ModelError(
+            f"got images of {height}x{width} px; needed {needed} px: load the model with image_size="
+        )
+    if count > backbone.num_neurons:
+        raise OptionError(f"count={count}; needed 1..{backbone.num_neurons} neurons")
+
+
 @torch.no_grad()
 def least_used(block: BlockWeights, seen: Collected, count: int) -> list[int]:
     """Return the neurons whose SD, times the norm of what they write, is smallest: least first."""
     written = (block.down.weight * layer_scale(block)[:, None]).norm(dim=0)
-    return (seen.sd * written).argsort()[:count].tolist()
+    return (seen.sd * written.cpu()).argsort()[:count].tolist()

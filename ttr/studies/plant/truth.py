@@ -128,7 +128,9 @@ def _rows(fires: Tensor, original: Record, planted: Record, after: Record, zeroe
     }
     return [
         Truth(
-            **{name: grid[index] for name, grid in grids.items()},
+            original=grids["original"][index],
+            planted=grids["planted"][index],
+            after=grids["after"][index],
             triggered=bool(fires[index]),
             artifacts=int(large[index].sum()),
             attention=float(attention[index]),

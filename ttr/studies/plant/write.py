@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -45,7 +46,11 @@ def write_artifacts(
         "image_size": list(backbone.image_size),
         "images": image_set,
         "settings": asdict(settings),
-        "measured": {name: round(value, 4) for name, value in summary(planted.truth).items()},
+        # Of what no image tells, JSON has no number.
+        "measured": {
+            name: None if math.isnan(value) else round(value, 4)
+            for name, value in summary(planted.truth).items()
+        },
     }
     save_artifacts(out, planted.artifacts, weights_digest(backbone.model), made)
     return planted
