@@ -18,7 +18,7 @@ Images are read one at a time (one a process); of each, its SHA-256 and a thumbn
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -84,14 +84,14 @@ class Audit:
         counts: images by split and class, {split: {class: images}}.
         findings: {kind: its cases}, the kinds of ``KINDS`` in their order, those without a case left out.
         notes: what the set's reading left out or took for granted.
-        without_group: images that name no group (no patient); None: the set draws its images.
+        without_group: images that name no group (no patient).
     """
 
     dataset: str
     counts: dict[Split, dict[str, int]]
     findings: dict[str, tuple[Entry, ...]] = field(repr=False)
     notes: tuple[str, ...] = ()
-    without_group: int | None = None
+    without_group: int = 0
 
     @property
     def causes(self) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ class Audit:
         that mislead), ``findings`` {kind: {misleads, what, cases: [{images: [{name, split, label, group}],
         detail, and of near pairs distance and correlation}]}}, ``near_duplicates`` (the thresholds),
         ``notes`` (what reading left out), ``without_group`` (images that name no patient, so that leakage
-        between patients was not checked; null: drawn).
+        between patients was not checked).
         """
         return {
             "schema": SCHEMA,
@@ -188,7 +188,7 @@ def audit(dataset: Dataset, *, workers: int | None = None, progress: bool = Fals
         counts=_counts(dataset),
         findings={kind: tuple(entries) for kind, entries in found.items() if entries},
         notes=dataset.notes,
-        without_group=_without_group(dataset.items),
+        without_group=sum(item.group is None for item in dataset.items),
     )
 
 
@@ -230,11 +230,6 @@ def _findings(dataset: Dataset, imprints: dict[Item, Imprint]) -> Iterator[tuple
             for label, images in classes.items():
                 if images < FEWEST:
                     yield "rare-class", Entry(detail=f"{label}: {images} in {split}")
-
-
-def _without_group(items: Sequence[Item]) -> int | None:
-    drawn = all(item.path is None and item.group is None for item in items)
-    return None if drawn else sum(item.group is None for item in items)
 
 
 def _counts(dataset: Dataset) -> dict[Split, dict[str, int]]:
