@@ -26,7 +26,7 @@ from ttr.backbones.hub import fetch_open_clip, fetch_timm, from_cache
 from ttr.backbones.names import check_name
 from ttr.backbones.phantoms import hybrid
 from ttr.backbones.phantoms import recipes as phantom
-from ttr.backbones.phantoms.names import NAMES as PHANTOMS
+from ttr.backbones.phantoms.names import OF_RANDOM_WEIGHTS
 from ttr.errors import ModelError, OptionError
 from ttr.files import read_json
 
@@ -73,7 +73,7 @@ def load(
     check_name(name)
     if weights is not None and pretrained:
         raise ModelError("weights= and pretrained=True were both given; choose one source of weights")
-    if name in PHANTOMS:
+    if name in OF_RANDOM_WEIGHTS:
         if weights is not None or pretrained:
             raise ModelError(f"{name} builds its own weights from a seed; leave out weights and pretrained")
         try:
