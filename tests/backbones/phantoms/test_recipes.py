@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 import ttr
 from tests.tools.tiny_models import scramble, tiny_eva, tiny_vit
-from ttr.backbones.phantoms.names import NAMES
+from ttr.backbones.phantoms.names import OF_RANDOM_WEIGHTS
 from ttr.backbones.phantoms.recipes import RECIPES
 from ttr.datasets.phantom import CLASSES, phantom_image, phantom_images
 from ttr.errors import ModelError, OptionError
@@ -74,13 +74,13 @@ def test_the_same_phantom_is_built_every_time_whatever_the_global_seed():
     first = ttr.load("phantom").weights_hash
     torch.manual_seed(2)
     assert ttr.load("phantom").weights_hash == first
-    assert len({ttr.load(n).weights_hash for n in NAMES}) == 6
+    assert len({ttr.load(n).weights_hash for n in OF_RANDOM_WEIGHTS}) == 6
     torch.manual_seed(3)
     assert ttr.load("phantom-registers").weights_hash == ttr.load("phantom-registers").weights_hash
 
 
 def test_every_phantom_says_what_it_is():
-    for name in NAMES:
+    for name in OF_RANDOM_WEIGHTS:
         backbone = ttr.load(name)
         assert "not the biology" in backbone.warning
         assert backbone.weights.origin == "phantom"
