@@ -46,10 +46,15 @@ def test_registers_that_are_set_aside_belong_to_one_tensor_as_it_is(layout):
         assert (bare is x, aside(bare)) == (True, None)
         return
     assert bare.shape[1] == layout.prefix + layout.patches
-    assert torch.equal(layout.insert_test_time(bare, aside(bare)), x)
+    assert torch.equal(layout.insert_test_time(bare, layout.select(x, "test_time")), x)
+    assert aside(bare) is x
     assert aside(bare + 0) is aside(bare[:1]) is aside(bare.clone()) is None
+    other = layout.set_aside(x)
     bare += 1
     assert aside(bare) is None
+    assert aside(other) is x
+    x += 1
+    assert aside(other) is None
 
 
 @given(layouts)

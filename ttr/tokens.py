@@ -139,21 +139,21 @@ class TokenLayout:
         return torch.cat(parts, dim)
 
     def set_aside(self, x: Tensor) -> Tensor:
-        """Return the bare sequence of ``x`` [B, prefix+R+P, D]; it carries the R registers beside it."""
+        """Return the bare sequence of ``x`` [B, prefix+R+P, D]; it carries the whole one beside it."""
         if not self.test_time:
             return x
         bare = self.drop_test_time(x)
-        setattr(bare, ASIDE, (self.select(x, "test_time").clone(), _changes(bare)))
+        setattr(bare, ASIDE, (x, _changes(x), _changes(bare)))
         return bare
 
 
 def aside(x: Tensor) -> Tensor | None:
-    """Return the registers that :meth:`TokenLayout.set_aside` left beside this very tensor, or None.
+    """Return the whole sequence that :meth:`TokenLayout.set_aside` left beside this very tensor, or None.
 
-    Of a tensor that was changed in place since then, they are not what belongs to it.
+    Where one of the two was changed in place since then, they no longer belong together.
     """
-    registers, changes = getattr(x, ASIDE, (None, 0))
-    return registers if changes == _changes(x) else None
+    whole, *changes = getattr(x, ASIDE, (None, 0, 0))
+    return whole if whole is not None and changes == [_changes(whole), _changes(x)] else None
 
 
 def _changes(x: Tensor) -> int:

@@ -102,8 +102,8 @@ class EnterBlock:
                 "part; take features by forward_intermediates, by forward hooks or by ttr.export, or trace "
                 "the bare model"
             )
-        registers = aside(x)
-        joined = layout.insert_test_time(x, self._new(x) if registers is None else registers)
+        whole = aside(x)
+        joined = layout.insert_test_time(x, self._new(x)) if whole is None else whole
         call[1] = _RUNNING.length = joined.shape[1]
         return joined, {name: self._unmasked(block, name, value) for name, value in others.items()}
 
