@@ -182,7 +182,8 @@ class Workbench:
         with self._running:
             found = inspect(backbone, chosen.neurons, picture.image, num_registers=self.num_registers)
         head = fitting(self._heads, backbone, len(found.before.feature))
-        said = cautions(found, backbone.warning, (*filter(None, [chosen.caution]), *picture.notes))
+        notes = (*filter(None, [chosen.caution, backbone.beside_cls]), *picture.notes)
+        said = cautions(found, backbone.warning, notes)
         return Case(
             picture,
             found,

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ttr.backbones.offload import held
 from ttr.errors import ModelError
 
 
@@ -60,7 +61,7 @@ class HeadsOutput:
         if self.gate is not None:
             gate = self.gate(x).sigmoid()
             parts, constant = parts * gate, constant * gate
-        weight = self.projection.weight
+        weight = held(self.projection, "weight")
         return parts @ weight.T, self.projection(constant)
 
 
@@ -75,10 +76,11 @@ def _held_norm(norm: nn.Module, mixes: Tensor) -> tuple[Tensor, Tensor]:
     deviation = (whole.var(dim=-1, correction=0, keepdim=True) + norm.eps).sqrt()
     parts = (mixes - mixes.mean(dim=-1, keepdim=True)) / deviation
     constant = torch.zeros_like(whole)
-    if norm.weight is not None:
-        parts = parts * norm.weight
-    if norm.bias is not None:
-        constant = constant + norm.bias
+    weight, bias = held(norm, "weight"), held(norm, "bias")
+    if weight is not None:
+        parts = parts * weight
+    if bias is not None:
+        constant = constant + bias
     return parts, constant
 
 

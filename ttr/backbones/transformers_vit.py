@@ -16,7 +16,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ttr.backbones.base import Backbone, Sites, Weights
+from ttr.backbones.given_to import passed
 from ttr.backbones.mixing import HeadsOutput, Mixing
+from ttr.backbones.offload import held
 from ttr.errors import ModelError
 from ttr.hooks import Site
 from ttr.tokens import TokenLayout
@@ -34,6 +36,7 @@ class Parts:
         cls: number of CLS tokens.
         norm_sees_cls_alone: whether that norm is given CLS only, not the sequence.
         any_size: whether other image sizes need no flag; the others take ``interpolate_pos_encoding=True``.
+        pooling: what its ``pooler_output`` is, in a word: the feature that its authors publish.
     """
 
     encoder: str = "encoder"
@@ -43,6 +46,7 @@ class Parts:
     cls: int = 1
     norm_sees_cls_alone: bool = False
     any_size: bool = True
+    pooling: str = "cls"
 
 
 _CLIP = Parts(blocks="layers", attention="self_attn", norm="post_layernorm", any_size=False)
@@ -52,7 +56,7 @@ TOWERS = {
     "Dinov2WithRegistersModel": Parts(),
     "DINOv3ViTModel": Parts(encoder="model", norm="norm"),
     "CLIPVisionModel": replace(_CLIP, norm_sees_cls_alone=True),
-    "SiglipVisionModel": replace(_CLIP, cls=0),
+    "SiglipVisionModel": replace(_CLIP, cls=0, pooling="map"),
 }
 #: Classes around a tower, and the attribute that holds it.
 AROUND = {
@@ -106,7 +110,8 @@ def heads_output(attention: Any) -> HeadsOutput:
 
 def branch_scale(block: Any) -> Tensor | None:
     """Return the layer scale of a block's attention branch, [D], or None."""
-    return getattr(getattr(block, "layer_scale1", None), "lambda1", None)
+    scale = getattr(block, "layer_scale1", None)
+    return held(scale, "lambda1") if hasattr(scale, "lambda1") else None
 
 
 def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | None) -> Backbone:
@@ -146,7 +151,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
         sites=sites,
         query_key=query_key,
         mixing=Mixing(value, heads_output, branch_scale, {"attention_mask": None}),
-        features=PooledFeature(model, tower, parts.any_size),
+        features=PooledFeature(model, tower, parts.any_size, _pooling(model, parts)),
         preprocess_image=preprocess,
         weights=weights,
         any_size=parts.any_size,
@@ -170,19 +175,41 @@ def _sites(tower: Any, parts: Parts) -> Sites:
     )
 
 
+def _pooling(model: Any, parts: Parts) -> str:
+    if isinstance(getattr(model, "classifier", None), nn.Module):
+        return "classifier"
+    return "tower" if getattr(model, "visual_projection", None) is not None else parts.pooling
+
+
 @dataclass(frozen=True)
 class PooledFeature:
-    """The global feature of a transformers model: its pooled output, projected where it has a projection."""
+    """The global feature of a transformers model: what its classifier is given, or its authors' own feature.
+
+    That is the pooled output: CLS after the final norm for DINOv2, DINOv3 and CLIP, the attention head's for
+    SigLIP, projected where the model has a projection. A classifier is given more or less than that: CLS and
+    the mean of the patches side by side for DINOv2, their mean alone for CLIP and SigLIP.
+
+    Attributes:
+        model: the whole model.
+        tower: the vision model in it.
+        any_size: whether other image sizes than the native one need no flag.
+        pooling: which of these it is, in a word.
+    """
 
     model: Any
     tower: Any
     any_size: bool
+    pooling: str
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return [B, D] of images [B, 3, H, W]."""
         native = _pair(self.tower.config.image_size)
         flag = not self.any_size and tuple(images.shape[-2:]) != native
         sized = {"interpolate_pos_encoding": True} if flag else {}
+        if self.pooling == "classifier":
+            head = self.model.classifier
+            seen, _ = passed([head], "input", lambda: self.model.forward(images, **sized))
+            return seen[head]
         pooled = self.tower(images, return_dict=True, **sized).pooler_output
         projection = getattr(self.model, "visual_projection", None)
         return pooled if projection is None else projection(pooled)

@@ -14,6 +14,7 @@ from ttr.cli.tables import show_comparison
 def demo(
     out: options.OutFolder = Path("ttr-demo"),
     phantoms: Annotated[int, typer.Option(min=1, help="Phantom images to detect on.")] = 64,
+    dtype: options.Dtype = "float32",
     quiet: options.Quiet = False,
 ) -> None:
     """Show everything at once: build a phantom, find its register neurons, move them, write the page.
@@ -31,7 +32,7 @@ def demo(
     from ttr.studies.demo import run_demo
 
     typer.echo(WARNING)
-    result = run_demo(out, phantoms=phantoms, progress=not quiet)
+    result = run_demo(out, phantoms=phantoms, dtype=dtype, progress=not quiet)
     typer.echo(
         f"detection: recall {result.recall:.2f}, precision {result.precision:.2f} of "
         f"{len(result.neurons)} neurons against the planted truth; {result.seconds:.1f} s in all"

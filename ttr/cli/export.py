@@ -24,7 +24,7 @@ class Format(str, Enum):
 def export(
     *,
     backbone: options.BackboneName,
-    weights: options.WeightsOptions,
+    weights: options.TypedOptions,
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="File to write, ending in .onnx or .pt2 like the format.")
     ],
@@ -33,15 +33,17 @@ def export(
     ] = Format.onnx,
     neurons: options.NeuronsFile = None,
     num_registers: options.NumRegisters = 1,
+    pooling: options.PoolingName = options.Pooling.own,
     quiet: options.Quiet = False,
 ) -> None:
     """Write the backbone with its registers moved to one file that runs without ttr.
 
-    The file takes images [B, 3, H, W], float32 and normalised, for any B at one image size, and gives the
-    global feature ("embedding", [B, D]) and the patch tokens behind the final norm ("patches", [B, P, D]).
-    It is read again and compared with the model at batch sizes 1 and 3; above a difference of 1e-3 nothing
-    is written. Neurons, weights, preprocessing and versions travel in the file. ONNX needs the extra
-    test-time-registers[onnx] and holds models up to 1.5 GiB; pt2 has no limit.
+    The file takes images [B, 3, H, W], normalised and in the model's type, for any B at one image size, and
+    gives the global feature ("embedding", [B, D]), behind which the model's own head fits, and the patch
+    tokens behind the final norm ("patches", [B, P, D]). It is read again and compared with the model at batch
+    sizes 1 and 3; above a difference of 1e-3 (8 roundings of a coarser type) nothing is written. Neurons,
+    weights, preprocessing and versions travel in the file. ONNX needs the extra test-time-registers[onnx],
+    takes float32 alone and holds models up to 1.5 GiB; pt2 has no such limit.
 
     \b
     Example:
@@ -52,6 +54,5 @@ def export(
     from ttr.studies.export.write import export as write
 
     found, model = load_with_neurons(neurons, weights.of(backbone))
-    show_export(
-        write(model, found, out, format=format.value, num_registers=num_registers, progress=not quiet)
-    )
+    settings = {"num_registers": num_registers, "pooling": pooling.value, "progress": not quiet}
+    show_export(write(model, found, out, format=format.value, **settings))
