@@ -140,6 +140,24 @@ def test_a_whole_clip_or_siglip_model_embeds_as_it_does_itself(images):
         assert not torch.allclose(backbone.embed(images), expected, atol=1e-4)
 
 
+def test_the_feature_of_a_classifier_is_what_its_classifier_is_given(images):
+    """CLS and the mean of the patches for DINOv2, their mean alone for SigLIP; no register is in it."""
+    vision = {"image_size": SIZE, "patch_size": 8, "hidden_size": WIDTH, "num_hidden_layers": DEPTH}
+    vision |= {"num_attention_heads": 2, "intermediate_size": 96}
+    config = transformers.SiglipConfig(vision_config=vision, num_labels=5)
+    for model in (
+        tiny_transformers("Dinov2ForImageClassification", num_labels=5),
+        transformers.SiglipForImageClassification(config),
+    ):
+        backbone = ttr.adapt(scramble(model))
+        assert backbone.pooling == "classifier"
+        for registers in (0, 2):
+            wrap = ttr.TestTimeRegisters(backbone, neurons_of(backbone), num_registers=registers)
+            with torch.no_grad(), wrap:
+                own = model.classifier(backbone.embed(images))
+                torch.testing.assert_close(own, model(images).logits, **TOLERANCE)
+
+
 def test_siglip_has_no_cls_and_says_so(images):
     backbone = ttr.adapt(scramble(tiny_transformers("SiglipVisionModel")))
     assert backbone.tokens(images).cls is None

@@ -132,6 +132,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
     cls = int(model.cls_token is not None)
     layout = TokenLayout(cls, model.num_prefix_tokens - cls, 0, _pair(model.patch_embed.grid_size))
     attention = [block.attn for block in blocks]
+    norm = getattr(model, "norm", None)  # RETFound takes it off, where its fc_norm comes behind the pooling
 
     return Backbone(
         model=model,
@@ -144,12 +145,12 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
         num_heads=attention[0].num_heads,
         sites=Sites(
             entry=Site(model.norm_pre, "input"),
-            exit=Site(model.norm, "input"),
+            exit=Site(blocks[-1], "output") if norm is None else Site(norm, "input"),
             blocks=tuple(Site(block, "output") for block in blocks),
             mlps=tuple(Site(block.mlp, "input") for block in blocks),
             neurons=tuple(Site(block.mlp.fc2, "input") for block in blocks),
             attention=tuple(Site(module, "input") for module in attention),
-            final_norm=model.norm,
+            final_norm=nn.Identity() if norm is None else norm,
             tower=model,
             rotary=tuple(module for module in attention if hasattr(module, "num_prefix_tokens")),
         ),
