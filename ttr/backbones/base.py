@@ -176,7 +176,7 @@ class Backbone:
             return ""
         own = self.pooling == "own forward"
         made = "is made by a forward of its own" if own else f"is not CLS alone ({self.pooling})"
-        return f"the feature of {self.name} {made}; attention maps and faithfulness are those of CLS"
+        return f"The feature of {self.name} {made}; attention maps and faithfulness are those of CLS."
 
     @property
     def stem(self) -> nn.Module:

@@ -5,8 +5,8 @@ distilled model), normalised as it normalises, and ``model.head(feature)`` is th
 wrote the forward. Its author may have named the head otherwise; where none is reached at all, the model's
 output is the feature.
 
-``model.forward`` is called rather than the model, since a compiled model would not show what passes in it.
-Each call looks at the pass of its own thread alone, so several threads may ask one model.
+Of a compiled model the forward is called, since what was compiled does not show what passes in it. Each call
+looks at the pass of its own thread alone, so several threads may ask one model.
 """
 
 from __future__ import annotations
@@ -50,11 +50,18 @@ class GivenTo:
             ModelError: the model reaches no head and returns no vector.
         """
         heads = (self.head, *self.others)
-        unknown = [module for module in self.model.children() if module not in heads and _ends_linear(module)]
-        seen, output = passed([*heads, *unknown], "input", lambda: self.model.forward(images))
+        seen, output = passed(
+            [*heads, *self._by_another_name()], "input", lambda: own_way(self.model)(images)
+        )
         given = [seen[head] for head in heads if head in seen] or [*seen.values(), output][:1]
         vectors = [one_vector(self.model, x, self.layout) for x in given]
         return vectors[0] if len(vectors) == 1 else torch.stack(vectors).mean(dim=0)
+
+    def _by_another_name(self) -> list[nn.Module]:
+        """Return what may be a classifier and came into the model behind its head: layers that end linear."""
+        children = [*self.model.children()]
+        behind = children[children.index(self.head) + 1 :] if self.head in children else children
+        return [x for x in behind if x not in self.others and isinstance([*x.modules()][-1], nn.Linear)]
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ class ClsBehind:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return [B, D] of images [B, 3, H, W]."""
-        seen, _ = passed([self.norm], "output", lambda: self.model.forward(images))
+        seen, _ = passed([self.norm], "output", lambda: own_way(self.model)(images))
         return one_vector(self.model, seen[self.norm], self.layout)
 
 
@@ -95,9 +102,9 @@ def passed(
     return seen, output
 
 
-def _ends_linear(module: nn.Module) -> bool:
-    """Return whether a module may be a classifier: a linear layer, or layers that end in one."""
-    return isinstance([*module.modules()][-1], nn.Linear)
+def own_way(model: nn.Module) -> Callable[..., Any]:
+    """Return what runs a model, hooks of its owner included, and lets what passes in it be seen."""
+    return model if getattr(model, "_compiled_call_impl", None) is None else model.forward
 
 
 def one_vector(model: nn.Module, x: Any, layout: TokenLayout | None) -> Tensor:

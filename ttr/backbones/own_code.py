@@ -14,6 +14,9 @@ from torch import nn
 #: Packages whose code is known by its version.
 LIBRARIES = {"builtins", "torch", "torchvision", "timm", "open_clip", "transformers", "monai", "ttr"}
 
+#: Attributes that decide nothing of what a model computes for us: its mode, where it was loaded from.
+PASSING = {"training", "name_or_path"}
+
 
 def own_settings(model: nn.Module) -> dict[str, Any]:
     """Return the plain values that a model keeps as its attributes."""
@@ -21,7 +24,7 @@ def own_settings(model: nn.Module) -> dict[str, Any]:
     return {
         name: value
         for name, value in sorted(vars(model).items())
-        if isinstance(value, plain) and name != "training" and not name.startswith("_")
+        if isinstance(value, plain) and name not in PASSING and not name.startswith("_")
     }
 
 

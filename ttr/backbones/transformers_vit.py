@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ttr.backbones.base import Backbone, Sites, Weights
-from ttr.backbones.given_to import passed
+from ttr.backbones.given_to import own_way, passed
 from ttr.backbones.mixing import HeadsOutput, Mixing
 from ttr.backbones.offload import held
 from ttr.errors import ModelError
@@ -208,7 +208,7 @@ class PooledFeature:
         sized = {"interpolate_pos_encoding": True} if flag else {}
         if self.pooling == "classifier":
             head = self.model.classifier
-            seen, _ = passed([head], "input", lambda: self.model.forward(images, **sized))
+            seen, _ = passed([head], "input", lambda: own_way(self.model)(images, **sized))
             return seen[head]
         pooled = self.tower(images, return_dict=True, **sized).pooler_output
         projection = getattr(self.model, "visual_projection", None)

@@ -30,6 +30,7 @@ def provenance(backbone: Backbone, **settings: Any) -> dict[str, Any]:
             "blocks": backbone.num_layers,
             "trained_registers": backbone.layout.registers,
             "pooling": backbone.pooling,
+            "note": backbone.beside_cls,
             "device": str(backbone.device),
             "dtype": str(backbone.dtype).removeprefix("torch."),
         },
