@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -54,5 +54,5 @@ def export(
     from ttr.studies.export.write import export as write
 
     found, model = load_with_neurons(neurons, weights.of(backbone))
-    settings = {"num_registers": num_registers, "pooling": pooling.value, "progress": not quiet}
+    settings: dict[str, Any] = {"num_registers": num_registers, "pooling": pooling.value, "progress": not quiet}
     show_export(write(model, found, out, format=format.value, **settings))

@@ -210,7 +210,7 @@ def test_neurons_that_were_not_measured_are_not_ranked_on_the_page(tmp_path):
 
 def test_the_page_of_a_model_whose_feature_is_not_cls_says_so(tmp_path):
     """In float16: the maps' numbers are float32 all the same, and the manifest knows both."""
-    backbone = ttr.adapt(scramble(tiny_vit(global_pool="avg", depth=1)).half(), preprocess=to_tensor)
+    backbone = ttr.adapt(scramble(tiny_vit(global_pool="avg", depth=2)).half(), preprocess=to_tensor)
     chosen = in_memory({"one": Image.new("RGB", (32, 32), "grey")})
     write_comparison(backbone, ttr.RegisterNeurons.from_pairs([(0, 3)]), chosen, tmp_path / "out")
     text = Page((tmp_path / "out" / "index.html").read_text()).text
