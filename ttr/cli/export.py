@@ -54,5 +54,9 @@ def export(
     from ttr.studies.export.write import export as write
 
     found, model = load_with_neurons(neurons, weights.of(backbone))
-    settings: dict[str, Any] = {"num_registers": num_registers, "pooling": pooling.value, "progress": not quiet}
+    settings: dict[str, Any] = {
+        "num_registers": num_registers,
+        "pooling": pooling.value,
+        "progress": not quiet,
+    }
     show_export(write(model, found, out, format=format.value, **settings))
