@@ -28,9 +28,11 @@ def gated(model):
     return model
 
 
+#: Without CLS, or of the very blocks that another family has.
+LEFT_OUT = {"transformers-siglip", "transformers-ijepa", "transformers-dinov2-backbone", "timm-naflex"}
 #: With CLS, and besides: a norm and a gate between the heads and the projection, mixed rotary embeddings.
 WITH_CLS = {
-    **{name: build for name, build in FAMILIES.items() if name != "transformers-siglip"},
+    **{name: FAMILIES[name] for name in FAMILIES.keys() - LEFT_OUT},
     "eva-inner-norm": partial(tiny_eva, scale_attn_inner=True, qkv_fused=False, swiglu_mlp=True),
     "eva-grouped": partial(tiny_eva, attn_type="rope", qkv_fused=False, num_kv_heads=1),
     "eva-rope-mixed": partial(tiny_eva, rope_type="mixed"),
@@ -80,7 +82,11 @@ def test_the_scale_is_the_blocks_own(backbone, images):
         layout = record(backbone, images).layout
     for block in range(DEPTH):
         module = backbone.sites.blocks[block].module
-        norm = next(getattr(module, n) for n in ("norm2", "ln_2", "layer_norm2") if hasattr(module, n))
+        norm = next(
+            getattr(module, n)
+            for n in ("norm2", "ln_2", "layer_norm2", "layernorm_after")
+            if hasattr(module, n)
+        )
         total = split(backbone, layout, block, seen[block]).total()
         torch.testing.assert_close(norm(total), kept[block], rtol=1e-4, atol=1e-4)
 

@@ -13,16 +13,18 @@ import torch
 import transformers
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from torch import nn
 from transformers.utils import output_capturing
 
 import ttr
-from tests.backbones.test_contract import TOLERANCE, hook_count, neurons_of
+from tests.backbones.test_contract import TOLERANCE, hook_count, neurons_of, own_output, tokens_by_hand
 from tests.tools.tiny_models import DEPTH, SIZE, TRANSFORMERS, WIDTH, scramble, tiny_transformers
+from ttr.backbones.transformers_vit import AROUND
 from ttr.errors import ImageError, ModelError
 from ttr.forward.record import record
 from ttr.hooks import capture
 
+YOLOS = {"image_size": [SIZE, SIZE], "patch_size": 8, "hidden_size": WIDTH, "num_hidden_layers": 1}
+YOLOS |= {"num_attention_heads": 2, "intermediate_size": WIDTH, "num_detection_tokens": 2}
 NO_NEURONS = ttr.RegisterNeurons.from_pairs([])
 
 
@@ -167,18 +169,115 @@ def test_siglip_has_no_cls_and_says_so(images):
         ttr.adapt(tiny_transformers("SiglipVisionModel", vision_use_head=False))
 
 
-def test_what_holds_a_known_model_is_refused_with_its_place(images):
-    class Detector(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.vision_tower = tiny_transformers("CLIPVisionModel")
+def test_mae_keeps_its_patches_in_order_and_refuses_to_hide_any(images, tmp_path):
+    hiding = tiny_transformers("ViTMAEForPreTraining", decoder_hidden_size=WIDTH, decoder_num_hidden_layers=1)
+    with pytest.raises(
+        ModelError, match=r"hides 75% of the patches at random; set model\.config\.mask_ratio"
+    ):
+        ttr.adapt(hiding)
+    hiding.config.mask_ratio = 0.0
+    model = scramble(hiding)
+    backbone = ttr.adapt(model)
+    sister = transformers.ViTModel(transformers.ViTConfig(**model.config.to_dict()), add_pooling_layer=False)
+    sister.eval().load_state_dict(model.vit.state_dict())
+    with torch.no_grad():
+        expected = sister(images).last_hidden_state
+    torch.testing.assert_close(backbone.tokens(images).patches, expected[:, 1:], **TOLERANCE)
+    torch.testing.assert_close(backbone.embed(images), expected[:, 0], **TOLERANCE)
+    blank = ttr.TestTimeRegisters(backbone, NO_NEURONS, num_registers=2)
+    by_hand = tokens_by_hand(sister.layers, lambda: sister(images), 1, 2)
+    with blank:
+        tokens = backbone.tokens(images)
+        assert model(images).logits.shape == (5, 16, 192)  # its own call, shuffled and decoded
+    torch.testing.assert_close(tokens.patches, sister.layernorm(by_hand)[:, 3:], **TOLERANCE)
+    model.config.mask_ratio = 0.75
+    loaded = ttr.load(f"transformers:{save(model, tmp_path)}")
+    torch.testing.assert_close(loaded.embed(images), expected[:, 0], **TOLERANCE)
 
-    with pytest.raises(ModelError, match=r"Detector is not known; .*; give its \.vision_tower"):
-        ttr.adapt(Detector())
-    with pytest.raises(ModelError, match=r"DataParallel is not known; .*; give its \.module"):
-        ttr.adapt(nn.DataParallel(tiny_transformers("Dinov2Model")))
-    with pytest.raises(ModelError, match="ViTModel is not known; .*unwrap"):
-        ttr.adapt(tiny_transformers("ViTModel"))
+
+def test_siglip_2_gets_the_patches_that_its_own_processor_cuts(tmp_path):
+    """Also of images that are no squares; a processor that cuts to patches is no preprocessing of ours."""
+    model = scramble(tiny_transformers("Siglip2VisionModel", num_patches=16))
+    processor = transformers.Siglip2ImageProcessor(patch_size=8, max_num_patches=24)
+    backbone = ttr.adapt(model)
+    assert (backbone.image_size, backbone.layout.grid) == ((SIZE, SIZE), (4, 4))
+    picture = Image.effect_noise((48, 32), 60).convert("RGB")
+    cut = processor(picture, return_tensors="pt")
+    assert cut["spatial_shapes"].tolist() == [[4, 6]]
+    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(32, 48, 3)
+    image = (pixels.permute(2, 0, 1)[None] / 255 - 0.5) / 0.5
+    with torch.no_grad():
+        expected = model(**cut).pooler_output
+        torch.testing.assert_close(backbone.embed(image), expected, **TOLERANCE)
+        by_hand = tokens_by_hand(model.encoder.layers, lambda: backbone.embed(image), 0, 2)
+        with ttr.TestTimeRegisters(backbone, NO_NEURONS, num_registers=2):
+            wrapped = backbone.embed(image)
+            torch.testing.assert_close(model(**cut).pooler_output, wrapped, **TOLERANCE)
+            patches = backbone.tokens(image).patches
+    torch.testing.assert_close(patches, model.post_layernorm(by_hand)[:, 2:], **TOLERANCE)
+    assert not torch.allclose(wrapped, expected, atol=1e-4)
+    with pytest.raises(ModelError, match="Siglip2ImageProcessor makes no image of a fixed size"):
+        ttr.adapt(model, preprocess=processor)
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    assert ttr.load(f"transformers:{tmp_path}").preprocess_image is None
+
+
+@pytest.mark.slow
+def test_siglip_2_is_not_exported(tmp_path):
+    """It resizes its positions image by image, in Python."""
+    backbone = ttr.adapt(scramble(tiny_transformers("Siglip2VisionModel", num_patches=16)))
+    with pytest.raises(ModelError, match="cannot be traced"):
+        ttr.export(backbone, NO_NEURONS, tmp_path / "siglip2.pt2", format="pt2")
+
+
+@pytest.mark.parametrize("kind", ["Dinov2Backbone", "Dinov2WithRegistersBackbone", "DINOv3ViTBackbone"])
+def test_feature_maps_of_a_backbone_hold_no_registers(kind, images):
+    options = {} if kind == "Dinov2Backbone" else {"num_register_tokens": 2}
+    model = scramble(tiny_transformers(kind, out_features=["stage2", "stage3"], **options))
+    backbone = ttr.adapt(model)
+    with torch.no_grad():
+        bare = model(images).feature_maps
+        with ttr.TestTimeRegisters(backbone, neurons_of(backbone), num_registers=2):
+            wrapped = model(images).feature_maps
+            patches = backbone.tokens(images).patches
+    assert [x.shape for x in wrapped] == [x.shape for x in bare]
+    torch.testing.assert_close(wrapped[-1], backbone.layout.to_grid(patches).permute(0, 3, 1, 2), **TOLERANCE)
+    assert not torch.allclose(wrapped[-1], bare[-1], atol=1e-3)
+
+
+def around(kind):
+    """Build a tiny model of a class that holds a tower, whose configuration may be one of image and text."""
+    if not hasattr(getattr(transformers, kind).config_class(), "vision_config"):
+        return tiny_transformers(kind, mask_ratio=0.0, encoder_stride=8, decoder_hidden_size=WIDTH)
+    vision = {"hidden_size": WIDTH, "num_hidden_layers": DEPTH, "num_attention_heads": 2, "num_labels": 3}
+    vision |= {"intermediate_size": 48, "image_size": SIZE, "patch_size": 8, "num_patches": 16}
+    text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    text |= {"vocab_size": 100, "projection_size": WIDTH}
+    model = getattr(transformers, kind)
+    if issubclass(model.config_class, transformers.CLIPVisionConfig):
+        return tiny_transformers(kind)
+    return model(model.config_class(vision_config=vision, text_config=text))
+
+
+@pytest.mark.parametrize("kind", sorted(AROUND))
+def test_every_class_around_a_tower_is_known_by_it(kind, images):
+    model = scramble(around(kind))
+    backbone = ttr.adapt(model)
+    assert backbone.sites.tower is getattr(model, AROUND[kind])
+    bare = backbone.embed(images)
+    assert (bare.shape[0], bare.ndim, bare.isfinite().all()) == (5, 2, True)
+    with ttr.TestTimeRegisters(model, neurons_of(backbone)):
+        assert not torch.allclose(backbone.embed(images), bare, atol=1e-4)
+
+
+def test_the_feature_of_a_vit_is_no_poolers_and_deits_second_token(images):
+    """A checkpoint without a pooler gets a random one."""
+    model = scramble(tiny_transformers("DeiTModel"))
+    backbone = ttr.adapt(model)
+    assert (backbone.layout.cls, backbone.layout.registers) == (1, 1)
+    with torch.no_grad():
+        assert torch.equal(backbone.embed(images), model(images).last_hidden_state[:, 0])
 
 
 def test_a_model_of_another_build_is_refused_by_what_it_lacks():
@@ -267,11 +366,12 @@ def test_an_image_size_is_interpolated_by_the_models_own_rule(model, tmp_path):
     assert (backbone.image_size, backbone.layout.grid) == ((48, 48), (6, 6))
     larger = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     tower = backbone.sites.tower
-    takes_a_flag = type(tower).__name__.startswith(("CLIP", "Siglip"))
+    takes_a_flag = type(tower).__name__.startswith(("CLIP", "Siglip", "ViT", "IJepa"))
     with torch.no_grad():
-        output = tower(larger, **({"interpolate_pos_encoding": True} if takes_a_flag else {}))
-        projection = getattr(backbone.model, "visual_projection", nn.Identity())
-        assert torch.equal(backbone.embed(larger), projection(output.pooler_output))
+        expected = own_output(
+            backbone.model, larger, **({"interpolate_pos_encoding": True} if takes_a_flag else {})
+        )
+        assert torch.equal(backbone.embed(larger), expected)
     with ttr.TestTimeRegisters(backbone, neurons_of(backbone), num_registers=2):
         assert backbone.tokens(larger).grid == (6, 6)
 
@@ -355,8 +455,8 @@ def test_code_of_a_repository_is_not_executed(tmp_path, images, capsys):
 
 
 def test_directories_that_do_not_hold_a_model_that_we_know(tmp_path):
-    directory = save(tiny_transformers("ViTModel"), tmp_path / "vit")
-    with pytest.raises(ModelError, match=r"holds ViTModel \(vit\); needed one of: Dinov2Model, "):
+    directory = save(transformers.YolosModel(transformers.YolosConfig(**YOLOS)), tmp_path / "yolos")
+    with pytest.raises(ModelError, match=r"holds YolosModel \(yolos\); needed one of: Dinov2Model, "):
         ttr.load(f"transformers:{directory}")
     directory = save(tiny_transformers("Dinov2Model"), tmp_path / "dino")
     told = json.loads((directory / "config.json").read_text())

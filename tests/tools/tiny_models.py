@@ -14,8 +14,11 @@ import ttr  # noqa: F401  before timm: it lets torchvision import beside a CPU b
 # isort: split
 import timm.layers
 import torch
+from timm.models.beit import Beit
 from timm.models.eva import Eva
+from timm.models.naflexvit import NaFlexVit
 from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer_relpos import VisionTransformerRelPos
 from torch import nn
 
 SIZE, PATCH, WIDTH, DEPTH, HEADS = 32, 8, 24, 3, 2
@@ -29,6 +32,36 @@ def tiny_vit(**options: object) -> nn.Module:
 def tiny_eva(**options: object) -> nn.Module:
     sizes = {"img_size": SIZE, "patch_size": PATCH, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS}
     return Eva(**{**sizes, "num_classes": 0, "use_rot_pos_emb": True, **options})
+
+
+def tiny_beit(**options: object) -> nn.Module:
+    sizes = {"img_size": SIZE, "patch_size": PATCH, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS}
+    return Beit(**{**sizes, "num_classes": 0, "global_pool": "token", "init_values": 0.5, **options})
+
+
+def tiny_relpos(**options: object) -> nn.Module:
+    sizes = {"img_size": SIZE, "patch_size": PATCH, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS}
+    return VisionTransformerRelPos(**{**sizes, "num_classes": 0, **options})
+
+
+def tiny_naflex(**options: object) -> nn.Module:
+    sizes = {"patch_size": PATCH, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS}
+    sizes |= {"pos_embed_grid_size": (SIZE // PATCH, SIZE // PATCH), "class_token": True}
+    return NaFlexVit(**{**sizes, "num_classes": 0, "global_pool": "token", **options})
+
+
+def tiny_torchvision() -> nn.Module:
+    from torchvision.models.vision_transformer import VisionTransformer
+
+    return VisionTransformer(SIZE, PATCH, DEPTH, HEADS, WIDTH, 4 * WIDTH, num_classes=3)
+
+
+def tiny_monai(**options: object) -> nn.Module:
+    from monai.networks.nets import ViT
+
+    sizes = {"img_size": SIZE, "patch_size": PATCH, "hidden_size": WIDTH, "mlp_dim": 4 * WIDTH}
+    sizes |= {"num_layers": DEPTH, "num_heads": HEADS, "spatial_dims": 2}
+    return ViT(3, **{**sizes, **options})
 
 
 def tiny_clip(**vision: object) -> nn.Module:
@@ -82,6 +115,9 @@ TRANSFORMERS: dict[str, Callable[[], nn.Module]] = {
     "transformers-clip": partial(tiny_transformers, "CLIPVisionModel"),
     "transformers-clip-projection": partial(tiny_transformers, "CLIPVisionModelWithProjection"),
     "transformers-siglip": partial(tiny_transformers, "SiglipVisionModel"),
+    "transformers-vit": partial(tiny_transformers, "ViTForImageClassification"),
+    "transformers-ijepa": partial(tiny_transformers, "IJepaModel"),
+    "transformers-dinov2-backbone": partial(tiny_transformers, "Dinov2Backbone"),
 }
 FAMILIES: dict[str, Callable[[], nn.Module]] = {
     "timm-vit": tiny_vit,
@@ -95,6 +131,9 @@ FAMILIES: dict[str, Callable[[], nn.Module]] = {
     "open-clip": tiny_clip,
     "open-clip-late-norm": partial(tiny_clip, final_ln_after_pool=True, pool_type="avg"),
     "open-clip-tower": lambda: tiny_clip().visual,
+    "timm-beit": tiny_beit,
+    "timm-naflex": partial(tiny_naflex, reg_tokens=2),
+    "torchvision": tiny_torchvision,
     **TRANSFORMERS,
 }
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Pooling = Literal["own", "cls", "patches"]
 Origin = Literal["random", "pretrained", "file", "phantom", "planted", "in memory"]
+#: Normalised pixels stay far below; raw ones reach 255.
+MOST_NORMALISED = 100.0
 QueryKey = Callable[[nn.Module, Tensor, Mapping[str, Any]], tuple[Tensor, Tensor, float]]
 
 
@@ -96,6 +98,8 @@ class Backbone:
         planted: known (block, neuron) register neurons, strongest first (phantoms).
         any_size: whether the model takes other image sizes than its native one.
         whole_patches: whether these must be multiples of the patch size (no padding).
+        channels: of an image, C; where C is not 3, ``[B, 3, H, W]`` stands for ``[B, C, H, W]``.
+        no_place: why no token can be inserted into its sequence, or "".
     """
 
     model: nn.Module
@@ -116,13 +120,15 @@ class Backbone:
     planted: tuple[tuple[int, int], ...] = ()
     any_size: bool = False
     whole_patches: bool = False
+    channels: int = 3
+    no_place: str = ""
 
     def preprocess(self, image: Image) -> Tensor:
         """Turn a PIL image into the model's input, float [3, H, W].
 
         Raises:
             ImageError: not a PIL image, or one that resizing to the model's size makes too large.
-            ModelError: the preprocessing of this in-memory model is unknown.
+            ModelError: the preprocessing of this in-memory model is unknown, or makes something else.
         """
         from PIL import Image
 
@@ -140,7 +146,37 @@ class Backbone:
         from ttr.datasets.limits import check_resized
 
         check_resized("the image", *image.size, max(self.image_size))
-        return self.preprocess_image(to_rgb(image))
+        made = self.preprocess_image(to_rgb(image))
+        self._check_made(made)
+        return made
+
+    def _check_made(self, made: Any) -> None:
+        """Refuse what a preprocessing should not have made of an image, by its type, shape or range."""
+        if not isinstance(made, Tensor):
+            shape = f" of shape {tuple(made.shape)}" if hasattr(made, "shape") else ""
+            found = f"a {type(made).__name__}{shape}"
+        elif made.ndim != 3 or made.shape[0] != self.channels or not made.numel():
+            found = f"a tensor of shape {list(made.shape)}"
+        elif not made.is_floating_point():
+            found = f"a tensor of type {made.dtype}"
+        elif not made.isfinite().all():
+            found = "a tensor with NaN or infinite values"
+        elif (largest := float(made.abs().max())) > MOST_NORMALISED:
+            found = f"a tensor with values up to {largest:g}"
+        else:
+            return
+        raise ModelError(
+            f"the preprocessing of {self.name} makes {found} of an image; needed a normalised float tensor "
+            f"[{self.channels}, H, W]: mend the function that was given as preprocess=, or give an image "
+            "processor of transformers or a transform of timm as it is"
+        )
+
+    def _takes(self, size: tuple[int, ...]) -> bool:
+        """Return whether the model takes images of (height, width)."""
+        if size == self.image_size:
+            return True
+        whole = all(side % patch == 0 for side, patch in zip(size, self.patch_size, strict=True))
+        return self.any_size and (whole or not self.whole_patches)
 
     @cached_property
     def normalisation(self) -> tuple[Tensor, Tensor] | None:
@@ -243,24 +279,18 @@ class Backbone:
                 f"got {type(images).__name__}; needed a tensor [B, 3, H, W]: "
                 "torch.stack([backbone.preprocess(image) for image in images])"
             )
-        if images.ndim != 4 or images.shape[1] != 3:
+        if images.ndim != 4 or images.shape[1] != self.channels:
             raise ModelError(
-                f"got images of shape {tuple(images.shape)}; needed [B, 3, H, W]; "
+                f"got images of shape {tuple(images.shape)}; needed [B, {self.channels}, H, W]; "
                 "stack single images with torch.stack"
             )
-        size, patch = tuple(images.shape[-2:]), self.patch_size
-        if size != self.image_size:
-            if not self.any_size:
-                needed = "{}x{} px".format(*self.image_size)
-            elif self.whole_patches and (size[0] % patch[0] or size[1] % patch[1]):
-                needed = "multiples of its {}x{} px patches".format(*patch)
-            else:
-                needed = ""
-            if needed:
-                raise ModelError(
-                    f"got images of {size[0]}x{size[1]} px, but {self.name} takes {needed}; "
-                    "use its preprocess, or load it with image_size="
-                )
+        if not self._takes(size := tuple(images.shape[-2:])):
+            patches = "multiples of its {}x{} px patches".format(*self.patch_size)
+            raise ModelError(
+                f"got images of {size[0]}x{size[1]} px, but {self.name} takes "
+                f"{patches if self.any_size else '{}x{} px'.format(*self.image_size)}; "
+                "use a preprocessing that makes these, or load it with image_size="
+            )
         check_floats(images)
         if not images.isfinite().all():
             raise ImageError("images hold NaN or infinite values; needed finite pixels")

@@ -81,7 +81,8 @@ def insert_extra_key(module: Any, key: Tensor, value: Tensor) -> None:
 
 def require_extra_key(module: Any) -> None:
     """Raise ModelError unless an attention module can be given one more key."""
-    if not isinstance(module, nn.MultiheadAttention) and type(module).__name__ not in TIMM:
+    timm = type(module).__name__ in TIMM and hasattr(module, "q_norm")  # BEiT's lacks it, of the same name
+    if not isinstance(module, nn.MultiheadAttention) and not timm:
         raise ModelError(
             f"attention {type(module).__name__} takes no attention bias; "
             f"needed nn.MultiheadAttention or timm's {', '.join(sorted(TIMM))}"

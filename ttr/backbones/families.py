@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import nn
 
 from ttr import checks
-from ttr.backbones import open_clip_vit, timm_vit, transformers_vit
 from ttr.backbones.base import Backbone, Weights
 from ttr.backbones.offload import check_offload, offloaded
+from ttr.backbones.recognise import find
+from ttr.backbones.transformers_preprocess import Preprocess, given_processor, is_processor
+from ttr.backbones.transformers_vit import PooledFeature
 from ttr.errors import ModelError, OptionError
-
-FAMILIES = (
-    "timm VisionTransformer, timm Eva, open_clip CLIP (whole model or its visual tower), "
-    "transformers Dinov2, Dinov2WithRegisters, DINOv3ViT, CLIP, Siglip (vision model or the whole model)"
-)
 
 #: Models whose weights are finite, with where each tensor lies and how often it was changed.
 _LOOKED_AT: WeakKeyDictionary[nn.Module, tuple[tuple[int, int], ...]] = WeakKeyDictionary()
@@ -29,19 +25,42 @@ def adapt(model: nn.Module, *, preprocess: Callable | None = None) -> Backbone:
     """Describe an in-memory model as a :class:`~ttr.backbones.base.Backbone` without changing it.
 
     Args:
-        model: a timm VisionTransformer or Eva; an open_clip CLIP model or its ``visual`` tower; a DINOv2,
-            DINOv3, CLIP or SigLIP model of transformers.
-        preprocess: PIL image -> float tensor [3, H, W]; by default what the library attached to the model.
+        model: a Vision Transformer of a known family (docs/models.md), or a module that holds one.
+        preprocess: PIL image -> float tensor [3, H, W], or an image processor of transformers, which also
+            sets the image size; by default what the library attached to the model.
 
     Raises:
-        ModelError: the model is of none of these families, or its weights are no finite floats.
+        ModelError: the model is of none of these families and holds none or several, its weights are no
+            finite floats, or the image processor makes a size that it does not take.
         OptionError: ``preprocess`` is no function.
     """
     if preprocess is not None and not callable(preprocess):
         raise OptionError(f"preprocess={preprocess!r}; needed a function, PIL image -> tensor [3, H, W]")
+    if is_processor(preprocess):
+        preprocess = given_processor(preprocess)
     backbone = locate(model, name=None, weights=Weights("in memory"), preprocess=preprocess)
     check_weights(backbone.model, backbone.name)
-    return backbone
+    return _at_size(backbone, preprocess.size) if isinstance(preprocess, Preprocess) else backbone
+
+
+def _at_size(backbone: Backbone, size: tuple[int, int]) -> Backbone:
+    """Return the backbone at the image size that its image processor makes, (height, width) in pixels.
+
+    Raises:
+        ModelError: the model does not take it.
+    """
+    if size == backbone.image_size:
+        return backbone
+    patch = backbone.patch_size
+    interpolates = backbone.any_size or isinstance(backbone.features, PooledFeature)
+    if not interpolates or size[0] % patch[0] or size[1] % patch[1]:
+        takes = "multiples of {}x{} px" if interpolates else "{}x{} px"
+        raise ModelError(
+            f"the image processor makes {size[0]}x{size[1]} px, but {backbone.name} takes "
+            f"{takes.format(*(patch if interpolates else backbone.image_size))}; give the processor that size"
+        )
+    layout = replace(backbone.layout, grid=(size[0] // patch[0], size[1] // patch[1]))
+    return replace(backbone, image_size=size, layout=layout)
 
 
 def as_backbone(given: Backbone | nn.Module) -> Backbone:
@@ -56,28 +75,26 @@ def as_backbone(given: Backbone | nn.Module) -> Backbone:
 def locate(
     model: Any, *, name: str | None, weights: Weights, preprocess: Callable | None, warning: str = ""
 ) -> Backbone:
-    """Recognise the family of ``model`` and build its Backbone under ``name`` (None: describe it)."""
-    family: ModuleType
-    kinds = {f"{kind.__module__.split('.')[0]}.{kind.__name__}" for kind in type(model).__mro__}
-    if kinds & {"timm.VisionTransformer", "timm.Eva"}:
-        family, name = timm_vit, name or timm_vit.describe(model)
-    elif kinds & {"open_clip.CLIP", "open_clip.CustomTextCLIP", "open_clip.CoCa"} | (
-        kinds & {"open_clip.VisionTransformer", "open_clip.TimmModel"}
-    ):
-        family, name = open_clip_vit, name or f"open_clip {type(model).__name__}"
-    elif transformers_vit.class_of(model):
-        family, name = transformers_vit, name or f"transformers {type(model).__name__}"
-    else:
-        given = f"{type(model).__module__}.{type(model).__name__}"
-        if type(model).__name__ == "DinoVisionTransformer":
-            raise ModelError(f"{given} is the code of torch.hub; {_from_torch_hub(model)}")
-        inside = transformers_vit.tower_inside(model)
-        unwrap = (
-            f"give its {inside}" if inside else "unwrap DataParallel, torch.compile or your own module first"
-        )
-        raise ModelError(f"model family {given} is not known; needed one of: {FAMILIES}; {unwrap}")
-    backbone = family.locate(model, name=name, weights=weights, preprocess=preprocess)
-    return replace(backbone, warning=warning)
+    """Recognise the family of ``model`` and build its Backbone under ``name`` (None: describe it).
+
+    Of a module that holds one such model, it is that one's Backbone, and its weights say where it was found.
+    """
+    found, locator, where = find(model)
+    if where:
+        weights = Weights(weights.origin, f"{where} of {type(model).__name__}")
+    backbone = locator.locate(
+        found, name=name or locator.describe(found), weights=weights, preprocess=preprocess
+    )
+    channels = _channels(backbone.sites.tower)
+    own = backbone.preprocess_image if channels == 3 else preprocess  # what a library attaches makes three
+    return replace(backbone, channels=channels, preprocess_image=own, warning=warning)
+
+
+def _channels(tower: Any) -> int:
+    """Return how many channels a tower's images have."""
+    said = getattr(tower, "in_chans", None) or getattr(getattr(tower, "config", None), "num_channels", None)
+    first = (module.in_channels for module in tower.modules() if isinstance(module, nn.Conv2d))
+    return int(said or next(first, 3))
 
 
 def check_weights(model: nn.Module, source: str) -> None:
@@ -103,12 +120,3 @@ def check_weights(model: nn.Module, source: str) -> None:
     checks.finite(source, parameters)
     checks.finite(source, buffers, masks=True)
     _LOOKED_AT[model] = state
-
-
-def _from_torch_hub(model: Any) -> str:
-    """Tell how to load a DINOv2 or DINOv3 of the authors' code: its state dict into timm's architecture."""
-    sizes = {384: "small", 768: "base", 1024: "large", 1280: "huge_plus", 1536: "giant", 4096: "7b"}
-    rest = "patch14_reg4_dinov2" if getattr(model, "num_register_tokens", 0) else "patch14_dinov2"
-    rest = "patch16_dinov3" if hasattr(model, "storage_tokens") else rest
-    size = sizes.get(getattr(model, "embed_dim", 0), "SIZE")
-    return f'load it by name: ttr.load("timm:vit_{size}_{rest}", weights=model.state_dict())'

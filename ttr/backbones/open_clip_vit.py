@@ -17,6 +17,19 @@ from ttr.errors import ModelError
 from ttr.hooks import Site
 from ttr.tokens import TokenLayout
 
+CLASSES = {"CLIP", "CustomTextCLIP", "CoCa", "VisionTransformer", "TimmModel"}
+
+
+def knows(model: Any) -> bool:
+    """Return whether a model is a CLIP of open_clip, or an image tower of one."""
+    kinds = type(model).__mro__
+    return any(kind.__name__ in CLASSES and kind.__module__.startswith("open_clip.") for kind in kinds)
+
+
+def describe(model: Any) -> str:
+    """Return the description of a model from memory."""
+    return f"open_clip {type(model).__name__}"
+
 
 def query_key(attention: Any, x: Tensor, kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, float]:
     """Project [B, N, D] to queries and keys [B, heads, N, d] as nn.MultiheadAttention does."""
@@ -63,7 +76,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
     """
     tower = getattr(model, "visual", model)
     preprocess = preprocess or _own_preprocess(tower)
-    if hasattr(tower, "trunk") and hasattr(tower.trunk, "blocks"):
+    if timm_vit.knows(getattr(tower, "trunk", None)):
         trunk = timm_vit.locate(tower.trunk, name=name, weights=weights, preprocess=preprocess)
         return replace(trunk, model=model, features=TowerOutput(tower))
     if not hasattr(tower, "transformer"):

@@ -1,4 +1,9 @@
-"""Locate the sites of a timm VisionTransformer (DeiT, DINOv2, CLIP towers) or Eva (DINOv3, EVA-02)."""
+"""Locate the sites of a timm VisionTransformer (DeiT, DINOv2, CLIP towers), Eva (DINOv3, EVA-02), Beit,
+VisionTransformerRelPos or NaFlexVit.
+
+BEiT's and RelPos' attention adds a learned bias to each pair of positions. It is looked up in a table of the
+bare sequence's length, so such a model can be looked into, but no token can be inserted.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +22,52 @@ from ttr.errors import ModelError
 from ttr.hooks import Site
 from ttr.tokens import TokenLayout
 
+#: Classes of timm that have blocks of this kind.
+CLASSES = {"VisionTransformer", "Eva", "Beit", "VisionTransformerRelPos", "NaFlexVit"}
+ATTENTION = {"Attention", "AttentionRope", "EvaAttention", "RelPosAttention"}
+
+
+def knows(model: Any) -> bool:
+    """Return whether a model is of one of these classes of timm, or of one derived from it."""
+    kinds = type(model).__mro__
+    return any(kind.__name__ in CLASSES and kind.__module__.startswith("timm.") for kind in kinds)
+
 
 def query_key(attention: Any, x: Tensor, kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, float]:
-    """Project [B, N, D] to queries and keys [B, heads, N, d] as the module itself does, RoPE included."""
+    """Project [B, N, D] to queries and keys [B, heads, N, d] as the module itself does, RoPE included.
+
+    A bias of pairs of positions comes as N more dimensions, d + N: each key is one-hot there.
+    """
     q, k, _, scale = query_key_value(attention, x, kwargs)
+    bias = _position_bias(attention, kwargs)
+    if bias is not None:
+        one_hot = torch.eye(x.shape[1], dtype=k.dtype, device=k.device).expand(*k.shape[:2], -1, -1)
+        q = torch.cat([q, (bias / scale).to(q).expand(len(q), -1, -1, -1)], dim=3)
+        k = torch.cat([k, one_hot], dim=3)
     return q, k, scale
+
+
+def _position_bias(attention: Any, kwargs: Mapping[str, Any]) -> Tensor | None:
+    """Return what is added to the logits for each pair of positions, [1, heads, N, N], or None."""
+    if getattr(attention, "relative_position_bias_table", None) is not None:
+        own = attention._get_rel_pos_bias()
+    elif getattr(attention, "rel_pos", None) is not None:
+        own = attention.rel_pos.get_bias()
+    else:
+        own = None
+    shared = (kwargs[key] for key in ("shared_rel_pos_bias", "shared_rel_pos") if key in kwargs)
+    parts = [part for part in (own, *shared) if part is not None]
+    return sum(parts[1:], start=parts[0]) if parts else None
+
+
+def _has_position_bias(model: Any) -> bool:
+    """Return whether any attention of the model adds such a bias."""
+    shared = (getattr(model, name, None) for name in ("rel_pos_bias", "shared_rel_pos"))
+    return any(part is not None for part in shared) or any(
+        getattr(block.attn, name, None) is not None
+        for block in model.blocks
+        for name in ("relative_position_bias_table", "rel_pos")
+    )
 
 
 def query_key_value(
@@ -44,7 +90,8 @@ def query_key_value(
             project(x).reshape(batch, length, key_heads, -1).transpose(1, 2)
             for project in (attention.k_proj, attention.v_proj)
         )
-    q, k = attention.q_norm(q), attention.k_norm(k)
+    if hasattr(attention, "q_norm"):
+        q, k = attention.q_norm(q), attention.k_norm(k)
     if kwargs.get("rope") is not None:
         q, k = _rotate(attention, q, kwargs["rope"]), _rotate(attention, k, kwargs["rope"])
     if k.shape[1] != heads:
@@ -65,7 +112,8 @@ def value(attention: Any, x: Tensor, kwargs: Mapping[str, Any]) -> Tensor:
 
 def heads_output(attention: Any) -> HeadsOutput:
     """Return what follows the heads in an attention module."""
-    norm = None if isinstance(attention.norm, nn.Identity) else attention.norm
+    norm = getattr(attention, "norm", None)
+    norm = None if isinstance(norm, nn.Identity) else norm
     return HeadsOutput(attention.proj, norm, getattr(attention, "gate", None))
 
 
@@ -75,7 +123,7 @@ def branch_scale(block: Any) -> Tensor | None:
     Raises:
         ModelError: the branch ends in a norm.
     """
-    if type(block).__name__ in {"ResPostBlock", "EvaBlockPostNorm"}:
+    if type(block).__name__ in {"ResPostBlock", "ResPostRelPosBlock", "EvaBlockPostNorm"}:
         raise ModelError(
             f"block {type(block).__name__} normalises what its attention gives, so contributions cannot be "
             "told apart; needed a block with its norm before the attention"
@@ -121,16 +169,18 @@ def _pooling(model: Any, layout: TokenLayout) -> str:
 
 
 def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | None) -> Backbone:
-    """Build the Backbone of a timm VisionTransformer or Eva.
+    """Build the Backbone of a timm model of these classes.
 
     Raises:
         ModelError: a block of it has no MLP down-projection or an attention that we cannot recompute.
     """
     blocks = list(model.blocks)
     for block in blocks:
-        _check_block(block)
-    cls = int(model.cls_token is not None)
-    layout = TokenLayout(cls, model.num_prefix_tokens - cls, 0, _pair(model.patch_embed.grid_size))
+        _check_block(block, model)
+    embed = model.embeds if hasattr(model, "embeds") else model
+    image_size, patch_size, grid = _geometry(model)
+    cls = int(embed.cls_token is not None)
+    layout = TokenLayout(cls, model.num_prefix_tokens - cls, 0, grid)
     attention = [block.attn for block in blocks]
     norm = getattr(model, "norm", None)  # RETFound takes it off, where its fc_norm comes behind the pooling
 
@@ -138,13 +188,13 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
         model=model,
         name=name,
         layout=layout,
-        image_size=_pair(model.patch_embed.img_size),
-        patch_size=_pair(model.patch_embed.patch_size),
+        image_size=image_size,
+        patch_size=patch_size,
         num_layers=len(blocks),
         num_neurons=blocks[0].mlp.fc2.in_features,
         num_heads=attention[0].num_heads,
         sites=Sites(
-            entry=Site(model.norm_pre, "input"),
+            entry=_entry(model),
             exit=Site(blocks[-1], "output") if norm is None else Site(norm, "input"),
             blocks=tuple(Site(block, "output") for block in blocks),
             mlps=tuple(Site(block.mlp, "input") for block in blocks),
@@ -157,10 +207,15 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
         query_key=query_key,
         mixing=Mixing(value, heads_output, branch_scale),
         features=own_feature(model, layout),
-        preprocess_image=preprocess or _own_preprocess(model),
+        preprocess_image=preprocess or _own_preprocess(model, image_size),
         weights=weights,
-        any_size=bool(getattr(model, "dynamic_img_size", False)),
+        any_size=embed is not model or bool(getattr(model, "dynamic_img_size", False)),
+        whole_patches=embed is not model and not embed.dynamic_img_pad,
+        no_place=NO_PLACE.format(layout.length) if _has_position_bias(model) else "",
     )
+
+
+NO_PLACE = "adds a learned bias to each pair of its {} positions, and a token that is inserted has none"
 
 
 def describe(model: Any) -> str:
@@ -170,29 +225,55 @@ def describe(model: Any) -> str:
     return f"timm:{architecture}" if architecture else type(model).__name__
 
 
-def _check_block(block: Any) -> None:
+def _check_block(block: Any, model: Any) -> None:
     attention, mlp = getattr(block, "attn", None), getattr(block, "mlp", None)
     if not isinstance(getattr(mlp, "fc2", None), nn.Linear):
+        has = "no MLP of its own" if mlp is None else f"the MLP {type(mlp).__name__}"
         raise ModelError(
-            f"block {type(block).__name__} has no MLP down-projection mlp.fc2; "
-            "needed a timm block with a separate MLP (Block, EvaBlock, ...)"
+            f"block {type(block).__name__} of {describe(model)}{_stem(model)} has {has}, without a "
+            "down-projection mlp.fc2; needed a timm block with a separate MLP (Block, EvaBlock, ...)"
         )
-    if type(attention).__name__ not in {"Attention", "AttentionRope", "EvaAttention"}:
+    if type(attention).__name__ not in ATTENTION:
         raise ModelError(
-            f"attention {type(attention).__name__} is not known; "
-            "needed timm's Attention, AttentionRope or EvaAttention"
+            f"attention {type(attention).__name__} of {describe(model)} is not known; "
+            f"needed timm's {', '.join(sorted(ATTENTION))}"
         )
+
+
+def _entry(model: Any) -> Site:
+    if hasattr(model, "norm_pre"):
+        return Site(model.norm_pre, "input")
+    return Site(model.pos_drop, "output") if hasattr(model, "pos_drop") else Site(model.blocks[0], "input")
+
+
+def _stem(model: Any) -> str:
+    """Name the network ahead of the blocks, where the patches are not cut from the image itself."""
+    ahead = getattr(getattr(model, "patch_embed", None), "backbone", None)
+    return "" if ahead is None else f" (a hybrid, with {type(ahead).__name__} ahead of its blocks)"
+
+
+def _geometry(model: Any) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """Return image and patch size in pixels and the patch grid, each (height, width)."""
+    if not hasattr(model, "embeds"):
+        embed = model.patch_embed
+        image, grid = _pair(embed.img_size), _pair(embed.grid_size)
+        if _stem(model):  # its patches are cut from feature maps
+            return image, (image[0] // grid[0], image[1] // grid[1]), grid
+        return image, _pair(embed.patch_size), grid
+    grid = _pair(model.embeds.pos_embed_grid_size or (16, 16))
+    patch = _pair(model.embeds.patch_size)
+    return (grid[0] * patch[0], grid[1] * patch[1]), patch, grid
 
 
 def _pair(value: Any) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
 
 
-def _own_preprocess(model: Any) -> Callable | None:
+def _own_preprocess(model: Any, image_size: tuple[int, int]) -> Callable | None:
     if not getattr(model, "pretrained_cfg", None):
         return None
     from timm.data import create_transform, resolve_model_data_config
 
     config = resolve_model_data_config(model)
-    config["input_size"] = (3, *_pair(model.patch_embed.img_size))
+    config["input_size"] = (3, *image_size)
     return create_transform(**config, is_training=False)

@@ -123,6 +123,8 @@ def _model(name: str, source: Path) -> nn.Module:
         raise ModelError(
             f"{name} could not be loaded ({reason}); check its config.json, or give weights=DIRECTORY"
         ) from error
+    if hasattr(model.config, "mask_ratio"):
+        model.config.mask_ratio = 0.0  # MAE's own would hide most of the image at random
     if absent := sorted(map(str, (*keys["missing_keys"], *keys["mismatched_keys"]))):
         raise ModelError(
             f"{source} does not hold weights of {kind}: keys {len(absent)} missing or of another shape "

@@ -1,4 +1,4 @@
-"""Preprocessing as a transformers directory describes it, done by the library's own image processor.
+"""Preprocessing by an image processor of transformers, from a directory that describes it or given as it is.
 
 The library picks the processor that works on torchvision where that is installed, else the one on PIL.
 Another image size scales what the processor resizes to and what it crops by the same factor, so that the
@@ -65,12 +65,10 @@ def read_processor(source: Path, image_size: int | None) -> Preprocess | None:
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise _useless(source, f"could not be read ({reason})") from error
-    steps = {"size": processor.do_resize, "crop_size": getattr(processor, "do_center_crop", False)}
-    sizes = {key: dict(getattr(processor, key)) for key, done in steps.items() if done}
-    final = list(sizes.values())[-1] if sizes else {}
-    if not {"height", "width"} <= final.keys():
+    sizes = _sizes(processor)
+    size = _final(sizes)
+    if size is None:
         return None
-    size = (final["height"], final["width"])
     largest = _largest(source, sizes)
     own = Preprocess(processor, size, {}, largest)
     _try(source, own)
@@ -80,6 +78,44 @@ def read_processor(source: Path, image_size: int | None) -> Preprocess | None:
     scaled = {key: {side: round(px * factor) for side, px in value.items()} for key, value in sizes.items()}
     scaled[list(sizes)[-1]] = {"height": image_size, "width": image_size}
     return Preprocess(processor, (image_size, image_size), scaled, round(largest * max(factor, 1)))
+
+
+def is_processor(given: Any) -> bool:
+    """Return whether this is an image processor of transformers, or a processor that holds one."""
+    return callable(given) and hasattr(given, "model_input_names")
+
+
+def given_processor(processor: Any) -> Preprocess:
+    """Return the preprocessing that an image processor in memory does.
+
+    Raises:
+        ModelError: it makes no single image of fixed size of an image.
+    """
+    processor = getattr(processor, "image_processor", processor)
+    sizes = _sizes(processor)
+    size = _final(sizes)
+    if size is None:
+        raise ModelError(
+            f"image processor {type(processor).__name__} makes no image of a fixed size; give it a size with "
+            "height and width if it takes one, or give a function, PIL image -> tensor [3, H, W]"
+        )
+    return Preprocess(processor, size, {}, max(px for each in sizes.values() for px in each.values() if px))
+
+
+def _sizes(processor: Any) -> dict[str, dict[str, int]]:
+    """Return what it resizes to and what it crops to, as far as it does, the last step last."""
+    steps = {"size": "do_resize", "crop_size": "do_center_crop"}
+    return {
+        key: dict(getattr(processor, key, None) or {})
+        for key, done in steps.items()
+        if getattr(processor, done, False)
+    }
+
+
+def _final(sizes: dict[str, dict[str, int]]) -> tuple[int, int] | None:
+    """Return the (height, width) that comes out, or None where it depends on the image."""
+    final = list(sizes.values())[-1] if sizes else {}
+    return (final["height"], final["width"]) if {"height", "width"} <= final.keys() else None
 
 
 def _largest(source: Path, sizes: dict[str, dict[str, int]]) -> int:

@@ -4,15 +4,20 @@ DINOv2 and DINOv3 normalise every token at the end; CLIP normalises CLS alone, s
 of its ``last_hidden_state`` before that; SigLIP has no CLS and pools its patches by attention. DINOv3's
 rotary embedding turns the last tokens, as many as there are patches, so registers behind the prefix stay
 unturned without our doing. All of them collect ``hidden_states`` and ``attentions`` by hooks of their own in
-the blocks; ``Sites.collected`` says where these come out.
+the blocks; ``Sites.collected`` says where these come out. A ``...Backbone`` makes its feature maps of what
+its encoder collected, so there it is the encoder. I-JEPA pools nothing itself; its classifier takes the mean
+of its tokens, and so do we. MAE shuffles its patches, unless it is given a noise that is in order. SigLIP 2
+wants patches that were cut out already, each row by row with the colours last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import isqrt
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ttr.backbones.base import Backbone, Sites, Weights
@@ -23,20 +28,57 @@ from ttr.errors import ModelError
 from ttr.hooks import Site
 from ttr.tokens import TokenLayout
 
+Call = Callable[[Any, Tensor], dict[str, Any]]
+
+
+def images_alone(tower: Any, images: Tensor) -> dict[str, Any]:
+    """Return what a tower is called with that takes any image size."""
+    return {"pixel_values": images}
+
+
+def with_size_flag(tower: Any, images: Tensor) -> dict[str, Any]:
+    """Return what a tower is called with that must be told of another image size than its own."""
+    native = _pair(tower.config.image_size)
+    flag = {"interpolate_pos_encoding": True} if tuple(images.shape[-2:]) != native else {}
+    return {"pixel_values": images, **flag}
+
+
+def in_order(tower: Any, images: Tensor) -> dict[str, Any]:
+    """Return what MAE's encoder is called with, so that its patches stay in order."""
+    rows, columns = (
+        side // patch for side, patch in zip(images.shape[-2:], _pair(tower.config.patch_size), strict=True)
+    )
+    noise = torch.arange(rows * columns, dtype=torch.float32, device=images.device)
+    return {**with_size_flag(tower, images), "noise": noise.expand(images.shape[0], -1)}
+
+
+def cut_to_patches(tower: Any, images: Tensor) -> dict[str, Any]:
+    """Return what SigLIP 2's tower is called with: patches [B, P, p * p * C], none masked, and their grid."""
+    patch = tower.config.patch_size
+    cut = images.unflatten(3, (-1, patch)).unflatten(2, (-1, patch)).permute(0, 2, 4, 3, 5, 1)
+    grid = torch.tensor(cut.shape[1:3], device=images.device)
+    return {
+        "pixel_values": cut.flatten(3).flatten(1, 2),
+        "pixel_attention_mask": None,
+        "spatial_shapes": grid.expand(images.shape[0], -1),
+    }
+
 
 @dataclass(frozen=True)
 class Parts:
     """What the modules of one tower class are called, and how it differs.
 
     Attributes:
-        encoder: attribute of the tower that holds the blocks.
+        encoder: attribute of the tower that holds the blocks; "" for the tower itself.
         blocks: attribute of the encoder, its list of blocks.
         attention: attribute of a block.
         norm: attribute of the tower, the norm behind the blocks.
         cls: number of CLS tokens.
         norm_sees_cls_alone: whether that norm is given CLS only, not the sequence.
-        any_size: whether other image sizes need no flag; the others take ``interpolate_pos_encoding=True``.
-        pooling: what its ``pooler_output`` is, in a word: the feature that its authors publish.
+        any_size: whether the tower takes other image sizes.
+        call: (tower, images) -> the arguments it is called with.
+        maps: whether it gives feature maps of what its encoder collects, not tokens.
+        pooling: what its authors publish as its feature, in a word.
     """
 
     encoder: str = "encoder"
@@ -46,17 +88,32 @@ class Parts:
     cls: int = 1
     norm_sees_cls_alone: bool = False
     any_size: bool = True
+    call: Call = images_alone
+    maps: bool = False
     pooling: str = "cls"
 
 
-_CLIP = Parts(blocks="layers", attention="self_attn", norm="post_layernorm", any_size=False)
+_VIT = Parts(encoder="", blocks="layers", any_size=False, call=with_size_flag)
+_CLIP = Parts(
+    blocks="layers", attention="self_attn", norm="post_layernorm", any_size=False, call=with_size_flag
+)
+_DINOV3 = Parts(encoder="model", norm="norm")
 #: Classes that are a vision tower themselves.
 TOWERS = {
     "Dinov2Model": Parts(),
     "Dinov2WithRegistersModel": Parts(),
-    "DINOv3ViTModel": Parts(encoder="model", norm="norm"),
+    "Dinov2Backbone": Parts(maps=True),
+    "Dinov2WithRegistersBackbone": Parts(maps=True),
+    "DINOv3ViTModel": _DINOV3,
+    "DINOv3ViTBackbone": replace(_DINOV3, maps=True),
     "CLIPVisionModel": replace(_CLIP, norm_sees_cls_alone=True),
     "SiglipVisionModel": replace(_CLIP, cls=0, pooling="map"),
+    "Siglip2VisionModel": replace(_CLIP, cls=0, any_size=True, call=cut_to_patches, pooling="map"),
+    "ViTModel": _VIT,
+    "DeiTModel": _VIT,
+    "ViTMSNModel": _VIT,
+    "ViTMAEModel": replace(_VIT, call=in_order),
+    "IJepaModel": replace(_VIT, cls=0, pooling="avg"),
 }
 #: Classes around a tower, and the attribute that holds it.
 AROUND = {
@@ -65,8 +122,18 @@ AROUND = {
     "CLIPForImageClassification": "vision_model",
     "SiglipModel": "vision_model",
     "SiglipForImageClassification": "vision_model",
+    "Siglip2Model": "vision_model",
+    "Siglip2ForImageClassification": "vision_model",
     "Dinov2ForImageClassification": "dinov2",
     "Dinov2WithRegistersForImageClassification": "dinov2_with_registers",
+    "ViTForImageClassification": "vit",
+    "ViTForMaskedImageModeling": "vit",
+    "ViTMAEForPreTraining": "vit",
+    "ViTMSNForImageClassification": "vit",
+    "DeiTForImageClassification": "deit",
+    "DeiTForImageClassificationWithTeacher": "deit",
+    "DeiTForMaskedImageModeling": "deit",
+    "IJepaForImageClassification": "ijepa",
 }
 
 
@@ -77,11 +144,14 @@ def class_of(module: nn.Module) -> str:
     return next((kind.__name__ for kind in ours if kind.__name__ in known), "")
 
 
-def tower_inside(model: Any) -> str:
-    """Return where a larger model holds a tower that we know, such as ``.vision_tower``, or ""."""
-    modules = model.named_modules() if isinstance(model, nn.Module) else ()
-    found = (name for name, module in modules if name and class_of(module))
-    return next((f".{name}" for name in found), "")
+def knows(model: Any) -> bool:
+    """Return whether a model is of such a class."""
+    return isinstance(model, nn.Module) and bool(class_of(model))
+
+
+def describe(model: Any) -> str:
+    """Return the description of a model from memory."""
+    return f"transformers {type(model).__name__}"
 
 
 def query_key(attention: Any, x: Tensor, kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, float]:
@@ -137,12 +207,19 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
             "build it with vision_use_head=True"
         )
     config = tower.config
-    image_size, patch_size = _pair(config.image_size), _pair(config.patch_size)
+    if hidden := getattr(config, "mask_ratio", 0):
+        raise ModelError(
+            f"{name} hides {hidden:.0%} of the patches at random; set model.config.mask_ratio = 0.0 first, "
+            "so that it sees the whole image"
+        )
+    image_size, patch_size = _image_size(config), _pair(config.patch_size)
     grid = (image_size[0] // patch_size[0], image_size[1] // patch_size[1])
+    # DeiT's distillation token is one that the image is no part of.
+    registers = getattr(config, "num_register_tokens", int(hasattr(tower.embeddings, "distillation_token")))
     return Backbone(
         model=model,
         name=name,
-        layout=TokenLayout(parts.cls, getattr(config, "num_register_tokens", 0), 0, grid),
+        layout=TokenLayout(parts.cls, registers, 0, grid),
         image_size=image_size,
         patch_size=patch_size,
         num_layers=len(sites.blocks),
@@ -151,7 +228,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
         sites=sites,
         query_key=query_key,
         mixing=Mixing(value, heads_output, branch_scale, {"attention_mask": None}),
-        features=PooledFeature(model, tower, parts.any_size, _pooling(model, parts)),
+        features=PooledFeature(model, tower, parts, _pooling(model, parts)),
         preprocess_image=preprocess,
         weights=weights,
         any_size=parts.any_size,
@@ -160,24 +237,31 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
 
 
 def _sites(tower: Any, parts: Parts) -> Sites:
-    encoder, norm = getattr(tower, parts.encoder), getattr(tower, parts.norm)
+    encoder = getattr(tower, parts.encoder) if parts.encoder else tower
+    norm = getattr(tower, parts.norm)
     blocks = list(getattr(encoder, parts.blocks))
     return Sites(
         entry=Site(tower.embeddings, "output"),
-        exit=Site(encoder, "output") if parts.norm_sees_cls_alone else Site(norm, "input"),
+        exit=Site(encoder, "output") if parts.norm_sees_cls_alone or parts.maps else Site(norm, "input"),
         blocks=tuple(Site(block, "output") for block in blocks),
         mlps=tuple(Site(block.mlp, "input") for block in blocks),
         neurons=tuple(Site(_down_projection(block.mlp), "input") for block in blocks),
         attention=tuple(Site(getattr(block, parts.attention), "input") for block in blocks),
         final_norm=norm,
         tower=tower,
-        collected=Site(tower, "result"),
+        collected=Site(encoder if parts.maps else tower, "result"),
     )
 
 
+def _classifiers(model: Any) -> list[nn.Module]:
+    """Return the heads of a classifier, two of a distilled one; none of a tower alone."""
+    names = ("classifier", "cls_classifier", "distillation_classifier")
+    return [getattr(model, name) for name in names if isinstance(getattr(model, name, None), nn.Module)]
+
+
 def _pooling(model: Any, parts: Parts) -> str:
-    if isinstance(getattr(model, "classifier", None), nn.Module):
-        return "classifier"
+    if heads := _classifiers(model):
+        return "classifier" if len(heads) == 1 else "distilled"
     return "tower" if getattr(model, "visual_projection", None) is not None else parts.pooling
 
 
@@ -187,32 +271,50 @@ class PooledFeature:
 
     That is the pooled output: CLS after the final norm for DINOv2, DINOv3 and CLIP, the attention head's for
     SigLIP, projected where the model has a projection. A classifier is given more or less than that: CLS and
-    the mean of the patches side by side for DINOv2, their mean alone for CLIP and SigLIP.
+    the mean of the patches side by side for DINOv2, their mean alone for CLIP and SigLIP. ViT's is CLS behind
+    the final norm: its pooler, a layer of its pretraining, comes with few checkpoints and is random without.
+    A tower that pools nothing gives its CLS, or without CLS the mean of its tokens.
 
     Attributes:
         model: the whole model.
         tower: the vision model in it.
-        any_size: whether other image sizes than the native one need no flag.
+        parts: how it differs from others.
         pooling: which of these it is, in a word.
     """
 
     model: Any
     tower: Any
-    any_size: bool
+    parts: Parts
     pooling: str
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return [B, D] of images [B, 3, H, W]."""
-        native = _pair(self.tower.config.image_size)
-        flag = not self.any_size and tuple(images.shape[-2:]) != native
-        sized = {"interpolate_pos_encoding": True} if flag else {}
-        if self.pooling == "classifier":
-            head = self.model.classifier
-            seen, _ = passed([head], "input", lambda: own_way(self.model)(images, **sized))
-            return seen[head]
-        pooled = self.tower(images, return_dict=True, **sized).pooler_output
+        arguments = self.parts.call(self.tower, images)
+        if heads := _classifiers(self.model):
+            seen, _ = passed(heads, "input", lambda: own_way(self.model)(**arguments))
+            return torch.stack([seen[head] for head in heads]).mean(dim=0)
+        collect = {"output_hidden_states": True} if self.parts.maps else {}
+        output = self.tower(**arguments, **collect, return_dict=True)
+        pooled = self._pooled(output)
         projection = getattr(self.model, "visual_projection", None)
         return pooled if projection is None else projection(pooled)
+
+    def _pooled(self, output: Any) -> Tensor:
+        is_random_without = hasattr(getattr(self.tower, "pooler", None), "dense")
+        if getattr(output, "pooler_output", None) is not None and not is_random_without:
+            return output.pooler_output
+        if self.parts.maps:
+            tokens = getattr(self.tower, self.parts.norm)(output.hidden_states[-1])
+        else:
+            tokens = output.last_hidden_state
+        return tokens[:, 0] if self.parts.cls else tokens.mean(dim=1)
+
+
+def _image_size(config: Any) -> tuple[int, int]:
+    """Return the native (height, width): SigLIP 2 knows the number of its patches alone, a square."""
+    if hasattr(config, "num_patches"):
+        return _pair(isqrt(config.num_patches) * config.patch_size)
+    return _pair(config.image_size)
 
 
 def _down_projection(mlp: Any) -> Any:

@@ -157,7 +157,10 @@ STEPS = {
 
 
 def pixels_of(backbone: Backbone, batch: Tensor) -> np.ndarray:
-    """Return what the model was given as uint8 [B, H, W, 3], its normalisation undone where it is known."""
+    """Return what the model was given as uint8 [B, H, W, 3], its normalisation undone where it is known.
+
+    Other than three channels are shown as their mean, in grey.
+    """
     images = batch.float().cpu()
     if backbone.normalisation is not None:
         mean, deviation = backbone.normalisation
@@ -165,4 +168,6 @@ def pixels_of(backbone: Backbone, batch: Tensor) -> np.ndarray:
     else:
         low, high = images.amin(dim=(1, 2, 3), keepdim=True), images.amax(dim=(1, 2, 3), keepdim=True)
         images = (images - low) / (high - low).clamp(min=1e-12)
+    if images.shape[1] != 3:
+        images = images.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
     return (255 * images.clamp(0, 1)).round().byte().permute(0, 2, 3, 1).numpy()

@@ -75,7 +75,7 @@ def detect(
 
     Args:
         backbone: the bare backbone (not wrapped).
-        images: a tensor [N, 3, H, W], or an iterable of PIL images or tensors [3, H, W].
+        images: files, PIL images, arrays, tensors, a DataLoader, ... (:func:`ttr.forward.batches.batches`).
         threshold: a norm, ``"auto"`` (robust, image by image) or ``"mean+3sd"``; see :mod:`ttr.norms`.
         outlier_layer: block at whose output outliers are read; negative counts from the last. In DINOv2
             the last block can hide outliers that the penultimate shows.

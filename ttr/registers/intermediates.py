@@ -66,21 +66,21 @@ class IntermediatesWithoutRegisters:
 
 @dataclass(frozen=True)
 class CollectedWithoutRegisters:
-    """Edit: take the registers out of every tuple of tokens or attention maps that a model returns."""
+    """Edit: take the registers out of every tuple or list of tokens or maps that a model returns."""
 
     layout: TokenLayout
 
     def __call__(self, result: Any) -> Any:
         """Return the model's output, a mapping or a tuple, its lists in the bare model's shapes."""
         values = result.values() if isinstance(result, Mapping) else result
-        if not any(isinstance(value, tuple) for value in values):
+        if not any(isinstance(value, tuple | list) for value in values):
             return result
         if isinstance(result, Mapping):
             return type(result)(**{key: self._bare(value) for key, value in result.items()})
         return tuple(self._bare(value) for value in result)
 
     def _bare(self, value: Any) -> Any:
-        return tuple(map(self._dropped, value)) if isinstance(value, tuple) else value
+        return type(value)(map(self._dropped, value)) if isinstance(value, tuple | list) else value
 
     def _dropped(self, x: Tensor | None) -> Tensor | None:
         if x is None or x.ndim == 3:

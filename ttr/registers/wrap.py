@@ -182,6 +182,11 @@ class TestTimeRegisters(Wrap):
         _check("others", others, Others)
         _check("scope", scope, Scope)
         neurons.check(self.backbone)
+        if self.num_registers and self.backbone.no_place:
+            raise ModelError(
+                f"{self.backbone.name} {self.backbone.no_place}, so no register can be inserted; "
+                "num_registers=0 silences the neurons without one"
+            )
         self._settings: dict[str, Any] = {
             "register_value": register_value,
             "others": others,

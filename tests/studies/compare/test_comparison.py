@@ -127,7 +127,8 @@ def test_a_result_is_frozen_and_says_what_it_was_made_with(phantom, phantom_batc
         ([], {"num_registers": -1}, "num_registers=-1"),
         ([], {"names": 5}, "names=5; needed a list"),
         ([], {"images": 5}, "got int as images"),
-        ([], {"images": torch.zeros(3, 224, 224)}, r"needed \[N, 3, H, W\]"),
+        ([], {"images": torch.zeros(1, 224, 224)}, r"needed \[3, H, W\] or \[N, 3, H, W\]"),
+        ([], {"images": "nowhere"}, "nowhere does not exist"),
     ],
 )
 def test_arguments_are_refused_at_once_and_not_when_read(phantom, phantom_batch, neurons, options, complaint):

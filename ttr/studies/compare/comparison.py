@@ -91,7 +91,7 @@ def compare(
     Args:
         backbone: the bare backbone.
         neurons: its register neurons (an empty set compares with the blank token).
-        images: a tensor [N, 3, H, W], or an iterable of PIL images or tensors [3, H, W].
+        images: files, PIL images, arrays, tensors, a DataLoader, ... (:func:`ttr.forward.batches.batches`).
         names: a name for each image; None: "image 0", ...
         num_registers: R >= 0.
         threshold: for outliers; None: the rule the neurons were found with, else ``"auto"``.
@@ -108,7 +108,7 @@ def compare(
     backbone = as_backbone(backbone)
     backbone.require_cls()
     integer("batch_size", batch_size, 1)
-    check_images(images)
+    check_images(backbone, images)
     if names is not None and not isinstance(names, Sequence):
         raise OptionError(f"names={names!r}; needed a list, one name an image")
     wrap = TestTimeRegisters(backbone, neurons, num_registers=num_registers)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ Read = Callable[[Path], Callable[[Tensor], Outputs]]
 
 INPUT, OUTPUTS = "images", ("embedding", "patches")
 METADATA = "ttr"
+#: With these the exporter colours its words on a terminal.
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 #: A protobuf message ends at 2 GiB, and the exporter moves weights into a second file from here on.
 ONNX_BYTES = 1536 * 2**20
@@ -48,7 +51,7 @@ def _write_onnx(program: Any, file: Path, metadata: str) -> None:
             verbose=False,
         )
     except torch.onnx.OnnxExporterError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(COLOURS.sub("", str(error)).split())[:200]
         raise ModelError(f"the model has no ONNX form ({reason}); choose format pt2") from error
     assert made is not None
     made.model.metadata_props[METADATA] = metadata

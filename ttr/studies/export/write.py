@@ -180,7 +180,7 @@ def _tolerance(expected: Sequence[Outputs]) -> float:
 def _images(backbone: Backbone, count: int) -> Tensor:
     """Return noise, from dark to middle grey: register neurons often fire where there is nothing to see."""
     generator = torch.Generator().manual_seed(count)
-    noise = torch.randn(count, 3, *backbone.image_size, generator=generator)
+    noise = torch.randn(count, backbone.channels, *backbone.image_size, generator=generator)
     return (torch.linspace(-1.5, 0, count)[:, None, None, None] + 0.5 * noise).to(backbone.dtype)
 
 
@@ -229,7 +229,7 @@ def _metadata(
     return {
         "schema": EXPORT,
         **provenance(backbone, num_registers=num_registers, neurons=neurons.pairs),
-        "input": {"name": INPUT, "shape": ["batch", 3, *backbone.image_size]},
+        "input": {"name": INPUT, "shape": ["batch", backbone.channels, *backbone.image_size]},
         "outputs": {name: ["batch", *shape] for name, shape in shapes.items()},
         "patch_grid": [rows, columns],
         "preprocessing": _preprocessing(backbone),
