@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ttr.backbones.mixing import Mixing
 from ttr.backbones.offload import execution_device, state_of
 from ttr.backbones.own_code import own_code, own_settings
+from ttr.backbones.pooling import Pooling, asked_pooling
 from ttr.digests import sha256
 from ttr.errors import ImageError, ModelError, OptionError
 from ttr.hooks import Site, evaluation_mode, keep
@@ -27,7 +28,6 @@ from ttr.tokens import TokenLayout, Tokens
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Pooling = Literal["own", "cls", "patches"]
 Origin = Literal["random", "pretrained", "file", "phantom", "planted", "in memory"]
 #: Normalised pixels stay far below; raw ones reach 255.
 MOST_NORMALISED = 100.0
@@ -196,13 +196,7 @@ class Backbone:
 
     @property
     def pooling(self) -> str:
-        """What the model's own feature is, in a word.
-
-        ``cls``, the mean of the patches (``avg``), their maximum (``max``), both (``avgmax``), an attention
-        over them (``map``, ``prr``), the mean of CLS and the distillation token (``distilled``), what the
-        image tower of a CLIP model returns (``tower``), what a classifier is given (``classifier``), or
-        whatever a forward of the owner's makes (``own forward``).
-        """
+        """What the model's own feature is, in a word of :mod:`ttr.backbones.pooling`."""
         return getattr(self.features, "pooling", "own forward")
 
     @property
@@ -324,13 +318,7 @@ class Backbone:
             OptionError: no such pooling.
             ModelError: CLS of a model without CLS.
         """
-        if pooling not in get_args(Pooling):
-            raise OptionError(f"pooling={pooling!r}; needed one of {', '.join(map(repr, get_args(Pooling)))}")
-        if pooling == "cls" and not self.layout.cls:
-            raise ModelError(
-                f"{self.name} has no CLS token to take as its feature; choose pooling='own' or 'patches'"
-            )
-        return self if pooling == "own" else replace(self, features=Pooled(self, pooling))
+        return self if pooling == "own" else replace(self, features=asked_pooling(self, pooling))
 
     def tokens(self, images: Tensor) -> Tokens:
         """Return the tokens after the final norm, by name, without gradients.
@@ -379,23 +367,6 @@ class Backbone:
                 f"give {-self.num_layers}..{self.num_layers - 1}"
             )
         return int(index) % self.num_layers
-
-
-@dataclass(frozen=True)
-class Pooled:
-    """The feature of a backbone that was asked for another pooling than its own.
-
-    Attributes:
-        backbone: whose.
-        pooling: CLS, or the mean of the patches, after the final norm.
-    """
-
-    backbone: Backbone
-    pooling: Literal["cls", "patches"]
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return [B, D] of images [B, 3, H, W]."""
-        return self.backbone.one_pass(images)[1].pooled(self.pooling)
 
 
 def check_floats(images: Tensor) -> None:

@@ -27,8 +27,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ttr.backbones.base import Backbone, Pooling
+from ttr.backbones.base import Backbone
 from ttr.backbones.families import as_backbone
+from ttr.backbones.pooling import Pooling
 from ttr.errors import ModelError, OptionError
 from ttr.files import whole_file
 from ttr.hooks import evaluation_mode
