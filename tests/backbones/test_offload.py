@@ -12,7 +12,7 @@ from tests.backbones.test_contract import neurons_of
 from tests.tools.tiny_models import scramble, tiny_clip, tiny_eva, tiny_vit
 from ttr.analysis.faithfulness import record_with_faithfulness
 from ttr.analysis.integration import split
-from ttr.backbones.offload import held, state_of
+from ttr.backbones.offload import held, whole_state
 from ttr.errors import ModelError
 from ttr.forward.blocks import watch
 
@@ -44,7 +44,7 @@ def test_a_weight_that_is_brought_for_the_forward_is_brought_for_us_and_goes_aga
     assert held(layer, "weight") is weight
     assert held(layer, "bias") is bias
     assert layer.weight.is_meta
-    for name, value in state_of(torch.nn.Sequential(layer)).items():
+    for name, value in whole_state(torch.nn.Sequential(layer)).items():
         assert torch.equal(value, state[name.removeprefix("0.")])
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ttr.backbones.mixing import Mixing
-from ttr.backbones.offload import execution_device, state_of
+from ttr.backbones.offload import execution_device, whole_state
 from ttr.backbones.own_code import own_code, own_settings
 from ttr.backbones.pooling import Pooling, asked_pooling
 from ttr.digests import sha256
@@ -236,7 +236,7 @@ class Backbone:
         self.require_values()
 
         def parts() -> Iterator[str | memoryview]:
-            for key, value in sorted(state_of(self.model).items()):
+            for key, value in sorted(whole_state(self.model).items()):
                 tensor = value.detach().cpu().contiguous()
                 yield f"{key}|{tuple(tensor.shape)}|{tensor.dtype}|"
                 yield tensor.reshape(-1).view(torch.uint8).numpy().data

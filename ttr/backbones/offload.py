@@ -67,7 +67,7 @@ def check_offload(model: nn.Module, source: str) -> None:
             )
 
 
-def state_of(model: nn.Module) -> dict[str, Tensor]:
+def whole_state(model: nn.Module) -> dict[str, Tensor]:
     """Return the state dict with the values that lie elsewhere."""
     state = model.state_dict()
     return state | {key: held(*place) for key, place in offloaded(model).items() if key in state}
