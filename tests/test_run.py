@@ -38,11 +38,17 @@ def test_a_run_is_a_value():
         ({"device": 3}, "device=3; needed a name"),
         ({"dtype": "int8"}, "dtype='int8'; needed one of float32, bfloat16"),
         ({"dtype": torch.float32}, "dtype=torch.float32; needed one of"),
+        ({"dtype": "half"}, "dtype='half'; needed one of .*, fp32, bf16, fp16, fp64"),
     ],
 )
 def test_values_outside_their_range_are_refused(options, complaint):
     with pytest.raises(OptionError, match=complaint):
         Run(**options)
+
+
+def test_a_type_may_be_called_by_its_short_name():
+    short = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp64": "float64"}
+    assert {name: Run(dtype=name).dtype for name in short} == short
 
 
 def test_the_cache_is_the_one_that_was_named_or_the_users_own(monkeypatch, tmp_path):

@@ -13,6 +13,8 @@ from ttr.errors import OptionError
 
 #: Floating-point types a backbone may compute in, as torch names them.
 DTYPES = ("float32", "bfloat16", "float16", "float64")
+#: What they are called for short.
+SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "fp64": "float64"}
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Run:
         cache: folder where features, neurons and heads are kept; None: ttr/features in the user's cache.
         progress: show progress bars with an estimate.
         device: where the backbones of the study compute, such as ``"cuda:1"``; None: where they are.
-        dtype: in which type, of :data:`DTYPES`; None: in their own.
+        dtype: in which type, of :data:`DTYPES` or :data:`SHORT`; None: in their own.
         say: what is told people meanwhile, such as how much an earlier run has left to take up; None: nobody.
 
     Raises:
@@ -57,7 +59,7 @@ class Run:
         if self.device is not None and not isinstance(self.device, str):
             raise OptionError(f"device={self.device!r}; needed a name such as 'cpu' or 'cuda:1'")
         if self.dtype is not None:
-            check_dtype(self.dtype)
+            object.__setattr__(self, "dtype", check_dtype(self.dtype))
 
     def tell(self, words: str) -> None:
         """Say something to people, where there are some."""
@@ -90,10 +92,16 @@ class Run:
                 )
 
 
-def check_dtype(dtype: Any) -> None:
-    """Raise OptionError unless ``dtype`` is one of :data:`DTYPES`."""
-    if dtype not in DTYPES:
-        raise OptionError(f"dtype={dtype!r}; needed one of {', '.join(DTYPES)}")
+def check_dtype(dtype: Any) -> str:
+    """Return the name of a type, one of :data:`DTYPES`.
+
+    Raises:
+        OptionError: it is neither one of them nor of :data:`SHORT`.
+    """
+    name = SHORT.get(dtype, dtype) if isinstance(dtype, str) else dtype
+    if name not in DTYPES:
+        raise OptionError(f"dtype={dtype!r}; needed one of {', '.join((*DTYPES, *SHORT))}")
+    return str(name)
 
 
 def default_cache() -> Path:

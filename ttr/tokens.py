@@ -180,3 +180,18 @@ class Tokens:
     test_time: Tensor
     patches: Tensor
     grid: tuple[int, int]
+
+    def pooled(self, pooling: Literal["cls", "patches"]) -> Tensor:
+        """Return CLS, or the mean of the patches (taken in float32 at least), [B, D].
+
+        Raises:
+            ModelError: there is no CLS.
+        """
+        import torch
+
+        if pooling == "patches":
+            wide = torch.promote_types(self.patches.dtype, torch.float32)
+            return self.patches.mean(dim=1, dtype=wide).to(self.patches.dtype)
+        if self.cls is None:
+            raise ModelError("these tokens hold no CLS; choose pooling='own' or 'patches'")
+        return self.cls

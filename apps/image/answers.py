@@ -44,6 +44,8 @@ class Reader:
         temperature: T of the module's formula, 1 where nothing is known.
         calibrated_on: how many images T was fitted on; 0: none, so the probabilities are uncalibrated.
         weights_hash: of the backbone that it belongs to, or None.
+        pooling: what that backbone's own feature was, in a word; "": before results said so, CLS wherever
+            there was one; None: not known.
     """
 
     head: LinearHead
@@ -51,6 +53,7 @@ class Reader:
     temperature: float = 1.0
     calibrated_on: int = 0
     weights_hash: str | None = None
+    pooling: str | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -60,7 +63,8 @@ class Reader:
     def fits(self, backbone: Backbone, features: int) -> bool:
         """Return whether the head belongs to a backbone whose features have that many numbers."""
         known = self.weights_hash in (None, backbone.weights_hash)
-        return known and self.head.weight.shape[1] == features
+        pooled = self.pooling in (None, backbone.pooling) or (not self.pooling and not backbone.beside_cls)
+        return known and pooled and self.head.weight.shape[1] == features
 
     def probabilities(self, feature: np.ndarray) -> np.ndarray:
         """Return the probability of each class, float64 [C], of a feature [D]."""
@@ -143,12 +147,13 @@ def read_bench_head(folder: Path) -> Reader | None:
         file, kind, seed = found
         head = LinearHead.load(folder / file)
         probabilities, targets = _answers(folder / "predictions.parquet", kind, seed, head.classes or ())
-        backbone = manifest["provenance"]["backbone"]["weights_hash"]
+        backbone = manifest["provenance"]["backbone"]
+        belongs = (backbone["weights_hash"], str(backbone.get("pooling", "")))
     except (ValueError, KeyError, DataError, ModelError) as error:
         why = " ".join(str(error).split())[:300]
         raise DataError(f"the heads of {folder.name} cannot be read; run ttr bench again ({why})") from error
     temperature = fitted_temperature(probabilities, targets)
-    return Reader(head, f"{kind} head of {folder.name}", temperature, len(targets), backbone)
+    return Reader(head, f"{kind} head of {folder.name}", temperature, len(targets), *belongs)
 
 
 def fitted_temperature(probabilities: np.ndarray, targets: np.ndarray) -> float:

@@ -197,7 +197,8 @@ class Workbench:
                 original=original,
             )
         head = fitting(self._heads, backbone, len(found.before.feature))
-        said = cautions(found, backbone.warning, (*filter(None, [chosen.caution]), *picture.notes))
+        notes = (*filter(None, [chosen.caution, backbone.beside_cls]), *picture.notes)
+        said = cautions(found, backbone.warning, notes)
         return Case(
             picture,
             found,

@@ -58,8 +58,10 @@ def own_output(model, images, **options):
     kind = type(model).__name__
     if hasattr(model, "encode_image"):
         return model.encode_image(images)
-    if hasattr(model, "forward_features"):
+    if type(getattr(model, "rope", None)).__name__ == "RotaryEmbeddingDinoV3":
         return model.forward_features(images)[:, 0]
+    if hasattr(model, "forward_features"):
+        return model.forward_head(model.forward_features(images), pre_logits=True)
     if hasattr(model, "visual_projection"):
         return model(images, **options).image_embeds
     if kind == "ViTForImageClassification":
@@ -70,8 +72,13 @@ def own_output(model, images, **options):
         sister = transformers.Dinov2Model(model.config).eval()
         sister.load_state_dict(model.state_dict())
         return sister(images).pooler_output
+    if kind == "Dinov2ForImageClassification":
+        tokens = model.dinov2(images, **options).last_hidden_state
+        return torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1)
+    if kind == "ViTModel":
+        return model(images, **options).last_hidden_state[:, 0]
     if isinstance(model, transformers.PreTrainedModel):
-        return getattr(model, "dinov2", model)(images, **options).pooler_output
+        return model(images, **options).pooler_output
     if hasattr(model, "heads"):
         headless = copy.deepcopy(model)
         headless.heads = nn.Identity()

@@ -142,6 +142,24 @@ def test_a_whole_clip_or_siglip_model_embeds_as_it_does_itself(images):
         assert not torch.allclose(backbone.embed(images), expected, atol=1e-4)
 
 
+def test_the_feature_of_a_classifier_is_what_its_classifier_is_given(images):
+    """CLS and the mean of the patches for DINOv2, their mean alone for SigLIP; no register is in it."""
+    vision = {"image_size": SIZE, "patch_size": 8, "hidden_size": WIDTH, "num_hidden_layers": DEPTH}
+    vision |= {"num_attention_heads": 2, "intermediate_size": 96}
+    config = transformers.SiglipConfig(vision_config=vision, num_labels=5)
+    for model in (
+        tiny_transformers("Dinov2ForImageClassification", num_labels=5),
+        transformers.SiglipForImageClassification(config),
+    ):
+        backbone = ttr.adapt(scramble(model))
+        assert backbone.pooling == "classifier"
+        for registers in (0, 2):
+            wrap = ttr.TestTimeRegisters(backbone, neurons_of(backbone), num_registers=registers)
+            with torch.no_grad(), wrap:
+                own = model.classifier(backbone.embed(images))
+                torch.testing.assert_close(own, model(images).logits, **TOLERANCE)
+
+
 def test_siglip_has_no_cls_and_says_so(images):
     backbone = ttr.adapt(scramble(tiny_transformers("SiglipVisionModel")))
     assert backbone.tokens(images).cls is None
@@ -253,12 +271,13 @@ def test_every_class_around_a_tower_is_known_by_it(kind, images):
         assert not torch.allclose(backbone.embed(images), bare, atol=1e-4)
 
 
-def test_the_pooler_of_a_vit_and_deits_second_token(images):
+def test_the_feature_of_a_vit_is_no_poolers_and_deits_second_token(images):
+    """A checkpoint without a pooler gets a random one."""
     model = scramble(tiny_transformers("DeiTModel"))
     backbone = ttr.adapt(model)
     assert (backbone.layout.cls, backbone.layout.registers) == (1, 1)
     with torch.no_grad():
-        assert torch.equal(backbone.embed(images), model(images).pooler_output)
+        assert torch.equal(backbone.embed(images), model(images).last_hidden_state[:, 0])
 
 
 def test_a_model_of_another_build_is_refused_by_what_it_lacks():

@@ -170,10 +170,10 @@ def test_options_are_refused_before_a_model_is_loaded(run, command, monkeypatch)
         assert "on_error='ignore'; needed 'raise' or 'skip'" in error
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
-def test_another_type_runs_and_is_recorded(run, command, dtype):
+@pytest.mark.parametrize(("given", "dtype"), [("bf16", "bfloat16"), ("float64", "float64")])
+def test_another_type_runs_and_is_recorded(run, command, given, dtype):
     words, out = command
-    status, _, said = run(*words["compare"], "--on-error", "skip", "--dtype", dtype)
+    status, _, said = run(*words["compare"], "--on-error", "skip", "--dtype", given)
     assert status == 0, said
     made = json.loads((out / "manifest.json").read_text())["provenance"]
     assert made["backbone"]["dtype"] == dtype

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import ttr
+from ttr.errors import OptionError
 
 
 @pytest.fixture
@@ -48,3 +49,21 @@ def test_refusals_are_one_line_with_status_2(run, neurons_file, tmp_path):
     assert status == 2
     assert "'tflite' is not one of 'onnx', 'pt2'" in err
     assert [path.name for path in tmp_path.iterdir()] == ["neurons.json"]
+
+
+def test_type_and_pooling_are_the_users_choice(run, neurons_file, tmp_path, monkeypatch):
+    def write(backbone, neurons, out, **options):
+        raise OptionError(f"got {backbone.dtype} and {options['pooling']}")
+
+    out = tmp_path / "model.pt2"
+    call = ("export", "--backbone", "phantom", "--neurons", neurons_file, "--image-size", 64)
+    status, _, err = run(*call, "--dtype", "fp16", "--out", tmp_path / "model.onnx")
+    assert status == 2
+    assert "in float32 alone, but phantom is float16; load it in float32, or choose format pt2" in err
+    status, _, err = run(*call, "--pooling", "mean", "--out", out, "--format", "pt2")
+    assert status == 2
+    assert "'mean' is not one of 'own', 'cls', 'patches'" in err
+    monkeypatch.setattr("ttr.studies.export.write.export", write)
+    status, _, err = run(*call, "--dtype", "bf16", "--pooling", "patches", "--out", out, "--format", "pt2")
+    assert status == 2
+    assert "got torch.bfloat16 and patches" in err

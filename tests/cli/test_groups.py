@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from ttr.cli.groups import Group, grouped
 from ttr.cli.main import app
 
+#: What these run is no model, or one whose answers are known in float32 alone.
+RUN_NONE = {"report", "backbones", "doctor", "data info", "data check"}
 CALLS: list[dict[str, object]] = []
 
 
@@ -93,3 +95,15 @@ def test_every_option_of_every_command_says_what_it_is_for():
         if not getattr(parameter, "help", None)
     ]
     assert silent == []
+
+
+def test_every_command_that_runs_a_model_takes_its_type():
+    def leaves(command, name=""):
+        for word, each in getattr(command, "commands", {}).items():
+            yield from leaves(each, f"{name} {word}".strip())
+        if not hasattr(command, "commands"):
+            yield name, {option for parameter in command.params for option in parameter.opts}
+
+    found = dict(leaves(typer.main.get_command(app)))
+    assert {name for name, options in found.items() if "--dtype" not in options} == RUN_NONE
+    assert {name for name, options in found.items() if "--pooling" in options} == {"ablate", "export"}

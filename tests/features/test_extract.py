@@ -111,6 +111,23 @@ def test_features_are_those_of_the_backbone_under_each_arm(backbone, dataset, tm
     assert not any(module._forward_pre_hooks for module in backbone.model.modules())
 
 
+def test_features_that_were_kept_of_another_pooling_are_never_read_as_the_models_own(
+    backbone, dataset, tmp_path
+):
+    run, plain = Run(cache=tmp_path / "cache"), [arms(("plain",), backbone, SOME)[0]]
+    cls = extract(backbone, dataset, plain, run)[0]
+    backbone.model.global_pool = "avg"
+    pooled = ttr.adapt(backbone.model, preprocess=to_tensor)
+    own = extract(pooled, dataset, plain, run)[0]
+    images = torch.stack([backbone.preprocess(dataset.open(item)) for item in dataset.items])
+    np.testing.assert_allclose(own.arrays["embedding"], pooled.embed(images), rtol=1e-4, atol=1e-5)
+    assert np.abs(own.arrays["embedding"] - cls.arrays["embedding"]).max() > 0.1
+    np.testing.assert_array_equal(own.arrays["cls"], cls.arrays["cls"])
+    asked = extract(pooled.with_pooling("cls"), dataset, plain, run)[0]
+    np.testing.assert_allclose(asked.arrays["embedding"], cls.arrays["cls"], rtol=1e-5, atol=1e-6)
+    assert [each.key["pooling"] for each in (cls, own, asked)] == ["cls", "avg", "cls"]
+
+
 def count_reads(dataset):
     opened = []
 
@@ -158,7 +175,9 @@ def test_a_changed_image_is_never_served_and_the_others_are(backbone, dataset, t
     assert len(opened) == PART, "its part alone"
 
 
-@pytest.mark.parametrize("what", ["weights", "neurons", "registers", "steps", "structure", "order"])
+@pytest.mark.parametrize(
+    "what", ["weights", "neurons", "registers", "steps", "structure", "pooling", "autocast", "order"]
+)
 def test_whatever_decides_the_features_is_in_the_key(backbone, dataset, tmp_path, what):
     arm = arms(("ttr",), backbone, SOME)[0]
     steps = Preprocessing(backbone)
@@ -180,6 +199,13 @@ def test_whatever_decides_the_features_is_in_the_key(backbone, dataset, tmp_path
         backbone = ttr.adapt(backbone.model, preprocess=to_tensor)
     elif what == "neurons":
         arm = arms(("ttr",), backbone, ttr.RegisterNeurons.from_pairs([(0, 3), (1, 6)]))[0]
+    elif what == "pooling":  # the same weights in the same modules
+        backbone.model.global_pool = "avg"
+        backbone = ttr.adapt(backbone.model, preprocess=to_tensor)
+    elif what == "autocast":
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert cache_key(backbone, arm, steps) != key
+        return
     elif what == "registers":
         arm = arms(("ttr",), backbone, SOME, num_registers=2)[0]
     else:

@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from ttr.backbones.identity import hash_of_weights, state_of
 from ttr.backbones.made_input import check_made
 from ttr.backbones.mixing import Mixing
+from ttr.backbones.offload import execution_device
+from ttr.backbones.own_code import own_code, own_settings
+from ttr.backbones.pooling import Pooling, asked_pooling
 from ttr.digests import sha256
 from ttr.errors import ImageError, ModelError, OptionError
 from ttr.hooks import Site, evaluation_mode, keep
@@ -90,7 +93,7 @@ class Backbone:
         sites: where tensors pass.
         query_key: family's projection of an attention input to (q, k, scale), each [B, heads, N, d].
         mixing: family's way from attention weights to what a block adds to a token.
-        features: the model's own forward to a global feature, [B, 3, H, W] -> [B, D].
+        features: the model's own forward to its global feature, [B, 3, H, W] -> [B, D].
         preprocess_image: PIL image -> float tensor [3, H, W], or None when unknown; use ``preprocess``.
         weights: where the weights came from.
         warning: a sentence every page about this backbone must carry (phantoms), or "".
@@ -173,14 +176,40 @@ class Backbone:
         return -black / (white - black), 1 / (white - black)
 
     @property
+    def pooling(self) -> str:
+        """What the model's own feature is, in a word of :mod:`ttr.backbones.pooling`."""
+        return getattr(self.features, "pooling", "own forward")
+
+    @property
+    def beside_cls(self) -> str:
+        """A sentence for whoever looks at CLS of a model whose own feature is not made of it, or ""."""
+        if not self.layout.cls or self.pooling in ("cls", "tower"):
+            return ""
+        own = self.pooling == "own forward"
+        made = "is made by a forward of its own" if own else f"is not CLS alone ({self.pooling})"
+        return f"The feature of {self.name} {made}; attention maps and faithfulness are those of CLS."
+
+    @property
+    def stem(self) -> nn.Module:
+        """The first module that takes images: they must come on its device and in its type.
+
+        Other parts may be elsewhere and otherwise: open_clip's ``fp16`` leaves norms and embeddings float32.
+        """
+        modules = self.sites.tower.modules()
+        leaves = (x for x in modules if x._parameters and not any(x.children()))
+        return next(leaves, self.model)
+
+    @property
     def device(self) -> torch.device:
-        """Device of the model's parameters."""
-        return next(self.model.parameters()).device
+        """Device on which the model takes images, also where its weights lie elsewhere until it runs."""
+        return execution_device(self.stem)
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating-point type of the model's parameters."""
-        return next(self.model.parameters()).dtype
+        """Floating-point type in which the model takes images."""
+        return next(
+            x.dtype for x in (*self.stem.parameters(), *self.model.parameters()) if x.is_floating_point()
+        )
 
     @property
     def weights_hash(self) -> str:
@@ -196,8 +225,12 @@ class Backbone:
 
     @property
     def fingerprint(self) -> str:
-        """Weights, structure, type and input size as 16 hex digits: what decides the features of a tensor."""
-        parts = (self.weights_hash, repr(self.model), self.dtype, self.image_size)
+        """What decides the features of a tensor, as 16 hex digits.
+
+        Weights, structure, settings, code that is of no library, type and input size.
+        """
+        own = (own_settings(self.model), own_code(self.model))
+        parts = (self.weights_hash, repr(self.model), *own, self.dtype, self.image_size)
         return sha256(["|".join(map(str, parts))], 16)
 
     def layout_for(self, images: Tensor) -> TokenLayout:
@@ -238,15 +271,35 @@ class Backbone:
             raise ImageError("images hold NaN or infinite values; needed finite pixels")
         return images.to(self.device, self.dtype)
 
-    @torch.no_grad()
-    def embed(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor, *, pooling: Pooling = "own") -> Tensor:
         """Return the global feature of each image, [B, 3, H, W] -> [B, D], without gradients.
 
-        The projected image embedding for CLIP (not normalised), else CLS after the final norm, or the
-        model's own pooled feature where it has no CLS. A wrap that is installed takes part.
+        Args:
+            images: a normalised batch.
+            pooling: ``"own"``, as the model pools: what it gives its head, the projected image embedding for
+                CLIP (not normalised), and CLS for DINOv2 and DINOv3, as their authors publish them;
+                :attr:`pooling` says which. ``"cls"``: CLS after the final norm. ``"patches"``: the mean of
+                the patches after it, without registers. A model that normalises what it pooled has no norm
+                that its tokens pass.
+
+        A wrap that is installed takes part.
+
+        Raises:
+            OptionError: no such pooling.
+            ModelError: CLS of a model without CLS, a model that pools nothing, or images that do not fit.
+            ImageError: no tensor of finite floats.
         """
-        with evaluation_mode(self.model):
-            return self.features(self.prepare(images))
+        with torch.no_grad(), evaluation_mode(self.model):
+            return self.with_pooling(pooling).features(self.prepare(images))
+
+    def with_pooling(self, pooling: Pooling) -> Backbone:
+        """Return this backbone with CLS, or the mean of the patches, as its feature; see :meth:`embed`.
+
+        Raises:
+            OptionError: no such pooling.
+            ModelError: CLS of a model without CLS.
+        """
+        return self if pooling == "own" else replace(self, features=asked_pooling(self, pooling))
 
     def tokens(self, images: Tensor) -> Tokens:
         """Return the tokens after the final norm, by name, without gradients.
@@ -260,7 +313,12 @@ class Backbone:
     def embed_with_tokens(self, images: Tensor) -> tuple[Tensor, Tokens]:
         """Return :meth:`embed` and :meth:`tokens` of one pass."""
         images = self.prepare(images)
-        with evaluation_mode(self.model), keep(self.sites.blocks[-1:]) as kept:
+        with evaluation_mode(self.model):
+            return self.one_pass(images)
+
+    def one_pass(self, images: Tensor) -> tuple[Tensor, Tokens]:
+        """Return the same of images that :meth:`prepare` gave; nothing is said of modes and gradients."""
+        with keep(self.sites.blocks[-1:]) as kept:
             embedding = self.features(images)
         layout = self.layout_for(images).for_length(kept[0].shape[1])
         return embedding, layout.split(self.sites.final_norm.forward(kept[0]))

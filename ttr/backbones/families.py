@@ -12,6 +12,7 @@ from torch import nn
 from ttr import checks
 from ttr.backbones.base import Backbone, Weights
 from ttr.backbones.identity import State, state_of
+from ttr.backbones.offload import check_offload, offloaded
 from ttr.backbones.recognise import find
 from ttr.backbones.transformers_preprocess import Preprocess, given_processor, is_processor
 from ttr.backbones.transformers_vit import PooledFeature
@@ -116,9 +117,13 @@ def check_weights(model: nn.Module, source: str) -> None:
     """Raise ModelError unless parameters are finite floats and buffers hold no NaN (masks are infinite).
 
     The values are looked at once, and again after a change that torch counts: wraps may come and go. A model
-    that lies on the meta device as a whole has none; it can be described, and refuses what needs them.
+    that lies on the meta device as a whole has none; it can be described, and refuses what needs them. What
+    accelerate keeps elsewhere is not looked at.
     """
-    parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
+    check_offload(model, source)
+    elsewhere = offloaded(model)
+    parameters = {name: x for name, x in model.named_parameters() if name not in elsewhere}
+    buffers = {name: x for name, x in model.named_buffers() if name not in elsewhere}
     if all(x.is_meta for x in parameters.values()):
         return
     checks.floats(source, parameters)

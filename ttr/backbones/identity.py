@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ttr.backbones.offload import whole_state
 from ttr.digests import sha256
 from ttr.errors import ModelError
 
@@ -52,25 +53,10 @@ def _address(x: Tensor) -> int:
 
 def _state_dict(model: nn.Module, name: str) -> Mapping[str, Any]:
     """Return a model's state dict, with the values that accelerate keeps elsewhere."""
-    state = {**model.state_dict()}
-    if not any(isinstance(x, Tensor) and x.is_meta for x in state.values()):
-        return state
-    elsewhere = {place: kept for place, module in model.named_modules() if (kept := _kept_elsewhere(module))}
-    if not elsewhere:
+    state = whole_state(model)
+    if any(isinstance(x, Tensor) and x.is_meta for x in state.values()):
         raise ModelError(f"{name} lies on the meta device and has no values; load its weights first")
-    for key, value in state.items():
-        place, _, own = key.rpartition(".")
-        if isinstance(value, Tensor) and value.is_meta and own in elsewhere.get(place, {}):
-            state[key] = elsewhere[place][own]
     return state
-
-
-def _kept_elsewhere(module: nn.Module) -> Mapping[str, Tensor] | None:
-    """Return the values of a module that its accelerate hook brings for each call, or None."""
-    hook = getattr(module, "_hf_hook", None)
-    maps = (getattr(each, "weights_map", None) for each in getattr(hook, "hooks", [hook]))
-    kept = next((each for each in maps if each is not None), None)
-    return None if kept is None else {own: kept[own] for own, _ in module.named_parameters(recurse=False)}
 
 
 def _parts(state: Mapping[str, Any]) -> Iterator[str | memoryview]:

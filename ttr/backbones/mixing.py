@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ttr.backbones.offload import held
 from ttr.errors import ModelError
 
 
@@ -65,7 +66,7 @@ class HeadsOutput:
     def _linear(self, x: Tensor) -> Tensor:
         """Return the projection of ``x`` without its bias, whatever stands beside its weight (LoRA)."""
         if isinstance(self.projection, nn.Linear):
-            return x @ self.projection.weight.T
+            return x @ held(self.projection, "weight").T
         return self.projection(x) - self.projection(torch.zeros_like(x[:1]))
 
 
@@ -80,10 +81,11 @@ def _held_norm(norm: nn.Module, mixes: Tensor) -> tuple[Tensor, Tensor]:
     deviation = (whole.var(dim=-1, correction=0, keepdim=True) + norm.eps).sqrt()
     parts = (mixes - mixes.mean(dim=-1, keepdim=True)) / deviation
     constant = torch.zeros_like(whole)
-    if norm.weight is not None:
-        parts = parts * norm.weight
-    if norm.bias is not None:
-        constant = constant + norm.bias
+    weight, bias = held(norm, "weight"), held(norm, "bias")
+    if weight is not None:
+        parts = parts * weight
+    if bias is not None:
+        constant = constant + bias
     return parts, constant
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ttr.backbones import timm_vit
 from ttr.backbones.base import Backbone, Sites, Weights
 from ttr.backbones.mixing import HeadsOutput, Mixing
+from ttr.backbones.offload import held
 from ttr.errors import ModelError
 from ttr.hooks import Site
 from ttr.tokens import TokenLayout
@@ -56,14 +57,14 @@ def heads_output(attention: Any) -> HeadsOutput:
 
 def branch_scale(block: Any) -> Tensor | None:
     """Return the layer scale of a block's attention branch, [D], or None."""
-    return getattr(block.ls_1, "gamma", None)
+    return held(block.ls_1, "gamma") if hasattr(block.ls_1, "gamma") else None
 
 
 def _project(attention: Any, x: Tensor, part: int) -> Tensor:
     dim = x.shape[2]
     rows = slice(part * dim, (part + 1) * dim)
-    bias = attention.in_proj_bias
-    projected = F.linear(x, attention.in_proj_weight[rows], None if bias is None else bias[rows])
+    weight, bias = held(attention, "in_proj_weight"), held(attention, "in_proj_bias")
+    projected = F.linear(x, weight[rows], None if bias is None else bias[rows])
     return projected.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
 
 
@@ -120,6 +121,7 @@ class TowerOutput:
     """The global feature of an open_clip image tower: its output, or the first of it."""
 
     tower: Any
+    pooling: str = "tower"
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return [B, D] of images [B, 3, H, W]."""

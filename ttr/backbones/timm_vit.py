@@ -8,7 +8,6 @@ bare sequence's length, so such a model can be looked into, but no token can be 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ttr.backbones.base import Backbone, Sites, Weights
+from ttr.backbones.given_to import ClsBehind, GivenTo
 from ttr.backbones.mixing import HeadsOutput, Mixing
+from ttr.backbones.offload import held
 from ttr.errors import ModelError
 from ttr.hooks import Site
 from ttr.tokens import TokenLayout
@@ -76,12 +77,11 @@ def query_key_value(
     batch, length, _ = x.shape
     heads = attention.num_heads
     if getattr(attention, "qkv", None) is not None:
-        bias = getattr(attention, "q_bias", None)
-        if bias is None:
+        if getattr(attention, "q_bias", None) is None:
             qkv = attention.qkv(x)
         else:
-            bias = torch.cat((attention.q_bias, attention.k_bias, attention.v_bias))
-            qkv = F.linear(x, attention.qkv.weight, bias)
+            bias = torch.cat([held(attention, name) for name in ("q_bias", "k_bias", "v_bias")])
+            qkv = F.linear(x, held(attention.qkv, "weight"), bias)
         q, k, v = qkv.reshape(batch, length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
     else:
         key_heads = getattr(attention, "num_kv_heads", heads)
@@ -103,8 +103,9 @@ def value(attention: Any, x: Tensor, kwargs: Mapping[str, Any]) -> Tensor:
     """Project [B, N, D] to values [B, heads, N, d] as the module itself does."""
     if getattr(attention, "qkv", None) is None or not isinstance(attention.qkv, nn.Linear):
         return query_key_value(attention, x, {})[2]
-    bias = attention.qkv.bias if getattr(attention, "q_bias", None) is None else attention.v_bias
-    weight = attention.qkv.weight.chunk(3)[2]
+    own = getattr(attention, "q_bias", None) is None
+    bias = held(attention.qkv, "bias") if own else held(attention, "v_bias")
+    weight = held(attention.qkv, "weight").chunk(3)[2]
     v = F.linear(x, weight, None if bias is None else bias[-len(weight) :])
     return v.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
 
@@ -128,8 +129,9 @@ def branch_scale(block: Any) -> Tensor | None:
             "told apart; needed a block with its norm before the attention"
         )
     if hasattr(block, "gamma_1"):
-        return block.gamma_1
-    return getattr(getattr(block, "ls1", None), "gamma", None)
+        return held(block, "gamma_1")
+    scale = getattr(block, "ls1", None)
+    return held(scale, "gamma") if hasattr(scale, "gamma") else None
 
 
 def _rotate(attention: Any, x: Tensor, rope: Tensor) -> Tensor:
@@ -141,17 +143,29 @@ def _rotate(attention: Any, x: Tensor, rope: Tensor) -> Tensor:
     return torch.cat([x[:, :, :skipped], turned], dim=2).to(x.dtype)
 
 
-@dataclass(frozen=True)
-class ClsOrPooled:
-    """The global feature of a timm model: CLS behind the final norm, or its own pooling where it has none."""
+def own_feature(model: Any, layout: TokenLayout) -> GivenTo | ClsBehind:
+    """Return how a timm model makes its global feature: what it gives its head, pooled as it pools.
 
-    model: Any
-    cls: bool
+    DINOv3 without a head is CLS, as its authors publish it, where timm takes the mean of the patches; a head
+    that was trained in timm was trained on that mean.
+    """
+    head = getattr(model, "head", None) or nn.Identity()
+    dinov3 = type(getattr(model, "rope", None)).__name__ == "RotaryEmbeddingDinoV3"
+    if layout.cls and dinov3 and isinstance(head, nn.Identity):
+        return ClsBehind(model, model.norm, layout)
+    others = (model.head_dist,) if hasattr(model, "head_dist") else ()
+    return GivenTo(model, head, others, _pooling(model, layout), layout)
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return [B, D] of images [B, 3, H, W]."""
-        tokens = self.model.forward_features(images)
-        return tokens[:, 0] if self.cls else self.model.forward_head(tokens, pre_logits=True)
+
+def _pooling(model: Any, layout: TokenLayout) -> str:
+    """Return in a word what a timm model pools, as timm calls it; of an own forward nothing is known."""
+    methods = (getattr(type(model), name, None) for name in ("forward", "forward_features", "forward_head"))
+    if any(method is not None and not method.__module__.startswith("timm.") for method in methods):
+        return "own forward"
+    if hasattr(model, "head_dist"):
+        return "distilled"
+    nothing = "cls" if layout.cls else "patches"
+    return {"token": "cls", "": nothing}.get(model.global_pool, model.global_pool)
 
 
 def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | None) -> Backbone:
@@ -193,7 +207,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
         ),
         query_key=query_key,
         mixing=Mixing(value, heads_output, branch_scale),
-        features=ClsOrPooled(model, bool(cls)),
+        features=own_feature(model, layout),
         preprocess_image=preprocess or _own_preprocess(model, image_size),
         weights=weights,
         any_size=embed is not model or bool(getattr(model, "dynamic_img_size", False)),

@@ -21,7 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from ttr.backbones.base import Backbone, Sites, Weights
+from ttr.backbones.given_to import own_way, passed
 from ttr.backbones.mixing import HeadsOutput, Mixing
+from ttr.backbones.offload import held
 from ttr.errors import ModelError
 from ttr.hooks import Site
 from ttr.tokens import TokenLayout
@@ -76,6 +78,7 @@ class Parts:
         any_size: whether the tower takes other image sizes.
         call: (tower, images) -> the arguments it is called with.
         maps: whether it gives feature maps of what its encoder collects, not tokens.
+        pooling: what its authors publish as its feature, in a word.
     """
 
     encoder: str = "encoder"
@@ -87,6 +90,7 @@ class Parts:
     any_size: bool = True
     call: Call = images_alone
     maps: bool = False
+    pooling: str = "cls"
 
 
 _VIT = Parts(encoder="", blocks="layers", any_size=False, call=with_size_flag)
@@ -103,13 +107,13 @@ TOWERS = {
     "DINOv3ViTModel": _DINOV3,
     "DINOv3ViTBackbone": replace(_DINOV3, maps=True),
     "CLIPVisionModel": replace(_CLIP, norm_sees_cls_alone=True),
-    "SiglipVisionModel": replace(_CLIP, cls=0),
-    "Siglip2VisionModel": replace(_CLIP, cls=0, any_size=True, call=cut_to_patches),
+    "SiglipVisionModel": replace(_CLIP, cls=0, pooling="map"),
+    "Siglip2VisionModel": replace(_CLIP, cls=0, any_size=True, call=cut_to_patches, pooling="map"),
     "ViTModel": _VIT,
     "DeiTModel": _VIT,
     "ViTMSNModel": _VIT,
     "ViTMAEModel": replace(_VIT, call=in_order),
-    "IJepaModel": replace(_VIT, cls=0),
+    "IJepaModel": replace(_VIT, cls=0, pooling="avg"),
 }
 #: Classes around a tower, and the attribute that holds it.
 AROUND = {
@@ -176,7 +180,8 @@ def heads_output(attention: Any) -> HeadsOutput:
 
 def branch_scale(block: Any) -> Tensor | None:
     """Return the layer scale of a block's attention branch, [D], or None."""
-    return getattr(getattr(block, "layer_scale1", None), "lambda1", None)
+    scale = getattr(block, "layer_scale1", None)
+    return held(scale, "lambda1") if hasattr(scale, "lambda1") else None
 
 
 def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | None) -> Backbone:
@@ -223,7 +228,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
         sites=sites,
         query_key=query_key,
         mixing=Mixing(value, heads_output, branch_scale, {"attention_mask": None}),
-        features=PooledFeature(model, tower, parts),
+        features=PooledFeature(model, tower, parts, _pooling(model, parts)),
         preprocess_image=preprocess,
         weights=weights,
         any_size=parts.any_size,
@@ -249,27 +254,55 @@ def _sites(tower: Any, parts: Parts) -> Sites:
     )
 
 
+def _classifiers(model: Any) -> list[nn.Module]:
+    """Return the heads of a classifier, two of a distilled one; none of a tower alone."""
+    names = ("classifier", "cls_classifier", "distillation_classifier")
+    return [getattr(model, name) for name in names if isinstance(getattr(model, name, None), nn.Module)]
+
+
+def _pooling(model: Any, parts: Parts) -> str:
+    if heads := _classifiers(model):
+        return "classifier" if len(heads) == 1 else "distilled"
+    return "tower" if getattr(model, "visual_projection", None) is not None else parts.pooling
+
+
 @dataclass(frozen=True)
 class PooledFeature:
-    """The global feature of a transformers model: its pooled output, projected where it has a projection.
+    """The global feature of a transformers model: what its classifier is given, or its authors' own feature.
 
-    A tower that pools nothing gives its CLS behind the final norm, or without CLS the mean of its tokens.
+    That is the pooled output: CLS after the final norm for DINOv2, DINOv3 and CLIP, the attention head's for
+    SigLIP, projected where the model has a projection. A classifier is given more or less than that: CLS and
+    the mean of the patches side by side for DINOv2, their mean alone for CLIP and SigLIP. ViT's is CLS behind
+    the final norm: its pooler, a layer of its pretraining, comes with few checkpoints and is random without.
+    A tower that pools nothing gives its CLS, or without CLS the mean of its tokens.
+
+    Attributes:
+        model: the whole model.
+        tower: the vision model in it.
+        parts: how it differs from others.
+        pooling: which of these it is, in a word.
     """
 
     model: Any
     tower: Any
     parts: Parts
+    pooling: str
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return [B, D] of images [B, 3, H, W]."""
+        arguments = self.parts.call(self.tower, images)
+        if heads := _classifiers(self.model):
+            seen, _ = passed(heads, "input", lambda: own_way(self.model)(**arguments))
+            return torch.stack([seen[head] for head in heads]).mean(dim=0)
         collect = {"output_hidden_states": True} if self.parts.maps else {}
-        output = self.tower(**self.parts.call(self.tower, images), **collect, return_dict=True)
+        output = self.tower(**arguments, **collect, return_dict=True)
         pooled = self._pooled(output)
         projection = getattr(self.model, "visual_projection", None)
         return pooled if projection is None else projection(pooled)
 
     def _pooled(self, output: Any) -> Tensor:
-        if getattr(output, "pooler_output", None) is not None:
+        is_random_without = hasattr(getattr(self.tower, "pooler", None), "dense")
+        if getattr(output, "pooler_output", None) is not None and not is_random_without:
             return output.pooler_output
         if self.parts.maps:
             tokens = getattr(self.tower, self.parts.norm)(output.hidden_states[-1])

@@ -85,6 +85,7 @@ def ablate(
     ] = 0,
     annotated: options.PairsOptions,
     seed: options.DrawSeed = 42,
+    pooling: options.PoolingName = options.Pooling.own,
     reading: options.ShuffledOptions,
 ) -> None:
     """Replace CLS, registers or random patches at the blocks' outputs, and measure what the tasks lose.
@@ -117,7 +118,7 @@ def ablate(
     labelled = data.open(anonymous=reading.anonymous)
     backbone, arm = _subject(model, neurons, num_registers)
     found = write_ablation(
-        backbone,
+        backbone.with_pooling(pooling.value),
         arm,
         labelled,
         options.parse_list(measured.conditions),

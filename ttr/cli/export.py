@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,7 +24,7 @@ class Format(str, Enum):
 def export(
     *,
     backbone: options.BackboneName,
-    weights: options.WeightsOptions,
+    weights: options.TypedOptions,
     out: Annotated[
         Path,
         typer.Option(
@@ -38,15 +38,17 @@ def export(
     ] = Format.onnx,
     neurons: options.NeuronsFile = None,
     num_registers: options.NumRegisters = 1,
+    pooling: options.PoolingName = options.Pooling.own,
     quiet: options.Quiet = False,
 ) -> None:
     """Write the backbone with its registers moved to one file that runs without ttr.
 
-    The file takes images [B, 3, H, W], float32 and normalised, for any B at one image size, and gives the
-    global feature ("embedding", [B, D]) and the patch tokens behind the final norm ("patches", [B, P, D]).
-    It is read again and compared with the model at batch sizes 1 and 3; above a difference of 1e-3 nothing
-    is written. Neurons, weights, preprocessing and versions travel in the file. ONNX needs the extra
-    test-time-registers[onnx] and holds models up to 1.5 GiB; pt2 has no limit.
+    The file takes images [B, 3, H, W], normalised and in the model's type, for any B at one image size, and
+    gives the global feature ("embedding", [B, D]), behind which the model's own head fits, and the patch
+    tokens behind the final norm ("patches", [B, P, D]). It is read again and compared with the model at batch
+    sizes 1 and 3; above a difference of 1e-3 (8 roundings of a coarser type) nothing is written. Neurons,
+    weights, preprocessing and versions travel in the file. ONNX needs the extra test-time-registers[onnx],
+    takes float32 alone and holds models up to 1.5 GiB; pt2 has no such limit.
 
     \b
     Example:
@@ -59,6 +61,9 @@ def export(
 
     check_place(out, format.value)
     found, model = load_with_neurons(neurons, weights.of(backbone))
-    show_export(
-        write(model, found, out, format=format.value, num_registers=num_registers, progress=not quiet)
-    )
+    settings: dict[str, Any] = {
+        "num_registers": num_registers,
+        "pooling": pooling.value,
+        "progress": not quiet,
+    }
+    show_export(write(model, found, out, format=format.value, **settings))

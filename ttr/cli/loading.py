@@ -43,8 +43,8 @@ def load_backbone(model: ModelOptions) -> Backbone:
         backbone = load_silently(model)
     size = "x".join(map(str, backbone.image_size))
     typer.echo(f"backbone {backbone.name}, {size} px, weights: {backbone.weights}")
-    if backbone.warning:
-        typer.echo(backbone.warning)
+    for said in filter(None, (backbone.warning, backbone.beside_cls)):
+        typer.echo(said)
     return backbone
 
 
@@ -59,14 +59,14 @@ def load_silently(model: ModelOptions) -> Backbone:
     from ttr.backbones import load
     from ttr.run import check_dtype
 
-    check_dtype(model.dtype)
+    dtype = getattr(torch, check_dtype(model.dtype))
     return load(
         model.backbone,
         weights=model.weights,
         pretrained=model.pretrained,
         image_size=model.image_size,
         device=model.device,
-        dtype=getattr(torch, model.dtype),
+        dtype=dtype,
     )
 
 

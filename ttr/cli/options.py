@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
     from ttr.datasets.layouts.spair import KeypointPair
     from ttr.datasets.registry import Dataset
     from ttr.run import Run
+
+
+class Pooling(str, Enum):
+    """What an image's feature is made of."""
+
+    own = "own"
+    cls = "cls"
+    patches = "patches"
+
 
 BackboneName = Annotated[
     str,
@@ -36,7 +46,11 @@ Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.",
 Dtype = Annotated[
     str,
     typer.Option(
-        "--dtype", metavar="TYPE", help="float32, bfloat16, float16 or float64.", callback=given.dtype
+        "--dtype",
+        metavar="TYPE",
+        help="The model's floating-point type: fp32, bf16, fp16 or fp64, or in full (float32); norms and "
+        "statistics stay float32 or wider.",
+        callback=given.dtype,
     ),
 ]
 NeuronsFile = Annotated[
@@ -46,6 +60,14 @@ NeuronsFile = Annotated[
         metavar="FILE",
         help="Register neurons, made by ttr detect; default: a published preset.",
         callback=given.neurons,
+    ),
+]
+PoolingName = Annotated[
+    Pooling,
+    typer.Option(
+        "--pooling",
+        help="What the feature of an image is: as the model pools for its own head, CLS, or the mean of the "
+        "patches, both after the final norm.",
     ),
 ]
 NumRegisters = Annotated[int, typer.Option("--num-registers", min=0, help="Test-time registers to append.")]
@@ -157,11 +179,27 @@ class WeightsOptions(Group):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlacedOptions(WeightsOptions):
-    """Which weights, and where and in which type they compute."""
+class TypeOptions(Group):
+    """In which type a model computes."""
+
+    dtype: Dtype = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaceOptions(TypeOptions):
+    """Where and in which type models compute."""
 
     device: Device = "cpu"
-    dtype: Dtype = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TypedOptions(TypeOptions, WeightsOptions):
+    """Which weights, and in which type they compute."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacedOptions(PlaceOptions, WeightsOptions):
+    """Which weights, and where and in which type they compute."""
 
 
 @dataclass(frozen=True, kw_only=True)

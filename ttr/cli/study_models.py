@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ttr.cli import options
-from ttr.cli.groups import Group
 from ttr.cli.loading import load_backbone
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyModels(Group):
+class StudyModels(options.PlaceOptions):
     """The models of a published study: where their weights lie, and where they compute."""
 
     weights: Annotated[
@@ -31,8 +30,6 @@ class StudyModels(Group):
         ),
     ] = None
     pretrained: options.Pretrained = False
-    device: options.Device = "cpu"
-    dtype: options.Dtype = "float32"
 
     def loader(
         self, study: PublishedStudy, known: Sequence[str], *, rehearsal: bool

@@ -3,7 +3,7 @@
 Images come in runs that are read ahead, and parts go to the cache as they are done
 (:mod:`ttr.features.chunks`). What is kept of an image are vectors for linear heads:
 
-    embedding       Backbone.embed: CLIP's projected embedding, else CLS after the final norm
+    embedding       Backbone.embed: the model's own feature, which Backbone.pooling names
     cls             CLS after the final norm
     patches         mean of the patch tokens after the final norm
     registers       mean of the trained registers there, where the model has some

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict
 
 from ttr.backbones.base import Backbone
@@ -63,11 +64,18 @@ def cache_key(backbone: Backbone, arm: Arm, preprocessing: Preprocessing) -> dic
         "schema": SCHEMA,
         "backbone": backbone.name,
         "fingerprint": backbone.fingerprint,
+        "pooling": backbone.pooling,
         "arm": arm.fingerprint,
         "preprocessing": preprocessing.fingerprint,
         "device": backbone.device.type,
+        "autocast": _autocast(backbone.device.type),
         "libraries": {name: metadata.version(name) for name in LIBRARIES},
     }
+
+
+def _autocast(device: str) -> str | None:
+    """Return the type to which autocast narrows what is computed on a kind of device now, or None."""
+    return str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else None
 
 
 def digest_of(hashes: list[str]) -> str:

@@ -140,6 +140,7 @@ def detect(
         backbone=backbone.name,
         weights=str(backbone.weights),
         weights_hash=backbone.weights_hash,
+        dtype=str(backbone.dtype).removeprefix("torch."),
         num_layers=backbone.num_layers,
         num_neurons=backbone.num_neurons,
         image_size=sizes.pop() if len(sizes) == 1 else None,

@@ -55,6 +55,7 @@ class Provenance:
         backbone: name of the backbone.
         weights: origin of its weights.
         weights_hash: first 16 hex digits of the SHA-256 of its state dict.
+        dtype: floating-point type in which it took images.
         num_layers: its blocks.
         num_neurons: MLP width of each block.
         image_size: (height, width) in pixels.
@@ -73,6 +74,7 @@ class Provenance:
     backbone: str | None = None
     weights: str | None = None
     weights_hash: str | None = None
+    dtype: str | None = None
     num_layers: int | None = None
     num_neurons: int | None = None
     image_size: tuple[int, int] | None = None

@@ -29,6 +29,8 @@ def provenance(backbone: Backbone, **settings: Any) -> dict[str, Any]:
             "image_size": list(backbone.image_size),
             "blocks": backbone.num_layers,
             "trained_registers": backbone.layout.registers,
+            "pooling": backbone.pooling,
+            "note": backbone.beside_cls,
             "device": str(backbone.device),
             "dtype": str(backbone.dtype).removeprefix("torch."),
         },

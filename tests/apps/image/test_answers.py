@@ -88,3 +88,20 @@ def test_a_fitted_temperature_undoes_the_one_that_was_put_in():
     targets = np.array([random.choice(5, p=row) for row in true])
     sharp = np.exp(3 * logits) / np.exp(3 * logits).sum(axis=1, keepdims=True)
     assert fitted_temperature(sharp, targets) == pytest.approx(3, rel=0.1)
+
+
+def test_a_head_answers_only_for_features_that_are_pooled_as_its_own_were(bench, tmp_path):
+    """A result of before says nothing of it: features were CLS then, wherever there was one."""
+    reader = read_bench_head(bench)
+    backbone = ttr.load("phantom", image_size=64)
+    assert reader.pooling == backbone.pooling == "cls"
+    assert reader.fits(backbone, 192)
+    assert not reader.fits(backbone.with_pooling("patches"), 192)
+    copy = tmp_path / "before"
+    shutil.copytree(bench, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    del manifest["provenance"]["backbone"]["pooling"]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    before = read_bench_head(copy)
+    assert before.fits(backbone, 192)
+    assert not before.fits(backbone.with_pooling("patches"), 192)

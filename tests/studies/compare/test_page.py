@@ -8,9 +8,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import ttr
+from tests.tools.tiny_models import scramble, tiny_vit
 from ttr.datasets.registry import OpenedImages, in_memory, phantom_images
 from ttr.drawing import maps
 from ttr.errors import ImageError, OutputError
@@ -204,3 +206,18 @@ def test_neurons_that_were_not_measured_are_not_ranked_on_the_page(tmp_path):
     text = (tmp_path / "out" / "index.html").read_text()
     assert "no outlier patches: 0 of 1 image (0%) has outlier patches" in text
     assert "of the ranking" not in text
+
+
+def test_the_page_of_a_model_whose_feature_is_not_cls_says_so(tmp_path):
+    """In float16: the maps' numbers are float32 all the same, and the manifest knows both."""
+    backbone = ttr.adapt(scramble(tiny_vit(global_pool="avg", depth=2)).half(), preprocess=to_tensor)
+    chosen = in_memory({"one": Image.new("RGB", (32, 32), "grey")})
+    write_comparison(backbone, ttr.RegisterNeurons.from_pairs([(0, 3)]), chosen, tmp_path / "out")
+    text = Page((tmp_path / "out" / "index.html").read_text()).text
+    assert "The feature of VisionTransformer is not CLS alone (avg)" in text
+    made_with = json.loads((tmp_path / "out" / "manifest.json").read_text())["provenance"]["backbone"]
+    assert (made_with["pooling"], made_with["dtype"]) == ("avg", "float16")
+
+
+def to_tensor(image):
+    return torch.from_numpy(np.asarray(image, dtype=np.float32) / 127.5 - 1).permute(2, 0, 1)

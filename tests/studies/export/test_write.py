@@ -285,10 +285,10 @@ def test_what_cannot_succeed_is_refused_before_the_work(
 
 def test_models_that_do_not_fit_are_refused(vit, tmp_path, monkeypatch):
     half = ttr.adapt(scramble(FAMILIES["timm-vit"]()).bfloat16())
-    with pytest.raises(
-        ModelError, match="needs a float32 model on the CPU, but VisionTransformer is bfloat16"
-    ):
-        ttr.export(half, neurons_for(half), tmp_path / "model.pt2", format="pt2")
+    with pytest.raises(ModelError, match="in float32 alone, but VisionTransformer is bfloat16; load it in"):
+        ttr.export(half, neurons_for(half), tmp_path / "model.onnx")
+    with pytest.raises(OptionError, match="pooling='mean'; needed one of 'own', 'cls', 'patches'"):
+        ttr.export(vit, neurons_for(vit), tmp_path / "model.onnx", pooling="mean")
     with pytest.raises(NeuronsError, match="does not exist"):
         ttr.export(vit, ttr.RegisterNeurons.from_pairs([(99, 0)]), tmp_path / "model.onnx")
     monkeypatch.setattr(write, "ONNX_BYTES", 1000)
@@ -298,6 +298,22 @@ def test_models_that_do_not_fit_are_refused(vit, tmp_path, monkeypatch):
     with pytest.raises(OptionError, match=r"needs nothing_of_that_name, .*'test-time-registers\[onnx\]'"):
         ttr.export(vit, neurons_for(vit), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_embedding_of_a_file_is_what_the_models_own_head_takes(tmp_path):
+    """In bfloat16, which pt2 keeps; and with another pooling it is that."""
+    model = scramble(tiny_vit(depth=1, global_pool="avg", num_classes=5)).bfloat16()
+    backbone, file = ttr.adapt(model), tmp_path / "model.pt2"
+    neurons = ttr.RegisterNeurons.from_pairs([(0, 1), (0, 5)])
+    made = ttr.export(backbone, neurons, file, format="pt2").metadata["backbone"]
+    assert (made["pooling"], made["dtype"]) == ("avg", "bfloat16")
+    images = some_images(backbone, 2).bfloat16()
+    embedding, _ = outputs_of(file)(images)
+    assert embedding.dtype == torch.bfloat16
+    with torch.no_grad(), ttr.TestTimeRegisters(backbone, neurons):
+        torch.testing.assert_close(model.head(embedding), model(images), rtol=0.05, atol=0.05)
+        pooled, patches = write._Embedder(backbone.with_pooling("patches"))(images)
+    torch.testing.assert_close(pooled, patches.float().mean(dim=1).bfloat16())
 
 
 def test_a_model_that_cannot_be_traced_is_refused_by_name(tmp_path):

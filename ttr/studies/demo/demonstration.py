@@ -16,13 +16,16 @@ def real_weights_at_hand() -> bool:
     return found() is not None and find_spec("onnx") is not None
 
 
-def run_demo(out: Path, *, real: bool, phantoms: int = 64, progress: bool = True) -> Demo:
+def run_demo(
+    out: Path, *, real: bool, phantoms: int = 64, dtype: str = "float32", progress: bool = True
+) -> Demo:
     """Run the demonstration into folder ``out``; an earlier result is replaced.
 
     Args:
         out: folder to make.
         real: on real weights, see :func:`real_weights_at_hand`; else on a phantom.
         phantoms: phantom images to detect on, there.
+        dtype: in which type the models compute, see :data:`ttr.run.DTYPES`.
         progress: show progress bars.
 
     Raises:
@@ -30,5 +33,5 @@ def run_demo(out: Path, *, real: bool, phantoms: int = 64, progress: bool = True
         OutputError: ``out`` cannot be written.
     """
     if real:
-        return on_real_weights(out, progress=progress)
-    return on_phantom(out, phantoms=phantoms, progress=progress)
+        return on_real_weights(out, dtype=dtype, progress=progress)
+    return on_phantom(out, phantoms=phantoms, dtype=dtype, progress=progress)

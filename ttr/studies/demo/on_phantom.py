@@ -10,10 +10,12 @@ import time
 from itertools import islice
 from pathlib import Path
 
+import torch
+
 from ttr.backbones import load
 from ttr.datasets.registry import in_memory, open_image, phantom_images, sample_paths
 from ttr.registers.detection import detect
-from ttr.run import Run
+from ttr.run import Run, check_dtype
 from ttr.studies.compare.write import Page, write_comparison
 from ttr.studies.demo.found import Demo, Detected
 from ttr.studies.schemas import DEMO
@@ -21,17 +23,25 @@ from ttr.studies.schemas import DEMO
 TITLE = "Test-time registers: before and after, on a phantom"
 
 
-def on_phantom(out: Path, *, phantoms: int = 64, shown_phantoms: int = 4, progress: bool = True) -> Demo:
+def on_phantom(
+    out: Path,
+    *,
+    phantoms: int = 64,
+    shown_phantoms: int = 4,
+    dtype: str = "float32",
+    progress: bool = True,
+) -> Demo:
     """Run the demonstration into folder ``out``.
 
     Args:
         out: folder to make; an earlier result is replaced.
         phantoms: phantom images to detect on, besides the samples.
         shown_phantoms: how many of them the page shows.
+        dtype: in which type the phantom computes, see :data:`ttr.run.DTYPES`.
         progress: show progress bars.
     """
     start = time.perf_counter()
-    backbone = load("phantom")
+    backbone = load("phantom", dtype=getattr(torch, check_dtype(dtype)))
     samples = {name: open_image(path) for name, path in sample_paths().items()}
     drawn = list(phantom_images(phantoms))
     neurons = detect(backbone, [*samples.values(), *(p.image for p in drawn)], progress=progress)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ttr.analysis.faithfulness import grade
 from ttr.backbones import load
@@ -20,7 +21,7 @@ from ttr.datasets.registry import in_memory, open_image
 from ttr.drawing.maps import finish
 from ttr.drawing.restored import draw_restored
 from ttr.registers.detection import detect
-from ttr.run import Run
+from ttr.run import Run, check_dtype
 from ttr.studies.compare.write import Figure, Page, write_comparison
 from ttr.studies.demo.found import Demo, Detected
 from ttr.studies.demo.look import draw_looks, look_at
@@ -33,7 +34,7 @@ PHANTOM, SIDE = "phantom-dinov2", 518
 WANTED, SHOWN = ("fundus", "chest", "astronaut", "horse", "coffee", "chelsea", "grace_hopper", "rocket"), 5
 
 
-def on_real_weights(out: Path, *, progress: bool = True) -> Demo:
+def on_real_weights(out: Path, *, dtype: str = "float32", progress: bool = True) -> Demo:
     """Run the demonstration into folder ``out``.
 
     Raises:
@@ -41,8 +42,9 @@ def on_real_weights(out: Path, *, progress: bool = True) -> Demo:
         OutputError: ``out`` cannot be written.
     """
     start = time.perf_counter()
-    original = load(HYBRIDS[PHANTOM].base, pretrained=True, image_size=SIDE)
-    planted = load(PHANTOM, image_size=SIDE)
+    kind = getattr(torch, check_dtype(dtype))
+    original = load(HYBRIDS[PHANTOM].base, pretrained=True, image_size=SIDE, dtype=kind)
+    planted = load(PHANTOM, image_size=SIDE, dtype=kind)
     paths = photograph_paths()
     images = {name: open_image(paths[name]) for name in WANTED if name in paths}
     images = dict(list(images.items())[:SHOWN])

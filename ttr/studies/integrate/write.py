@@ -91,7 +91,7 @@ def write_integration(
             if neurons is None:
                 found_on = _found_neurons(backbone, dataset, settings, run)
                 neurons, skipped = found_on.value, skipped | found_on.skipped
-            notes += _about(backbone, neurons, settings.counts)
+            notes += [*filter(None, [backbone.beside_cls]), *_about(backbone, neurons, settings.counts)]
             tables, left_out = _measured(backbone, neurons, dataset, chosen, settings, run)
             skipped |= left_out
             for table, rows in tables.items():
