@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
+from ttr.backbones.phantoms.hybrid import HYBRIDS
 from ttr.backbones.phantoms.integration import TRUTHS
-from ttr.backbones.phantoms.names import NAMES
+from ttr.backbones.phantoms.names import OF_RANDOM_WEIGHTS, OF_REAL_WEIGHTS
 from ttr.backbones.phantoms.recipes import RECIPES
 from ttr.evaluate.head_names import NAMES as HEAD_NAMES
 from ttr.evaluate.probe import HEADS
@@ -109,5 +110,6 @@ def test_a_typo_is_refused_before_anything_heavy_is_imported(refusals, line, com
 
 
 def test_names_that_are_light_to_import_are_those_that_are_built():
-    assert set(NAMES) == {*RECIPES, *TRUTHS}
+    assert set(OF_RANDOM_WEIGHTS) == {*RECIPES, *TRUTHS}
+    assert set(OF_REAL_WEIGHTS) == set(HYBRIDS)
     assert tuple(HEADS) == HEAD_NAMES

@@ -255,7 +255,7 @@ def tables() -> Ready:
             for item in found.select(split):
                 assert item.path.resolve().is_relative_to(folder.resolve())
 
-    one_hot = "\n".join(["image;ill;well", *(f"C:\\a\\{part}-{n}.png;{n};{1 - n}" for part, n in SHOWN)])
+    one_hot = "\n".join(["image;ill;well", *(f"a\\{part}-{n}.png;{n};{1 - n}" for part, n in SHOWN)])
     seeds = {
         "set.csv": TABLE.encode(),
         "wide.csv": TABLE.replace(",", "\t").encode("utf-16"),

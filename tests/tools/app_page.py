@@ -49,9 +49,10 @@ class Served:
 
 @contextmanager
 def serve_page(folder: Path, *options: str) -> Iterator[Served]:
-    """Run ``ttr app`` until the block is left; its temporary folders and log lie in ``folder``."""
+    """Run ``ttr app`` until the block is left, on a phantom; its temporary files and log lie in ``folder``."""
     log = folder / "log"
-    command = [sys.executable, "-u", "-m", "ttr", "app", "--no-browser", "--port", "0", *options]
+    model = () if "--backbone" in options else ("--backbone", "phantom")
+    command = [sys.executable, "-u", "-m", "ttr", "app", "--no-browser", "--port", "0", *model, *options]
     environment = {**os.environ, "TMPDIR": str(folder), "NO_PROXY": "127.0.0.1"}
     with log.open("w") as said:
         process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, text=True, env=environment)

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ttr.backbones.catalog import catalog
-from ttr.backbones.checkpoint_files import Checkpoint, read_checkpoint
 from ttr.digests import sha256
 from ttr.errors import ModelError
+
+if TYPE_CHECKING:
+    from ttr.backbones.checkpoint_files import Checkpoint
 
 #: The catalog name that it answers to, and timm's name behind it.
 NAME, ARCHITECTURE = "dinov2-vit-s-14", "vit_small_patch14_dinov2"
@@ -49,6 +52,8 @@ def read(path: Path) -> Checkpoint:
     Raises:
         ModelError: another content, or the onnx package is missing.
     """
+    from ttr.backbones.checkpoint_files import read_checkpoint
+
     with path.open("rb") as file:
         digest = sha256(iter(lambda: file.read(1 << 20), b""))
     if digest != SHA256:
