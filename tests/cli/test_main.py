@@ -390,6 +390,7 @@ def test_the_installed_command_runs(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_command_ended_from_outside_leaves_nothing_half_written(folder, neurons_file, tmp_path):
     images = [str(p) for p in sorted(folder.iterdir())] * 200
     command = ["compare", "--backbone", "phantom", "--neurons", str(neurons_file), "--batch-size", "1"]

@@ -183,7 +183,10 @@ def rows_of(blocks: int, width: int) -> list[tuple[int, int, float]]:
     return [(i // width, i % width, float(score)) for i, score in enumerate(scores.tolist())]
 
 
-@pytest.mark.parametrize(("shape", "kept", "top_layer"), [((12, 3072), 20, 5), ((24, 4096), 50, 19)])
+@pytest.mark.parametrize(
+    ("shape", "kept", "top_layer"),
+    [((12, 3072), 20, 5), pytest.param((24, 4096), 50, 19, marks=pytest.mark.slow)],
+)
 def test_a_predecessors_ranking_is_read_and_kept_as_published(tmp_path, shape, kept, top_layer):
     rows = rows_of(*shape)
     torch.save(rows, tmp_path / "register_neurons.pt")

@@ -49,7 +49,7 @@ class Served:
 
 @contextmanager
 def serve_page(folder: Path, *options: str) -> Iterator[Served]:
-    """Run ``ttr app`` until the block is left, on a phantom; its temporary files and log lie in ``folder``."""
+    """Run ``ttr app`` on a phantom until the block is left; its temporary files and log lie in ``folder``."""
     log = folder / "log"
     model = () if "--backbone" in options else ("--backbone", "phantom")
     command = [sys.executable, "-u", "-m", "ttr", "app", "--no-browser", "--port", "0", *model, *options]
