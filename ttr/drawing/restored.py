@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ttr.drawing.maps import ATTENTION_MAP
+from ttr.drawing.maps import ATTENTION_MAP, colourise
+from ttr.drawing.picture_table import Cell, draw_table
 
 COLUMNS = ("image", "original", "planted", "one test-time register")
-SIDE = 2.3
 #: Of the original's patches, so many per cent lie within the scale; a single bright one must not darken all.
 WITHIN = 99.5
 
@@ -44,20 +44,15 @@ def draw_restored(rows: Sequence[Restored]) -> Any:
 
     The three maps of a row share the original's scale, so that equal colours are equal numbers.
     """
-    from matplotlib.figure import Figure
+    return draw_table(COLUMNS, {row.name: _cells(row) for row in rows})
 
-    figure = Figure(figsize=(SIDE * len(COLUMNS), SIDE * len(rows) + 0.3), layout="constrained")
-    axes = figure.subplots(len(rows), len(COLUMNS), squeeze=False)
-    for line, row in zip(axes, rows, strict=True):
-        high = float(np.percentile(row.original, WITHIN))
-        line[0].imshow(row.pixels)
-        for axis, values in zip(line[1:], (row.original, row.planted, row.after), strict=True):
-            axis.imshow(values, cmap=ATTENTION_MAP, vmin=0, vmax=high, interpolation="nearest")
-        said = ("", "", f"cosine {row.planted_cosine:.2f}", f"cosine {row.after_cosine:.3f}")
-        for axis, text in zip(line, said, strict=True):
-            axis.set(xticks=[], yticks=[], xlabel=text)
-            axis.spines[:].set_visible(False)
-        line[0].set_ylabel(row.name)
-    for axis, title in zip(axes[0], COLUMNS, strict=True):
-        axis.set_title(title, fontsize=10)
-    return figure
+
+def _cells(row: Restored) -> list[Cell]:
+    high, size = float(np.percentile(row.original, WITHIN)), row.pixels.shape[:2]
+    captions = ("", f"cosine {row.planted_cosine:.2f}", f"cosine {row.after_cosine:.3f}")
+    maps = (row.original, row.planted, row.after)
+    drawn = [
+        Cell(colourise(values, high, ATTENTION_MAP, size), said)
+        for values, said in zip(maps, captions, strict=True)
+    ]
+    return [Cell(row.pixels), *drawn]

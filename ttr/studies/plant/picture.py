@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from ttr.backbones.base import Backbone
@@ -19,6 +18,7 @@ from ttr.backbones.loading import load
 from ttr.backbones.phantoms.hybrid import HYBRIDS, source_of
 from ttr.drawing.restored import Restored, draw_restored
 from ttr.files import write_bytes
+from ttr.forward.preprocessing import pixels_of
 from ttr.studies.plant.images import held_out_images
 from ttr.studies.plant.truth import show_truth
 
@@ -40,23 +40,17 @@ def restored(original: Backbone, planted: Backbone, images: Mapping[str, Image])
     return [
         Restored(
             name=name,
-            pixels=_pixels(original, tensor),
+            pixels=pixels,
             original=truth.original,
             planted=truth.planted,
             after=truth.after,
             planted_cosine=truth.planted_map,
             after_cosine=truth.after_map,
         )
-        for name, tensor, truth in zip(images, seen, show_truth(original, planted, seen), strict=True)
+        for name, pixels, truth in zip(
+            images, pixels_of(original, seen), show_truth(original, planted, seen), strict=True
+        )
     ]
-
-
-def _pixels(backbone: Backbone, tensor: torch.Tensor) -> np.ndarray:
-    """Return what a model sees as an image, uint8 [H, W, 3]."""
-    assert backbone.normalisation is not None
-    mean, sd = backbone.normalisation
-    shown = (tensor.permute(1, 2, 0) * sd + mean).clamp(0, 1)
-    return (255 * shown).round().to(torch.uint8).numpy()
 
 
 def write_picture(figure: Any, out: Path) -> None:
