@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ttr.cli import options
+from ttr.cli import given, options
 from ttr.cli.groups import grouped
 from ttr.cli.loading import load_silently, nothing_collected
 
@@ -32,6 +32,7 @@ def app(
         typer.Option(
             metavar="DIR",
             help="Folder with results of ttr ablate, bench and integrate, for the tabs of results.",
+            callback=given.results,
         ),
     ] = None,
     public_url: Annotated[
@@ -53,6 +54,7 @@ def app(
         typer.Option(
             metavar="PATH",
             help="A linear head of that backbone (.safetensors, .pth), or a ttr bench folder.",
+            callback=given.head,
         ),
     ] = None,
     num_registers: options.NumRegisters = 1,
@@ -100,9 +102,9 @@ def _workbench(
     if head is not None and reader is None:
         raise OptionError(f"--head {head} holds no head of the bare model; run ttr bench with the arm plain")
     heads = [] if reader is None else [reader]
-    given = [model] if model.backbone else _offered(model)
+    shown = [model] if model.backbone else _offered(model)
     return Workbench(
-        {each.backbone: partial(load_silently, each) for each in given}, found, heads, num_registers
+        {each.backbone: partial(load_silently, each) for each in shown}, found, heads, num_registers
     )
 
 

@@ -116,3 +116,18 @@ def out_file(path: Path | None) -> Path | None:
     if path is not None:
         check_writable(path)
     return path
+
+
+def results(path: Path | None) -> Path | None:
+    """Return a folder of results that is there, or raise OptionError."""
+    from ttr.studies.results import Results
+
+    Results(path)
+    return path
+
+
+def head(path: Path | None) -> Path | None:
+    """Return a linear head, or the folder of a benchmark, that is there, or raise OptionError."""
+    if path is not None and not path.exists():
+        raise OptionError(f"--head {path} does not exist; give a linear head, or a folder of: ttr bench")
+    return path

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ttr.cli import options
+from ttr.cli import given, options
 from ttr.cli.groups import grouped
 from ttr.cli.loading import load_backbone
 from ttr.cli.tables import print_path, show_planted
@@ -17,7 +17,12 @@ from ttr.cli.tables import print_path, show_planted
 def plant(
     *,
     model: options.ModelOptions,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write what is planted (safetensors).")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE", help="Where to write what is planted (safetensors).", callback=given.out_file
+        ),
+    ],
     images: Annotated[
         Path | None,
         typer.Option(
