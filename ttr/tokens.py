@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 #: The attribute of a tensor that holds the registers which belong to it; what is computed of it has none.
-ASIDE = "_ttr_registers_aside"
+ASIDE = "_ttr_registers_of_"
 
 Group = Literal["cls", "registers", "test_time", "all_registers", "ahead", "patches", "prefix"]
 
@@ -138,29 +138,21 @@ class TokenLayout:
         parts = x.narrow(dim, 0, self.prefix), x.narrow(dim, behind, x.shape[dim] - behind)
         return torch.cat(parts, dim)
 
-    def set_aside(self, x: Tensor) -> Tensor:
-        """Return the bare sequence of ``x`` [B, prefix+R+P, D]; it carries the whole one beside it."""
+    def set_aside(self, x: Tensor, whose: str) -> Tensor:
+        """Return the bare sequence of ``x`` [B, prefix+R+P, D]; it carries the R registers beside it.
+
+        ``whose``: the name of the wrap that they belong to.
+        """
         if not self.test_time:
             return x
         bare = self.drop_test_time(x)
-        setattr(bare, ASIDE, (x, _changes(x), _changes(bare)))
+        setattr(bare, ASIDE + whose, self.select(x, "test_time").clone())
         return bare
 
 
-def aside(x: Tensor) -> Tensor | None:
-    """Return the whole sequence that :meth:`TokenLayout.set_aside` left beside this very tensor, or None.
-
-    Where one of the two was changed in place since then, they no longer belong together.
-    """
-    whole, *changes = getattr(x, ASIDE, (None, 0, 0))
-    return whole if whole is not None and changes == [_changes(whole), _changes(x)] else None
-
-
-def _changes(x: Tensor) -> int:
-    """Return how often a tensor was changed in place, as far as torch counts."""
-    import torch
-
-    return 0 if torch.compiler.is_compiling() or x.is_inference() else x._version
+def aside(x: Tensor, whose: str) -> Tensor | None:
+    """Return the registers that :meth:`TokenLayout.set_aside` left beside this very tensor, or None."""
+    return getattr(x, ASIDE + whose, None)
 
 
 @dataclass(frozen=True)

@@ -334,6 +334,41 @@ def mlp_alone(model, x):
     return model.blocks[1].mlp(torch.zeros(2, 19, 24))
 
 
+def dropping(model, x):
+    """A block that drops tokens behind its MLP: the shape would be the bare model's again."""
+
+    class Dropping(type(model.blocks[1])):
+        def forward(self, x, **others):
+            x = super().forward(x, **others)
+            return torch.cat([x[:, :1], x[:, 3:]], dim=1)
+
+    kind = type(model.blocks[1])
+    model.blocks[1].__class__ = Dropping
+    try:
+        return model(x)
+    finally:
+        model.blocks[1].__class__ = kind
+
+
+def around_the_module(model, x):
+    mlp = model.blocks[1].mlp
+
+    def forward(x):
+        return nn.functional.linear(mlp.act(mlp.fc1(x)), mlp.fc2.weight, mlp.fc2.bias)
+
+    mlp.forward = forward
+    try:
+        return model(x)
+    finally:
+        del mlp.forward
+
+
+def several_reentrant(model, x):
+    t = begin(model, x)
+    t = checkpoint(nn.Sequential(*model.blocks[:2]), t, use_reentrant=True)
+    return model.blocks[2](t)
+
+
 REFUSED = {
     "one block": (
         lambda m, x: m.blocks[1](begin(m, x)),
@@ -341,7 +376,9 @@ REFUSED = {
     ),
     "later blocks": (partial(loop, order=[1, 2]), "run the blocks from block 0 on"),
     "tokens scaled": (Changed(lambda t: 2 * t), "block 2 of VisionTransformer was given tokens without"),
-    "tokens scaled in place": (Changed(lambda t: t.mul_(2)), "the very tensor that the one before returned"),
+    "tokens that a block drops": (dropping, "block 1 of .* was given 19 tokens and returned 17"),
+    "weights without their module": (around_the_module, "was run without a call of its mlp.fc2"),
+    "reentrant, of several blocks": (several_reentrant, "with use_reentrant=False"),
     "tokens merged": (Changed(lambda t: t[:, :-4]), "the very tensor that the one before returned"),
     "half of a batch": (Changed(lambda t: t[:2]), "given tokens without the test-time registers"),
     "cloned tokens": (Changed(torch.clone), "given tokens without the test-time registers"),
@@ -377,6 +414,51 @@ def test_where_no_register_can_be_the_call_is_refused_and_the_next_is_right(name
         assert _RUNNING.calls == []
         if name not in {"replaced", "wrapped up"}:
             assert torch.equal(model(images), expected)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_what_is_changed_in_place_between_blocks_is_changed(mode, images):
+    """The tokens are the caller's own, and the registers beside them are not."""
+
+    def own(model, x):
+        t = begin(model, x)
+        for index, block in enumerate(model.blocks):
+            t = block(t)
+            if index == 1:
+                t[:, :1].mul_(2)
+                t[:, 1 + (t.shape[1] - 17) :].mul_(2)
+        return t
+
+    model = scramble(tiny_vit())
+    with mode(), ttr.TestTimeRegisters(model, SOME, num_registers=COUNT):
+        found = own(model, images)
+    assert torch.equal(found, in_sequence(model, own, images))
+
+
+def test_registers_of_another_wrap_are_none_of_ours(images):
+    """One tower's tokens go on in another tower, with registers of its own."""
+    first, second = scramble(tiny_vit()), scramble(tiny_vit(), seed=1)
+    with torch.no_grad():
+        with ttr.TestTimeRegisters(first, SOME, num_registers=1):
+            kept = first.blocks[0](begin(first, images))
+            with ttr.TestTimeRegisters(second, SOME, num_registers=1):
+                found = second.blocks[0](kept)
+                with pytest.raises(ModelError, match="given tokens without the test-time registers"):
+                    second.blocks[1](kept)
+        with ttr.TestTimeRegisters(second, SOME, num_registers=1):
+            assert torch.equal(found, second.blocks[0](kept.clone()))
+
+
+def test_hooks_that_quantisation_moved_in_place_go_out_with_the_wrap(images):
+    model = scramble(tiny_vit())
+    for registers in (0, 1):
+        fresh = copy.deepcopy(model)
+        wrap = ttr.TestTimeRegisters(fresh, SOME, num_registers=registers).install()
+        torch.ao.quantization.quantize_dynamic(fresh, {nn.Linear}, dtype=torch.qint8, inplace=True)
+        wrap.remove()
+        bare = torch.ao.quantization.quantize_dynamic(copy.deepcopy(model), {nn.Linear}, dtype=torch.qint8)
+        with torch.no_grad():
+            assert torch.equal(fresh(images), bare(images))
 
 
 @pytest.mark.parametrize("neurons", [SOME, ttr.RegisterNeurons.from_pairs([])])

@@ -183,7 +183,7 @@ def _through_block(
     sites = backbone.sites
     if edits_at(sites.neurons[block]):
         attended = layout.with_cls(seen.attended, given)
-        tokens = layout.set_aside(layout.with_cls(seen.tokens, skip))
+        tokens = _set_aside(backbone, layout, block, layout.with_cls(seen.tokens, skip))
         arguments = seen.arguments
     else:
         attended, tokens = given[:, None], skip[:, None]
@@ -197,11 +197,19 @@ def _to_the_end(
 ) -> Tensor:
     """Send another CLS behind ``block`` through the later blocks and the final norm, [B, D] -> [B, D]."""
     if block + 1 < backbone.num_layers:
-        tokens = layout.set_aside(layout.with_cls(seen[block + 1].tokens, cls))
+        tokens = _set_aside(backbone, layout, block + 1, layout.with_cls(seen[block + 1].tokens, cls))
         for later in range(block + 1, backbone.num_layers):
             tokens = _run(backbone, later, tokens, seen[later].arguments)
         cls = layout.select(tokens, "cls")[:, 0]
     return backbone.sites.final_norm.forward(cls[:, None])[:, 0].float()
+
+
+def _set_aside(backbone: Backbone, layout: TokenLayout, block: int, tokens: Tensor) -> Tensor:
+    """Return tokens as a block takes them: where a wrap stands in it, its registers go beside them."""
+    entering: Any
+    for entering in edits_at(Site(backbone.sites.blocks[block].module, "entering")):
+        tokens = layout.set_aside(tokens, entering.passage.wrap)
+    return tokens
 
 
 def _run(backbone: Backbone, block: int, tokens: Tensor, arguments: Mapping[str, Any]) -> Tensor:

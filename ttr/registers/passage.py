@@ -28,7 +28,8 @@ from ttr.tokens import TokenLayout, aside
 
 
 class _Running(threading.local):
-    """The blocks that run in this thread, the innermost last, each with the length of its sequence."""
+    """The blocks that run in this thread, the innermost last, each with the length of its sequence and
+    whether its neurons were reached."""
 
     def __init__(self) -> None:
         self.calls: list[list[Any]] = []
@@ -47,27 +48,30 @@ class Passage:
         block: its index.
         neurons: where the block holds its down-projection, such as ``mlp.fc2``.
         layout: counts of prefix and test-time tokens.
+        wrap: a name that no other wrap has; registers of another one are none of ours.
     """
 
     model: str
     block: int
     neurons: str
     layout: TokenLayout
+    wrap: str
 
     def __str__(self) -> str:
         return f"block {self.block} of {self.model}"
 
     def require(self, x: Any) -> None:
         """Raise ModelError unless ``x`` [B, N, hidden] is of a sequence that holds the registers."""
-        running = _RUNNING.calls[-1] if _RUNNING.calls else [None, 0]
+        running = _RUNNING.calls[-1] if _RUNNING.calls else [None, 0, False]
         if running[0] is self and isinstance(x, Tensor) and x.ndim == 3 and x.shape[1] == running[1]:
+            running[2] = True
             return
         # A backward pass does again what a checkpoint inside the block did, and was allowed to, before.
         if torch._C._current_graph_task_id() == -1:
             raise ModelError(
                 f"the neurons of {self} were reached outside of a call of that block, where no test-time "
-                "register stands; call the model or its blocks (an MLP by itself, or a graph that torch.fx "
-                "traced, passes the wrap by), or remove() the wrap first"
+                "register stands; call the model or its blocks (an MLP by itself or on other tokens, or a "
+                "graph that torch.fx traced, passes the wrap by), or remove() the wrap first"
             )
 
 
@@ -89,21 +93,28 @@ class EnterBlock:
         Raises:
             ModelError: no registers beside the sequence, attention is masked, or the model was changed.
         """
-        layout, call = self.passage.layout, [self.passage, 0]
+        layout, call = self.passage.layout, [self.passage, 0, False]
         if layout.test_time:
             _RUNNING.calls.append(call)
         if not torch.compiler.is_compiling():
             self._refuse_another_projection(block)
         if not layout.test_time:
             return x, others
+        if not isinstance(x, Tensor | torch.fx.Proxy):
+            raise ModelError(
+                f"{self.passage} was given {type(x).__name__} first; needed its tokens, [B, N, D], as the "
+                "first argument"
+            )
         if not isinstance(x, Tensor):
             raise ModelError(
                 f"{self.passage} was traced by torch.fx, whose graph would lose the test-time registers in "
                 "part; take features by forward_intermediates, by forward hooks or by ttr.export, or trace "
                 "the bare model"
             )
-        whole = aside(x)
-        joined = layout.insert_test_time(x, self._new(x)) if whole is None else whole
+        registers = aside(x, self.passage.wrap)
+        if registers is not None:
+            self._refuse_cut_gradient(x, registers)
+        joined = layout.insert_test_time(x, self._new(x) if registers is None else registers)
         call[1] = _RUNNING.length = joined.shape[1]
         return joined, {name: self._unmasked(block, name, value) for name, value in others.items()}
 
@@ -113,8 +124,8 @@ class EnterBlock:
             raise ModelError(
                 f"{self.passage} was given tokens without the test-time registers that belong to them; while "
                 "the wrap stands, run the blocks from block 0 on and give each the very tensor that the one "
-                "before returned (what changes tokens between two blocks belongs into a forward hook that "
-                "stands on the block before the wrap is installed)"
+                "before returned (tokens may be changed in place between two blocks; hooks that return other "
+                "tensors, full backward hooks, and checkpoints but with use_reentrant=False hand on another)"
             )
         zeros = x.new_zeros(1, self.passage.layout.test_time, x.shape[2])
         if self.pre_norm is None:
@@ -122,6 +133,14 @@ class EnterBlock:
         held = (each for each in self.pre_norm.parameters() if not each.is_meta)
         lies = next(held, x).device  # a replica's tokens lie on another device than the norm
         return self.pre_norm.forward(zeros.to(lies)).to(x)
+
+    def _refuse_cut_gradient(self, x: Tensor, registers: Tensor) -> None:
+        """Refuse what a reentrant checkpoint returned: no gradient passes the registers made in it."""
+        if x.grad_fn is not None and not registers.requires_grad and torch.is_grad_enabled():
+            raise ModelError(
+                f"{self.passage} was given tokens with a gradient and registers without one, as a reentrant "
+                "checkpoint leaves them; use torch.utils.checkpoint with use_reentrant=False"
+            )
 
     def _unmasked(self, block: nn.Module, name: Any, value: Any) -> Any:
         """Return another argument of the block as it is, unless it masks attention."""
@@ -161,9 +180,22 @@ class LeaveBlock:
 
     def __call__(self, x: Any) -> Any:
         """Return the bare sequence [B, prefix+P, D] of [B, prefix+R+P, D]; None after an exception."""
-        if _RUNNING.calls and _RUNNING.calls[-1][0] is self.passage:
-            _RUNNING.calls.pop()
-        return x if x is None else self.passage.layout.set_aside(x)
+        passage, call = self.passage, None
+        if _RUNNING.calls and _RUNNING.calls[-1][0] is passage:
+            call = _RUNNING.calls.pop()
+        if x is None:
+            return x
+        if call is not None and x.shape[1] != call[1]:
+            raise ModelError(
+                f"{passage} was given {call[1]} tokens and returned {x.shape[1]}; where tokens are dropped "
+                "or merged, nobody knows which are the registers: wrap the model without that"
+            )
+        if call is not None and not call[2]:
+            raise ModelError(
+                f"{passage} was run without a call of its {passage.neurons}, so no neuron could be moved; "
+                "call that module, and not torch.nn.functional with its weights"
+            )
+        return passage.layout.set_aside(x, passage.wrap)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ the bare model.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +32,7 @@ from ttr.backbones.base import Backbone
 from ttr.backbones.compiled import forget_compiled_code, is_compiled
 from ttr.backbones.extra_key import extra_key
 from ttr.errors import ModelError, NeuronsError, OptionError
-from ttr.hooks import Edit, Site, attach, detach, edits_at
+from ttr.hooks import Edit, Site, attach, detach, edits_at, remove_edits
 from ttr.registers.neurons import RegisterNeurons
 from ttr.registers.passage import (
     CollectedWithoutRegisters,
@@ -195,12 +196,13 @@ class TestTimeRegisters(Wrap):
     def edits(self) -> list[tuple[Site, Edit]]:
         """Return the (site, pure function) pairs that make the wrap, in the order of the forward pass."""
         layout = self.backbone.layout.with_test_time(self.num_registers)
-        sites, listed = self.backbone.sites, self.neurons.by_layer()
+        sites, listed, whose = self.backbone.sites, self.neurons.by_layer(), secrets.token_hex(8)
         made: list[tuple[Site, Edit]] = []
         for layer, (block, neurons) in enumerate(zip(sites.blocks, sites.neurons, strict=True)):
             if layer not in listed and not self.num_registers:
                 continue
-            passage = Passage(self.backbone.name, layer, _place(neurons.module, block.module), layout)
+            place = _place(neurons.module, block.module)
+            passage = Passage(self.backbone.name, layer, place, layout, whose)
             made.append((Site(block.module, "entering"), EnterBlock(passage, sites.pre_norm)))
             if layer in listed:
                 indices = torch.tensor(listed[layer])
@@ -220,6 +222,8 @@ class TestTimeRegisters(Wrap):
         for module in self.backbone.sites.rotary if self.num_registers else ():
             undo.append(partial(setattr, module, "num_prefix_tokens", module.num_prefix_tokens))
             module.num_prefix_tokens += self.num_registers
+        # Quantisation in place moves hooks to modules that no handle knows.
+        undo.append(partial(remove_edits, self.backbone.model, EDITS))
         undo.append(partial(detach, attach(self.edits())))
 
     def _refuse_unfit(self) -> None:
