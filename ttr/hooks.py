@@ -270,12 +270,9 @@ def bypass(modules: Iterable[nn.Module], tensor: Tensor) -> Iterator[None]:
     """
     before = [(module, vars(module).get("forward")) for module in modules]
 
-    def known(*args: Any, **kwargs: Any) -> Tensor:
-        return tensor
-
     try:
         for module, _ in before:
-            module.forward = known
+            module.forward = _Known(tensor)
         yield
     finally:
         for module, own in before:
@@ -283,6 +280,21 @@ def bypass(modules: Iterable[nn.Module], tensor: Tensor) -> Iterator[None]:
                 vars(module).pop("forward", None)
             else:
                 module.forward = own
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """A forward that returns what is known already."""
+
+    tensor: Tensor
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        return self.tensor
+
+
+def is_bypassed(module: nn.Module) -> bool:
+    """Return whether a module returns what is known already, see :func:`bypass`."""
+    return isinstance(vars(module).get("forward"), _Known)
 
 
 @contextmanager

@@ -97,6 +97,11 @@ def cautions(inspection: Inspection, warning: str, others: tuple[str, ...] = ())
         said.append(f"Do not trust {which} alone: it is {worst}. {_first_up(MEANING[worst])}.")
     if not inspection.num_neurons:
         said.append("No register neuron is moved: “after” is the same model with one blank token.")
+    if inspection.original is not None:
+        said.append(
+            "Faithful says that the model’s feature comes from the squares that the map shows, artifacts "
+            "among them. What the map should be, the original’s tells."
+        )
     said.extend(others)
     if warning:
         said.append(warning)

@@ -265,3 +265,55 @@ def test_the_feature_of_a_timm_architecture_is_timms_own(name):
 def test_the_feature_of_every_timm_architecture_is_timms_own():
     names = [name for name in timm.list_models() if timm.models.is_model_in_modules(name, KINDS)]
     assert sum(map(compare_with_timm, names)) > 200
+
+
+def test_a_head_that_is_asked_twice_in_a_pass_has_no_feature_of_an_image(images):
+    class Views(type(tiny_vit())):
+        def forward(self, x):
+            return super().forward(x) + super().forward(x.flip(3))
+
+    model = scramble(tiny_vit(num_classes=3))
+    model.__class__ = Views
+    with pytest.raises(ModelError, match="is reached twice in one pass"):
+        ttr.adapt(model).embed(images)
+
+
+@pytest.mark.parametrize("place", [1, 17])
+def test_tokens_that_a_forward_adds_are_not_taken_for_others(images, place):
+    class Prompted(type(tiny_vit())):
+        def _pos_embed(self, x):
+            x = super()._pos_embed(x)
+            return torch.cat([x[:, :place], x[:, :3], x[:, place:]], dim=1)
+
+    model = scramble(tiny_vit())
+    model.__class__ = Prompted
+    with pytest.raises(ModelError, match="makes 20 tokens of such images; needed 1 ahead of the patches"):
+        ttr.adapt(model).tokens(images)
+    with pytest.raises(ModelError, match="makes 20 tokens"):
+        ttr.detect(model, images)
+
+
+def test_settings_and_code_inside_a_model_decide_its_features():
+    class Doubled(nn.GELU):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    first = scramble(tiny_vit())
+
+    def changed(change):
+        model = copy.deepcopy(first)
+        change(model)
+        return ttr.adapt(model)
+
+    def double(model):
+        model.blocks[1].mlp.act.__class__ = Doubled
+
+    plain = changed(lambda model: None)
+    for change in (lambda m: setattr(m.blocks[1].attn, "scale", 1.0), double):
+        other = changed(change)
+        assert other.weights_hash == plain.weights_hash
+        assert other.fingerprint != plain.fingerprint
+    neurons = ttr.RegisterNeurons.from_pairs([(1, 3)])
+    with ttr.TestTimeRegisters(plain, neurons):
+        wrapped = plain.fingerprint
+    assert wrapped == plain.fingerprint == changed(lambda model: None).fingerprint

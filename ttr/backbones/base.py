@@ -24,7 +24,7 @@ from ttr.backbones.own_code import own_code, own_settings
 from ttr.backbones.pooling import Pooling, asked_pooling
 from ttr.digests import sha256
 from ttr.errors import ImageError, ModelError, OptionError
-from ttr.hooks import Site, evaluation_mode, keep
+from ttr.hooks import Site, edits_at, evaluation_mode, keep
 from ttr.tokens import TokenLayout, Tokens
 
 if TYPE_CHECKING:
@@ -241,6 +241,25 @@ class Backbone:
         rows, columns = -(-height // self.patch_size[0]), -(-width // self.patch_size[1])
         return replace(self.layout, grid=(rows, columns))
 
+    def layout_of(self, images: Tensor, length: int) -> TokenLayout:
+        """Return the layout of a sequence of ``length`` tokens that a batch became, as the model stands now.
+
+        Raises:
+            ModelError: other tokens than the model's own and those of a wrap that stands in it.
+        """
+        layout = self.layout_for(images).for_length(length)
+        entering: Any
+        held = 0
+        for entering in edits_at(Site(self.sites.blocks[0].module, "entering")):
+            held = entering.passage.layout.test_time
+        if layout.test_time != held:
+            raise ModelError(
+                f"{self.name} makes {length} tokens of such images; needed {self.layout.prefix} ahead of the "
+                f"patches, {held} test-time registers and {layout.patches} patches: give the model from "
+                "before tokens were added"
+            )
+        return layout
+
     def prepare(self, images: Tensor) -> Tensor:
         """Move a batch [B, 3, H, W] to the model's device and type.
 
@@ -320,7 +339,7 @@ class Backbone:
         """Return the same of images that :meth:`prepare` gave; nothing is said of modes and gradients."""
         with keep(self.sites.blocks[-1:]) as kept:
             embedding = self.features(images)
-        layout = self.layout_for(images).for_length(kept[0].shape[1])
+        layout = self.layout_of(images, kept[0].shape[1])
         return embedding, layout.split(self.sites.final_norm.forward(kept[0]))
 
     def width_of(self, layer: int) -> int:

@@ -95,6 +95,11 @@ def passed(
 
     def see(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
         if get_ident() == own:
+            if modules[index] in seen:
+                raise ModelError(
+                    f"a {type(modules[index]).__name__} is reached twice in one pass (several crops or "
+                    "views?), so no vector is an image's feature; give a model that makes one of each image"
+                )
             seen[modules[index]] = x
 
     with capture([Site(module, at) for module in modules], see):

@@ -155,7 +155,7 @@ def calibrate(
         for batch in batches(backbone, images, batch_size):
             seen.clear()
             backbone.features(backbone.prepare(batch))
-            layout = backbone.layout_for(batch).for_length(seen[0].shape[1])
+            layout = backbone.layout_of(batch, seen[0].shape[1])
             ahead = layout.length - layout.patches
             for layer, x in enumerate(seen):
                 alone[layer].add(x[:, :ahead])

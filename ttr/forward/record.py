@@ -110,7 +110,7 @@ def record(
             f"in {backbone.dtype}; check its weights, or load it with dtype=torch.float32"
         )
     return Record(
-        layout=bare.for_length(stacked.shape[2]),
+        layout=backbone.layout_of(images, stacked.shape[2]),
         norms=stacked,
         attention=torch.stack(rows) if rows else stacked.new_empty(0, 0, 0, 1, 0),
         embedding=embedding,

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from ttr.errors import ModelError
-from ttr.hooks import Site, edits_at
+from ttr.hooks import Site, edits_at, is_bypassed
 from ttr.tokens import TokenLayout, aside
 
 
@@ -49,6 +49,7 @@ class Passage:
         neurons: where the block holds its down-projection, such as ``mlp.fc2``.
         layout: counts of prefix and test-time tokens.
         wrap: a name that no other wrap has; registers of another one are none of ours.
+        moves: whether some of its neurons are moved, so that they must be reached.
     """
 
     model: str
@@ -56,6 +57,7 @@ class Passage:
     neurons: str
     layout: TokenLayout
     wrap: str
+    moves: bool
 
     def __str__(self) -> str:
         return f"block {self.block} of {self.model}"
@@ -93,7 +95,7 @@ class EnterBlock:
         Raises:
             ModelError: no registers beside the sequence, attention is masked, or the model was changed.
         """
-        layout, call = self.passage.layout, [self.passage, 0, False]
+        layout, call = self.passage.layout, [self.passage, 0, is_bypassed(block)]
         if layout.test_time:
             _RUNNING.calls.append(call)
         if not torch.compiler.is_compiling():
@@ -190,7 +192,7 @@ class LeaveBlock:
                 f"{passage} was given {call[1]} tokens and returned {x.shape[1]}; where tokens are dropped "
                 "or merged, nobody knows which are the registers: wrap the model without that"
             )
-        if call is not None and not call[2]:
+        if call is not None and passage.moves and not call[2]:
             raise ModelError(
                 f"{passage} was run without a call of its {passage.neurons}, so no neuron could be moved; "
                 "call that module, and not torch.nn.functional with its weights"

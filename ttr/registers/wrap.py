@@ -202,7 +202,7 @@ class TestTimeRegisters(Wrap):
             if layer not in listed and not self.num_registers:
                 continue
             place = _place(neurons.module, block.module)
-            passage = Passage(self.backbone.name, layer, place, layout, whose)
+            passage = Passage(self.backbone.name, layer, place, layout, whose, layer in listed)
             made.append((Site(block.module, "entering"), EnterBlock(passage, sites.pre_norm)))
             if layer in listed:
                 indices = torch.tensor(listed[layer])

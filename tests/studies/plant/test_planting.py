@@ -107,12 +107,8 @@ def test_what_the_search_sees_is_what_the_model_does(build, images):
         changed[:, layout.where("test_time")] += 50 * u
         return changed
 
-    edits = [
-        (backbone.sites.entry, layout.insert_test_time),
-        (backbone.sites.blocks[3], write),
-        (backbone.sites.exit, layout.drop_test_time),
-    ]
-    with edit(edits):
+    blank = ttr.TestTimeRegisters(backbone, ttr.RegisterNeurons.from_pairs([]))
+    with blank, edit([(backbone.sites.blocks[3], write)]):
         expected = record(backbone, images, attention=True)
     stream = write(seen.stream)
     embedding, rows = Later(backbone, 3)(stream)
