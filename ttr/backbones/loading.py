@@ -20,7 +20,8 @@ from torch import nn
 from ttr.backbones import real, transformers_files
 from ttr.backbones.base import Backbone, Weights
 from ttr.backbones.catalog import catalog
-from ttr.backbones.checkpoint_files import Checkpoint, fill, load_weights, read_checkpoint
+from ttr.backbones.checkpoint_files import Checkpoint, fill, load_weights, read_checkpoint, weights_file
+from ttr.backbones.config_beside import check_config
 from ttr.backbones.families import check_weights, locate
 from ttr.backbones.hub import fetch_open_clip, fetch_timm, from_cache
 from ttr.backbones.names import check_name
@@ -151,8 +152,16 @@ def _timm(name: str, *, weights: Any, pretrained: bool, image_size: int | None) 
         with _seeded(), from_cache():
             model: Any = timm.create_model(name, pretrained=pretrained and not checkpoint, **size, **options)
     except Exception as error:
+        if options:  # a family that is not known need not take them
+            locate(timm.create_model(name), name=f"timm:{name}", weights=origin, preprocess=None)
         raise _refusal(f"timm:{name}", pretrained, error) from error
-    return model, fill(model, checkpoint, f"timm:{name}") if checkpoint else origin
+    if checkpoint is None:
+        return model, origin
+    locate(model, name=f"timm:{name}", weights=origin, preprocess=None)  # told before what weights it lacks
+    filled = fill(model, checkpoint, f"timm:{name}")
+    if isinstance(weights, str | Path):
+        check_config(weights_file(Path(weights)), model, f"timm:{name}")
+    return model, filled
 
 
 def _fetched(name: str) -> str:
