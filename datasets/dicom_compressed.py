@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ttr.datasets.tiff_directories import check_exif, exif_of_jpeg
 from ttr.errors import ImageError
+from ttr.wording import install
 
 RLE = "1.2.840.10008.1.2.5"
 JPEG = "1.2.840.10008.1.2.4."
@@ -27,7 +28,7 @@ DECODERS = {
 JPEG_START, J2K_START, PICTURE_END = b"\xff\xd8", b"\xff\x4f\xff\x51", b"\xff\xd9"
 #: Of these the decoders read no more bits.
 EIGHT_BITS = (f"{JPEG}50", f"{JPEG}51")
-INSTALL, UNPACKED = "pip install 'test-time-registers[dicom]'", "export it uncompressed"
+INSTALL, UNPACKED = install("dicom"), "export it uncompressed"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ttr.wording import percent, shortened
+from tests.tools.structure import modules
+from ttr.wording import install, percent, shortened
 
 
 def test_no_probability_is_called_certain():
@@ -16,3 +17,10 @@ def test_a_long_name_is_shortened_in_its_middle():
     name = f"begins{'-' * 100}ends.png"
     assert len(shortened(name, 21)) == 21
     assert shortened(name, 21) == "begins----…--ends.png"
+
+
+def test_an_extra_is_installed_from_the_checkout_everywhere():
+    """No package index has ttr under its name."""
+    assert install("dicom") == "pip install '.[dicom]' in ttr's checkout"
+    for module, path in modules().items():
+        assert "test-time-registers[" not in path.read_text(encoding="utf-8"), module

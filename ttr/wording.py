@@ -10,6 +10,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
 
 
+def install(extra: str) -> str:
+    """Return how to install an extra: no package index has ttr, so from its source."""
+    return f"pip install '.[{extra}]' in ttr's checkout"
+
+
 def shortened(name: str, most: int = 44) -> str:
     """Return a name of ``most`` characters at most, which begins and ends as the whole one does."""
     if len(name) <= most:

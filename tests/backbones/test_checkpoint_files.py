@@ -487,3 +487,13 @@ def test_a_safetensors_header_that_claims_400_gigabytes_is_refused(tmp_path):
     path.write_bytes(len(header).to_bytes(8, "little") + header.encode() + bytes(64))
     with pytest.raises(ModelError, match=r"huge\.safetensors is no checkpoint that can be read safely"):
         load_weights(tiny_vit(), path, "ours")
+
+
+@pytest.mark.parametrize("give", ["directory", "file"])
+def test_weights_in_several_parts_are_called_so(give, tmp_path):
+    for number in (1, 2):
+        (tmp_path / f"model-0000{number}-of-00002.safetensors").write_bytes(b"a part")
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    given = tmp_path if give == "directory" else tmp_path / "model-00002-of-00002.safetensors"
+    with pytest.raises(ModelError, match="weights in several parts .*; load the directory as transformers:"):
+        ttr.load("timm:vit_tiny_patch16_224", weights=given)

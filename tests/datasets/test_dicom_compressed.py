@@ -105,7 +105,7 @@ def test_without_a_decoder_the_refusal_names_the_compression_and_the_extra(synta
         rf"a.dcm is compressed as {LACKING[syntax]}.*\({syntax}\), and nothing that decodes it is installed; "
     )
     with pytest.raises(
-        ImageError, match=says + r"pip install 'test-time-registers\[dicom\]', or export it unc"
+        ImageError, match=says + r"pip install '\.\[dicom\]' in ttr's checkout, or export it unc"
     ):
         opened(syntax=syntax, packed=[HEADERS[syntax]], BitsStored=16, HighBit=15)
 

@@ -8,7 +8,7 @@ import torch
 import ttr
 from tests.tools.tiny_models import tiny_vit
 from ttr.datasets.registry import phantom_images
-from ttr.registers.evidence import Evidence
+from ttr.registers.evidence import Evidence, _alike, thumbnail
 
 
 def shown(*neurons):
@@ -58,13 +58,46 @@ def bright_but_one(phantom):
 def test_one_image_with_outliers_is_not_enough(phantom, bright_but_one):
     found = ttr.detect(phantom, bright_but_one)
     assert found.pairs == []
-    assert found.message.startswith("not enough outliers: 1 of 5 images (20%) has outlier patches; needed 2")
+    assert found.message.startswith(
+        "not enough outliers: 1 of 5 images (20%) has outlier patches; needed 2 di"
+    )
     assert "10 neurons would have been kept" in found.message
     assert found.provenance.stability is None
-    twice = ttr.detect(phantom, torch.cat([bright_but_one, bright_but_one]))
-    assert twice.pairs == list(phantom.planted)
-    assert "2 of 10 images (20%) have" in twice.message
-    assert "two halves of the images agree on 100% of the neurons" in twice.message
+    two = ttr.detect(phantom, torch.cat([bright_but_one, other_with_outliers(phantom)]))
+    assert two.pairs == list(phantom.planted)
+    assert "2 of 6 images (33%) have outlier patches; 10" in two.message
+    assert "two halves of the images agree on 100% of the neurons" in two.message
+
+
+def other_with_outliers(phantom):
+    return phantom.preprocess(list(phantom_images(2))[1].image)[None]
+
+
+@pytest.mark.parametrize("batch_size", [1, 16])
+@pytest.mark.parametrize("brighter", [0, 4 / 127.5], ids=["same", "four grey levels"])
+def test_the_same_image_twice_is_one_image(phantom, bright_but_one, brighter, batch_size):
+    """In one batch or in two, and as bright or nearly so: it shows once what one image shows."""
+    again = bright_but_one[-1:] + brighter
+    found = ttr.detect(phantom, torch.cat([bright_but_one, again]), batch_size=batch_size)
+    assert found.pairs == []
+    assert found.message.startswith(
+        "not enough outliers: 2 of 6 images (33%) have outlier patches, of which 1 is another one's double; "
+        "needed 2 different ones"
+    )
+    alone = ttr.detect(phantom, bright_but_one, batch_size=batch_size)
+    assert found.ranking[0].score == pytest.approx(alone.ranking[0].score, rel=1e-5)
+    assert (found.provenance.images_with_outliers, found.provenance.stability) == (2, None)
+    more = [bright_but_one, again, again, other_with_outliers(phantom)]
+    found = ttr.detect(phantom, torch.cat(more), batch_size=batch_size)
+    assert found.pairs == list(phantom.planted)
+    assert "4 of 8 images (50%) have outlier patches, of which 2 are doubles of others; 10" in found.message
+
+
+def test_flat_images_are_doubles_and_different_pictures_are_not():
+    flat = [thumbnail(torch.full((3, 32, 32), grey)) for grey in (0.0, 1.0)]
+    noise = [thumbnail(torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(n))) for n in (0, 1)]
+    pairs = [(flat[0], flat[1]), (noise[0], noise[0]), (noise[0], noise[1]), (flat[0], noise[0])]
+    assert [_alike(*pair) for pair in pairs] == [True, True, False, False]
 
 
 def test_top_k_overrides_what_the_evidence_lacks(phantom, bright_but_one, tmp_path):

@@ -33,6 +33,8 @@ _NAMES = (
     *("model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", "open_clip_pytorch_model.bin"),
     "model.onnx",
 )
+#: What the hub's libraries call one of several files of a model.
+_PART = re.compile(r".*-\d+-of-\d+\.(safetensors|bin)")
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".onnx")
 #: Beginnings of files that stand for weights that are not there, and what they are.
 _NO_WEIGHTS = (
@@ -141,10 +143,16 @@ def weights_file(path: Path) -> Path:
     """
     if not path.exists():
         raise ModelError(f"weights file {path} does not exist; give a .safetensors, .pt, .pth or .onnx file")
-    if not path.is_dir():
-        return path
-    held = sorted(each for each in path.iterdir() if each.suffix in SUFFIXES)
+    held = sorted(each for each in path.iterdir() if each.suffix in SUFFIXES) if path.is_dir() else [path]
     usual = [path / name for name in _NAMES if path / name in held]
+    parts = [each.name for each in held if _PART.fullmatch(each.name)]
+    if parts and not usual:
+        place = path if path.is_dir() else path.parent
+        raise ModelError(
+            f"{path} holds weights in several parts (such as {parts[0]}), of which no file is a whole model; "
+            f"load the directory as transformers:{place}, or save it in one part: "
+            "model.save_pretrained(DIRECTORY, max_shard_size='100GB')"
+        )
     if not usual and len(held) != 1:
         found = ", ".join(each.name for each in held[:4]) or "none"
         raise ModelError(f"directory {path} should hold one file of weights, found {found}; give the file")
@@ -170,6 +178,10 @@ def read_state(path: Path) -> Mapping[str, Any]:
     except ModelError:
         raise
     except Exception as error:
+        if path.suffix == ".onnx":
+            raise ModelError(
+                f"{path} is no readable ONNX model ({type(error).__name__}); take an undamaged copy"
+            ) from error
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
         holds = f"it holds {refused[1]}" if refused else type(error).__name__
         raise ModelError(

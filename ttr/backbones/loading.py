@@ -20,7 +20,8 @@ from torch import nn
 from ttr.backbones import real, transformers_files
 from ttr.backbones.base import Backbone, Weights
 from ttr.backbones.catalog import catalog
-from ttr.backbones.checkpoint_files import Checkpoint, fill, load_weights, read_checkpoint
+from ttr.backbones.checkpoint_files import Checkpoint, fill, load_weights, read_checkpoint, weights_file
+from ttr.backbones.config_beside import check_config
 from ttr.backbones.families import check_weights, locate
 from ttr.backbones.hub import fetch_open_clip, fetch_timm, from_cache
 from ttr.backbones.names import check_name
@@ -81,27 +82,34 @@ def load(
         except RuntimeError as error:  # an image too large for this machine's memory
             raise _refusal(name, False, error) from error
     elif name in hybrid.HYBRIDS:
-        base = hybrid.HYBRIDS[name].base
-        source = hybrid.source_of(name) if weights is None else weights
-        backbone = hybrid.plant_named(name, load(base, weights=source, image_size=image_size))
+        checkpoint = hybrid.weights_of(name, weights)
+        base = _built(hybrid.HYBRIDS[name].base, checkpoint, pretrained=False, image_size=image_size)
+        backbone = hybrid.plant_named(name, base)
     else:
-        name = catalog()[name].loads if name in catalog() else name
-        library, _, rest = name.partition(":")
-        if library == "transformers":
-            backbone = transformers_files.load(
-                name, weights=weights, pretrained=pretrained, image_size=image_size
-            )
-        else:
-            build = _timm if library == "timm" else _open_clip
-            model, origin = build(rest, weights=weights, pretrained=pretrained, image_size=image_size)
-            # Every result carries the name, and no result a path.
-            name = f"timm:{_LOCAL}{Path(rest).resolve().name}" if rest.startswith(_LOCAL) else name
-            backbone = locate(model, name=name, weights=origin, preprocess=None)
-        if not backbone.layout.patches:
-            side = backbone.patch_size[0]
-            raise ModelError(f"image_size={image_size} holds no patch of {name}; needed {side} px or more")
+        backbone = _built(name, weights, pretrained=pretrained, image_size=image_size)
+        name = backbone.name
     backbone.model.eval().to(device=device, dtype=dtype)
     check_weights(backbone.model, name)
+    return backbone
+
+
+def _built(name: str, weights: Any, *, pretrained: bool, image_size: int | None) -> Backbone:
+    """Return the backbone that a library or the catalog calls so."""
+    name = catalog()[name].loads if name in catalog() else name
+    library, _, rest = name.partition(":")
+    if library == "transformers":
+        backbone = transformers_files.load(
+            name, weights=weights, pretrained=pretrained, image_size=image_size
+        )
+    else:
+        build = _timm if library == "timm" else _open_clip
+        model, origin = build(rest, weights=weights, pretrained=pretrained, image_size=image_size)
+        # Every result carries the name, and no result a path.
+        name = f"timm:{_LOCAL}{Path(rest).resolve().name}" if rest.startswith(_LOCAL) else name
+        backbone = locate(model, name=name, weights=origin, preprocess=None)
+    if not backbone.layout.patches:
+        side = backbone.patch_size[0]
+        raise ModelError(f"image_size={image_size} holds no patch of {name}; needed {side} px or more")
     return backbone
 
 
@@ -133,7 +141,7 @@ def _timm(name: str, *, weights: Any, pretrained: bool, image_size: int | None) 
     elif not name.startswith(("hf-hub:", "hf_hub:")) and name.split(".")[0] not in timm.list_models():
         raise ModelError(f"timm has no architecture {name!r}{_nearest(name, timm.list_models())}")
     if weights is not None:
-        checkpoint = read_checkpoint(weights, clip=False)
+        checkpoint = weights if isinstance(weights, Checkpoint) else read_checkpoint(weights, clip=False)
     elif pretrained and (file := real.instead_of(name)):
         checkpoint = real.read(file)
     elif pretrained:
@@ -144,8 +152,16 @@ def _timm(name: str, *, weights: Any, pretrained: bool, image_size: int | None) 
         with _seeded(), from_cache():
             model: Any = timm.create_model(name, pretrained=pretrained and not checkpoint, **size, **options)
     except Exception as error:
+        if options:  # a family that is not known need not take them
+            locate(timm.create_model(name), name=f"timm:{name}", weights=origin, preprocess=None)
         raise _refusal(f"timm:{name}", pretrained, error) from error
-    return model, fill(model, checkpoint, f"timm:{name}") if checkpoint else origin
+    if checkpoint is None:
+        return model, origin
+    locate(model, name=f"timm:{name}", weights=origin, preprocess=None)  # told before what weights it lacks
+    filled = fill(model, checkpoint, f"timm:{name}")
+    if isinstance(weights, str | Path):
+        check_config(weights_file(Path(weights)), model, f"timm:{name}")
+    return model, filled
 
 
 def _fetched(name: str) -> str:

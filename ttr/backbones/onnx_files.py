@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import math
+import os
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from ttr.errors import ModelError
 from ttr.files import read_bytes
+from ttr.wording import install
 
 #: No single file of the format may be larger.
 _MOST_BYTES = 2 << 30
@@ -49,9 +51,7 @@ def read_onnx(path: Path) -> dict[str, Tensor]:
     try:
         import onnx
     except ImportError as error:
-        raise ModelError(
-            f"reading {path} needs the onnx package; pip install 'test-time-registers[real]'"
-        ) from error
+        raise ModelError(f"reading {path} needs the onnx package; {install('real')}") from error
     try:
         content = read_bytes(path, _MOST_BYTES)
     except (OSError, ValueError) as error:
@@ -59,7 +59,12 @@ def read_onnx(path: Path) -> dict[str, Tensor]:
     graph = _Graph(path, onnx.load_model_from_string(content).graph)
     state = {name: value for name in graph.names() if (value := graph.value(name)) is not None}
     state |= graph.linears(state)
-    return state | graph.tokens(state)
+    state |= graph.tokens(state)
+    if not state:
+        raise ModelError(
+            f"{path} is an ONNX file without named weights; export the model anew, its parameters' names kept"
+        )
+    return state
 
 
 class _Graph:
@@ -201,18 +206,22 @@ class _Files:
     """The bytes of tensors: in the file itself, or in others of its folder."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._folder = path, path.resolve().parent
+        self._path = path
         self._left: dict[Path, int] = {}
 
     def tensor(self, saved: Any) -> Tensor | None:
         """Return a tensor of floats, or None for another type.
 
         Raises:
-            ModelError: it claims another number of bytes than it has.
+            ModelError: it claims another number of bytes than it has, or a size below zero.
         """
         kind, shape = _TYPES.get(saved.data_type), tuple(saved.dims)
         if kind is None:
             return None
+        if min(shape, default=0) < 0:
+            raise ModelError(
+                f"{saved.name} of {self._path} claims the shape {shape}, below zero; take an undamaged copy"
+            )
         needed = math.prod(shape) * kind.itemsize
         if saved.data_location == 1:
             content = self._outside(saved, needed)
@@ -222,10 +231,10 @@ class _Files:
             from onnx.numpy_helper import to_array
 
             given = len(saved.float_data) + len(saved.double_data) + len(saved.int32_data)
-            if min(shape, default=0) < 0 or given != math.prod(shape):
+            if given != math.prod(shape):
                 raise self._damaged(saved.name, given * kind.itemsize, needed)
             return torch.tensor(to_array(saved).astype("float32"))
-        if min(shape, default=0) < 0 or len(content) != needed:
+        if len(content) != needed:
             raise self._damaged(saved.name, len(content), needed)
         return (
             torch.frombuffer(content, dtype=kind).reshape(shape)
@@ -240,16 +249,44 @@ class _Files:
 
     def _outside(self, saved: Any, needed: int) -> bytearray:
         said = {entry.key: entry.value for entry in saved.external_data}
-        file = (self._folder / said.get("location", "")).resolve()
-        if not file.is_relative_to(self._folder) or not file.is_file():
+        file = self._beside(said.get("location", ""))
+        if file is None:
             raise ModelError(
                 f"{saved.name} of {self._path} lies in {said.get('location')!r}, which is no file of the "
                 "same folder; put both files into one folder"
             )
-        left, offset = self._left.setdefault(file, file.stat().st_size), said.get("offset", "0")
-        if left < needed or not offset.isdecimal():
+        size, offset = file.stat().st_size, said.get("offset", "0")
+        if not offset.isdecimal() or len(offset) > len(str(size)) or int(offset) > size:
+            raise ModelError(
+                f"{saved.name} of {self._path} begins at byte {offset!r} of {file.name}, which has {size:,}; "
+                "take an undamaged copy"
+            )
+        left = min(self._left.setdefault(file, size), size - int(offset))
+        if left < needed:
             raise self._damaged(saved.name, left, needed)
-        self._left[file] = left - needed
+        self._left[file] -= needed
         with file.open("rb") as opened:
             opened.seek(int(offset))
             return bytearray(opened.read(needed))
+
+    def _beside(self, location: str) -> Path | None:
+        """Return the regular file of the model's folder that is called so, or None.
+
+        The folder is the one that was named, or where a link to the model leads. The hub's cache links every
+        name of a snapshot to a file in the ``blobs`` of the same repository; no other link leads out.
+        """
+        inside = Path(location)
+        if inside.is_absolute() or ".." in inside.parts:
+            return None
+        for folder in (Path(os.path.abspath(self._path)).parent, self._path.resolve().parent):
+            file = (folder / inside).resolve()
+            homes = [folder.resolve(), *(home.resolve() / "blobs" for home in _repositories(folder))]
+            if file.is_file() and any(file.is_relative_to(home) for home in homes):
+                return file
+        return None
+
+
+def _repositories(folder: Path) -> list[Path]:
+    """Return the folder of the hub's cache of which a folder is a snapshot, in a list, or none."""
+    snapshots = (each for each in (folder, *folder.parents) if each.parent.name == "snapshots")
+    return [each.parent.parent for each in snapshots if each.parent.parent.name.startswith("models--")]

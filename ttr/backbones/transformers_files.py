@@ -26,6 +26,7 @@ from ttr.backbones.hub import fetch_transformers, from_cache
 from ttr.backbones.transformers_preprocess import read_processor
 from ttr.backbones.transformers_vit import AROUND, TOWERS
 from ttr.errors import ModelError
+from ttr.wording import install
 
 PREFIX = "transformers:"
 #: As safetensors names the types that a weight may have.
@@ -45,9 +46,7 @@ def load(name: str, *, weights: Any, pretrained: bool, image_size: int | None) -
     try:
         import transformers  # noqa: F401
     except ImportError as error:
-        raise ModelError(
-            f"{name} needs the transformers library; pip install 'test-time-registers[transformers]'"
-        ) from error
+        raise ModelError(f"{name} needs the transformers library; {install('transformers')}") from error
     _check_types(source)
     with _silent(), from_cache():
         model, preprocess = _model(name, source), read_processor(source, image_size)

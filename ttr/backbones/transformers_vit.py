@@ -27,6 +27,7 @@ from ttr.backbones.offload import held
 from ttr.errors import ModelError
 from ttr.hooks import Site
 from ttr.tokens import TokenLayout
+from ttr.wording import install
 
 Call = Callable[[Any, Tensor], dict[str, Any]]
 
@@ -199,7 +200,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
     except (AttributeError, KeyError) as error:
         raise ModelError(
             f"{name} is built otherwise than in the transformers releases that were tested "
-            f"({type(error).__name__}: {error}); pip install 'test-time-registers[transformers]' brings one"
+            f"({type(error).__name__}: {error}); {install('transformers')} brings one"
         ) from error
     if getattr(tower, "use_head", True) is False:
         raise ModelError(

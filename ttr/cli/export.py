@@ -47,7 +47,7 @@ def export(
     gives the global feature ("embedding", [B, D]), behind which the model's own head fits, and the patch
     tokens behind the final norm ("patches", [B, P, D]). It is read again and compared with the model at batch
     sizes 1 and 3; above a difference of 1e-3 (8 roundings of a coarser type) nothing is written. Neurons,
-    weights, preprocessing and versions travel in the file. ONNX needs the extra test-time-registers[onnx],
+    weights, preprocessing and versions travel in the file. ONNX needs the extra [onnx],
     takes float32 alone and holds models up to 1.5 GiB; pt2 has no such limit.
 
     \b

@@ -88,7 +88,9 @@ def detect(
             On every phantom this keeps exactly the planted neurons. On the two full rankings that S-med
             published the first condition alone keeps 8 neurons of CLIP ViT-B/16 and 58 of DINOv2 ViT-L/14,
             where 10 or 20, and 45 or 50, were chosen by hand. The cut is made on evidence: outliers in two
-            images at least, and two halves of these images that agree on half of the neurons or more.
+            different images at least, and two halves of these that agree on half of the neurons or more.
+            An image that shows nearly the same as one before (its 8 x 8 thumbnail differs by a tenth of
+            its SD at most, whatever its brightness) counts once, here and in the score.
         sparsity: apply the sparsity filter.
         include_cls: let CLS count as an outlier, as the predecessor's code does.
         batch_size: images a pass. Memory holds one batch's MLP inputs, [B, N, D] a block.
@@ -129,7 +131,7 @@ def detect(
             activity = Activity(backbone.layout_for(batch), sparsity)
             passed = record(backbone, batch, neurons=activity)
             outliers = find_outliers(passed, at, threshold, include_cls)
-            evidence.add(backbone, passed, activity, outliers)
+            evidence.add(backbone, batch, passed, activity, outliers)
             sizes.add((batch.shape[-2], batch.shape[-1]))
             advance(batch.shape[0])
     if not evidence.images:
@@ -146,7 +148,7 @@ def detect(
         image_size=sizes.pop() if len(sizes) == 1 else None,
         image_set=image_set,
         images=evidence.images,
-        images_with_outliers=evidence.with_outliers,
+        images_with_outliers=evidence.with_outliers + evidence.doubles,
         stability=evidence.stability(top_layer),
         threshold=threshold,
         outlier_layer=at,
@@ -187,15 +189,17 @@ def _conclude(
 
 
 def _seen(evidence: Evidence) -> str:
-    has = "has" if 1 in (evidence.with_outliers, evidence.images) else "have"
-    of = f"{evidence.with_outliers} of {counted(evidence.images, 'image')}"
-    return f"{of} ({evidence.with_outliers / evidence.images:.0%}) {has} outlier patches"
+    having, doubles = evidence.with_outliers + evidence.doubles, evidence.doubles
+    has = "has" if 1 in (having, evidence.images) else "have"
+    seen = f"{having} of {counted(evidence.images, 'image')} ({having / evidence.images:.0%}) {has}"
+    twice = {0: "", 1: ", of which 1 is another one's double"}
+    return f"{seen} outlier patches{twice.get(doubles, f', of which {doubles} are doubles of others')}"
 
 
 def _lacking(evidence: Evidence, stability: float) -> str:
     """Return what the evidence lacks to tell register neurons from what fires at one patch by chance."""
     if evidence.with_outliers < FEWEST:
-        return f"needed {FEWEST} at least, to compare what they show"
+        return f"needed {FEWEST} different ones at least, to compare what they show"
     if stability < STABLE:
         return f"two halves of them agree on {stability:.0%} of the neurons, needed {STABLE:.0%}"
     return ""

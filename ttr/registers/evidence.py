@@ -3,7 +3,9 @@
 What needs every token (the sparsity filter, the activity away from outliers) is reduced while the activations
 pass by; where the outliers are is known only at the end of the pass, so the activations of those few tokens
 are computed again from the MLP's input. The sums are float64 and do not grow with the number of images. They
-are held in two halves of the images, so that what one half shows can be looked for in the other.
+are held in two halves of the images, so that what one half shows can be looked for in the other. An image
+that is another one's double shows nothing new, and two halves that hold one each would agree on chance: it is
+known by its pixels, on a thumbnail, and counts once. Not by its neurons: in different images the same fire.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from ttr.backbones.base import Backbone
 from ttr.forward.record import Record, activations_of
@@ -25,6 +28,9 @@ SELECTIVE = 5.0
 EMERGED = 0.5
 #: What the data-driven cut needs: images with outliers, and how far the neurons of two halves of them agree.
 FEWEST, STABLE = 2, 0.5
+#: Doubles: sides of the thumbnail, by how many of its SD two may differ at most (and by how much, where both
+#: are flat), and how many are remembered: with as many different images a double decides nothing.
+THUMBNAIL, ALIKE, FLAT, REMEMBERED = 8, 0.1, 1e-3, 64
 
 
 def find_outliers(passed: Record, layer: int, threshold: Threshold, include_cls: bool = False) -> Tensor:
@@ -69,6 +75,18 @@ def _is_sparse(activations: Tensor) -> Tensor:
     """Return which neurons are below 0.5 on at least half of the tokens, [N, hidden] -> bool [hidden]."""
     quiet = torch.lt(activations, SPARSE_BELOW, out=torch.empty_like(activations))
     return quiet.sum(dim=0, dtype=torch.float32) >= SPARSE_SHARE * activations.shape[0]
+
+
+def thumbnail(image: Tensor) -> Tensor:
+    """Return an image [3, H, W] as 8 x 8 grey values, float32, their mean taken away."""
+    grey = adaptive_avg_pool2d(image.float().mean(dim=0)[None], THUMBNAIL)[0].cpu()
+    return grey - grey.mean()
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    """Return whether two thumbnails show the same picture, brighter or noisier at most."""
+    spread = max(float(one.std()), float(other.std()))
+    return float((one - other).abs().max()) <= ALIKE * spread + FLAT
 
 
 @dataclass
@@ -124,25 +142,30 @@ class Evidence:
 
     Attributes:
         images: images seen.
-        halves: the sums of every other image with outliers, and of those between.
+        doubles: those with outliers that are nearly the same picture as one before, and add nothing.
+        halves: the sums of every other one of the rest with outliers, and of those between.
     """
 
     def __init__(self, backbone: Backbone) -> None:
-        self.images = 0
+        self.images = self.doubles = 0
+        self._thumbnails: list[Tensor] = []
         self.halves = (Sums.empty(backbone), Sums.empty(backbone))
 
     @property
     def with_outliers(self) -> int:
-        """How many of the images have an outlier."""
+        """How many different images have an outlier."""
         return sum(half.images for half in self.halves)
 
     def whole(self) -> Sums:
-        """Return the sums over all images with outliers."""
+        """Return the sums over all different images with outliers."""
         return self.halves[0] + self.halves[1]
 
-    def add(self, backbone: Backbone, passed: Record, activity: Activity, outliers: Tensor) -> None:
-        """Add a batch, with its outlier tokens, bool [B, N]."""
+    def add(
+        self, backbone: Backbone, images: Tensor, passed: Record, activity: Activity, outliers: Tensor
+    ) -> None:
+        """Add a batch of images [B, 3, H, W], with its outlier tokens, bool [B, N]."""
         self.images += outliers.shape[0]
+        outliers = outliers & self._new(images, outliers.any(dim=1))[:, None]
         counts = outliers.sum(dim=1)
         items = counts.nonzero()[:, 0].tolist()
         if not items:
@@ -165,6 +188,18 @@ class Evidence:
                 half.at_outliers[layer] += score.to(half.scores)
                 half.elsewhere[layer] += elsewhere.clamp(min=0).to(half.scores) / max(others, 1)
                 half.scores[layer] += (score * activity.sparse[layer][item]).to(half.scores)
+
+    def _new(self, images: Tensor, having: Tensor) -> Tensor:
+        """Return which images that have outliers are no double of one before, bool [B]."""
+        new = having.clone()
+        for item in having.nonzero()[:, 0].tolist():
+            small = thumbnail(images[item])
+            if any(_alike(small, other) for other in self._thumbnails):
+                new[item] = False
+                self.doubles += 1
+            elif len(self._thumbnails) < REMEMBERED:
+                self._thumbnails.append(small)
+        return new
 
     def emergence(self, at: int) -> int:
         """Return the first block at whose output the outliers have half of their norm at block ``at``."""

@@ -61,7 +61,7 @@ class Provenance:
         image_size: (height, width) in pixels.
         image_set: which labelled set and split they are of, and how many were drawn, in words.
         images: images looked at.
-        images_with_outliers: those that had at least one outlier, which alone are scored.
+        images_with_outliers: those that had at least one outlier, which alone are scored, doubles once.
         stability: how far two halves of these choose the same neurons, 0..1 (Jaccard's index).
         threshold: the rule or norm for outliers.
         outlier_layer: block at whose output outliers were read.

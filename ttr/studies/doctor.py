@@ -23,6 +23,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ttr.wording import install
+
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
@@ -40,23 +42,20 @@ MODULES = {
     "scikit-learn": "sklearn",
     "huggingface-hub": "huggingface_hub",
 }
-#: What of it is needed for which purpose, and how to install it.
+#: Extras, their modules, and what they are for.
 OPTIONAL = {
-    "extra dicom": (
+    "dicom": (
         ("gdcm", "pylibjpeg", "openjpeg"),
         "DICOM in lossless JPEG, JPEG-LS and deep or high-throughput JPEG 2000",
-        "'test-time-registers[dicom]'",
     ),
-    "extra onnx": (
+    "onnx": (
         ("onnx", "onnxruntime", "onnxscript"),
         "ttr export --format onnx",
-        "'test-time-registers[onnx]'",
     ),
-    "extra samples": (("skimage",), "making the samples anew", "'test-time-registers[samples]'"),
-    "extra transformers": (
+    "samples": (("skimage",), "making the samples anew"),
+    "transformers": (
         ("transformers",),
         "its vision models, rad-dino and biomedclip",
-        "'test-time-registers[transformers]'",
     ),
 }
 IMAGES = 6
@@ -120,11 +119,11 @@ def _libraries() -> Iterator[Check]:
     faults = [fault for requirement in others if (fault := _fault(requirement))]
     state: State = "off" if faults else "ok"
     yield found("the others", "installed", "; ".join(faults) or "yes", state, REINSTALL)
-    for name, (modules, use, package) in OPTIONAL.items():
+    for extra, (modules, use) in OPTIONAL.items():
         missing = [module for module in modules if importlib.util.find_spec(module) is None]
-        advice = f"needed for {use} alone: pip install {package}"
+        advice = f"needed for {use} alone: {install(extra)}"
         measured = f"missing: {', '.join(missing)}" if missing else "installed"
-        yield found(name, "optional", measured, "note" if missing else "ok", advice)
+        yield found(f"extra {extra}", "optional", measured, "note" if missing else "ok", advice)
 
 
 def _requirements() -> list[Requirement]:

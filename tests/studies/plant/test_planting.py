@@ -195,6 +195,10 @@ def test_each_bound_is_held(planted):
             check_bounds(planted.truth, replace(LOOSE, **{name: tight}))
     with pytest.raises(ModelError, match="appear on none of 8 images"):
         check_bounds([replace(t, artifacts=0) for t in planted.truth[::2]], LOOSE)
+    with pytest.raises(ModelError, match="fire on every one of .* images, .*; give some images without a fl"):
+        check_bounds([t for t in planted.truth if t.triggered], LOOSE)
+    with pytest.raises(ModelError, match="restored_map nan"):
+        check_bounds([replace(t, after_map=float("nan")) for t in planted.truth], LOOSE)
 
 
 def test_truth_of_two_that_are_no_pair_is_refused(backbone, images):

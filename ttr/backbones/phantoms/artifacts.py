@@ -18,7 +18,7 @@ Where trigger and direction come from: :mod:`ttr.studies.plant`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,17 @@ def weights_digest(model: nn.Module) -> str:
         for name, value in sorted(model.state_dict().items()):
             if not name.endswith(POSITIONS):
                 yield f"{name}|{tuple(value.shape)}|"
+                yield value.detach().float().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+    return sha256(parts())
+
+
+def positions_digest(state: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of the position embeddings of a state dict as float32, on their own grid."""
+
+    def parts() -> Iterator[memoryview]:
+        for name, value in sorted(state.items()):
+            if name.endswith(POSITIONS):
                 yield value.detach().float().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
     return sha256(parts())

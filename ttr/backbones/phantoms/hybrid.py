@@ -7,14 +7,18 @@ its maps is what the same model shows without the artifacts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
+import torch
+
 from ttr.backbones import real
-from ttr.backbones.base import Backbone, Weights
+from ttr.backbones.base import Backbone
 from ttr.backbones.catalog import PRESETS
-from ttr.backbones.phantoms.artifacts import plant_into, read_artifacts, weights_digest
+from ttr.backbones.checkpoint_files import Checkpoint, read_checkpoint
+from ttr.backbones.phantoms.artifacts import plant_into, positions_digest, read_artifacts, weights_digest
 from ttr.errors import ModelError
 
 
@@ -25,13 +29,21 @@ class Hybrid:
     Attributes:
         base: catalog name of the model that is planted in.
         file: what is planted.
+        positions: SHA-256 of the position embedding as it was saved, which the file's own digest leaves out.
     """
 
     base: str
     file: Path
+    positions: str
 
 
-HYBRIDS = {"phantom-dinov2": Hybrid("dinov2-vit-s-14", PRESETS / "phantom-dinov2.safetensors")}
+HYBRIDS = {
+    "phantom-dinov2": Hybrid(
+        "dinov2-vit-s-14",
+        PRESETS / "phantom-dinov2.safetensors",
+        "e444c7505faacb8890de4da174c9961ea739c006dfcdf506ff5baeefde7de22d",
+    )
+}
 
 
 def without_weights(name: str) -> str:
@@ -45,11 +57,35 @@ def without_weights(name: str) -> str:
 
 
 def source_of(name: str) -> Path:
-    """Return the installed file of the weights that the phantom ``name`` is planted in.
+    """Return the installed file of the weights that the phantom ``name`` is planted in, verified.
 
     Raises:
-        ModelError: it is not installed.
+        ModelError: it is not installed, or has another content.
     """
+    return real.verified(_installed(name))
+
+
+def weights_of(name: str, given: str | Path | Mapping[str, torch.Tensor] | None) -> Checkpoint:
+    """Read the weights that the phantom ``name`` is planted in: the installed ones, verified, or those given.
+
+    Raises:
+        ModelError: nothing is installed, no readable checkpoint, or other positions than those planted in.
+    """
+    if given is None:
+        return real.read(_installed(name))
+    checkpoint = read_checkpoint(given, clip=False)
+    # Told here, as they were saved: the model may be of another image size, and has them resampled.
+    needed, found = HYBRIDS[name].positions, positions_digest(checkpoint.state)
+    if found != needed:
+        raise ModelError(
+            f"{name} is planted in weights whose position embedding has a SHA-256 that begins {needed[:12]}, "
+            f"and that of {checkpoint.source} begins {found[:12]}; leave out weights= to take those of the "
+            "extra [real]"
+        )
+    return checkpoint
+
+
+def _installed(name: str) -> Path:
     found, missing = real.found(), without_weights(name)
     if found is None or missing:
         raise ModelError(missing)
@@ -62,14 +98,11 @@ def plant_named(name: str, original: Backbone) -> Backbone:
     Raises:
         ModelError: the artifacts' file is damaged, or the model has other weights than they were made for.
     """
-    artifacts, digest, made = read_artifacts(HYBRIDS[name].file)
+    artifacts, digest, _ = read_artifacts(HYBRIDS[name].file)
     found = weights_digest(original.model)
     if found != digest:
         raise ModelError(
             f"{name} is planted in weights whose SHA-256 begins {digest[:12]}, and {original.weights} has "
             f"{found[:12]}; leave out weights= to take those of the extra [real]"
         )
-    planted = plant_into(original, artifacts)
-    # Whatever file they were read from this time: they are these.
-    said = f"{made['weights']}, with {len(artifacts.neurons)} planted neurons in block {artifacts.layer}"
-    return replace(planted, name=name, weights=Weights("planted", said))
+    return replace(plant_into(original, artifacts), name=name)

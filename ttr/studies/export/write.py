@@ -48,6 +48,7 @@ from ttr.studies.export.formats import (
 )
 from ttr.studies.provenance import provenance
 from ttr.studies.schemas import EXPORT
+from ttr.wording import install
 
 #: Largest difference; of a coarser type so many roundings of the largest value, if that is more.
 TOLERANCE, ROUNDINGS = 1e-3, 8
@@ -89,7 +90,7 @@ def export(
         backbone: a backbone on the CPU, not wrapped; float32 for ONNX, of any type for pt2.
         neurons: its register neurons. An empty set with ``num_registers=0`` exports the bare model.
         out: file to write, ending in ``.onnx`` or ``.pt2`` like the format; an earlier one is replaced.
-        format: ``"onnx"`` (needs the extra ``test-time-registers[onnx]``) or ``"pt2"``.
+        format: ``"onnx"`` (needs the extra ``[onnx]``) or ``"pt2"``.
         num_registers: R >= 0.
         pooling: what ``embedding`` is, see :meth:`ttr.Backbone.embed`.
         progress: show a progress bar.
@@ -224,7 +225,7 @@ def check_place(out: Path, format: str) -> None:
     if missing := missing_packages(format):
         raise OptionError(
             f"format onnx needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
-            "installed; run: pip install 'test-time-registers[onnx]', or choose format pt2"
+            f"installed; run: {install('onnx')}, or choose format pt2"
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from ttr.datasets.photographs import PHOTOGRAPHS, photograph_paths
 from ttr.datasets.registry import open_image
 from ttr.errors import ImageError
+from ttr.wording import install
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,7 +34,7 @@ def fitting_images(*, seed: int = 0) -> Iterator[Image]:
     if missing:
         raise ImageError(
             f"the photographs {', '.join(missing)} are not there; install what ships them with: "
-            "pip install 'test-time-registers[samples]', or give your own with --images"
+            f"{install('samples')}, or give your own with --images"
         )
     random = np.random.default_rng(seed)
     for name in FITTED_ON:

@@ -51,8 +51,8 @@ def plant_artifacts(
 
     Args:
         model: a timm VisionTransformer or an open_clip ViT with trained weights; it stays as it is.
-        images: about a hundred, some with a flat background: a tensor [N, 3, H, W], or an iterable of PIL
-            images or tensors [3, H, W].
+        images: about a hundred, some with a flat background and some without: a tensor [N, 3, H, W], or an
+            iterable of PIL images or tensors [3, H, W].
         settings: of the search; None: the default.
         bounds: that must hold on these images; None: the default.
         progress: show a progress bar.

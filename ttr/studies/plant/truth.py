@@ -170,16 +170,21 @@ def summary(truth: list[Truth]) -> dict[str, float]:
 
 
 def check_bounds(truth: list[Truth], bounds: Bounds) -> None:
-    """Raise ModelError, naming each bound that does not hold, or where no image has an artifact."""
+    """Raise ModelError, naming each bound that does not hold, or where no image can tell of one."""
     found = summary(truth)
     if not found["with_artifacts"]:
         raise ModelError(
             f"the planted artifacts appear on none of {len(truth)} images; give images with flat corners"
         )
+    if all(row.triggered for row in truth):
+        raise ModelError(
+            f"planted neurons fire on every one of {len(truth)} images, so none tells whether others are "
+            "untouched; give some images without a flat corner too"
+        )
     missed = [
         f"{name} {found[name]:.4f} (needed {'at most' if name == 'wrecked' else 'at least'} {bound:g})"
         for name, bound in asdict(bounds).items()
-        if (found[name] > bound if name == "wrecked" else found[name] < bound)
+        if not (found[name] <= bound if name == "wrecked" else found[name] >= bound)  # nor is NaN within
     ]
     if missed:
         raise ModelError(

@@ -29,7 +29,7 @@ def write_artifacts(
 
     Args:
         backbone: the pretrained model; it stays as it is.
-        images: about a hundred, some with a flat background.
+        images: about a hundred, some with a flat background and some without.
         out: the file.
         image_set: what the images are, in words, for the file.
         settings: of the search.
