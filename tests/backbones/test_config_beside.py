@@ -52,13 +52,25 @@ def test_a_configuration_that_fits_or_says_nothing_is_no_matter(config, state, t
         ("hidden_act", "gelu_new", r"hidden_act 'gelu_new'"),
         ("hidden_act", "mine", r"hidden_act 'mine'"),
         ("hidden_act", ["gelu"], r"hidden_act \['gelu'\]"),
-        ("layer_norm_eps", 1e-3, r"layer_norm_eps 0.001 \(the architecture has 1e-06\)"),
     ],
 )
 def test_what_differs_is_refused_by_name(give, entry, value, says, state, tmp_path):
     folder = saved(tmp_path, state, {**FITS, entry: value})
     with pytest.raises(ModelError, match=f"config.json says {says}.*, so .*; load them as transformers:"):
         ttr.load(NAME, weights=folder if give == "directory" else folder / "model.safetensors")
+
+
+def test_the_norms_take_the_epsilon_of_the_configuration(state, tmp_path):
+    model = timm.create_model("test_vit").eval()
+    model.load_state_dict(state)
+    images = torch.randn(2, 3, 160, 160, generator=torch.Generator().manual_seed(0))
+    found = ttr.load(NAME, weights=saved(tmp_path, state, {**FITS, "layer_norm_eps": 0.5})).embed(images)
+    with torch.no_grad():
+        assert (found - ttr.adapt(model).embed(images)).abs().max() > 0.01
+        for norm in model.modules():
+            if isinstance(norm, torch.nn.LayerNorm):
+                norm.eps = 0.5
+        torch.testing.assert_close(found, ttr.adapt(model).embed(images))
 
 
 def test_a_family_that_is_not_known_is_refused_by_what_it_is_whatever_the_weights_are(state):

@@ -29,11 +29,13 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def check_config(weights: Path, model: nn.Module, name: str) -> None:
-    """Compare a timm model with transformers' ``config.json`` in the folder of its weights, if there is one.
+def follow_config(weights: Path, model: nn.Module, name: str) -> None:
+    """Let a timm model be what transformers' ``config.json`` beside its weights says, if there is one.
+
+    Its norms take the epsilon of the config: the library's ViT has 1e-12, timm's 1e-6.
 
     Raises:
-        ModelError: it says another number of heads, activation or epsilon than the model has.
+        ModelError: it says another number of heads or activation than the model has.
     """
     try:
         config = dict(read_json(weights.parent / "config.json"))
@@ -47,6 +49,11 @@ def check_config(weights: Path, model: nn.Module, name: str) -> None:
             f"{weights.parent / 'config.json'} says {', '.join(differs)}, so {name} would compute something "
             f"else with these weights; load them as transformers:{weights.parent}"
         )
+    eps = config.get("layer_norm_eps")
+    if isinstance(eps, float) and 0 < eps < 1:
+        for norm in model.modules():
+            if isinstance(norm, nn.LayerNorm):
+                norm.eps = eps
 
 
 def _differs(config: dict[str, Any], model: Any) -> Iterator[tuple[str, Any]]:
@@ -59,9 +66,6 @@ def _differs(config: dict[str, Any], model: Any) -> Iterator[tuple[str, Any]]:
     gated = config.get("use_swiglu_ffn")  # which is silu, whatever the entry says
     if active is not None and not gated and not _same(config.get("hidden_act"), active):
         yield "hidden_act", type(active).__name__
-    eps = getattr(block.norm1, "eps", None)
-    if eps is not None and config.get("layer_norm_eps", eps) != eps:
-        yield "layer_norm_eps", eps
 
 
 @torch.no_grad()

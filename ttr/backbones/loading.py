@@ -21,7 +21,7 @@ from ttr.backbones import real, transformers_files
 from ttr.backbones.base import Backbone, Weights
 from ttr.backbones.catalog import catalog
 from ttr.backbones.checkpoint_files import Checkpoint, fill, load_weights, read_checkpoint, weights_file
-from ttr.backbones.config_beside import check_config
+from ttr.backbones.config_beside import follow_config
 from ttr.backbones.families import check_weights, locate
 from ttr.backbones.hub import fetch_open_clip, fetch_timm, from_cache
 from ttr.backbones.names import check_name
@@ -160,7 +160,7 @@ def _timm(name: str, *, weights: Any, pretrained: bool, image_size: int | None) 
     locate(model, name=f"timm:{name}", weights=origin, preprocess=None)  # told before what weights it lacks
     filled = fill(model, checkpoint, f"timm:{name}")
     if isinstance(weights, str | Path):
-        check_config(weights_file(Path(weights)), model, f"timm:{name}")
+        follow_config(weights_file(Path(weights)), model, f"timm:{name}")
     return model, filled
 
 
