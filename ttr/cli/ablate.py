@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ttr.checks import MOST_REGISTERS
 from ttr.cli import options
 from ttr.cli.groups import Group, grouped
 from ttr.cli.loading import load_backbone, load_with_neurons
@@ -80,6 +81,7 @@ def ablate(
         typer.Option(
             "--num-registers",
             min=0,
+            max=MOST_REGISTERS,
             help="Study the model wrapped with so many; 0: bare.",
         ),
     ] = 0,
