@@ -160,6 +160,8 @@ class Dataset:
         ordinal: whether the classes are grades, in their order.
         masks: what it says of pixels, or None.
         notes: what its reading left out or took for granted, a sentence each.
+        groups: what the groups of its items are, in the plural; only patients rule out that one of them is
+            in training and test.
     """
 
     name: str
@@ -171,6 +173,7 @@ class Dataset:
     ordinal: bool = False
     masks: Masks | None = field(default=None, repr=False)
     notes: tuple[str, ...] = field(default=(), repr=False)
+    groups: str = "patients"
 
     def select(self, split: Split) -> tuple[Item, ...]:
         """Return the items of one split."""
