@@ -36,8 +36,8 @@ CARD = Card(
     problems="without a group or patient column, images of one patient may stand in training and test",
     how_to_get="Write one row an image.",
     layout="a table with the columns path (or image, file, filename, image_id) and label (or diagnosis, "
-    "class, target; or a column of 0 and 1 a class, or of 1, 0, -1 and none a finding), and if you have them "
-    "group (or patient_id, subject_id), split (train, val, test) and mask; paths are below the table's folder",
+    "class, target; or a column of 0 and 1 a class, or of 1, 0, -1 and none a finding), and if you have "
+    "them group (or patient_id, pid), split (train, val, test) and mask; paths are below the table's folder",
 )
 
 

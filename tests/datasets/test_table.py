@@ -260,7 +260,7 @@ def test_why_no_split_can_be_made_is_said_as_it_is(root):
     with pytest.raises(DataError, match=r"all 24 training images are of one group \(patient\), so none can"):
         opened(root, rows(more=lambda n: "p"), header)
     with pytest.raises(DataError, match="each of the 24 classes has a single image in training: give more"):
-        opened(root, rows(label=lambda n: f"c{n}")[:], ("path", "label", "nothing"))
+        opened(root, rows(label=lambda n: f"c{n}", more=lambda n: "7"), ("path", "label", "nothing"))
     with pytest.raises(DataError, match="no image is left for training, of which val would be set aside"):
         opened(root, rows(more=lambda n: "test"))
     with pytest.raises(DataError, match="24 items of 2 classes in 2 groups are too few"):
