@@ -53,6 +53,9 @@ def test_a_single_class_is_no_task_and_what_was_meant_is_said(tmp_path):
     draw(tmp_path, *class_folders("archive/"))
     with pytest.raises(DataError, match="archive is one folder too many, and the classes are ill, well"):
         require_classes(open_dataset("folder", tmp_path))
+    draw(tmp_path / "two", *class_folders("x/y/"))
+    with pytest.raises(DataError, match="x/y is 2 folders too many, and the classes are ill, well in it"):
+        require_classes(open_dataset("folder", tmp_path / "two"))
     with pytest.raises(DataError, match="single class 'ill', .*: perhaps the folder above ill holds"):
         draw(tmp_path / "one", *[name for name in class_folders() if name.startswith("ill")])
         require_classes(open_dataset("folder", tmp_path / "one"))
