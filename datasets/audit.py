@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from ttr.datasets.base import SPLITS, Dataset, Item, Split
+from ttr.datasets.base import SPLITS, Dataset, Item, Split, groups_of
 from ttr.datasets.likeness import ALIKE, DISTANCE, SAME, near_pairs, thumbnail
 from ttr.errors import ImageError
 from ttr.progress import progress_bar
@@ -84,7 +84,8 @@ class Audit:
         counts: images by split and class, {split: {class: images}}.
         findings: {kind: its cases}, the kinds of ``KINDS`` in their order, those without a case left out.
         notes: what the set's reading left out or took for granted.
-        without_group: images that name no group (no patient).
+        without_group: images that name no patient.
+        groups: what its groups are, where they are no patients.
     """
 
     dataset: str
@@ -92,6 +93,7 @@ class Audit:
     findings: dict[str, tuple[Entry, ...]] = field(repr=False)
     notes: tuple[str, ...] = ()
     without_group: int = 0
+    groups: str = ""
 
     @property
     def causes(self) -> tuple[str, ...]:
@@ -105,6 +107,7 @@ class Audit:
             return ""
         some = self.without_group < sum(sum(classes.values()) for classes in self.counts.values())
         whose = f"{counted(self.without_group, 'image')} without one" if some else "the set names none"
+        whose += f", its groups are {self.groups}" if self.groups else ""
         return f"; leakage between patients was not checked ({whose})"
 
     @property
@@ -183,12 +186,14 @@ def audit(dataset: Dataset, *, workers: int | None = None, progress: bool = Fals
     found: dict[str, list[Entry]] = {kind: [] for kind in KINDS}
     for kind, entry in _findings(dataset, imprints):
         found[kind].append(entry)
+    patients = dataset.groups == "patients"
     return Audit(
         dataset=dataset.name,
         counts=_counts(dataset),
         findings={kind: tuple(entries) for kind, entries in found.items() if entries},
         notes=dataset.notes,
-        without_group=sum(item.group is None for item in dataset.items),
+        without_group=sum(item.group is None or not patients for item in dataset.items),
+        groups="" if patients or not groups_of(dataset.items) else dataset.groups,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -160,6 +161,8 @@ class Dataset:
         ordinal: whether the classes are grades, in their order.
         masks: what it says of pixels, or None.
         notes: what its reading left out or took for granted, a sentence each.
+        groups: what the groups of its items are, in the plural; only patients rule out that one of them is
+            in training and test.
     """
 
     name: str
@@ -171,6 +174,7 @@ class Dataset:
     ordinal: bool = False
     masks: Masks | None = field(default=None, repr=False)
     notes: tuple[str, ...] = field(default=(), repr=False)
+    groups: str = "patients"
 
     def select(self, split: Split) -> tuple[Item, ...]:
         """Return the items of one split."""
@@ -281,14 +285,16 @@ def require_classes(dataset: Dataset) -> None:
     if len(dataset.classes) > 1:
         return
     label = dataset.classes[0]
-    below = {
-        item.path.parts[item.path.parts.index(label) + 1]
-        for item in dataset.items
-        if item.path is not None and label in item.path.parent.parts[:-1]
-    }
+    inner = [folders[folders.index(label) :] for folders in _folders(dataset.items) if label in folders]
+    # What all of them lie in tells nothing apart, however many folders that are.
+    levels = zip(*inner, strict=False)
+    common = [names[0] for names in takewhile(lambda names: len(set(names)) == 1, levels)]
+    below = {folders[len(common)] for folders in inner if len(folders) > len(common)}
     meant = "another column is the label, or images are missing"
     if len(below) > 1:
-        meant = f"{label} is one folder too many, and the classes are {', '.join(sorted(below)[:4])} in it"
+        many = "one folder" if len(common) == 1 else f"{len(common)} folders"
+        inside_it = ", ".join(sorted(below)[:4])
+        meant = f"{'/'.join(common)} is {many} too many, and the classes are {inside_it} in it"
     elif not below and dataset.name == "folder":
         meant = f"the folder above {label} holds the classes, or images are missing"
     elif dataset.masks is not None:
@@ -297,6 +303,11 @@ def require_classes(dataset: Dataset) -> None:
         f"{dataset.name} has the single class {label!r}, and nothing to tell it from; needed two or more: "
         f"perhaps {meant}"
     )
+
+
+def _folders(items: Iterable[Item]) -> list[tuple[str, ...]]:
+    """Return the folders of each image that has a file."""
+    return [item.path.parent.parts for item in items if item.path is not None]
 
 
 def in_order(labels: Iterable[str]) -> tuple[str, ...]:

@@ -115,13 +115,19 @@ def _decoded(path: Path, found: Essence, data: Any, said: Measures) -> np.ndarra
     from pydicom.pixels import pixel_array
 
     syntax = str(data.file_meta.TransferSyntaxUID)
-    pixels, decoder = pixels_of(path, found, data, said, 1), ""
+    pixels, decoder, measured = pixels_of(path, found, data, said, 1), "", said
     if syntax not in NATIVE:
         picture, measured = checked(path, syntax, pixels, said)
         decoder, pixels = decoder_of(path, syntax, measured), encapsulate([picture])
     data.NumberOfFrames = 1
     data.add_new(PIXELS, found.kind.decode(), pixels)
-    return pixel_array(data, decoding_plugin=decoder, allow_excess_frames=False)
+    stored, highest = data.BitsStored, data.HighBit + 1
+    if measured.bits <= stored:
+        highest = stored  # of a compressed picture that has them where they belong already
+    data.BitsStored = highest  # what lies above is cut off in decoding, and a sign begins there
+    values = pixel_array(data, decoding_plugin=decoder, allow_excess_frames=False)
+    data.BitsStored = stored
+    return values >> (highest - stored)
 
 
 def _radiograph(path: Path, data: Any, decoded: Callable[[], np.ndarray], most_pixels: int) -> Radiograph:
@@ -243,8 +249,9 @@ def _padding(data: Any, stored: np.ndarray) -> tuple[np.ndarray | None, list[str
         return None, ["The file's padding is no single number; no pixel is taken for padding."]
     if not value or not limit:
         return None, []
-    # Written with the other sign than the pixels, it means the same bits.
-    bits, signed = int(data.BitsStored), bool(data.PixelRepresentation)
+    # Written with the other sign than the pixels, it means the same bits: all that a pixel takes, since a
+    # value that the stored ones cannot hold would be folded onto valid pixels.
+    bits, signed = int(data.BitsAllocated), bool(data.PixelRepresentation)
     ends = [int(end) % 2**bits for end in (value[0], limit[0])]
     ends = [end - 2**bits if signed and end >= 2 ** (bits - 1) else end for end in ends]
     found = (stored >= min(ends)) & (stored <= max(ends))

@@ -45,7 +45,14 @@ def check_pixels(name: object, data: Any, most_pixels: int) -> Measures:
             f"{name} says that it stores {stored:,} of {bits:,} bits, in planes of kind {planar:,}; needed "
             "no more bits than there are, and kind 0 or 1: correct it"
         )
+    highest = whole(name, data, "HighBit", stored - 1)
+    if not stored <= highest + 1 <= bits:
+        raise ImageError(
+            f"{name} says that bit {highest:,} is the highest of the {stored:,} that it stores in {bits:,}; "
+            f"needed a HighBit from {stored - 1} to {bits - 1}: correct it"
+        )
     data.SamplesPerPixel, data.PhotometricInterpretation, data.BitsStored = samples, said, stored
+    data.HighBit = highest
     data.PixelRepresentation = int(whole(name, data, "PixelRepresentation", 0) == 1)
     if samples > 1:
         data.PlanarConfiguration = planar

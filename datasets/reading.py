@@ -89,6 +89,8 @@ def given_images(given: Iterable[Path], *, frame: int | None = None, anonymous: 
         below = list_images(path) if path.is_dir() else [path] if named else frame_paths(path)
         if frame is not None:
             below = list(dict.fromkeys(frame_path(addressed(each)[0], frame) for each in below))
+        if not path.is_dir() and (frame or named or 1) > len(frame_paths(file)):
+            image_bytes(below[0])  # which says what is wrong with it, before anything heavy
         found += [(_below(each, path) if path.is_dir() else each.name, each) for each in below]
     return _opened(_named(found, anonymous))
 

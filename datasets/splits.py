@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ttr.datasets.base import Item, Split
@@ -34,8 +34,15 @@ def divide(items: Sequence[Item], into: Split, *, share: float = SHARE, seed: in
 
     ordered = sorted(range(len(items)), key=lambda index: items[index].name)
     groups = {index: items[index].unit for index in ordered}
+    if not items:
+        raise DataError(
+            f"no image is left for training, of which {into} would be set aside; needed labelled training "
+            "images"
+        )
     sizes = Counter(label for label, _ in {(items[index].label, groups[index]) for index in ordered})
     movable = [index for index in ordered if sizes[items[index].label] > 1]
+    if not movable and len(items) > 1:
+        raise DataError(f"{_unmovable(items, sizes)}, so none can be set aside as {into}")
     labels = [items[index].label for index in movable]
     try:
         if any(items[index].group for index in movable):
@@ -49,11 +56,25 @@ def divide(items: Sequence[Item], into: Split, *, share: float = SHARE, seed: in
             _, taken = train_test_split(movable, test_size=share, stratify=labels, random_state=seed)
             moved = set(taken)
     except ValueError as error:
+        units = len(set(groups.values()))
+        held = f" in {units} groups" if units < len(items) else ""
         raise DataError(
-            f"{len(items)} items of {len(sizes)} classes are too few to set a stratified {share:.0%} aside "
-            f"as {into}; add images, or give the split yourself"
+            f"{len(items)} items of {len(sizes)} classes{held} are too few to set a stratified {share:.0%} "
+            f"aside as {into}; add images, or give the split yourself"
         ) from error
     return [replace(item, split=into) if index in moved else item for index, item in enumerate(items)]
+
+
+def _unmovable(items: Sequence[Item], sizes: Mapping[str, int]) -> str:
+    """Say why no image can leave training: each class stands in a single group, or has a single image."""
+    units = {item.unit for item in items}
+    if len(units) == 1:
+        return f"all {len(items):,} training images are of one group (patient)"
+    what = "group (patient)" if any(item.group for item in items) else "image"
+    return (
+        f"each of the {len(sizes):,} classes has a single {what} in training: give more of each, or name "
+        "another column the label"
+    )
 
 
 def complete(items: Sequence[Item], *, seed: int = SEED) -> list[Item]:

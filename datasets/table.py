@@ -10,7 +10,15 @@ from ttr.datasets.base import Card, Dataset, Item, Masks, Split, inside, make_da
 from ttr.datasets.findings import Reported, one_label
 from ttr.datasets.mask_files import open_foreground
 from ttr.datasets.splits import SPLIT_NAMES, complete
-from ttr.datasets.table_columns import class_label, roles, says_yes, whole_number, yes_or_no
+from ttr.datasets.table_columns import (
+    class_label,
+    is_missing,
+    roles,
+    says_yes,
+    unsure,
+    whole_number,
+    yes_or_no,
+)
 from ttr.datasets.table_files import read_table
 from ttr.datasets.table_paths import below_root, with_suffix
 from ttr.errors import DataError
@@ -28,8 +36,8 @@ CARD = Card(
     problems="without a group or patient column, images of one patient may stand in training and test",
     how_to_get="Write one row an image.",
     layout="a table with the columns path (or image, file, filename, image_id) and label (or diagnosis, "
-    "class, target; or a column of 0 and 1 a class), and if you have them group (or patient_id, subject_id), "
-    "split (train, val, test) and mask; paths are below the table's folder",
+    "class, target; or a column of 0 and 1 a class, or of 1, 0, -1 and none a finding), and if you have "
+    "them group (or patient_id, pid), split (train, val, test) and mask; paths are below the table's folder",
 )
 
 
@@ -39,7 +47,8 @@ def csv_table(path: Path, *, seed: int = 42, finding: str | None = None) -> Data
     Args:
         path: the table.
         seed: of the splits.
-        finding: where images have several labels, or a column of 0 and 1 each: this one against none of it.
+        finding: where images have several labels, or a column of 0 and 1 each: this one against
+            none of it; a cell without a value does not mention it, and -1 leaves it open.
 
     Raises:
         DataError: no such table, a column or a value is wrong, or a path leads out of the table's folder.
@@ -51,22 +60,25 @@ def csv_table(path: Path, *, seed: int = 42, finding: str | None = None) -> Data
         raise DataError(f"{path} has the columns {said}; needed path, label (path missing)")
     labels = _labels(table, named, path, finding)
     items, cut = _items(table, named, path)
-    rows = [Reported(item, present) for item, present in zip(items, labels.present, strict=True)]
+    rows = [Reported(*each) for each in zip(items, labels.present, labels.unsure, strict=True)]
     labelled, left_out = one_label(rows, finding, labels.known, str(path))
     ignored = [name for name in table.columns if name not in {*named.values(), *labels.columns}]
     unused = f"columns that were not used: {', '.join(ignored)}" if ignored else ""
-    blank = sum(not each for each in table[named["split"]]) if "split" in named else 0
+    blank = sum(map(is_missing, table[named["split"]])) if "split" in named else 0
     unsaid = f"{counted(blank, 'row')} without a split, taken as training" if blank else ""
-    notes = tuple(each for each in (labels.said, *left_out, cut, unsaid, unused) if each)
+    split = named.get("split", "split")
+    taken = f"the column {split} taken as the split" if split != "split" else ""
+    notes = tuple(each for each in (labels.said, *left_out, cut, taken, unsaid, unused) if each)
     masks = Masks(("background", "foreground"), open_foreground) if "mask" in named else None
     return make_dataset("csv", complete(labelled, seed=seed), CARD, masks=masks, notes=notes)
 
 
 @dataclass(frozen=True)
 class _Labels:
-    """What the rows show, all that any of them may show, the columns that say so, and what to know of it."""
+    """What the rows show and may show, all that any of them may, its columns, and what to know of it."""
 
     present: list[tuple[str, ...]]
+    unsure: list[tuple[str, ...]]
     known: list[str]
     columns: list[str] = field(default_factory=list)
     said: str = ""
@@ -79,16 +91,19 @@ def _labels(table: DataFrame, named: dict[str, str], path: Path, finding: str | 
     if "label" in named and not wanted:
         labels = [class_label(text, f"{path.name}, line {at}") for at, text in table[named["label"]].items()]
         return _from_cells(labels, path, finding)
-    rows = [says_yes(row, columns) for row in table.to_dict("records")]
-    present = [tuple(called[name] for name in row) for row in rows]
+    rows, open_ = (
+        [tuple(called[name] for name in which(row, columns)) for row in table.to_dict("records")]
+        for which in (says_yes, unsure)
+    )
     known = [called[name] for name in columns]
     listed = ", ".join(known)
     if finding is None and (len(columns) < 2 or any(len(row) != 1 for row in rows)):
-        how = f"its columns {listed} hold 0 and 1, and not each row has a single 1" if columns else ""
+        how = f"its columns {listed} hold 1, 0 or none, and not each row has a single 1" if columns else ""
         hint = f" ({how}): choose one with --finding {known[0]}, or add a column label" if columns else ""
         columns_said = ", ".join(table.columns)
         raise DataError(f"{path} has the columns {columns_said}; needed path, label (label missing){hint}")
-    return _Labels(present, known, columns, "" if finding else f"labels are the columns with a 1: {listed}")
+    said = "" if finding else f"labels are the columns with a 1: {listed}"
+    return _Labels(rows, open_, known, columns, said)
 
 
 def _from_cells(labels: list[str], path: Path, finding: str | None) -> _Labels:
@@ -97,14 +112,14 @@ def _from_cells(labels: list[str], path: Path, finding: str | None) -> _Labels:
     parted = [_parts(label, single) for label in labels]
     known = sorted({part for parts in parted for part in parts})
     if finding is not None:
-        return _Labels(parted, known)
+        return _Labels(parted, [()] * len(parted), known)
     several = [label for label, parts in zip(labels, parted, strict=True) if len(parts) > 1]
     if several:
         raise DataError(
             f"{path} has {counted(len(several), 'row')} with several labels, such as {several[0]!r}; choose "
             f"one with --finding {_parts(several[0], single)[0]}, or leave these rows out"
         )
-    return _Labels(parted, known)
+    return _Labels(parted, [()] * len(parted), known)
 
 
 def _parts(label: str, single: set[str]) -> tuple[str, ...]:
@@ -124,7 +139,8 @@ def _items(table: DataFrame, named: dict[str, str], path: Path) -> tuple[list[It
     names, cut = below_root(list(table[named["path"]]), root, path.name)
     masks = [""] * len(names)
     if "mask" in named:
-        masks, _ = below_root(list(table[named["mask"]]), root, path.name)
+        given = ["" if is_missing(mask) else mask for mask in table[named["mask"]]]
+        masks, _ = below_root(given, root, path.name)
     found = []
     rows = zip(table.index, table.to_dict("records"), names, masks, strict=True)
     for number, row, name, mask in rows:
@@ -136,15 +152,19 @@ def _items(table: DataFrame, named: dict[str, str], path: Path) -> tuple[list[It
                 label="",
                 split=_split(row[named["split"]], where) if "split" in named else "train",
                 path=file,
-                group=(whole_number(row[named["group"]]) if "group" in named else "") or None,
+                group=_group(row[named["group"]]) if "group" in named else None,
                 mask=inside(root, mask, where) if mask else None,
             )
         )
     return found, cut
 
 
+def _group(value: str) -> str | None:
+    return None if is_missing(value) else whole_number(value)
+
+
 def _split(value: str, where: str) -> Split:
-    if not value:
+    if is_missing(value):
         return "train"
     if value.lower() not in SPLIT_NAMES:
         raise DataError(f"{where}: split {value!r} is not known; needed train, val or test")

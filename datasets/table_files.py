@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 #: Columns of a table, at most.
 MOST_COLUMNS = 1000
 SEPARATORS = (",", ";", "\t", "|")
+#: What other kinds of file begin with, which are given for a table; texts after any space.
+OTHERS = {
+    b"PK\x03\x04": "an Excel workbook or another packed file",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook of the old kind",
+    b"PAR1": "Parquet",
+    b"<": "a page of HTML or XML",
+    b"{": "JSON",
+    b"[": "JSON",
+}
 #: What no text of a table holds; a byte of another kind of file is soon among them.
 CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 
@@ -81,6 +90,9 @@ def read_characters(path: Path) -> str:
         content = read_bytes(path, MOST_TEXT)
         if path.name.lower().endswith(".csv.gz") and content[:2] == b"\x1f\x8b":
             content = _unpacked(content)
+        start = content[:1024].removeprefix(codecs.BOM_UTF8).lstrip()
+        if other := next((what for mark, what in OTHERS.items() if start.startswith(mark)), None):
+            raise DataError(f"{path} is {other}, not a table of text; save it as CSV")
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             text = content.decode("utf-16")
         else:

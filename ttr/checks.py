@@ -11,6 +11,8 @@ from ttr.errors import ModelError, OptionError
 if TYPE_CHECKING:
     from torch import Tensor
 
+#: Test-time registers at most; more change nothing but the memory that a forward pass takes.
+MOST_REGISTERS = 1024
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -34,6 +36,14 @@ def integers(name: str, values: Any, least: int | None = None) -> tuple[int, ...
         if least is not None and value < least:
             raise OptionError(f"{name}={value}; needed {least} or more")
     return tuple(map(int, given))
+
+
+def register_counts(values: Any, least: int | None = None) -> tuple[int, ...]:
+    """Return numbers of test-time registers, one or more, in their range, or raise OptionError."""
+    given = integers("num_registers", values, least)
+    if max(given) > MOST_REGISTERS:
+        raise OptionError(f"num_registers={max(given)}; needed {MOST_REGISTERS} at most")
+    return given
 
 
 def names(what: str, given: Any, known: Iterable[str]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ttr.datasets.base import Card, Dataset, Item, Split, make_dataset
 from ttr.datasets.folder import is_visible, open_image
 from ttr.datasets.splits import SPLIT_NAMES, complete
-from ttr.datasets.table_columns import ROLES, class_label
+from ttr.datasets.table_columns import ROLES, class_label, is_missing
 from ttr.errors import DataError, ImageError
 from ttr.files import parse_json
 
@@ -109,7 +109,7 @@ def hugging_face(root: Path, *, seed: int = 42) -> Dataset:
             name = f"{split}/{number:06d}"
             group = row[columns.group] if columns.group else None
             label = _label(row[columns.label], columns.names, f"{path.name}, {name}")
-            items.append(Item(name, label, split, group=None if group in (None, "") else str(group)))
+            items.append(Item(name, label, split, group=None if is_missing(str(group or "")) else str(group)))
     read = Rows(tuple(shards), columns.image)
     parts = {"read": read.read, "decode": read.decode, "notes": columns.notes}
     return make_dataset("hugging-face", complete(items, seed=seed), CARD, **parts)

@@ -83,7 +83,7 @@ def _diagnoses(root: Path, year: Year, seed: int) -> Dataset:
     notes = (
         (f"{counted(left_out, 'image')} of no trained diagnosis ({UNKNOWN}) left out",) if left_out else ()
     )
-    return make_dataset("isic", complete(known, seed=seed), CARD, notes=notes)
+    return make_dataset("isic", complete(known, seed=seed), CARD, notes=notes, groups="lesions")
 
 
 def _split(root: Path, year: Year, split: Split, groups: dict[str, str]) -> Iterator[Item]:

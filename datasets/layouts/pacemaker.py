@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ttr.datasets.base import Card, Dataset, make_dataset, require
-from ttr.datasets.image_folder import items_below
+from ttr.datasets.image_folder import FRAME_GROUPS, items_below
 from ttr.datasets.splits import complete
 
 CARD = Card(
@@ -28,7 +28,7 @@ def pacemaker(root: Path, *, seed: int = 42) -> Dataset:
     Raises:
         DataError: files are missing, or a test class is not in training.
     """
-    return make_dataset("pacemaker", _items(root, seed), CARD)
+    return make_dataset("pacemaker", _items(root, seed), CARD, groups=FRAME_GROUPS)
 
 
 def pacemaker_manufacturer(root: Path, *, seed: int = 42) -> Dataset:
@@ -36,7 +36,7 @@ def pacemaker_manufacturer(root: Path, *, seed: int = 42) -> Dataset:
     from dataclasses import replace
 
     items = [replace(item, label=item.label.split(" - ")[0].strip()) for item in _items(root, seed)]
-    return make_dataset("pacemaker-manufacturer", items, CARD)
+    return make_dataset("pacemaker-manufacturer", items, CARD, groups=FRAME_GROUPS)
 
 
 def _items(root: Path, seed: int) -> list:

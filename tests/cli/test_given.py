@@ -6,8 +6,10 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from tests.tools.dicom_files import write
 from ttr.backbones.phantoms.hybrid import HYBRIDS
 from ttr.backbones.phantoms.integration import TRUTHS
 from ttr.backbones.phantoms.names import OF_RANDOM_WEIGHTS, OF_REAL_WEIGHTS
@@ -43,6 +45,9 @@ TYPOS = [
     ("tune --backbone phantom --images none --out t", "image folder none does not exist"),
     (f"bench {ONE_SET} --out imgs", "imgs exists and is not a result of ttr"),
     (f"bench {ONE_SET} --out b --arms plan", "arms plan; needed one or more of plain"),
+    (f"bench {ONE_SET} --out b --num-registers 9999", "num_registers=9999; needed 1024 at most"),
+    (f"integrate {ONE_SET} --out i --num-registers 9999", "num_registers=9999; needed 1024 at most"),
+    ("tune --backbone phantom --images imgs --out t --num-registers 9999", "needed 1024 at most"),
     (f"bench {ONE_SET} --out b --heads logstic", "heads logstic; needed one or more of linear"),
     (f"bench {ONE_SET} --out b --features embeding", "features embeding; needed embedding"),
     (f"bench {ONE_SET} --out b --preprocess clae", "step 'clae' is not known; needed fundus-crop"),
@@ -55,6 +60,30 @@ TYPOS = [
     (f"integrate {ONE_SET} --backbone phantm --out i", "'phantm' is not known"),
     (f"integrate {ONE_SET} --out imgs", "imgs exists and is not a result of ttr"),
     (f"integrate {ONE_SET} --out i --blocks lst", "--blocks 'lst': cannot read"),
+    (
+        "detect --backbone phantom --images typo --out n.json",
+        "image folder typo does not exist",
+    ),
+    (
+        "detect --backbone phantom --images imgs --dataset phantom --out n.json",
+        "got --images and --dataset; needed one of them",
+    ),
+    ("detect --backbone phantom --out n.json", "got neither --images nor --dataset; needed one"),
+    ("detect --backbone phantom --images imgs --root imgs --out n.json", "got --root with --images"),
+    (
+        "detect --backbone phantom --dataset phantom --published --out n.json",
+        "no detection settings were published for phantom",
+    ),
+    ("plant --backbone phantom --images typo --out p.safetensors", "image folder typo does not exist"),
+    ("export --backbone phantom --out m.x.onnx.gz", "needs a name ending in .onnx"),
+    ("compare --backbone phantom --out c --frame 6 film.dcm", "film.dcm#6 is no frame of its file, which"),
+    ("compare --backbone phantom --out c film.dcm#6", "film.dcm#6 is no frame of its file, which holds 3"),
+    (
+        "ablate --dataset folder --root one --backbone phantom --out a --tasks segmentation",
+        "dataset folder has no masks; choose one with masks",
+    ),
+    ("bench --dataset folder --root one --backbone phantom --out b", "has the single class 'a', and nothing"),
+    ("ablate --dataset folder --root one --backbone phantom --out b", "has a single class; choose tasks of"),
     ("compare --backbone phantom --neurons no.json --out c imgs", "no.json cannot be read (No such"),
     ("compare --backbone phantom --out file/c imgs", "file/c cannot be written (Not a directory)"),
     ("export --backbone phantom --out file/m.onnx", "file/m.onnx cannot be written (Not a directory)"),
@@ -96,11 +125,15 @@ def refusals(tmp_path_factory):
     (here / "imgs").mkdir()
     (here / "imgs/mine.txt").write_text("mine")
     (here / "file").write_text("a file")
+    write(here / "film.dcm", np.zeros((3, 8, 8), np.uint16))
+    for number in range(9):
+        write(here / f"one/a/{number}.dcm")
     lines = json.dumps([line for line, _ in TYPOS])
     run = subprocess.run(
         [sys.executable, "-c", RUNNER], input=lines, capture_output=True, text=True, check=True, cwd=here
     )
-    assert sorted(path.name for path in here.iterdir()) == ["file", "imgs"], "nothing was written"
+    there = sorted(path.name for path in here.iterdir())
+    assert there == ["file", "film.dcm", "imgs", "one"], "nothing was written"
     return dict(zip((line for line, _ in TYPOS), map(json.loads, run.stdout.splitlines()), strict=True))
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from typer.main import get_command
 
+from ttr.checks import MOST_REGISTERS
+from ttr.cli.main import app
 from ttr.cli.options import parse_numbers
 from ttr.errors import OptionError
 
@@ -14,3 +17,17 @@ def test_lists_and_ranges_are_read_or_refused():
     for text in ("", "1,", "a", "3..1", "1..", "1-5", "1.5", "0..99999999"):
         with pytest.raises(OptionError, match="needed numbers such as 1,5,10, or a range 0..5"):
             parse_numbers("--top-k", text)
+
+
+def test_every_number_of_registers_has_an_upper_bound():
+    commands, bounded = [get_command(app)], 0
+    while commands:
+        command = commands.pop()
+        commands += getattr(command, "commands", {}).values()
+        for option in command.params:
+            # Where the bounds of a number stand is another place in each version of the library.
+            bounds = option if hasattr(option, "max") else getattr(option, "type", None)
+            if option.name == "num_registers" and getattr(bounds, "min", None) is not None:
+                assert bounds.max == MOST_REGISTERS, command.name
+                bounded += 1
+    assert bounded > 4

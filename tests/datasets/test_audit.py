@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 
@@ -236,3 +237,11 @@ def test_a_hash_has_256_bits_and_a_thumbnail_64_pixels_a_side():
     thumb = thumbnail(picture(0, 200))
     assert (thumb.shape, thumb.dtype) == ((64, 64), np.uint8)
     assert perceptual_hash(thumb).shape == (256,)
+
+
+def test_groups_that_are_no_patients_leave_leakage_between_them_unchecked(table):
+    labelled = open_dataset("csv", table.write())
+    assert audit(labelled).unchecked == ""
+    found = audit(dataclasses.replace(labelled, groups="lesions"))
+    assert "between patients was not checked (the set names none, its groups are lesions)" in found.unchecked
+    assert found.to_json()["without_group"] == len(labelled.items)

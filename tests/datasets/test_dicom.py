@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from tests.tools.dicom_files import COLOUR, RAMP, dicom, lookup_table, with_syntax, write
 from tests.tools.hostile_files import after_meta
@@ -216,6 +216,44 @@ def test_padding_of_either_sign_and_in_a_range_counts_for_nothing(tmp_path):
     unsigned[0] = 65535
     path = write(tmp_path / "b.dcm", unsigned, BitsStored=16, HighBit=15, PixelPaddingValue=65535)
     assert np.array_equal(grey(path)[1:], expected(RAMP[1:], RAMP[1:].min(), RAMP.max()))
+
+
+def test_padding_that_the_stored_bits_cannot_hold_blackens_no_valid_pixel(tmp_path):
+    """63536 of 12 bits would be 2096, and 65535 the brightest pixel."""
+    pixels = RAMP.copy()
+    pixels[0] = 2096
+    pixels[7] = 4095
+    plain = grey(write(tmp_path / "a.dcm", pixels))
+    for value in (63536, 65535):
+        assert np.array_equal(grey(write(tmp_path / "b.dcm", pixels, PixelPaddingValue=value)), plain)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int16])
+@pytest.mark.parametrize("highest", [12, 15])
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless])
+def test_pixels_that_are_not_aligned_right_are_shifted(kind, highest, syntax, tmp_path):
+    """What lies in the bits beside them (overlays of old devices) is no part of them."""
+    values = (RAMP // 2).astype(kind) - (900 if kind is np.int16 else 0)
+    wanted = grey(write(tmp_path / "a.dcm", values))
+    field = (values.view(np.uint16) & 0xFFF) << (highest - 11)
+    noise = np.uint16(0xFFFF ^ (0xFFF << (highest - 11)))
+    field = np.where(np.arange(64).reshape(8, 8) % 3, field | noise, field).astype(np.uint16).view(kind)
+    tags = {"BitsStored": 12, "HighBit": highest}
+    found = read_dicom(write(tmp_path / "b.dcm", field, syntax=syntax, **tags))
+    assert np.array_equal(found.values, values)
+    assert np.array_equal(grey(tmp_path / "b.dcm"), wanted)
+    padded = read_dicom(write(tmp_path / "c.dcm", field, PixelPaddingValue=int(values[0, 5]), **tags))
+    assert padded.padding.sum() == 1
+
+
+@pytest.mark.parametrize("highest", [10, 16, -1])
+def test_a_highest_bit_that_no_pixel_can_have_is_refused(highest, tmp_path):
+    content = dicom(RAMP)
+    place = content.index(struct.pack("<HH", 0x28, 0x102)) + 8
+    content = content[:place] + struct.pack("<H", highest % 65536) + content[place + 2 :]
+    (tmp_path / "a.dcm").write_bytes(content)
+    with pytest.raises(ImageError, match="needed a HighBit from 11 to 15"):
+        open_image(tmp_path / "a.dcm")
 
 
 def test_padding_does_not_set_the_range_and_is_black(tmp_path):

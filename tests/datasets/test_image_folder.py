@@ -53,6 +53,9 @@ def test_a_single_class_is_no_task_and_what_was_meant_is_said(tmp_path):
     draw(tmp_path, *class_folders("archive/"))
     with pytest.raises(DataError, match="archive is one folder too many, and the classes are ill, well"):
         require_classes(open_dataset("folder", tmp_path))
+    draw(tmp_path / "two", *class_folders("x/y/"))
+    with pytest.raises(DataError, match="x/y is 2 folders too many, and the classes are ill, well in it"):
+        require_classes(open_dataset("folder", tmp_path / "two"))
     with pytest.raises(DataError, match="single class 'ill', .*: perhaps the folder above ill holds"):
         draw(tmp_path / "one", *[name for name in class_folders() if name.startswith("ill")])
         require_classes(open_dataset("folder", tmp_path / "one"))
@@ -64,3 +67,33 @@ def test_classes_that_differ_in_case_alone_are_refused(tmp_path):
     (tmp_path / "test/ill").rename(tmp_path / "test/Ill")
     with pytest.raises(DataError, match=r"labels 'Ill' \(8 images\) and 'ill' \(8 images\) differ"):
         open_dataset("folder", tmp_path)
+
+
+def test_splits_in_the_class_folders_are_those(tmp_path):
+    names = class_folders()
+    draw(tmp_path, *[n.replace("/", "/train/") for n in names], *[n.replace("/", "/Test/") for n in names])
+    found = open_dataset("folder", tmp_path)
+    assert found.classes == ("ill", "well")
+    assert {item.name.split("/")[1] for item in found.select("test")} == {"Test"}
+    assert len(found.select("test")) == 16
+    draw(tmp_path, "well/extra.png")
+    with pytest.raises(DataError, match="has a folder 'Test' in that of the class 'ill', and other images"):
+        open_dataset("folder", tmp_path)
+
+
+def test_a_split_below_a_class_of_a_split_is_refused(tmp_path):
+    draw(tmp_path, *class_folders("train/"), *class_folders("test/"), "train/ill/test/9.png")
+    with pytest.raises(DataError, match="has a folder 'test' in that of the class 'ill'"):
+        open_dataset("folder", tmp_path)
+
+
+@pytest.mark.parametrize("more", [(), class_folders("test/")])
+def test_images_of_a_split_in_no_class_folder_are_refused(more, tmp_path):
+    draw(tmp_path, *class_folders("train/"), *more, "test/0.png", "test/1.png")
+    with pytest.raises(DataError, match="test holds 2 images in no class folder; needed .*: put each into"):
+        open_dataset("folder", tmp_path)
+
+
+def test_images_beside_class_folders_are_said(tmp_path):
+    draw(tmp_path, *class_folders(), "overview.png")
+    assert open_dataset("folder", tmp_path).notes == ("1 image beside the class folders not used",)

@@ -183,6 +183,90 @@ def test_columns_of_zeros_and_ones_are_labels_where_each_row_has_one(root):
     assert sum(item.label == "NV" for item in found.items) == 9
 
 
+def test_a_finding_may_be_named_left_open_or_not_mentioned(root):
+    said = ("1.0", "0", "-1.0", "")
+    lines = [(name, said[n % 4], ("", "1")[n % 2], "") for n, name in enumerate(NAMES)]
+    header = ("path", "Edema", "Mass", "Note")
+    found = opened(root, lines, header, finding="edema")
+    assert {item.name: item.label for item in found.items} == {
+        name: ("Edema", "no Edema", "", "no Edema")[n % 4] for n, name in enumerate(NAMES) if n % 4 != 2
+    }
+    assert "6 images left out where it is uncertain" in found.notes
+    assert "columns that were not used: note" in found.notes
+    assert opened(root, lines, header, finding="MASS").classes == ("Mass", "no Mass")
+    with pytest.raises(DataError, match="choose one with --finding Edema"):
+        opened(root, lines, header)
+    with pytest.raises(DataError, match="has no finding 'note'; needed one of: Edema, Mass"):
+        opened(root, lines, header, finding="note")
+
+
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        (("-1", "0"), r"no image of it shows Edema for certain \(12 left open\)"),
+        (("1", "-1"), "all of its 12 images show Edema for certain"),
+    ],
+)
+def test_a_finding_that_tells_nothing_apart_is_refused(root, said, says):
+    lines = [(name, said[n % 2]) for n, name in enumerate(NAMES)]
+    with pytest.raises(DataError, match=says + r".*; choose another --finding"):
+        opened(root, lines, ("path", "Edema"), finding="Edema")
+
+
+@pytest.mark.parametrize("word", ["NA", "n/a", "None", "null", "NaN", "<NA>"])
+def test_words_for_no_value_are_none(root, word):
+    lines = [(*line, word, word) for line in rows()]
+    found = opened(root, lines, ("path", "label", "split", "patient_id", "mask"))
+    assert {(item.group, item.mask) for item in found.items} == {(None, None)}
+    with pytest.raises(DataError, match=rf"line 2: the label is empty \('{word}' stands for none"):
+        opened(root, rows(label=lambda n: (word, "a")[n % 2]))
+
+
+@pytest.mark.parametrize("name", ["data_split", "Train/Test", "mode", "Dataset"])
+def test_a_column_of_nothing_but_splits_is_the_split_whatever_its_name(root, name):
+    found = opened(root, rows(), ("path", "label", name))
+    assert [len(found.select(split)) for split in ("train", "val", "test")] == [12, 6, 6]
+    assert found.notes == (f"the column {name.lower()} taken as the split",)
+    with pytest.raises(DataError, match="either may be the split; call the one that counts 'split'"):
+        opened(root, [(*line, line[2]) for line in rows()], ("path", "label", name, "other"))
+
+
+@pytest.mark.parametrize("name", ["participant_id", "person_id", "PID"])
+def test_participants_and_persons_are_patients(root, name):
+    found = opened(
+        root, [(*line, f"p{n}") for n, line in enumerate(rows())], ("path", "label", "split", name)
+    )
+    assert len({item.group for item in found.items}) == 24
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"PK\x03\x04rest", "an Excel workbook"),
+        (b"\xd0\xcf\x11\xe0rest", "an Excel workbook"),
+        (b"\n<!DOCTYPE html><html>", "a page of HTML or XML"),
+        (b' [{"path": "a.png"}]', "JSON"),
+        (b"PAR1rest", "Parquet"),
+    ],
+)
+def test_what_is_no_table_of_text_is_called_by_its_name(tmp_path, content, says):
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(DataError, match=rf"t.csv is {says}.*; save it as CSV"):
+        read_table(tmp_path / "t.csv", ())
+
+
+def test_why_no_split_can_be_made_is_said_as_it_is(root):
+    header = ("path", "label", "patient")
+    with pytest.raises(DataError, match=r"all 24 training images are of one group \(patient\), so none can"):
+        opened(root, rows(more=lambda n: "p"), header)
+    with pytest.raises(DataError, match="each of the 24 classes has a single image in training: give more"):
+        opened(root, rows(label=lambda n: f"c{n}", more=lambda n: "7"), ("path", "label", "nothing"))
+    with pytest.raises(DataError, match="no image is left for training, of which val would be set aside"):
+        opened(root, rows(more=lambda n: "test"))
+    with pytest.raises(DataError, match="24 items of 2 classes in 2 groups are too few"):
+        opened(root, rows(more=lambda n: "pq"[n // 12]), header)
+
+
 def test_masks_of_a_table_make_a_segmentation_task(root):
     Image.fromarray(np.pad(np.full((2, 2), 255, np.uint8), ((0, 4), (0, 6)))).save(root / "m.png")
     lines = [

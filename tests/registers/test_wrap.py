@@ -177,6 +177,7 @@ def test_two_threads_agree_with_one(images):
     ("options", "complaint"),
     [
         ({"num_registers": -1}, "num_registers=-1"),
+        ({"num_registers": 1025}, "num_registers=1025; needed an integer from 0 to 1024"),
         ({"num_registers": 1.5}, "num_registers=1.5"),
         ({"num_registers": True}, "num_registers=True"),
         ({"register_value": "max"}, "register_value='max'; needed one of 'neuron', 'layer'"),

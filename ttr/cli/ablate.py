@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ttr.checks import MOST_REGISTERS
 from ttr.cli import options
 from ttr.cli.groups import Group, grouped
 from ttr.cli.loading import load_backbone, load_with_neurons
@@ -80,6 +81,7 @@ def ablate(
         typer.Option(
             "--num-registers",
             min=0,
+            max=MOST_REGISTERS,
             help="Study the model wrapped with so many; 0: bare.",
         ),
     ] = 0,
@@ -106,16 +108,18 @@ def ablate(
     """
     from ttr.errors import OptionError
     from ttr.studies.ablate.conditions import check_conditions
+    from ttr.studies.ablate.settings import require
 
     if measured.head not in ("logistic", "linear"):
         raise OptionError(f"--head {measured.head!r}; needed logistic or linear")
     # What is refused of them is refused before anything heavy.
     measured.settings(blocks=2)
     check_conditions(options.parse_list(measured.conditions))
-    from ttr.studies.ablate.write import write_ablation
-
     run = reading.run(model, seed=seed)
     labelled = data.open(anonymous=reading.anonymous)
+    require(labelled, measured.settings(blocks=2))
+    from ttr.studies.ablate.write import write_ablation
+
     backbone, arm = _subject(model, neurons, num_registers)
     found = write_ablation(
         backbone.with_pooling(pooling.value),

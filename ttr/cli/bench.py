@@ -103,13 +103,16 @@ def bench(
       ttr bench --dataset aptos --root ~/aptos --backbone dinov2-vit-l-14 --pretrained --image-size 224 \\
           --preprocess fundus-crop --num-registers 1,classes --out bench-aptos/
     """
+    from ttr.datasets.registry import require_classes
+
     measured.settings(classes=1)  # what is refused of them is refused before anything heavy
+    labelled = data.open(anonymous=reading.anonymous)
+    require_classes(labelled)
+    settings = measured.settings(len(labelled.classes))
     with nothing_collected():
         from ttr.backbones.catalog import preset_for
         from ttr.studies.bench.write import write_bench
 
-    labelled = data.open(anonymous=reading.anonymous)
-    settings = measured.settings(len(labelled.classes))
     run = reading.run(model, seed=measured.first_seed)
     if neurons is not None or preset_for(model.backbone) is not None:
         found, backbone = load_with_neurons(neurons, model)

@@ -109,13 +109,13 @@ def detect(
           --image-size 224 --threshold 150 --top-layer 17 --top-k 45 --images radiographs/ --out neurons.json
       ttr detect --backbone phantom --dataset phantom --num-images 64 --seed 42 --out neurons.json
     """
-    from ttr.features.prepared import found_neurons
-
-    rule = rules.rule(model.backbone)
     data = None if dataset is None else options.DataOptions(dataset=dataset, root=root, finding=finding)
     theirs = {"--root": root, "--finding": finding}
     chosen = _choose(images, data, theirs, num_images, seed, reading.anonymous)
+    rule = rules.rule(model.backbone)
     run = reading.run(model, seed=seed)
+    from ttr.features.prepared import found_neurons
+
     backbone = load_backbone(model)
     found = found_neurons(backbone, chosen, run, rule)
     found.value.save(out)

@@ -55,11 +55,12 @@ def export(
       ttr export --backbone dinov2-vit-l-14 --pretrained --image-size 224 --neurons neurons.json \\
           --format onnx --out dinov2-l-registers.onnx
     """
-    from ttr.cli.tables import show_export
-    from ttr.studies.export.write import check_place
-    from ttr.studies.export.write import export as write
+    from ttr.studies.export.place import check_place
 
     check_place(out, format.value)
+    from ttr.cli.tables import show_export
+    from ttr.studies.export.write import export as write
+
     found, model = load_with_neurons(neurons, weights.of(backbone))
     settings: dict[str, Any] = {
         "num_registers": num_registers,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
+from ttr.checks import MOST_REGISTERS
 from ttr.cli import given
 from ttr.cli.groups import Group
 
@@ -70,7 +71,10 @@ PoolingName = Annotated[
         "patches, both after the final norm.",
     ),
 ]
-NumRegisters = Annotated[int, typer.Option("--num-registers", min=0, help="Test-time registers to append.")]
+NumRegisters = Annotated[
+    int,
+    typer.Option("--num-registers", min=0, max=MOST_REGISTERS, help="Test-time registers to append."),
+]
 Threshold = Annotated[
     str | None,
     typer.Option(

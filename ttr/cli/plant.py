@@ -49,7 +49,6 @@ def plant(
     from ttr.datasets.registry import folder_images
     from ttr.studies.plant.images import fitting_images, told
     from ttr.studies.plant.settings import PlantingSettings
-    from ttr.studies.plant.write import write_artifacts
     from ttr.wording import counted
 
     settings = PlantingSettings(count=count, seed=seed)
@@ -58,6 +57,8 @@ def plant(
     else:
         folder = folder_images(images)
         chosen, said = list(folder), f"{counted(len(folder), 'image')} of a folder"
+    from ttr.studies.plant.write import write_artifacts
+
     backbone = load_backbone(model)
     planted = write_artifacts(backbone, chosen, out, image_set=said, settings=settings, progress=not quiet)
     show_planted(planted.truth)

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from ttr.checks import MOST_REGISTERS
 from ttr.cli import given, options
 from ttr.cli.groups import grouped
 from ttr.cli.study_models import StudyModels, parse_places
@@ -53,7 +54,8 @@ def medical(
         ),
     ] = None,
     num_registers: Annotated[
-        int | None, typer.Option(min=1, help="Test-time registers; default: 4, as published.")
+        int | None,
+        typer.Option(min=1, max=MOST_REGISTERS, help="Test-time registers; default: 4, as published."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the probe and of all else.")] = 42,
     reading: options.StudyOptions,

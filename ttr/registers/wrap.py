@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from ttr.backbones.base import Backbone
 from ttr.backbones.compiled import forget_compiled_code, is_compiled
 from ttr.backbones.extra_key import extra_key
+from ttr.checks import MOST_REGISTERS
 from ttr.errors import ModelError, NeuronsError, OptionError
 from ttr.hooks import Edit, Site, attach, detach, edits_at, remove_edits
 from ttr.registers.neurons import RegisterNeurons
@@ -122,7 +123,7 @@ class TestTimeRegisters(Wrap):
     Args:
         backbone_or_model: a Backbone, or a model that ``ttr.adapt`` knows.
         neurons: the register neurons; an empty set makes the blank-token control.
-        num_registers: R >= 0 appended tokens; 0 zeroes the neurons without a substitute.
+        num_registers: R appended tokens, 0 to 1024; 0 zeroes the neurons without a substitute.
         register_value: ``"neuron"``, the published rule: each neuron's own signed maximum over all tokens;
             ``"layer"``, the predecessor's code: one signed maximum over all listed neurons of the block.
         others: what the other tokens get at the register neurons: ``"zero"`` (published), ``"mean"`` (the
@@ -254,8 +255,9 @@ def _check(name: str, value: Any, allowed: Any) -> None:
 
 
 def _count(registers: Any) -> int:
-    if isinstance(registers, bool) or not isinstance(registers, Integral) or registers < 0:
-        raise OptionError(f"num_registers={registers!r}; needed an integer >= 0")
+    whole = isinstance(registers, Integral) and not isinstance(registers, bool)
+    if not whole or not 0 <= registers <= MOST_REGISTERS:
+        raise OptionError(f"num_registers={registers!r}; needed an integer from 0 to {MOST_REGISTERS}")
     return int(registers)
 
 

@@ -18,7 +18,7 @@ from tests.backbones.test_contract import hook_count, neurons_of
 from tests.tools.tiny_models import DINOV3, FAMILIES, SIZE, scramble, tiny_clip, tiny_eva, tiny_vit
 from ttr.datasets.phantom import phantom_images
 from ttr.errors import ModelError, NeuronsError, OptionError, OutputError
-from ttr.studies.export import formats, write
+from ttr.studies.export import formats, place, write
 
 TOLERANCE = {"rtol": 1e-4, "atol": 2e-4}
 EVERY = [(family, r) for family in ("timm-vit", "eva-dinov3", "open-clip", "phantom") for r in (0, 1, 3)]
@@ -294,7 +294,7 @@ def test_models_that_do_not_fit_are_refused(vit, tmp_path, monkeypatch):
     monkeypatch.setattr(write, "ONNX_BYTES", 1000)
     with pytest.raises(ModelError, match="GiB of weights; one ONNX file holds .* choose format pt2"):
         ttr.export(vit, neurons_for(vit), tmp_path / "model.onnx")
-    monkeypatch.setattr(formats, "ONNX_PACKAGES", ("onnx", "nothing_of_that_name"))
+    monkeypatch.setattr(place, "ONNX_PACKAGES", ("onnx", "nothing_of_that_name"))
     with pytest.raises(OptionError, match=r"needs nothing_of_that_name, .*'\.\[onnx\]'"):
         ttr.export(vit, neurons_for(vit), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []

@@ -19,7 +19,7 @@ from ttr.analysis.probing import default_layers
 from ttr.backbones.base import Backbone
 from ttr.datasets.layouts.spair import KeypointPair
 from ttr.datasets.registry import IGNORE, Dataset
-from ttr.errors import DataError, OptionError
+from ttr.errors import OptionError
 from ttr.evaluate.heads import LinearHead
 from ttr.evaluate.segmentation import train_patch_probe
 from ttr.forward.calibration import Calibration
@@ -28,7 +28,7 @@ from ttr.run import Run
 from ttr.studies.ablate.collected import Collected, Collector
 from ttr.studies.ablate.conditions import FULL, Condition
 from ttr.studies.ablate.measures import Measures
-from ttr.studies.ablate.settings import AblationSettings
+from ttr.studies.ablate.settings import AblationSettings, require
 from ttr.studies.ablate.subject import Subject
 
 
@@ -123,24 +123,6 @@ def run_experiment(
         paired=collector.pairs(measures, pairs) if pairs else None,
         blocks=measures.blocks,
     )
-
-
-def require(dataset: Dataset, settings: AblationSettings) -> None:
-    """Raise DataError unless a set has the splits, masks and classes that the tasks need."""
-    needed = ["train", "test"] + (["val"] if "probe" in settings.tasks else [])
-    for split in needed:
-        if not dataset.select(split):  # type: ignore[arg-type]
-            raise DataError(f"{dataset.name} has no {split} images; an ablation needs {', '.join(needed)}")
-    if "segmentation" in settings.tasks:
-        for split in ("train", "test"):
-            if not dataset.masked(split):  # type: ignore[arg-type]
-                raise DataError(
-                    f"{dataset.name} has no {split} image with a mask; leave segmentation out of --tasks"
-                )
-    if len(dataset.classes) < 2 and {"probe", "knn", "oneshot"} & set(settings.tasks):
-        raise DataError(
-            f"{dataset.name} has a single class; choose tasks of correspondence and segmentation alone"
-        )
 
 
 def _without_warps(measures: Measures, pairs: Sequence[KeypointPair]) -> Measures:

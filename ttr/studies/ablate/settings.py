@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ttr.checks import integer, names
+from ttr.errors import DataError
 from ttr.evaluate.head_names import NAMES as HEADS
+
+if TYPE_CHECKING:
+    from ttr.datasets.registry import Dataset
 
 TASKS = ("probe", "knn", "correspondence", "segmentation", "oneshot")
 #: Patches that the segmentation probe learns from, over all training images.
@@ -40,3 +45,21 @@ class AblationSettings:
         integer("calibration_images", self.calibration_images, 1)
         integer("analysis_images", self.analysis_images, 0)
         integer("layers", self.layers, 2)
+
+
+def require(dataset: Dataset, settings: AblationSettings) -> None:
+    """Raise DataError unless a set has the splits, masks and classes that the tasks need."""
+    needed = ["train", "test"] + (["val"] if "probe" in settings.tasks else [])
+    for split in needed:
+        if not dataset.select(split):  # type: ignore[arg-type]
+            raise DataError(f"{dataset.name} has no {split} images; an ablation needs {', '.join(needed)}")
+    if "segmentation" in settings.tasks:
+        for split in ("train", "test"):
+            if not dataset.masked(split):  # type: ignore[arg-type]
+                raise DataError(
+                    f"{dataset.name} has no {split} image with a mask; leave segmentation out of --tasks"
+                )
+    if len(dataset.classes) < 2 and {"probe", "knn", "oneshot"} & set(settings.tasks):
+        raise DataError(
+            f"{dataset.name} has a single class; choose tasks of correspondence and segmentation alone"
+        )

@@ -28,11 +28,11 @@ from ttr.registers.arms import Arm
 from ttr.run import Run
 from ttr.studies.ablate import analysis_tables, tables
 from ttr.studies.ablate.conditions import parse_all
-from ttr.studies.ablate.experiment import Measured, require, run_experiment
+from ttr.studies.ablate.experiment import Measured, run_experiment
 from ttr.studies.ablate.pictures import Pictures, pictures
 from ttr.studies.ablate.report import write_report
 from ttr.studies.ablate.scores import Score, scores
-from ttr.studies.ablate.settings import AblationSettings
+from ttr.studies.ablate.settings import AblationSettings, require
 from ttr.studies.provenance import provenance
 from ttr.studies.schemas import ABLATION, result_folder
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ttr.checks import integer, integers, names
+from ttr.checks import integer, integers, names, register_counts
 from ttr.errors import OptionError
 from ttr.evaluate.head_names import NAMES as HEADS
 from ttr.forward.preprocessing import check_steps
@@ -48,7 +48,7 @@ class BenchmarkSettings:
         _check_features(self.features)
         if self.seeds is not None and len(set(integers("seeds", self.seeds, 0))) != len(self.seeds):
             raise OptionError(f"seeds {', '.join(map(str, self.seeds))}; needed one or more, each once")
-        integers("num_registers", self.num_registers, 1)
+        register_counts(self.num_registers, 1)
         integer("draws", self.draws, 1)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ttr.checks import integer
+from ttr.checks import register_counts
 from ttr.norms import Threshold, check_threshold
 
 
@@ -26,6 +26,6 @@ class ComparisonSettings:
     outlier_layer: int | None = None
 
     def __post_init__(self) -> None:
-        integer("num_registers", self.num_registers, 0)
+        register_counts([self.num_registers], 0)
         if self.threshold is not None:
             check_threshold(self.threshold)

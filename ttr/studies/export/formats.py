@@ -6,7 +6,6 @@ JSON text: under ``ttr`` in the metadata of the ONNX model, as the extra file ``
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import logging
 import re
@@ -30,14 +29,8 @@ INPUT, OUTPUTS = "images", ("embedding", "patches")
 METADATA = "ttr"
 #: With these the exporter colours its words on a terminal.
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 #: A protobuf message ends at 2 GiB, and the exporter moves weights into a second file from here on.
 ONNX_BYTES = 1536 * 2**20
-
-
-def missing_packages(format: str) -> list[str]:
-    """Return the packages that a format needs and this environment lacks."""
-    return [name for name in ONNX_PACKAGES if format == "onnx" and not importlib.util.find_spec(name)]
 
 
 def _write_onnx(program: Any, file: Path, metadata: str) -> None:

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from ttr.backbones.base import Backbone
 from ttr.backbones.families import as_backbone
 from ttr.backbones.pooling import Pooling
-from ttr.errors import ModelError, OptionError
+from ttr.errors import ModelError
 from ttr.files import whole_file
 from ttr.hooks import evaluation_mode
 from ttr.progress import progress_bar
@@ -43,12 +43,11 @@ from ttr.studies.export.formats import (
     OUTPUTS,
     Format,
     Outputs,
-    missing_packages,
     quiet,
 )
+from ttr.studies.export.place import check_place
 from ttr.studies.provenance import provenance
 from ttr.studies.schemas import EXPORT
-from ttr.wording import install
 
 #: Largest difference; of a coarser type so many roundings of the largest value, if that is more.
 TOLERANCE, ROUNDINGS = 1e-3, 8
@@ -213,19 +212,6 @@ def _refuse_unfit(backbone: Backbone, out: Path, format: str) -> None:
         raise ModelError(
             f"{backbone.name} has {size / 2**30:.1f} GiB of weights; one ONNX file holds "
             f"{ONNX_BYTES / 2**30:.1f} GiB; choose format pt2"
-        )
-
-
-def check_place(out: Path, format: str) -> None:
-    """Raise OptionError for no such format, a file of another suffix, or packages that are missing."""
-    if format not in FORMATS:
-        raise OptionError(f"format={format!r}; needed one of {', '.join(map(repr, FORMATS))}")
-    if out.suffix != f".{format}":
-        raise OptionError(f"out={str(out)!r}; a file of format {format} needs a name ending in .{format}")
-    if missing := missing_packages(format):
-        raise OptionError(
-            f"format onnx needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
-            f"installed; run: {install('onnx')}, or choose format pt2"
         )
 
 

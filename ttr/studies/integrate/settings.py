@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ttr.checks import integer, integers
+from ttr.checks import integer, integers, register_counts
 from ttr.errors import OptionError
 
 
@@ -31,7 +31,7 @@ class IntegrationSettings:
 
     def __post_init__(self) -> None:
         given = self.num_registers
-        if not given or min(integers("num_registers", given)) < 0 or len(set(given)) != len(given):
+        if not given or min(register_counts(given)) < 0 or len(set(given)) != len(given):
             said = ", ".join(map(str, given)) or "none"
             raise OptionError(f"num_registers {said}; needed numbers >= 0, each once (0: the bare model)")
         integers("blocks", self.blocks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ttr.checks import integers
+from ttr.checks import integers, register_counts
 from ttr.errors import OptionError
 from ttr.norms import Threshold, check_threshold
 
@@ -37,7 +37,7 @@ class TuningSettings:
     outlier_layer: int | None = None
 
     def __post_init__(self) -> None:
-        integers("num_registers", self.num_registers, 0)
+        register_counts(self.num_registers, 0)
         if self.top_k is not None:
             integers("top_k", self.top_k, 1)
         if self.top_layers is not None:
