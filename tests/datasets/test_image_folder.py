@@ -77,7 +77,9 @@ def test_splits_in_the_class_folders_are_those(tmp_path):
     assert {item.name.split("/")[1] for item in found.select("test")} == {"Test"}
     assert len(found.select("test")) == 16
     draw(tmp_path, "well/extra.png")
-    with pytest.raises(DataError, match="has a folder 'Test' in that of the class 'ill', and other images"):
+    with pytest.raises(
+        DataError, match="has a folder 'Test' in that of the class 'ill', which names a split"
+    ):
         open_dataset("folder", tmp_path)
 
 
