@@ -74,8 +74,8 @@ def _split_by_class(root: Path, items: list[Item], folders: list[Path]) -> list[
     if folders and all(hidden[path] and hidden[path] == parts[0] for path, parts in within.items()):
         return [replace(item, split=SPLIT_NAMES[hidden[item.path].lower()]) for item in items]
     raise DataError(
-        f"{root} has a folder {hidden[first.path]!r} in that of the class {first.label!r}, and other images "
-        f"in no such split, or in splits above the classes; needed {CARD.layout}"
+        f"{root} has a folder {hidden[first.path]!r} in that of the class {first.label!r}, which names a "
+        f"split and lies where none is read; needed {CARD.layout}: all images of all classes in the one way"
     )
 
 

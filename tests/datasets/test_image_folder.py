@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.tools.dicom_files import write
+from ttr.datasets.audit import audit
+from ttr.datasets.base import Item
+from ttr.datasets.findings import Reported, one_label
 from ttr.datasets.registry import list_images, open_dataset, require_classes
 from ttr.errors import DataError
 
@@ -77,7 +81,7 @@ def test_splits_in_the_class_folders_are_those(tmp_path):
     assert {item.name.split("/")[1] for item in found.select("test")} == {"Test"}
     assert len(found.select("test")) == 16
     draw(tmp_path, "well/extra.png")
-    with pytest.raises(DataError, match="has a folder 'Test' in that of the class 'ill', and other images"):
+    with pytest.raises(DataError, match="folder 'Test' in that of the class 'ill', which names a split"):
         open_dataset("folder", tmp_path)
 
 
@@ -97,3 +101,19 @@ def test_images_of_a_split_in_no_class_folder_are_refused(more, tmp_path):
 def test_images_beside_class_folders_are_said(tmp_path):
     draw(tmp_path, *class_folders(), "overview.png")
     assert open_dataset("folder", tmp_path).notes == ("1 image beside the class folders not used",)
+
+
+def test_files_of_several_frames_are_no_patients(tmp_path):
+    for number, name in enumerate(class_folders()):
+        frames = np.random.default_rng(number).integers(0, 4095, (2, 8, 8)).astype(np.uint16)
+        write((tmp_path / name).with_suffix(".dcm"), frames)
+    found = open_dataset("folder", tmp_path)
+    assert len({item.group for item in found.items}) == 16
+    unchecked = audit(found).unchecked
+    assert "between patients was not checked (the set names none, its groups are files of" in unchecked
+
+
+def test_a_set_of_which_no_image_shows_a_single_finding_needs_a_choice():
+    reported = [Reported(Item(f"{n}", "", "train"), ("a", "b")) for n in range(3)]
+    with pytest.raises(DataError, match="none of its 3 images shows exactly one finding .*--finding NAME"):
+        one_label(reported, None, "ab", "set")
