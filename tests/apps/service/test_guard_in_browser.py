@@ -81,7 +81,7 @@ def test_beside_a_file_that_never_arrives_nothing_of_the_former_stays(refused, t
     refused.route("**/gradio_api/upload?*", lambda route: route.fulfill(status=429, body="There is no room."))
     for name, said in (("next.png", "There is no room."), ("large.png", "exceed the maximum allowed size")):
         refused.get_by_role("button", name="Sample: fundus").click()
-        refused.wait_for_selector("#maps .ttr-map")
+        refused.locator("#maps .ttr-file", has_text="fundus").wait_for()
         image.locator("input[type=file]").set_input_files(tmp_path / name)
         refused.get_by_text(said).wait_for()
         expect(
