@@ -14,7 +14,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ttr.datasets.dicom_files import image_bytes
+from ttr.datasets.dicom.files import image_bytes
 from ttr.datasets.folder import open_image
 from ttr.datasets.reading import OpenedImages, called, remarked
 from ttr.digests import sha256

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ttr.datasets.dicom import open_dicom
-from ttr.datasets.dicom_files import addressed, frame_paths, is_dicom
+from ttr.datasets.dicom.files import addressed, frame_paths, is_dicom
+from ttr.datasets.dicom.reading import open_dicom
 from ttr.datasets.limits import MOST_PIXELS
 from ttr.datasets.opening import KINDS, SUFFIXES, opened, upright
 from ttr.errors import ImageError
@@ -72,7 +72,7 @@ def is_image(path: Path) -> bool:
 
 
 def open_image(path: str | Path, content: bytes | None = None, *, most_pixels: int = MOST_PIXELS) -> Image:
-    """Open an image file as RGB, whole and upright; DICOM as :mod:`ttr.datasets.dicom` says.
+    """Open an image file as RGB, whole and upright; DICOM as :mod:`ttr.datasets.dicom.reading` says.
 
     Greyscale of more than 8 bits is scaled from its own minimum and maximum to 0..255.
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ttr.datasets.base import Card, Dataset, Item, Split, make_dataset
-from ttr.datasets.dicom_files import frame_paths
+from ttr.datasets.dicom.files import frame_paths
 from ttr.datasets.folder import images_below, is_image, is_visible
 from ttr.datasets.splits import SPLIT_NAMES, complete
 from ttr.errors import DataError

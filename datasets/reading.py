@@ -15,8 +15,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ttr.datasets.dicom import NOTES
-from ttr.datasets.dicom_files import addressed, frame_path, frame_paths, image_bytes
+from ttr.datasets.dicom.files import addressed, frame_path, frame_paths, image_bytes
+from ttr.datasets.dicom.reading import NOTES
 from ttr.datasets.folder import draw_sample, list_images, open_image
 from ttr.datasets.quiet import say
 from ttr.digests import sha256

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ttr.datasets import image_folder, phantom_set, table
+from ttr.datasets import image_folder, phantom_set
 from ttr.datasets.base import (
     IGNORE,
     SPLITS,
@@ -53,6 +53,7 @@ from ttr.datasets.reading import (
     in_memory,
     renamed,
 )
+from ttr.datasets.tables import csv_set
 from ttr.errors import DataError
 from ttr.wording import counted
 
@@ -138,7 +139,7 @@ LOADERS: dict[str, Loader] = {
     "hugging-face": Loader(hugging_face.CARD, hugging_face.hugging_face),
     "folder": Loader(image_folder.CARD, image_folder.image_folder),
     "voc": Loader(voc.CARD, voc.voc),
-    "csv": Loader(table.CARD, table.csv_table, "CSV file", findings=True),
+    "csv": Loader(csv_set.CARD, csv_set.csv_table, "CSV file", findings=True),
 }
 
 

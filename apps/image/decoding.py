@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ttr.datasets.dicom import read_dicom
-from ttr.datasets.dicom_elements import frames, starts_like_dicom
+from ttr.datasets.dicom.elements import frames, starts_like_dicom
+from ttr.datasets.dicom.radiograph import Radiograph, Window
+from ttr.datasets.dicom.reading import read_dicom
 from ttr.datasets.folder import to_rgb
 from ttr.datasets.opening import opened, upright
-from ttr.datasets.radiograph import Radiograph, Window
 from ttr.errors import ImageError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ttr.apps.image.decoding import NAME
 from ttr.apps.image.readers import READERS
 from ttr.apps.image.uploads import content_of
-from ttr.datasets.radiograph import Radiograph, Window
+from ttr.datasets.dicom.radiograph import Radiograph, Window
 from ttr.datasets.registry import sample_paths
 from ttr.digests import sha256
 from ttr.errors import ImageError

@@ -34,7 +34,7 @@ from ttr.apps.tabs.events import (
     guarded,
     read_in_turn,
 )
-from ttr.datasets.radiograph import Window
+from ttr.datasets.dicom.radiograph import Window
 from ttr.errors import TTRError
 
 #: A block number typed beyond the last block is the last block.

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ttr.apps.image.intake import Picture
-from ttr.datasets.radiograph import Window
+from ttr.datasets.dicom.radiograph import Window
 
 FIRST, OWN = "as the file says", "typed below"
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ttr.datasets.base import Card, Dataset, Item, Split, make_dataset
 from ttr.datasets.folder import is_visible, open_image
 from ttr.datasets.splits import SPLIT_NAMES, complete
-from ttr.datasets.table_columns import ROLES, class_label, is_missing
+from ttr.datasets.tables.columns import ROLES, class_label, is_missing
 from ttr.errors import DataError, ImageError
 from ttr.files import parse_json
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from ttr.datasets.base import Card, Dataset, Item, Split, inside, make_dataset, require
 from ttr.datasets.layouts.lesions import LABEL, LesionMasks
 from ttr.datasets.splits import complete
-from ttr.datasets.table_columns import class_label
-from ttr.datasets.table_files import read_table
+from ttr.datasets.tables.columns import class_label
+from ttr.datasets.tables.files import read_table
 
 CARD = Card(
     title="Indian Diabetic Retinopathy Image Dataset (IDRiD)",

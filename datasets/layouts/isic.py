@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from ttr.datasets.base import Card, Dataset, Item, Split, inside, make_dataset, require
 from ttr.datasets.splits import complete
-from ttr.datasets.table_columns import says_yes
-from ttr.datasets.table_files import read_table
+from ttr.datasets.tables.columns import says_yes
+from ttr.datasets.tables.files import read_table
 from ttr.errors import DataError
 from ttr.wording import counted
 

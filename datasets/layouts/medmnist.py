@@ -21,8 +21,8 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from ttr.datasets.base import SPLITS, Card, Dataset, Item, Split, make_dataset
-from ttr.datasets.findings import Reported, one_label
 from ttr.datasets.splits import complete
+from ttr.datasets.tables.findings import Reported, one_label
 from ttr.errors import DataError
 
 if TYPE_CHECKING:

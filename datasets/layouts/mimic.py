@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ttr.datasets.base import Card, Dataset, Item, inside, make_dataset, require
-from ttr.datasets.findings import Reported, one_label
 from ttr.datasets.splits import SPLIT_NAMES, complete
-from ttr.datasets.table_files import read_table
+from ttr.datasets.tables.files import read_table
+from ttr.datasets.tables.findings import Reported, one_label
 from ttr.errors import DataError
 from ttr.wording import counted
 

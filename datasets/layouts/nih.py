@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ttr.datasets.base import Card, Dataset, Item, Split, inside, make_dataset, read_text, require
-from ttr.datasets.findings import Reported, one_label
 from ttr.datasets.layouts.boxes import boxes_of
 from ttr.datasets.splits import complete
-from ttr.datasets.table_files import read_table
+from ttr.datasets.tables.files import read_table
+from ttr.datasets.tables.findings import Reported, one_label
 from ttr.errors import DataError
 
 CARD = Card(

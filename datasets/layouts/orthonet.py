@@ -8,7 +8,7 @@ from pathlib import Path
 from ttr.datasets.base import Card, Dataset, Item, Masks, Split, inside, make_dataset, require
 from ttr.datasets.mask_files import open_foreground
 from ttr.datasets.splits import complete
-from ttr.datasets.table_files import read_table
+from ttr.datasets.tables.files import read_table
 
 CARD = Card(
     title="OrthoNet",

@@ -7,7 +7,7 @@ from pathlib import Path
 from ttr.datasets.base import Card, Dataset, Item, inside, make_dataset, require
 from ttr.datasets.layouts.boxes import boxes_of
 from ttr.datasets.splits import complete
-from ttr.datasets.table_files import read_table
+from ttr.datasets.tables.files import read_table
 from ttr.errors import DataError
 
 CARD = Card(

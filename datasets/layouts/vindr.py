@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ttr.datasets.base import Card, Dataset, Item, Split, inside, make_dataset, require
-from ttr.datasets.findings import Reported, one_label
 from ttr.datasets.layouts.boxes import boxes_of
 from ttr.datasets.splits import complete
-from ttr.datasets.table_columns import says_yes
-from ttr.datasets.table_files import read_table
+from ttr.datasets.tables.columns import says_yes
+from ttr.datasets.tables.files import read_table
+from ttr.datasets.tables.findings import Reported, one_label
 
 CARD = Card(
     title="VinDr-CXR",

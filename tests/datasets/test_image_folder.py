@@ -9,8 +9,8 @@ from PIL import Image
 from tests.tools.dicom_files import write
 from ttr.datasets.audit import audit
 from ttr.datasets.base import Item
-from ttr.datasets.findings import Reported, one_label
 from ttr.datasets.registry import list_images, open_dataset, require_classes
+from ttr.datasets.tables.findings import Reported, one_label
 from ttr.errors import DataError
 
 

@@ -19,7 +19,7 @@ from ttr.datasets.phantom import CLASSES, phantom_image
 from ttr.datasets.phantom_set import phantom_set
 from ttr.datasets.registry import LOADERS, SPLITS, open_dataset
 from ttr.datasets.splits import complete, divide
-from ttr.datasets.table_files import read_table
+from ttr.datasets.tables.files import read_table
 from ttr.errors import DataError, ImageError
 
 

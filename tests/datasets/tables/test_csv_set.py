@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ttr.datasets.registry import open_dataset
-from ttr.datasets.table_files import read_table
+from ttr.datasets.tables.files import read_table
 from ttr.errors import DataError, ImageError
 
 NAMES = [f"img/i{number:02d}.png" for number in range(24)]
@@ -58,7 +58,7 @@ def test_what_spreadsheets_write_around_a_table_is_left_out(root):
 def test_a_packed_table_is_unpacked_up_to_a_bound(tmp_path, monkeypatch):
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"path,label\na.png,b\n"))
     assert list(read_table(tmp_path / "t.csv.gz", ("path",)).label) == ["b"]
-    monkeypatch.setattr("ttr.datasets.table_files.MOST_TEXT", 1 << 20)
+    monkeypatch.setattr("ttr.datasets.tables.files.MOST_TEXT", 1 << 20)
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"a" * (2 << 20)))
     with pytest.raises(DataError, match="it unpacks to over 1 MiB"):
         read_table(tmp_path / "t.csv.gz", ())

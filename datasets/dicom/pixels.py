@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ttr.datasets.dicom_compressed import Measures
-from ttr.datasets.dicom_tags import numbers, whole, word
+from ttr.datasets.dicom.compressed import Measures
+from ttr.datasets.dicom.tags import numbers, whole, word
 from ttr.datasets.limits import check_size
 from ttr.errors import ImageError
 

@@ -20,7 +20,7 @@ from pydicom.uid import (
 
 from tests.tools.dicom_files import BYTE, COLOUR, RAMP, dicom, with_syntax
 from tests.tools.hostile_files import saved
-from ttr.datasets.dicom_compressed import DECODERS
+from ttr.datasets.dicom.compressed import DECODERS
 from ttr.datasets.registry import open_image
 from ttr.errors import ImageError
 

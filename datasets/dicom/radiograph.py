@@ -32,7 +32,7 @@ class Window:
 
 @dataclass(frozen=True, eq=False)
 class Radiograph:
-    """One DICOM image before a window is chosen. Make one with :func:`ttr.datasets.dicom.read_dicom`.
+    """One DICOM image before a window is chosen. Make one with :func:`ttr.datasets.dicom.reading.read_dicom`.
 
     Attributes:
         values: after the modality LUT, [H, W]; or colours, uint8 [H, W, 3].

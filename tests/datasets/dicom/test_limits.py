@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
-from tests.datasets.test_dicom import expected, grey
+from tests.datasets.dicom.test_reading import expected, grey
 from tests.tools.dicom_files import BYTE, RAMP, lookup_table, write
 from tests.tools.hostile_files import ITEM, ITEM_WITHOUT_END, SEQUENCE, after_meta, deflated, rle, saved
-from ttr.datasets import dicom_elements
-from ttr.datasets.dicom import read_dicom
+from ttr.datasets.dicom import elements
+from ttr.datasets.dicom.reading import read_dicom
 from ttr.datasets.registry import open_image
 from ttr.errors import ImageError
 
@@ -181,7 +181,7 @@ def test_elements_without_end_are_refused_before_they_are_parsed(name, tmp_path,
 
 
 def test_deflated_files_are_inflated_no_further_than_an_image_goes(tmp_path, unparsed, monkeypatch):
-    monkeypatch.setattr(dicom_elements, "MOST_BEFORE_PIXELS", 2**20)
+    monkeypatch.setattr(elements, "MOST_BEFORE_PIXELS", 2**20)
     content = write(tmp_path / "a.dcm").read_bytes()
     pixels = b"\xe0\x7f\x10\0OW\0\0" + struct.pack("<L", 3_000_000_000)
     private = b"\x09\0\x10\x10OB\0\0" + struct.pack("<L", 2 * 2**20)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from ttr.datasets.dicom_elements import ITEM, PER_FRAME, SHARED, UNDEFINED, Encoding, Essence, elements
+from ttr.datasets.dicom.elements import ITEM, PER_FRAME, SHARED, UNDEFINED, Encoding, Essence, elements
 from ttr.errors import ImageError
 
 #: Sequences of a slope, a window and a spacing.

@@ -17,12 +17,12 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from tests.datasets.test_dicom import expected, grey
+from tests.datasets.dicom.test_reading import expected, grey
 from tests.tools.dicom_files import BYTE, COLOUR, RAMP, dicom, said_of_frames, write
 from tests.tools.hostile_files import saved
-from ttr.datasets import dicom_elements, dicom_files
 from ttr.datasets.audit import audit
-from ttr.datasets.dicom_frames import single_frame
+from ttr.datasets.dicom import elements, files
+from ttr.datasets.dicom.frames import single_frame
 from ttr.datasets.limits import image_file
 from ttr.datasets.registry import folder_images, given_images, list_images, open_dataset, open_image
 from ttr.errors import ImageError
@@ -205,18 +205,18 @@ def test_a_table_names_frames(tmp_path):
 def test_a_frame_is_read_without_the_others(tmp_path, monkeypatch):
     path = write(tmp_path / "a.dcm", np.zeros((300, 64, 64), np.uint16), PatientComments="x" * 3000)
     read = []
-    original = dicom_elements.FileView.__getitem__
+    original = elements.FileView.__getitem__
 
     def watch(self, part):
         read.append(len(found := original(self, part)))
         return found
 
-    monkeypatch.setattr(dicom_elements.FileView, "__getitem__", watch)
-    assert len(dicom_files.frame_paths(path)) == 300
+    monkeypatch.setattr(elements.FileView, "__getitem__", watch)
+    assert len(files.frame_paths(path)) == 300
     assert sum(read) < 3000
     read.clear()
     with image_file(path) as stream:
-        content = single_frame("a", dicom_elements.FileView(stream), 299)
+        content = single_frame("a", elements.FileView(stream), 299)
     assert sum(read) < 2 * 64 * 64 + 4000
     assert 2 * 64 * 64 < len(content) < 2 * 64 * 64 + 1000
     assert b"Muster" not in content
@@ -256,6 +256,6 @@ def test_what_an_enhanced_file_says_of_a_frame_holds_for_it(undefined, syntax, t
         alone = write(tmp_path / f"{number}.dcm", pixels, **shared | tags)
         assert np.array_equal(np.asarray(open_image(f"{path}#{number}")), np.asarray(open_image(alone)))
     assert open_image(f"{path}#1").size == (8, 16)
-    assert b"Muster" not in dicom_files.image_bytes(tmp_path / "a.dcm#2")
+    assert b"Muster" not in files.image_bytes(tmp_path / "a.dcm#2")
     single = write(tmp_path / "s.dcm", FRAMES[0], syntax=syntax, **said_of_frames(each[:1], shared))
     assert np.array_equal(grey(single), grey(f"{path}#1"))

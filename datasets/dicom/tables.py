@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ttr.datasets.dicom_tags import numbers
+from ttr.datasets.dicom.tags import numbers
 from ttr.errors import ImageError
 
 MOST_ENTRIES = 65_536

@@ -14,10 +14,10 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossl
 from tests.tools.dicom_files import COLOUR, RAMP, dicom, lookup_table, with_syntax, write
 from tests.tools.hostile_files import after_meta
 from ttr.datasets.base import Item, make_dataset
-from ttr.datasets.dicom import read_dicom
-from ttr.datasets.dicom_tags import TAGS
+from ttr.datasets.dicom.radiograph import Window
+from ttr.datasets.dicom.reading import read_dicom
+from ttr.datasets.dicom.tags import TAGS
 from ttr.datasets.image_folder import CARD
-from ttr.datasets.radiograph import Window
 from ttr.datasets.registry import folder_images, list_images, open_dataset, open_image
 from ttr.errors import ImageError, ImageWarning
 

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ttr.datasets.base import Card, Dataset, Item, Masks, Split, inside, make_dataset
-from ttr.datasets.findings import Reported, one_label
 from ttr.datasets.mask_files import open_foreground
 from ttr.datasets.splits import SPLIT_NAMES, complete
-from ttr.datasets.table_columns import (
+from ttr.datasets.tables.columns import (
     class_label,
     is_missing,
     roles,
@@ -19,8 +18,9 @@ from ttr.datasets.table_columns import (
     whole_number,
     yes_or_no,
 )
-from ttr.datasets.table_files import read_table
-from ttr.datasets.table_paths import below_root, with_suffix
+from ttr.datasets.tables.files import read_table
+from ttr.datasets.tables.findings import Reported, one_label
+from ttr.datasets.tables.paths import below_root, with_suffix
 from ttr.errors import DataError
 from ttr.wording import counted
 

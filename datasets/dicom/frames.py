@@ -12,8 +12,8 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from ttr.datasets.dicom_compressed import J2K_START, JPEG_START, PICTURE_END, Measures, name_of
-from ttr.datasets.dicom_elements import (
+from ttr.datasets.dicom.compressed import J2K_START, JPEG_START, PICTURE_END, Measures, name_of
+from ttr.datasets.dicom.elements import (
     FLOATS,
     FRAMES,
     ITEM,
@@ -26,9 +26,9 @@ from ttr.datasets.dicom_elements import (
     FileView,
     essential,
 )
-from ttr.datasets.dicom_groups import lifted
-from ttr.datasets.dicom_pixels import NATIVE, check_native, check_pixels, frames_of, native_bytes
-from ttr.datasets.dicom_tags import TAGS
+from ttr.datasets.dicom.groups import lifted
+from ttr.datasets.dicom.pixels import NATIVE, check_native, check_pixels, frames_of, native_bytes
+from ttr.datasets.dicom.tags import TAGS
 from ttr.datasets.limits import MOST_BYTES_A_PIXEL, MOST_PIXELS, no_memory
 from ttr.datasets.quiet import quiet
 from ttr.errors import ImageError

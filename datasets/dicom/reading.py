@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ttr.datasets.dicom_compressed import Measures, checked, decoder_of
-from ttr.datasets.dicom_elements import PIXELS, Essence
-from ttr.datasets.dicom_files import image_bytes
-from ttr.datasets.dicom_frames import parsed, pixels_of
-from ttr.datasets.dicom_pixels import (
+from ttr.datasets.dicom.compressed import Measures, checked, decoder_of
+from ttr.datasets.dicom.elements import PIXELS, Essence
+from ttr.datasets.dicom.files import image_bytes
+from ttr.datasets.dicom.frames import parsed, pixels_of
+from ttr.datasets.dicom.pixels import (
     GREY,
     HALF,
     NATIVE,
@@ -32,11 +32,11 @@ from ttr.datasets.dicom_pixels import (
     frames_of,
     stretched,
 )
-from ttr.datasets.dicom_tables import Table, in_palette, palette_of, table_of
-from ttr.datasets.dicom_tags import number, numbers, word
+from ttr.datasets.dicom.radiograph import CURVES, Radiograph, Window, scaled
+from ttr.datasets.dicom.tables import Table, in_palette, palette_of, table_of
+from ttr.datasets.dicom.tags import number, numbers, word
 from ttr.datasets.limits import MOST_PIXELS, no_memory
 from ttr.datasets.quiet import quiet
-from ttr.datasets.radiograph import CURVES, Radiograph, Window, scaled
 from ttr.errors import ImageError
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import os
 import re
 from pathlib import Path
 
-from ttr.datasets.dicom_elements import FileView, frames, starts_like_dicom
-from ttr.datasets.dicom_frames import single_frame
-from ttr.datasets.dicom_pixels import MOST_FRAMES
+from ttr.datasets.dicom.elements import FileView, frames, starts_like_dicom
+from ttr.datasets.dicom.frames import single_frame
+from ttr.datasets.dicom.pixels import MOST_FRAMES
 from ttr.datasets.limits import file_bytes, image_file
 from ttr.errors import ImageError
 
