@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ttr.datasets.base import Card, Dataset, Item, Split, inside, make_dataset, read_text, require
-from ttr.datasets.layouts.lesions import LABEL, LesionMasks
+from ttr.datasets.layouts.lesions import LesionMasks, outlined
 from ttr.datasets.splits import complete
 from ttr.errors import DataError
 from ttr.wording import counted
@@ -60,11 +60,8 @@ def ddr_lesions(root: Path, *, seed: int = 42) -> Dataset:
         DataError: files are missing.
     """
     part = require(root, ("lesion_segmentation", "DDR-dataset/lesion_segmentation"), CARD)
-    items = [
-        Item(path.relative_to(root).as_posix(), LABEL, split, path)
-        for split, name in SPLITS.items()
-        for path in sorted(require(part, f"{name}/image", CARD).glob("*.jpg"))
-    ]
+    folders = {split: require(part, f"{name}/image", CARD) for split, name in SPLITS.items()}
+    items = outlined(root, folders)
     return make_dataset("ddr-lesions", complete(items, seed=seed), CARD, masks=LesionMasks(_mask).masks())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ttr.datasets.base import Card, Dataset, Item, Split, inside, make_dataset, require
-from ttr.datasets.layouts.lesions import LABEL, LesionMasks
+from ttr.datasets.layouts.lesions import LesionMasks, outlined
 from ttr.datasets.splits import complete
 from ttr.datasets.tables.columns import class_label
 from ttr.datasets.tables.files import read_table
@@ -62,11 +62,8 @@ def idrid_lesions(root: Path, *, seed: int = 42) -> Dataset:
         DataError: files are missing.
     """
     part = _part(root, "A. Segmentation")
-    items = [
-        Item(path.relative_to(root).as_posix(), LABEL, split, path)
-        for split, name in FOLDERS.items()
-        for path in sorted(require(part, f"1. Original Images/{name}", CARD).glob("*.jpg"))
-    ]
+    folders = {split: require(part, f"1. Original Images/{name}", CARD) for split, name in FOLDERS.items()}
+    items = outlined(root, folders)
     return make_dataset("idrid-lesions", complete(items, seed=seed), CARD, masks=LesionMasks(_mask).masks())
 
 

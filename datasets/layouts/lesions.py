@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from ttr.datasets.base import Item, Masks
+from ttr.datasets.base import Item, Masks, Split
 from ttr.datasets.mask_files import open_foreground
 from ttr.errors import ImageError
 
@@ -21,6 +21,15 @@ LESIONS = {
 }
 #: What every image of such a set is labelled: there is nothing to tell apart but pixels.
 LABEL = "fundus"
+
+
+def outlined(root: Path, folders: Mapping[Split, Path]) -> list[Item]:
+    """Return the images of folders, one a split; every one is labelled :data:`LABEL`."""
+    return [
+        Item(path.relative_to(root).as_posix(), LABEL, split, path)
+        for split, folder in folders.items()
+        for path in sorted(folder.glob("*.jpg"))
+    ]
 
 
 @dataclass(frozen=True)

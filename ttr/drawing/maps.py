@@ -21,6 +21,8 @@ BEFORE, AFTER = VERMILLION, BLUE
 LINES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PINK, "D"), (SKY, "v"))
 
 
+#: Of a map's patches, so many per cent lie within a scale of its own.
+WITHIN = 99.5
 #: Of charts, dots an inch: sharp on a screen of twice the density.
 DPI = 150
 #: A fifteenth of the time of the smallest file, for a few hundredths of its size more.
@@ -87,11 +89,21 @@ def block_ticks(blocks: int) -> np.ndarray:
     return np.arange(0, blocks, max(1, blocks // 8))
 
 
-def finish(figure: Any) -> str:
-    """Return a figure as a data URI of a PNG on white."""
+def png_of(figure: Any) -> io.BytesIO:
+    """Return a figure as a PNG on white."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=DPI, facecolor="white", pil_kwargs=PNG)
-    return uri(stream)
+    return stream
+
+
+def finish(figure: Any) -> str:
+    """Return a figure as a data URI of a PNG on white."""
+    return uri(png_of(figure))
+
+
+def below_extremes(values: np.ndarray) -> float:
+    """Return the end of a scale within which nearly all lie: one bright patch must not darken a map."""
+    return float(np.percentile(values, WITHIN))
 
 
 def uri(stream: io.BytesIO) -> str:

@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ttr.drawing.maps import ATTENTION_MAP, colourise
+from ttr.drawing.maps import ATTENTION_MAP, below_extremes, colourise
 from ttr.drawing.picture_table import Cell, draw_table
 
 COLUMNS = ("image", "original", "planted", "one test-time register")
-#: Of the original's patches, so many per cent lie within the scale; a single bright one must not darken all.
-WITHIN = 99.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +46,7 @@ def draw_restored(rows: Sequence[Restored]) -> Any:
 
 
 def _cells(row: Restored) -> list[Cell]:
-    high, size = float(np.percentile(row.original, WITHIN)), row.pixels.shape[:2]
+    high, size = below_extremes(row.original), row.pixels.shape[:2]
     captions = ("", f"cosine {row.planted_cosine:.2f}", f"cosine {row.after_cosine:.3f}")
     maps = (row.original, row.planted, row.after)
     drawn = [

@@ -11,7 +11,7 @@ import numpy as np
 from ttr.analysis.faithfulness import record_with_faithfulness
 from ttr.analysis.patch_colours import fit_colours
 from ttr.backbones.base import Backbone
-from ttr.drawing.maps import ATTENTION_MAP, NORM_MAP, colourise, finish
+from ttr.drawing.maps import ATTENTION_MAP, NORM_MAP, below_extremes, colourise, finish
 from ttr.drawing.picture_table import Cell, draw_table
 from ttr.forward.preprocessing import pixels_of
 from ttr.hooks import keep
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 COLUMNS = ("image", "attention of CLS", "patch norms", "patches as colours")
-#: So many per cent of a map's patches lie within its scale; a single bright one must not darken all.
-WITHIN = 99.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +74,7 @@ def draw_looks(looks: Sequence[ModelLook]) -> str:
     rows = {}
     for look in looks:
         size = look.pixels.shape[:2]
-        high = float(np.percentile(look.attention, WITHIN))
+        high = below_extremes(look.attention)
         coloured = look.colours.repeat(size[0] // look.colours.shape[0], axis=0)
         coloured = coloured.repeat(size[1] // look.colours.shape[1], axis=1)
         rows[look.name] = (

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from ttr.backbones.base import Backbone
 from ttr.backbones.loading import load
 from ttr.backbones.phantoms.hybrid import HYBRIDS, source_of
+from ttr.drawing.maps import png_of
 from ttr.drawing.restored import Restored, draw_restored
 from ttr.files import write_bytes
 from ttr.forward.preprocessing import pixels_of
@@ -59,9 +59,7 @@ def write_picture(figure: Any, out: Path) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=DPI, facecolor="white")
-    write_bytes(out, stream.getvalue())
+    write_bytes(out, png_of(figure).getvalue())
 
 
 def main(name: str, out: Path, image_size: int | None) -> None:
