@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import gradio as gr
 
@@ -42,9 +42,27 @@ IN_BROWSER: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_vi
 
 @dataclass
 class Turn:
-    """How often one visitor gave something to read; the last counts, in whatever order they are done."""
+    """How often one visitor gave something, or took it away; the last counts, whichever is done last."""
 
     last: int = 0
+
+    def passes(self) -> None:
+        """What was begun before has had its turn: its answer is shown no more."""
+        self.last += 1
+
+
+class Read(NamedTuple):
+    """What was read, and in which turn."""
+
+    turn: int
+    found: Any
+
+
+def in_this_turn(work: Callable[[], list[Any]], turn: Turn, outputs: int) -> list[Any]:
+    """Return what the work gives, or nothing new where the turn passed meanwhile."""
+    mine = turn.last
+    found = work()
+    return found if turn.last == mine else [gr.skip() for _ in range(outputs)]
 
 
 @dataclass(frozen=True)
@@ -83,7 +101,7 @@ def tried(work: Callable[[], T]) -> T | TTRError:
 
 def read_in_turn(work: Callable[[], T], turn: Turn) -> Any:
     """Return what :func:`tried` does, or nothing new where the visitor gave something else meanwhile."""
-    turn.last += 1
+    turn.passes()
     mine = turn.last
     found = tried(work)
     return found if turn.last == mine else gr.skip()

@@ -29,18 +29,20 @@ from ttr.apps.tabs.events import (
     AT_ONCE,
     READING,
     Emptied,
+    Read,
     Turn,
     done,
     guarded,
+    in_this_turn,
     read_in_turn,
+    tried,
 )
-from ttr.datasets.dicom.radiograph import Window
 from ttr.errors import TTRError
 
 #: A block number typed beyond the last block is the last block.
 WITHIN = (
-    "(shown, layer, ...rest) => { const range = document.querySelector('#layer input[type=range]'); "
-    "return [shown, Math.min(Math.max(layer, +range.min), +range.max), ...rest]; }"
+    "(turn, shown, layer, ...rest) => { const range = document.querySelector('#layer input[type=range]'); "
+    "return [turn, shown, Math.min(Math.max(layer, +range.min), +range.max), ...rest]; }"
 )
 
 
@@ -89,15 +91,17 @@ class Opening:
 
     def connect(self, blocks: gr.Blocks) -> None:
         """Let the tab's own widgets open an image, and show it another way."""
-        widgets, again = self.widgets, [self.case, *self.inputs]
+        widgets, again = self.widgets, [self.turn, self.case, *self.inputs]
         upload, coming = widgets.upload, explanations.empty(explanations.COMING)
-        widgets.given(partial(self._emptied, coming), None, self.all, **AT_ONCE)
+        widgets.given(partial(self._taken_away, said=coming), self.turn, self.all, **AT_ONCE)
         emptied = gr.on(
-            [upload.upload, upload.clear, upload.delete], self._emptied, None, self.all, **AT_ONCE
+            [upload.upload, upload.clear, upload.delete], self._taken_away, self.turn, self.all, **AT_ONCE
         )
         self._reading(emptied.then, _uploaded, [upload])
         for name, button in widgets.samples.items():
-            emptied = button.click(lambda: [None, *self._emptied()], None, [upload, *self.all], **AT_ONCE)
+            emptied = button.click(
+                lambda turn: [None, *self._taken_away(turn)], self.turn, [upload, *self.all], **AT_ONCE
+            )
             self._reading(emptied.then, partial(sample, name), [])
         self._reading(blocks.load, partial(sample, "chest"), [])
         for event in widgets.changed:
@@ -110,21 +114,27 @@ class Opening:
         controls = widgets.controls.all()
         for control in controls:
             outputs = [*widgets.maps, widgets.status]
-            control.input(self._looked, [self.case, *controls], outputs, js=WITHIN, **AT_ONCE, **AS_SENT)
+            asked = [self.turn, self.case, *controls]
+            control.input(self._looked, asked, outputs, js=WITHIN, **AT_ONCE, **AS_SENT)
 
     def connect_list(self, listed: Listed, tabs: gr.Tabs) -> None:
         """Let a list open an image, and turn to the tab Compare."""
         path, upload = gr.State(None), self.widgets.upload
         found = listed.event(listed.path, listed.asked, path, **AT_ONCE)
-        found = found.success(self._emptied_for, path, [upload, *self.all], **AT_ONCE)
+        found = found.success(self._emptied_for, [self.turn, path], [upload, *self.all], **AT_ONCE)
         found = self._reading(found.success, _listed, [path])
         found.success(lambda: gr.update(selected=compare.NAME), None, tabs, **AT_ONCE)
 
     def _emptied(self, said: str = "") -> list[Any]:
         return [*compare.empty(said), *self.elsewhere]
 
-    def _emptied_for(self, path: str | None) -> list[Any]:
-        return [gr.skip()] * (1 + len(self.all)) if path is None else [None, *self._emptied()]
+    def _taken_away(self, turn: Turn, said: str = "") -> list[Any]:
+        """Empty all that shows an image; what is still computed of it is shown no more."""
+        turn.passes()
+        return self._emptied(said)
+
+    def _emptied_for(self, turn: Turn, path: str | None) -> list[Any]:
+        return [gr.skip()] * (1 + len(self.all)) if path is None else [None, *self._taken_away(turn)]
 
     def _reading(
         self, event: Callable[..., Any], read: Callable[..., Picture | None], asked: list[Any]
@@ -136,38 +146,57 @@ class Opening:
             return None if picture is None else self.workbench.memory.keep(picture)
 
         def work(turn: Turn, *values: Any) -> Any:
-            return read_in_turn(partial(kept, *values), turn)
+            return read_in_turn(lambda: Read(turn.last, tried(partial(kept, *values))), turn)
 
         reading = event(work, [self.turn, *asked], self.found, **READING, **AS_SENT)
-        return reading.success(self._opened, [self.found, *self.inputs], self.all, **ALONE, **AS_SENT)
+        inputs = [self.turn, self.found, *self.inputs]
+        return reading.success(self._opened, inputs, self.all, **ALONE, **AS_SENT)
 
-    def _opened(self, read: Kept[Picture] | TTRError | None, choice: Any, *seen: Any) -> list[Any]:
-        """Show an image, or why it is refused; of the former one nothing stays either way."""
+    def _opened(self, turn: Turn, read: Read | None, *given: Any) -> list[Any]:
+        """Show what was read in this turn, or why it is refused; nothing of a former one stays either way."""
+        if read is None or read.turn != turn.last:
+            return [gr.skip() for _ in self.all]
+        return in_this_turn(lambda: self._with_all(read.found, *given), turn, len(self.all))
+
+    def _with_all(self, read: Kept[Picture] | TTRError | None, *given: Any) -> list[Any]:
         if read is None:
             return self._emptied(explanations.empty(explanations.CHOOSE))
-        found = guarded(lambda: self._analysed(value_of(done(read)), choice, *seen), len(self.shown))
+        found = guarded(lambda: self._analysed(value_of(done(read)), *given), len(self.shown))
         return [*found, *self.elsewhere] if found[0] != gr.skip() else self._emptied(found[1])
 
-    def _again(self, kept: Kept[Case] | None, *given: Any) -> list[Any]:
-        return guarded(lambda: self._analysed(value_of(kept).picture, *given), len(self.shown))
+    def _again(self, turn: Turn, kept: Kept[Case] | None, *given: Any) -> list[Any]:
+        return self._shown_anew(turn, kept, lambda picture: picture, *given)
 
-    def _preset(self, name: str, kept: Kept[Case] | None, *given: Any) -> list[Any]:
-        return self._windowed(kept, lambda picture: window_controls.named(picture, name), *given)
+    def _preset(self, name: str, turn: Turn, kept: Kept[Case] | None, *given: Any) -> list[Any]:
+        def windowed(picture: Picture) -> Picture:
+            return picture.in_window(window_controls.named(picture, name))
 
-    def _typed(self, center: float, width: float, kept: Kept[Case] | None, *given: Any) -> list[Any]:
-        return self._windowed(kept, lambda _: window_controls.typed(center, width), *given)
+        return self._shown_anew(turn, kept, windowed, *given)
 
-    def _windowed(
-        self, kept: Kept[Case] | None, wanted: Callable[[Picture], Window | None], *given: Any
+    def _typed(
+        self, center: float, width: float, turn: Turn, kept: Kept[Case] | None, *given: Any
     ) -> list[Any]:
+        def windowed(picture: Picture) -> Picture:
+            return picture.in_window(window_controls.typed(center, width))
+
+        return self._shown_anew(turn, kept, windowed, *given)
+
+    def _shown_anew(
+        self, turn: Turn, kept: Kept[Case] | None, changed: Callable[[Picture], Picture], *given: Any
+    ) -> list[Any]:
+        """Show the open image another way, unless it was taken away meanwhile."""
+
         def work() -> list[Any]:
-            picture = value_of(kept).picture
-            return self._analysed(picture.in_window(wanted(picture)), *given)
+            return self._analysed(changed(value_of(kept).picture), *given)
 
-        return guarded(work, len(self.shown))
+        outputs = len(self.shown)
+        return in_this_turn(lambda: guarded(work, outputs), turn, outputs)
 
-    def _looked(self, kept: Kept[Case] | None, *seen: Any) -> list[Any]:
-        return guarded(lambda: [*compare.maps(value_of(kept), compare.look(*seen)), ""], 4, message=3)
+    def _looked(self, turn: Turn, kept: Kept[Case] | None, *seen: Any) -> list[Any]:
+        def work() -> list[Any]:
+            return [*compare.maps(value_of(kept), compare.look(*seen)), ""]
+
+        return in_this_turn(lambda: guarded(work, 4, message=3), turn, 4)
 
     def _analysed(self, picture: Picture, choice: Any, *seen: Any) -> list[Any]:
         choice = choice or self.workbench.choose(self.workbench.names[0])

@@ -18,7 +18,7 @@ from ttr.apps.service.private_folder import private_folder
 
 PASSWORD = "long enough"
 #: Of the event with which the page opens.
-VALUES = [None, None, 11, "mean of heads", "CLS", "raw", "shared"]
+VALUES = [None, None, None, 11, "mean of heads", "CLS", "raw", "shared"]
 FOREIGN = {"Origin": "https://evil.example"}
 
 

@@ -121,7 +121,7 @@ def test_an_own_upload_is_opened_under_its_name_and_at_the_models_last_block(pag
         assert "<b>" not in answer
         assert "block 5" in answer
     looked = me.event("layer", "input")
-    assert "needed a block 0..5" in json.dumps(me.call(looked, [None, *CONTROLS]))
+    assert "needed a block 0..5" in json.dumps(me.call(looked, [None, None, *CONTROLS]))
 
 
 def test_the_same_file_of_two_visitors_is_each_ones_own(page):
@@ -228,7 +228,7 @@ def test_a_refused_or_removed_file_leaves_nothing_of_the_former(page):
     not_an_image = me.upload("page.png", b"<html>")
     assert "base64" in opened(me, me.upload("mine.png", png(11)))
     for paths, says in (([not_an_image], "not an image"), ([], "There is no image here now")):
-        for values in (me.call(first, []), asked_with(me, reading, *paths)):
+        for values in (me.call(first, [None]), asked_with(me, reading, *paths)):
             interactive = [each["interactive"] for each in values if "interactive" in (each or {})]
             assert interactive == [False, False]
             assert "base64" not in json.dumps(values)
@@ -239,7 +239,7 @@ def test_a_refused_or_removed_file_leaves_nothing_of_the_former(page):
 def test_memory_for_images_is_bounded_and_who_made_room_is_told(page, workbench, monkeypatch):
     _, me, you = page
     looked = me.event("layer", "input")
-    at = [None, *AT]
+    at = [None, None, *AT]
     opened(me, me.upload("mine.png", png(12)))
     assert "base64" in json.dumps(me.call(looked, at))
     monkeypatch.setattr(workbench.memory, "most", 1)
@@ -252,7 +252,7 @@ def test_memory_for_images_is_bounded_and_who_made_room_is_told(page, workbench,
 def test_sessions_are_bounded_and_who_was_forgotten_is_told(page):
     _, me, you = page
     looked = me.event("layer", "input")
-    at = [None, *AT]
+    at = [None, None, *AT]
     opened(me, me.upload("mine.png", png(15)))
     for number in range(SESSIONS + 1):
         you.session = f"another-{number}"

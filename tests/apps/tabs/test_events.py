@@ -5,9 +5,13 @@ from __future__ import annotations
 import gradio as gr
 import pytest
 
+import ttr
+from ttr.apps.image.intake import sample
 from ttr.apps.image.workbench import Workbench
 from ttr.apps.page import page
-from ttr.apps.tabs.events import READING, Turn, done, guarded, read_in_turn, tried
+from ttr.apps.tabs.compare import compare_tab
+from ttr.apps.tabs.events import READING, Read, Turn, done, guarded, in_this_turn, read_in_turn, tried
+from ttr.apps.tabs.opening import Opening
 from ttr.errors import ImageError, TTRError
 
 
@@ -58,3 +62,43 @@ def test_no_pass_waits_for_a_picture_that_is_decoded():
     assert len(takes) == 2
     assert {fn.concurrency_id for fn in takes} == {READING["concurrency_id"]} != {"model"}
     assert {fn.concurrency_limit for fn in takes} == {2}
+
+
+def test_an_answer_whose_image_was_taken_away_meanwhile_shows_nothing():
+    turn = Turn()
+    assert in_this_turn(lambda: ["map", "numbers"], turn, 2) == ["map", "numbers"]
+
+    def slow():
+        turn.passes()
+        return ["map", "numbers"]
+
+    assert all(map(skips, in_this_turn(slow, turn, 2)))
+
+
+class Slow(Workbench):
+    """Something happens while an image is in the model."""
+
+    def case(self, picture, chosen):
+        found = super().case(picture, chosen)
+        self.meanwhile()
+        return found
+
+
+@pytest.mark.parametrize("meanwhile", ["another is given", "nothing"])
+def test_no_late_answer_of_an_image_comes_after_another_was_given(meanwhile):
+    """The new one may never arrive: the page must not show the former one beside its name."""
+    bench = Slow({"phantom": lambda: ttr.load("phantom", image_size=64)})
+    with gr.Blocks() as blocks:
+        case, chosen = gr.State(None), gr.State(None)
+        opening = Opening(bench, compare_tab(bench, blocks, case, chosen), case, chosen, [])
+    turn, seen = Turn(), (None, 5, "mean of heads", "CLS", "raw", "shared")
+    bench.meanwhile = (lambda: None) if meanwhile == "nothing" else (lambda: opening._taken_away(turn))
+    read = Read(turn.last, bench.memory.keep(sample("fundus")))
+    shown = opening._opened(turn, read, *seen)
+    assert all(map(skips, shown)) == (meanwhile != "nothing")
+    if meanwhile == "nothing":
+        assert not all(map(skips, opening._again(turn, shown[0], *seen)))
+        bench.meanwhile = turn.passes
+        assert all(map(skips, opening._again(turn, shown[0], *seen)))
+    turn.passes()
+    assert all(map(skips, opening._opened(turn, read, *seen)))
