@@ -157,7 +157,7 @@ def test_a_body_that_is_none_is_refused_and_not_a_failure(asked):
     bodies = [
         {**good, "data": "x"},
         {**good, "data": []},
-        {**good, "data": [None, None, "11", *VALUES[3:]]},
+        {**good, "data": [*VALUES[:3], "11", *VALUES[4:]]},
         {**good, "session_hash": 1},
         {**good, "trigger_id": "x"},
     ]
