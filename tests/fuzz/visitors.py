@@ -61,7 +61,7 @@ def visit(visitor: PageClient, seed: int, tally: Tally, kind: str = "") -> None:
     path = "/etc/hostname"
     if kind != "foreign path":
         path = visitor.upload(f"{seed}.png", picture(seed) if kind == "image" else b"<html>")
-    visitor.call(first, [])
+    visitor.call(first, visitor.data(first))
     visitor.call(reading, visitor.data(reading, path))
     said = json.dumps(visitor.call(shown, visitor.data(shown)))
     fine = ("base64" in said) == (kind == "image") and ("alert" in said) == (kind != "image")
