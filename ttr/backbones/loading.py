@@ -24,7 +24,7 @@ from ttr.backbones.checkpoint_files import Checkpoint, fill, load_weights, read_
 from ttr.backbones.config_beside import follow_config
 from ttr.backbones.families import check_weights, locate
 from ttr.backbones.hub import fetch_open_clip, fetch_timm, from_cache
-from ttr.backbones.names import check_name
+from ttr.backbones.names import PLANTED, check_name
 from ttr.backbones.phantoms import hybrid
 from ttr.backbones.phantoms import recipes as phantom
 from ttr.backbones.phantoms.names import OF_RANDOM_WEIGHTS
@@ -85,12 +85,27 @@ def load(
         checkpoint = hybrid.weights_of(name, weights)
         base = _built(hybrid.HYBRIDS[name].base, checkpoint, pretrained=False, image_size=image_size)
         backbone = hybrid.plant_named(name, base)
+    elif name.startswith(PLANTED):
+        backbone = _planted(Path(name.removeprefix(PLANTED)), weights, pretrained, image_size)
+        name = backbone.name
     else:
         backbone = _built(name, weights, pretrained=pretrained, image_size=image_size)
         name = backbone.name
     backbone.model.eval().to(device=device, dtype=dtype)
     check_weights(backbone.model, name)
     return backbone
+
+
+def _planted(file: Path, weights: Any, pretrained: bool, image_size: int | None) -> Backbone:
+    """Return the model that ``ttr plant`` wrote a file of, its weights given anew."""
+    base = hybrid.base_of(file)
+    if weights is None and not pretrained:
+        raise ModelError(
+            f"{file.name} is planted in weights of {base}; give them with weights= (--weights), or ask for "
+            "the published ones with pretrained=True (--pretrained)"
+        )
+    original = _built(base, weights, pretrained=pretrained, image_size=image_size)
+    return hybrid.plant_file(f"{PLANTED}{file.stem}", file, original)
 
 
 def _built(name: str, weights: Any, *, pretrained: bool, image_size: int | None) -> Backbone:

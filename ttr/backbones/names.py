@@ -11,12 +11,15 @@ from ttr.backbones.catalog import catalog
 from ttr.backbones.phantoms.names import NAMES as PHANTOMS
 from ttr.errors import ModelError
 
+#: Ahead of a file of ``ttr plant``.
+PLANTED = "planted:"
 LIBRARIES = ("timm", "open_clip", "transformers")
 NAMES_HELP = (
     f"{', '.join(PHANTOMS)}, a name listed by: ttr backbones, "
     "timm:ARCHITECTURE[.TAG] (timm:vit_large_patch14_dinov2), timm:local-dir:DIRECTORY, "
     "open_clip:ARCHITECTURE[/TAG] (open_clip:ViT-B-16/laion2b_s34b_b88k), "
-    "transformers:DIRECTORY or transformers:ORG/NAME (transformers:microsoft/rad-dino)"
+    "transformers:DIRECTORY or transformers:ORG/NAME (transformers:microsoft/rad-dino), "
+    f"{PLANTED}FILE of ttr plant"
 )
 
 
@@ -30,6 +33,10 @@ def check_name(name: str) -> None:
     library, _, rest = name.partition(":")
     if name in PHANTOMS or name in catalog() or (library in LIBRARIES and rest):
         return
+    if name.startswith(PLANTED):
+        if Path(rest).is_file():
+            return
+        raise ModelError(f"{name}: there is no file {rest}; write one with: ttr plant --out FILE")
     close = _with_library(name) or difflib.get_close_matches(name, [*PHANTOMS, *catalog()], n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise ModelError(f"backbone {name!r} is not known{hint}; needed one of: {NAMES_HELP}")

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import timm
 import timm.layers
 import torch
 import torch.nn.functional as F
@@ -196,3 +197,55 @@ def test_the_digest_is_of_the_weights_whatever_the_image_size():
     with torch.no_grad():
         large.blocks[DEPTH - 1].mlp.fc2.bias[0] += 1e-3
     assert weights_digest(small) != weights_digest(large)
+
+
+def planted_file(folder, state, backbone="timm:test_vit"):
+    """Write what is planted in timm's smallest ViT, and return the model that it is planted in."""
+    base = ttr.load("timm:test_vit", weights=state)
+    width = base.sites.mlps[0].module.fc1.in_features
+    artifacts = replace(
+        drawn(), trigger=torch.randn(width), direction=F.normalize(torch.randn(width), dim=0), layer=1
+    )
+    path = folder / "mine.safetensors"
+    save_artifacts(path, artifacts, weights_digest(base.model), {"backbone": backbone})
+    return path, plant_into(base, artifacts)
+
+
+@pytest.fixture(scope="module")
+def state():
+    return dict(scramble(timm.create_model("test_vit")).state_dict())
+
+
+def test_a_file_that_was_planted_is_loaded_with_the_weights_that_it_was_made_for(state, tmp_path):
+    path, expected = planted_file(tmp_path, state)
+    found = ttr.load(f"planted:{path}", weights=state)
+    assert (found.name, found.planted) == ("planted:mine", expected.planted)
+    assert "planted artifacts" in found.warning
+    pixels = torch.randn(2, 3, *found.image_size, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(found.embed(pixels), expected.embed(pixels))
+    with pytest.raises(
+        ModelError, match=r"mine.safetensors is planted in weights of timm:test_vit; give them"
+    ):
+        ttr.load(f"planted:{path}")
+    other = {name: value + 1 for name, value in state.items()}
+    with pytest.raises(
+        ModelError, match="planted:mine is planted in weights whose SHA-256 begins .*; give those"
+    ):
+        ttr.load(f"planted:{path}", weights=other)
+
+
+@pytest.mark.parametrize(
+    "base", ["timm:local-dir:/etc", "timm:hf-hub:a/b", "transformers:a/b", "planted:x", None]
+)
+def test_a_planted_file_names_an_architecture_and_nothing_else(base, state, tmp_path):
+    path, _ = planted_file(tmp_path, state, base)
+    with pytest.raises(ModelError, match="which is no architecture of timm or open_clip"):
+        ttr.load(f"planted:{path}", pretrained=True)
+
+
+def test_a_planted_file_that_is_not_there_is_told_at_once(tmp_path):
+    with pytest.raises(ModelError, match="there is no file no.safetensors; write one with: ttr plant"):
+        ttr.load("planted:no.safetensors", pretrained=True)
+    (tmp_path / "text.safetensors").write_text("text")
+    with pytest.raises(ModelError, match="holds no artifacts to plant"):
+        ttr.load(f"planted:{tmp_path / 'text.safetensors'}", pretrained=True)

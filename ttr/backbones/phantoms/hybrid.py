@@ -7,6 +7,7 @@ its maps is what the same model shows without the artifacts.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -20,6 +21,9 @@ from ttr.backbones.catalog import PRESETS
 from ttr.backbones.checkpoint_files import Checkpoint, read_checkpoint
 from ttr.backbones.phantoms.artifacts import plant_into, positions_digest, read_artifacts, weights_digest
 from ttr.errors import ModelError
+
+#: Names that a file may give: an architecture, and neither a directory nor a repository.
+_ARCHITECTURE = re.compile(r"(timm|open_clip):[\w.-]+(/\w+)?")
 
 
 @dataclass(frozen=True)
@@ -93,16 +97,37 @@ def _installed(name: str) -> Path:
 
 
 def plant_named(name: str, original: Backbone) -> Backbone:
-    """Plant what the phantom ``name`` is made of in its base, in place.
+    """Plant what the phantom ``name`` is made of in its base, in place; see :func:`plant_file`."""
+    return plant_file(name, HYBRIDS[name].file, original)
+
+
+def base_of(file: Path) -> str:
+    """Return the name of the model that a file of ``ttr plant`` is planted in.
 
     Raises:
-        ModelError: the artifacts' file is damaged, or the model has other weights than they were made for.
+        ModelError: the file is damaged or something else, or names no architecture of a library.
     """
-    artifacts, digest, _ = read_artifacts(HYBRIDS[name].file)
+    base = str(read_artifacts(file)[2].get("backbone"))
+    if not _ARCHITECTURE.fullmatch(base):
+        raise ModelError(
+            f"{file.name} is planted in {base[:60]!r}, which is no architecture of timm or open_clip; plant "
+            "it in such a one with: ttr plant"
+        )
+    return base
+
+
+def plant_file(name: str, file: Path, original: Backbone) -> Backbone:
+    """Plant what a file holds in the model that it was made for, in place.
+
+    Raises:
+        ModelError: the file is damaged, or the model has other weights than it was made for.
+    """
+    artifacts, digest, _ = read_artifacts(file)
     found = weights_digest(original.model)
     if found != digest:
+        given = "leave out weights= to take those of the extra [real]" if name in HYBRIDS else "give those"
         raise ModelError(
             f"{name} is planted in weights whose SHA-256 begins {digest[:12]}, and {original.weights} has "
-            f"{found[:12]}; leave out weights= to take those of the extra [real]"
+            f"{found[:12]}; {given}"
         )
     return replace(plant_into(original, artifacts), name=name)
