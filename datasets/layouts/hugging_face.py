@@ -37,8 +37,8 @@ CARD = Card(
     problems="it rarely names patients, so that images of one may be in training and test; splits that are "
     "called otherwise than train, validation and test are not understood",
     how_to_get="Its repository's files as they are, or save_to_disk of what load_dataset returned.",
-    layout="<split>/*.arrow with state.json, or <split>-*.parquet (also in data/), with a column of images "
-    "as bytes and one of labels",
+    layout="<split>/*.arrow with state.json, <split>-*.parquet (also in data/), default/<split>/*.parquet, "
+    "with a column of images as bytes and one of labels",
 )
 #: Files of a folder, and bytes that the images of a parquet file's row group unpack to, at most.
 MOST_FILES, MOST_GROUP = 10_000, 4 << 30
@@ -136,11 +136,9 @@ def _files(root: Path) -> list[tuple[Split, Path]]:
     Raises:
         DataError: there are none, or of one it cannot be said of which split it is.
     """
-    folders = [root, *(path for path in root.iterdir() if path.is_dir() and is_visible(path.name))]
+    root = _configuration(root)
     found: list[tuple[Split, Path]] = []
-    for path in sorted(file for folder in folders for file in folder.iterdir() if file.is_file()):
-        if path.suffix not in (".arrow", ".parquet") or path.name.startswith((".", "cache-")):
-            continue
+    for path in _tables(root):
         words = (re.split(r"[-_.]", path.stem)[0].lower(), path.parent.name.lower())
         split = next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
         if split is None and path.parent == root and (root / "state.json").is_file():
@@ -151,6 +149,32 @@ def _files(root: Path) -> list[tuple[Split, Path]]:
     if not 0 < len(found) <= MOST_FILES:
         raise DataError(f"{root} has {len(found):,} .arrow or .parquet files; needed {CARD.layout}")
     return found
+
+
+def _tables(root: Path) -> list[Path]:
+    """Return the files of tables in a folder and in the folders of it, in the order of their names."""
+    files = sorted(file for folder in (root, *_folders(root)) for file in folder.iterdir() if file.is_file())
+    tables = [file for file in files if file.suffix in (".arrow", ".parquet")]
+    return [file for file in tables if not file.name.startswith((".", "cache-"))]
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and is_visible(path.name))
+
+
+def _configuration(root: Path) -> Path:
+    """Return where the splits lie: one folder further down in what the hub makes of a repository.
+
+    Raises:
+        DataError: there are several such folders, each a set of its own.
+    """
+    here = _tables(root)
+    found = sorted({file.parent for file in here} - {root}) if here else list(filter(_tables, _folders(root)))
+    found = [folder for folder in found if folder.name.lower() not in SPLIT_NAMES]
+    if len(found) > 1:
+        names = ", ".join(folder.name for folder in found)[:200]
+        raise DataError(f"{root} holds {len(found)} configurations ({names}); give the folder of one of them")
+    return root if here or not found else found[0]
 
 
 def _columns(path: Path) -> _Columns:

@@ -86,6 +86,24 @@ def test_a_single_split_and_a_split_of_another_name(tmp_path):
         open_dataset("hugging-face", tmp_path / "three")
 
 
+@pytest.mark.parametrize("name", ["{config}/{split}/0000.parquet", "{config}/{split}-0.parquet"])
+def test_a_configuration_lies_in_a_folder_of_its_own(name, tmp_path):
+    def write(config, start):
+        for split, count in (("train", 12), ("test", 4)):
+            path = tmp_path / name.format(config=config, split=split)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            parquet.write_table(table(count, start), path)
+
+    write("default", 0)
+    found = open_dataset("hugging-face", tmp_path)
+    assert len(found.items) == 16
+    assert found.read(found.select("test")[0]) == png(0)
+    write("small", 50)
+    with pytest.raises(DataError, match=r"holds 2 configurations \(default, small\); give the folder of one"):
+        open_dataset("hugging-face", tmp_path)
+    assert len(open_dataset("hugging-face", tmp_path / "small").items) == 16
+
+
 @pytest.mark.parametrize("features", [{"label": [1]}, {"label": {"names": "ab"}}, [], {"image": 3}])
 def test_what_the_library_wrote_of_the_columns_may_be_anything(tmp_path, features):
     arrow(tmp_path / "train/a.arrow", table(20, features=features))
