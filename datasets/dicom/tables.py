@@ -75,8 +75,9 @@ def palette_of(name: object, data: Any) -> tuple[Table, Table, Table]:
 
 def in_palette(values: np.ndarray, palette: Sequence[Table]) -> np.ndarray:
     """Return colours as uint8 [H, W, 3]."""
-    # Some writers say 16 bits of entries that have 8.
-    most = 255 if all(table.entries.max() < 256 for table in palette) else 65535
+    # Some writers say 16 bits of entries that have 8, and some 12.
+    said, largest = max(table.bits for table in palette), max(int(table.entries.max()) for table in palette)
+    most = 255 if largest < 256 else 2 ** max(said, largest.bit_length()) - 1
     shown = (
         replace(table, entries=np.rint(table.entries * (255 / most)).astype(np.uint8)) for table in palette
     )

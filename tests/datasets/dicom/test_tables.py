@@ -40,6 +40,13 @@ def test_palettes_that_say_16_bits_of_8_are_not_black():
     assert np.ptp(opened(pixels=PLACES, **palette([curve // 256 for curve in CURVES]))) > 200
 
 
+def test_palettes_of_12_bits_are_as_bright_as_others():
+    entries = [curve // 16 for curve in CURVES]
+    by_hand = np.stack([curve[PLACES.astype(int).clip(0, 199)] for curve in entries], axis=-1)
+    shown = opened(pixels=PLACES, **palette(entries, bits=12))
+    assert np.abs(shown - by_hand * (255 / 4095)).max() <= 1
+
+
 def test_palettes_in_segments_are_drawn_out():
     segments = [
         [0, 3, 100, 50, 7000, 1, 150, 60_000, 0, 1, 9, 1, 46, 9],
