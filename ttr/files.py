@@ -20,6 +20,7 @@ from functools import cache
 from importlib import import_module
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from ttr.digests import sha256
@@ -284,7 +285,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def check_writable(path: Path) -> None:
-    """Raise OutputError where :func:`whole_file` would, as far as that can be told without writing."""
+    """Raise OutputError where :func:`whole_file` would, as far as that can be told beforehand."""
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -300,8 +301,8 @@ def check_parent(path: Path) -> None:
     above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
     if not above.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(above))
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(above))
+    with TemporaryFile(dir=above):  # who may do everything is told by no permission
+        pass
 
 
 def _own(path: Path) -> tuple[Path, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import numpy as np
 import open_clip
 import pytest
 import timm
@@ -399,6 +400,31 @@ def test_a_file_without_a_state_dict_is_named(content, tmp_path):
     torch.save(content, tmp_path / "odd.pth")
     with pytest.raises(ModelError, match=r"odd.pth holds no state dict of tensors"):
         load_weights(tiny_vit(), tmp_path / "odd.pth", "ours")
+
+
+CHANGES = {
+    "lora": (lambda key: [key.replace(".weight", ".base_layer.weight"), "a.lora_A.weight"], "merge_and"),
+    "pruned": (lambda key: [f"{key}_orig", f"{key}_mask"], "prune.remove"),
+    "parametrised": (lambda key: [key.replace("weight", "parametrizations.weight.original0")], "_parametriz"),
+    "weight norm": (lambda key: [f"{key}_g", f"{key}_v"], "remove_weight_norm"),
+}
+
+
+@pytest.mark.parametrize("what", sorted(CHANGES))
+def test_weights_that_something_changed_are_told_how_to_undo_it(what):
+    names, remedy = CHANGES[what]
+    model, key = tiny_vit(), "blocks.0.attn.qkv.weight"
+    state = {name: value for name, value in model.state_dict().items() if name != key}
+    with pytest.raises(ModelError, match=f"does not hold weights of ours: .*{remedy}"):
+        load_weights(model, {**state, **{name: torch.ones(2) for name in names(key)}}, "ours")
+
+
+def test_arrays_and_files_of_other_kinds_are_called_what_they_are(tmp_path):
+    with pytest.raises(ModelError, match=r"the state dict holds .*make tensors of its arrays"):
+        load_weights(tiny_vit(), {"a": np.ones(2)}, "ours")
+    np.savez(tmp_path / "w.npz", a=np.ones(2))
+    with pytest.raises(ModelError, match=r"w.npz is no checkpoint .* \(a .npz file\); needed safetensors"):
+        load_weights(tiny_vit(), tmp_path / "w.npz", "ours")
 
 
 def test_files_that_cannot_be_read_safely_are_refused(tmp_path):

@@ -109,6 +109,20 @@ def test_the_models_own_head_answers_as_the_model_bare_and_wrapped(what, images)
     assert (wrapped - bare).abs().max() > 1e-3
 
 
+def test_what_is_pooled_is_said_of_the_model_as_it_is_now(images):
+    model = scramble(vit())
+    backbone = ttr.adapt(model)
+    for told in (
+        partial(setattr, model, "global_pool", "avg"),
+        partial(model.reset_classifier, 5, global_pool="max"),
+    ):
+        told()
+        assert backbone.pooling == model.global_pool != "cls"
+        with torch.no_grad():
+            expected = model.forward_head(model.forward_features(images), pre_logits=True)
+        torch.testing.assert_close(backbone.embed(images), expected, **TOLERANCE)
+
+
 def test_of_a_distilled_model_it_is_the_mean_of_both_tokens(images):
     model = scramble(VisionTransformerDistilled(**SIZES, num_classes=5))
     backbone = ttr.adapt(model)

@@ -33,6 +33,13 @@ TYPOS = [
         "on_error='skp'; needed",
     ),
     (
+        "detect --backbone dinov2-vit-s-14 --pretrained --weights file --images imgs --out n.json",
+        "were both given",
+    ),
+    ("detect --backbone phantom --pretrained --images imgs --out n.json", "builds its own weights from a"),
+    ("detect --backbone planted:file --images imgs --out n.json", "is no file of ttr plant (it is no safe"),
+    ("detect --backbone planted:planted.st --images imgs --out n.json", "give the weights that it was made"),
+    (
         "detect --backbone phantom --weights no.pt --images imgs --out n.json",
         "weights file no.pt does not",
     ),
@@ -125,6 +132,7 @@ def refusals(tmp_path_factory):
     (here / "imgs").mkdir()
     (here / "imgs/mine.txt").write_text("mine")
     (here / "file").write_text("a file")
+    (here / "planted.st").write_bytes(b"12345678{")
     write(here / "film.dcm", np.zeros((3, 8, 8), np.uint16))
     for number in range(9):
         write(here / f"one/a/{number}.dcm")
@@ -133,7 +141,7 @@ def refusals(tmp_path_factory):
         [sys.executable, "-c", RUNNER], input=lines, capture_output=True, text=True, check=True, cwd=here
     )
     there = sorted(path.name for path in here.iterdir())
-    assert there == ["file", "film.dcm", "imgs", "one"], "nothing was written"
+    assert there == ["file", "film.dcm", "imgs", "one", "planted.st"], "nothing was written"
     return dict(zip((line for line, _ in TYPOS), map(json.loads, run.stdout.splitlines()), strict=True))
 
 

@@ -36,6 +36,14 @@ _NAMES = (
 #: What the hub's libraries call one of several files of a model.
 _PART = re.compile(r".*-\d+-of-\d+\.(safetensors|bin)")
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".onnx")
+#: Marks in the names of weights that something changed before they were saved, and how to have it undone.
+_CHANGED = {
+    "lora_": "merge LoRA into the model first (model.merge_and_unload()) and save that one's state_dict()",
+    "weight_orig": "it was saved while pruned: make that last first (torch.nn.utils.prune.remove)",
+    "parametrizations.": "take its parametrizations off first (torch.nn.utils.parametrize."
+    "remove_parametrizations)",
+    "weight_g": "take its weight norm off first (torch.nn.utils.remove_weight_norm)",
+}
 #: Beginnings of files that stand for weights that are not there, and what they are.
 _NO_WEIGHTS = (
     (
@@ -184,6 +192,7 @@ def read_state(path: Path) -> Mapping[str, Any]:
             ) from error
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
         holds = f"it holds {refused[1]}" if refused else type(error).__name__
+        holds = holds if path.suffix in SUFFIXES else f"a {path.suffix or 'nameless'} file"
         raise ModelError(
             f"{path} is no checkpoint that can be read safely ({holds}); "
             "needed safetensors, or a torch file of tensors alone: re-save model.state_dict()"
@@ -232,7 +241,8 @@ def _mismatch(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> st
             f"{shapes[0]} {given} cannot be resampled to {needed}, its grid is unknown; "
             "use the image size that the file was saved at"
         )
-    return f"keys {', '.join(parts)}; name the architecture that the file was saved from"
+    remedy = next((what for mark, what in _CHANGED.items() if any(mark in key for key in state)), None)
+    return f"keys {', '.join(parts)}; {remedy or 'name the architecture that the file was saved from'}"
 
 
 def _converted(model: Any, state: dict[str, Tensor], source: str) -> dict[str, Tensor]:

@@ -24,6 +24,16 @@ from ttr.hooks import Site, capture
 from ttr.tokens import TokenLayout
 
 
+def own_forward(model: nn.Module) -> str:
+    """Say that nothing is known of what a forward pools."""
+    return "own forward"
+
+
+def cls_alone(model: nn.Module) -> str:
+    """Say that CLS is what the head is given."""
+    return "cls"
+
+
 @dataclass(frozen=True)
 class GivenTo:
     """The model's own forward, and of it what reaches its head.
@@ -33,15 +43,20 @@ class GivenTo:
         head: the module in it that is given the feature.
         others: the heads beside it, such as the one on a distillation token: the feature is the mean of what
             all of them are given.
-        pooling: what the feature is, in a word.
+        says: of the model as it is now, what its feature is, in a word.
         layout: of its tokens; where it pools nothing, CLS is the feature, or the mean of the patches.
     """
 
     model: Any
     head: nn.Module
     others: tuple[nn.Module, ...] = ()
-    pooling: str = "own forward"
+    says: Callable[[Any], str] = own_forward
     layout: TokenLayout | None = None
+
+    @property
+    def pooling(self) -> str:
+        """What the feature is, in a word; a model may be told to pool otherwise at any time."""
+        return self.says(self.model)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return [B, D] of images [B, 3, H, W].

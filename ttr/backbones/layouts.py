@@ -86,7 +86,9 @@ def unwrap(content: Any, source: str) -> tuple[dict[str, Tensor], str]:
     rows = content.items() if isinstance(content, Mapping) else ()
     state = {key: value for key, value in rows if isinstance(key, str) and isinstance(value, Tensor)}
     if not state:
-        raise ModelError(f"{source} holds no state dict of tensors; re-save model.state_dict()")
+        kinds = {type(value).__name__ for _, value in rows} & {"ndarray"}
+        remedy = "make tensors of its arrays (torch.from_numpy)" if kinds else "re-save model.state_dict()"
+        raise ModelError(f"{source} holds no state dict of tensors; {remedy}")
     return state, taken
 
 

@@ -24,7 +24,7 @@ from ttr.backbones.checkpoint_files import Checkpoint, fill, load_weights, read_
 from ttr.backbones.config_beside import follow_config
 from ttr.backbones.families import check_weights, locate
 from ttr.backbones.hub import fetch_open_clip, fetch_timm, from_cache
-from ttr.backbones.names import PLANTED, check_name
+from ttr.backbones.names import PLANTED, check_name, check_sources
 from ttr.backbones.phantoms import hybrid
 from ttr.backbones.phantoms import recipes as phantom
 from ttr.backbones.phantoms.names import OF_RANDOM_WEIGHTS
@@ -72,11 +72,8 @@ def load(
     """
     _check_arguments(weights, image_size, device, dtype)
     check_name(name)
-    if weights is not None and pretrained:
-        raise ModelError("weights= and pretrained=True were both given; choose one source of weights")
+    check_sources(name, weights, pretrained)
     if name in OF_RANDOM_WEIGHTS:
-        if weights is not None or pretrained:
-            raise ModelError(f"{name} builds its own weights from a seed; leave out weights and pretrained")
         try:
             backbone = phantom.load(name, image_size=image_size)
         except RuntimeError as error:  # an image too large for this machine's memory
@@ -99,11 +96,6 @@ def load(
 def _planted(file: Path, weights: Any, pretrained: bool, image_size: int | None) -> Backbone:
     """Return the model that ``ttr plant`` wrote a file of, its weights given anew."""
     base = hybrid.base_of(file)
-    if weights is None and not pretrained:
-        raise ModelError(
-            f"{file.name} is planted in weights of {base}; give them with weights= (--weights), or ask for "
-            "the published ones with pretrained=True (--pretrained)"
-        )
     original = _built(base, weights, pretrained=pretrained, image_size=image_size)
     return hybrid.plant_file(f"{PLANTED}{file.stem}", file, original)
 

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ttr.backbones.base import Backbone, Sites, Weights
-from ttr.backbones.given_to import GivenTo
+from ttr.backbones.given_to import GivenTo, cls_alone
 from ttr.backbones.mixing import HeadsOutput, Mixing
 from ttr.errors import ModelError
 from ttr.hooks import Site
@@ -103,7 +103,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
         query_key=query_key,
         mixing=Mixing(value, heads_output, branch_scale),
         features=(
-            GivenTo(model, model.classification_head, pooling="cls") if classifies else MeanOfTokens(model)
+            GivenTo(model, model.classification_head, says=cls_alone) if classifies else MeanOfTokens(model)
         ),
         preprocess_image=preprocess,
         weights=weights,

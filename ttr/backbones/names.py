@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ttr.backbones.catalog import catalog
 from ttr.backbones.phantoms.names import NAMES as PHANTOMS
+from ttr.backbones.phantoms.names import OF_RANDOM_WEIGHTS
 from ttr.errors import ModelError
 
 #: Ahead of a file of ``ttr plant``.
@@ -34,12 +35,34 @@ def check_name(name: str) -> None:
     if name in PHANTOMS or name in catalog() or (library in LIBRARIES and rest):
         return
     if name.startswith(PLANTED):
-        if Path(rest).is_file():
-            return
-        raise ModelError(f"{name}: there is no file {rest}; write one with: ttr plant --out FILE")
+        return _check_planted(Path(rest))
     close = _with_library(name) or difflib.get_close_matches(name, [*PHANTOMS, *catalog()], n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     raise ModelError(f"backbone {name!r} is not known{hint}; needed one of: {NAMES_HELP}")
+
+
+def check_sources(name: str, weights: object, pretrained: bool) -> None:
+    """Raise ModelError unless at most one source of weights is given, and one where the name needs it."""
+    if weights is not None and pretrained:
+        raise ModelError("weights= and pretrained=True were both given; choose one source of weights")
+    if name in OF_RANDOM_WEIGHTS and (weights is not None or pretrained):
+        raise ModelError(f"{name} builds its own weights from a seed; leave out weights and pretrained")
+    if name.startswith(PLANTED) and weights is None and not pretrained:
+        raise ModelError(
+            f"{name} holds what is planted, not what it is planted in; give the weights that it was made for "
+            "with weights= (--weights), or ask for the published ones with pretrained=True (--pretrained)"
+        )
+
+
+def _check_planted(file: Path) -> None:
+    try:
+        with file.open("rb") as content:
+            if content.read(9)[8:] == b"{":  # behind the length of its header, as safetensors has it
+                return
+        why = "it is no safetensors"
+    except OSError as error:
+        why = str(error.strerror)
+    raise ModelError(f"{PLANTED}{file} is no file of ttr plant ({why}); write one with: ttr plant --out FILE")
 
 
 def _with_library(name: str) -> list[str]:

@@ -8,6 +8,7 @@ bare sequence's length, so such a model can be looked into, but no token can be 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -154,7 +155,7 @@ def own_feature(model: Any, layout: TokenLayout) -> GivenTo | ClsBehind:
     if layout.cls and dinov3 and isinstance(head, nn.Identity):
         return ClsBehind(model, model.norm, layout)
     others = (model.head_dist,) if hasattr(model, "head_dist") else ()
-    return GivenTo(model, head, others, _pooling(model, layout), layout)
+    return GivenTo(model, head, others, partial(_pooling, layout=layout), layout)
 
 
 def _pooling(model: Any, layout: TokenLayout) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ttr.backbones import open_clip_vit
 from ttr.backbones.base import Backbone, Sites, Weights
-from ttr.backbones.given_to import GivenTo
+from ttr.backbones.given_to import GivenTo, cls_alone
 from ttr.backbones.mixing import Mixing
 from ttr.hooks import Site
 from ttr.tokens import TokenLayout
@@ -59,7 +59,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
         ),
         query_key=open_clip_vit.query_key,
         mixing=Mixing(open_clip_vit.value, open_clip_vit.heads_output, branch_scale),
-        features=GivenTo(model, model.heads, pooling="cls"),
+        features=GivenTo(model, model.heads, says=cls_alone),
         preprocess_image=preprocess,
         weights=weights,
     )

@@ -43,7 +43,7 @@ Find the neurons that make a Vision Transformer park global information in a few
 activity onto tokens appended at test time, and look at what changed.
 
 \b
-  ttr demo                                   everything at once, on a phantom, offline
+  ttr demo                                   everything at once, offline
   ttr app                                    the page: your images before and after, on this machine
   ttr detect --backbone NAME --images DIR --out neurons.json
   ttr tune --backbone NAME --images DIR --out DIR

@@ -212,6 +212,12 @@ class ModelOptions(PlacedOptions):
 
     backbone: BackboneName
 
+    def __post_init__(self) -> None:
+        """Raise ModelError where several sources of weights are given, or none where one is needed."""
+        from ttr.backbones.names import check_sources
+
+        check_sources(self.backbone, self.weights, self.pretrained)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions(Group):

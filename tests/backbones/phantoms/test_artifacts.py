@@ -11,6 +11,7 @@ import timm
 import timm.layers
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 
 import ttr
 from tests.tools.tiny_models import DEPTH, SIZE, WIDTH, scramble, tiny_clip, tiny_eva, tiny_vit
@@ -136,7 +137,7 @@ def test_a_damaged_file_is_refused(tmp_path, place):
     content = bytearray(path.read_bytes())
     content[place] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ModelError, match="holds no artifacts to plant .* make it again with: ttr plant"):
+    with pytest.raises(ModelError, match="holds no artifacts to plant .* give a file that ttr plant wrote"):
         read_artifacts(path)
 
 
@@ -224,7 +225,7 @@ def test_a_file_that_was_planted_is_loaded_with_the_weights_that_it_was_made_for
     pixels = torch.randn(2, 3, *found.image_size, generator=torch.Generator().manual_seed(0))
     assert torch.equal(found.embed(pixels), expected.embed(pixels))
     with pytest.raises(
-        ModelError, match=r"mine.safetensors is planted in weights of timm:test_vit; give them"
+        ModelError, match=r"mine.safetensors holds what is planted, not what .*; give the weights"
     ):
         ttr.load(f"planted:{path}")
     other = {name: value + 1 for name, value in state.items()}
@@ -244,8 +245,15 @@ def test_a_planted_file_names_an_architecture_and_nothing_else(base, state, tmp_
 
 
 def test_a_planted_file_that_is_not_there_is_told_at_once(tmp_path):
-    with pytest.raises(ModelError, match="there is no file no.safetensors; write one with: ttr plant"):
+    complaint = r"is no file of ttr plant \({}\); write one with: ttr plant"
+    with pytest.raises(ModelError, match=complaint.format("No such file or directory")):
         ttr.load("planted:no.safetensors", pretrained=True)
-    (tmp_path / "text.safetensors").write_text("text")
-    with pytest.raises(ModelError, match="holds no artifacts to plant"):
+    for place in ("planted:", f"planted:{tmp_path}"):
+        with pytest.raises(ModelError, match=complaint.format("Is a directory")):
+            ttr.load(place, pretrained=True)
+    (tmp_path / "text.safetensors").write_text("a long text")
+    with pytest.raises(ModelError, match=complaint.format("it is no safetensors")):
         ttr.load(f"planted:{tmp_path / 'text.safetensors'}", pretrained=True)
+    save_file({"a": torch.ones(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match="holds no artifacts to plant .*; give a file that ttr plant wrote"):
+        ttr.load(f"planted:{tmp_path / 'other.safetensors'}", pretrained=True)

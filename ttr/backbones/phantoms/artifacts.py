@@ -186,7 +186,7 @@ def read_artifacts(path: Path) -> tuple[Artifacts, str, dict[str, Any]]:
     except (TensorsError, KeyError, TypeError, ValueError) as error:
         reason = str(error) if isinstance(error, TensorsError) else "an entry is missing, or of another kind"
         raise ModelError(
-            f"{path} holds no artifacts to plant ({reason}); make it again with: ttr plant"
+            f"{path} holds no artifacts to plant ({reason}); give a file that ttr plant wrote"
         ) from error
 
 
