@@ -90,7 +90,7 @@ def test_a_damaged_file_is_refused(tmp_path, monkeypatch, damage):
     content[damage] = b"\x00" if content[damage] != b"\x00" else b"\x01"
     (tmp_path / "damaged").write_bytes(content)
     monkeypatch.setitem(hybrid.HYBRIDS, NAME, replace(whole, file=tmp_path / "damaged"))
-    with pytest.raises(ModelError, match="holds no artifacts to plant .* make it again with: ttr plant"):
+    with pytest.raises(ModelError, match="holds no artifacts to plant .* give a file that ttr plant wrote"):
         hybrid.plant_named(NAME, ttr.adapt(tiny_vit()))
 
 
