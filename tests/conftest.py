@@ -27,7 +27,10 @@ settings.load_profile("same examples")
 os.fsync = lambda handle: None
 
 #: Files or folders that take longest, in this order.
-LONGEST = ("_in_browser.py", "studies/bench/", "test_readme.py", "studies/", "apps/", "cli/")
+LONGEST = (
+    *("test_page_in_browser.py", "_in_browser.py"),  # a desk with results on it draws slowly
+    *("studies/bench/", "test_readme.py", "studies/", "apps/", "cli/"),
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
