@@ -29,7 +29,7 @@ os.fsync = lambda handle: None
 #: Files or folders that take longest, in this order.
 LONGEST = (
     *("test_page_in_browser.py", "_in_browser.py"),  # a desk with results on it draws slowly
-    *("studies/bench/", "test_readme.py", "studies/", "apps/", "cli/"),
+    *("studies/bench/", "studies/", "apps/", "cli/"),
 )
 
 
@@ -40,6 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     hands_out = config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
     if not hands_out or config.option.collectonly:
+        gc.disable()  # nothing that is imported or collected goes
         config.pluginmanager.import_plugin("tests.tools.models_and_results")
 
 
@@ -69,9 +70,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """What was brought until now stays: the collector need not walk through it again and again."""
-    gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -347,9 +347,7 @@ TRACED = (
     "timm-vit",
     "eva-dinov3",
     "open-clip",
-    "transformers-dinov2",
     "transformers-dinov3",
-    "transformers-clip",
 )
 
 
