@@ -161,9 +161,7 @@ def test_the_position_embedding_of_dinov2_is_resampled_without_its_cls(registers
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(
-            "timm:vit_small_patch14_dinov2", marks=pytest.mark.slow
-        ),  # the README's snippet by default
+        pytest.param("timm:vit_small_patch14_dinov2", marks=pytest.mark.slow),  # a snippet of the README
         "timm:vit_small_patch14_reg4_dinov2",
     ],
 )
