@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -26,7 +27,10 @@ settings.load_profile("same examples")
 os.fsync = lambda handle: None
 
 #: Files or folders that take longest, in this order.
-LONGEST = ("_in_browser.py", "studies/bench/", "test_readme.py", "studies/", "apps/", "cli/")
+LONGEST = (
+    *("test_page_in_browser.py", "_in_browser.py"),  # a desk with results on it draws slowly
+    *("studies/bench/", "studies/", "apps/", "cli/"),
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -36,6 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     hands_out = config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
     if not hands_out or config.option.collectonly:
+        gc.disable()  # nothing that is imported or collected goes
         config.pluginmanager.import_plugin("tests.tools.models_and_results")
 
 
@@ -61,6 +66,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(
         key=lambda item: next((i for i, name in enumerate(LONGEST) if name in item.nodeid), len(LONGEST))
     )
+
+
+def pytest_collection_finish() -> None:
+    """What was brought until now stays: the collector need not walk through it again and again."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -77,7 +77,7 @@ def expected_flows(maps, layout):
     return flows
 
 
-@pytest.mark.parametrize("registers", [None, 1, 3])
+@pytest.mark.parametrize("registers", [None, pytest.param(1, marks=pytest.mark.slow), 3])
 def test_flows_are_those_of_the_unfused_model_in_every_family(model, images, registers):
     backbone = ttr.adapt(model)
     wrap = ttr.TestTimeRegisters(backbone, neurons_of(backbone), num_registers=registers or 0)
@@ -98,7 +98,10 @@ def test_flows_are_those_of_the_unfused_model_in_every_family(model, images, reg
             np.testing.assert_allclose(found.shares, np.transpose(shares, (2, 1, 0)), **TOLERANCE)
 
 
-@pytest.mark.parametrize("both", ["bare and wrapped", "wrapped and bare", "edited and full"])
+@pytest.mark.parametrize(
+    "both",
+    [pytest.param("bare and wrapped", marks=pytest.mark.slow), "wrapped and bare", "edited and full"],
+)
 def test_divergence_is_scipys_query_by_query_in_every_family(model, images, both):
     backbone, images = ttr.adapt(model), images[:2]
     wrap = ttr.TestTimeRegisters(backbone, neurons_of(backbone), num_registers=2)

@@ -1,4 +1,7 @@
-"""One server, one browser, a desk and a telephone for every test of the page: each takes seconds to start."""
+"""One server, a desk and a telephone for every test of the page: each takes seconds to start.
+
+They go when the tests of the page are done: a page that nobody looks at still draws and asks.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,13 @@ import pytest
 from tests.tools.app_page import Served, serve_page, visits
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def results_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results folder that the page is opened with, empty at first."""
     return tmp_path_factory.mktemp("results")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def served(results_root: Path, browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The page of the phantom; its private folder is there while it runs and goes when it is stopped."""
     folder = tmp_path_factory.mktemp("served")
@@ -27,14 +30,14 @@ def served(results_root: Path, browser: object, tmp_path_factory: pytest.TempPat
     assert list(folder.glob("ttr-app-*")) == []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def visit(served: Served, browser: object) -> Iterator[Callable[..., Any]]:
     """Open the page; whatever the tests do, nothing is asked of elsewhere and nothing is complained of."""
     with visits(browser, served.address) as opened:
         yield opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def desk(visit: Callable[..., Any]) -> Any:
     """One wide visit in the light, for all tests that need no new one."""
     page = visit()
@@ -42,7 +45,7 @@ def desk(visit: Callable[..., Any]) -> Any:
     return page
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def telephone(visit: Callable[..., Any]) -> Any:
     """One narrow visit in the dark, for all tests that need no new one."""
     return visit(390, "dark")

@@ -159,7 +159,13 @@ def test_the_position_embedding_of_dinov2_is_resampled_without_its_cls(registers
     torch.testing.assert_close(all_tokens(model), forward_dinov2(smaller, IMAGES), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["timm:vit_small_patch14_dinov2", "timm:vit_small_patch14_reg4_dinov2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("timm:vit_small_patch14_dinov2", marks=pytest.mark.slow),  # a snippet of the README
+        "timm:vit_small_patch14_reg4_dinov2",
+    ],
+)
 def test_a_state_dict_in_memory_loads_by_name(name):
     """At its real size, from torch.hub's layout at 518 px to 224 px."""
     generator = torch.Generator().manual_seed(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -15,8 +16,9 @@ from ttr.errors import ModelError
 from ttr.forward.attention import attention_rows
 from ttr.hooks import capture
 
-pytest.importorskip("monai")
-pytest.importorskip("einops")
+#: Looked for and not imported: to import it takes a second of each process that collects the tests.
+MISSING = [name for name in ("monai", "einops") if find_spec(name) is None]
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"could not import {MISSING}")
 NO_NEURONS = ttr.RegisterNeurons.from_pairs([])
 
 

@@ -8,7 +8,10 @@ import pytest
 import torch
 
 import ttr
+from tests.tools.tiny_models import PATCH, SIZE, WIDTH, scramble, tiny_vit
 from ttr.errors import OptionError
+from ttr.studies.export import write
+from ttr.studies.export.write import export
 
 
 @pytest.fixture
@@ -18,18 +21,33 @@ def neurons_file(tmp_path):
     return path
 
 
-def test_the_file_is_written_and_its_difference_is_said(run, neurons_file, tmp_path):
+@pytest.fixture
+def given(monkeypatch):
+    """What the command hands over to be exported; a model of one block goes in its place, and quickly."""
+    given = []
+
+    def shallow(backbone, neurons, *arguments, **options):
+        given.append((backbone.name, backbone.image_size, neurons.pairs))
+        few = ttr.RegisterNeurons.from_pairs([(0, 1), (0, 5)])
+        return export(ttr.adapt(scramble(tiny_vit(depth=1))), few, *arguments, **options)
+
+    monkeypatch.setattr(write, "export", shallow)
+    return given
+
+
+def test_the_file_is_written_and_its_difference_is_said(run, given, neurons_file, tmp_path):
     out = tmp_path / "new" / "model.pt2"
     call = ("export", "--backbone", "phantom", "--neurons", neurons_file, "--format", "pt2", "--out", out)
     status, told, err = run(*call, "--num-registers", 2, "--image-size", 64)
     assert status == 0
     assert "exporting" in err
-    assert "B x 16 x 192" in told
+    assert given == [("phantom", (64, 64), list(ttr.load("phantom").planted))]
+    assert f"B x {(SIZE // PATCH) ** 2} x {WIDTH}" in told
     assert "largest absolute difference to the model: " in told
     assert told.rstrip().endswith(f"open: {out}")
     extra = {"ttr.json": ""}
-    embedding, _ = torch.export.load(out, extra_files=extra).module()(torch.zeros(3, 3, 64, 64))
-    assert embedding.shape == (3, 192)
+    embedding, _ = torch.export.load(out, extra_files=extra).module()(torch.zeros(3, 3, SIZE, SIZE))
+    assert embedding.shape == (3, WIDTH)
     assert json.loads(extra["ttr.json"])["settings"]["num_registers"] == 2
 
 

@@ -32,6 +32,23 @@ def neurons_file(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def clip():
+    """CLIP with random weights, which takes seconds to build."""
+    return ttr.load("clip-vit-b-16")
+
+
+@pytest.fixture
+def built(monkeypatch, clip):
+    """Let the commands meet the CLIP that was built."""
+
+    def load(name, *, weights, pretrained, **options):
+        assert (weights, pretrained, options["image_size"] or 224) == (None, False, 224)
+        return clip if name == "clip-vit-b-16" else ttr.load(name, **options)
+
+    monkeypatch.setattr("ttr.backbones.load", load)
+
+
 def test_detect_then_compare(run, folder, tmp_path):
     neurons = tmp_path / "neurons.json"
     status, out, err = run("detect", "--backbone", "phantom", "--images", folder, "--out", neurons)
@@ -284,7 +301,7 @@ def test_backbones_says_which_model_is_installed(run, monkeypatch, tmp_path):
         assert (rows["dinov2-vit-s-14"], rows["dinov2-vit-b-14"]) == (said, "no")
 
 
-def test_without_neurons_a_preset_is_used_and_said_or_the_command_refuses(run, folder, tmp_path):
+def test_without_neurons_a_preset_is_used_and_said_or_the_command_refuses(run, built, folder, tmp_path):
     image = sorted(folder.iterdir())[0]
     arguments = ["--out", tmp_path / "out", image]
     status, out, _ = run("compare", "--backbone", "clip-vit-b-16", *arguments)
@@ -296,7 +313,7 @@ def test_without_neurons_a_preset_is_used_and_said_or_the_command_refuses(run, f
     assert "no preset for phantom; find them with: ttr detect" in err
 
 
-def test_published_detection_settings_are_taken_and_said(run, folder, tmp_path, monkeypatch):
+def test_published_detection_settings_are_taken_and_said(run, built, folder, tmp_path, monkeypatch):
     given = {}
     monkeypatch.setattr(
         "ttr.features.prepared.detect", lambda *a, **settings: given.update(settings) or 1 / 0

@@ -52,10 +52,37 @@ def test_the_watch_sees_who_calls_out(tmp_path):
     assert reached(record).startswith("socket.getaddrinfo example.org")
 
 
-def test_importing_what_asks_for_newer_versions_of_itself_asks_nobody(tmp_path):
-    record = tmp_path / "reached"
-    done = python(record, "-c", "import ttr, albumentations, time; time.sleep(0.2)")
-    assert (done.returncode, reached(record)) == (0, "")
+#: Imports after ttr what has to come after it, and tells whether a finder behind ours was asked too.
+AFTER_TTR = """
+import sys, time, ttr
+asked = []
+class Watch:
+    def find_spec(self, name, path, target=None): asked.append(name)
+sys.meta_path.insert(1, Watch())
+import albumentations, timm, open_clip, torchvision, numpy
+from ttr.forward.preprocessing import STEPS
+print('torchvision' in asked, STEPS['clahe']()(image=numpy.zeros((64, 64, 3), numpy.uint8))['image'].shape)
+time.sleep(0.2)
+"""
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory):
+    """A process that imported the libraries after ttr, and whom it asked: to import them takes seconds."""
+    record = tmp_path_factory.mktemp("imported") / "reached"
+    return python(record, "-W", "error::UserWarning", "-c", AFTER_TTR), reached(record)
+
+
+def test_importing_what_asks_for_newer_versions_of_itself_asks_nobody(imported):
+    """Nor does a step of preprocessing that is made of it."""
+    done, asked = imported
+    assert (done.returncode, done.stderr, asked) == (0, "", "")
+    assert done.stdout.endswith("(64, 64, 3)\n")
+
+
+def test_timm_and_open_clip_import_after_ttr_whatever_torchvision_was_built_for(imported):
+    """And the finder right behind ours is asked for torchvision too: nothing leaves the list meanwhile."""
+    assert imported[0].stdout.split()[0] == "True"
 
 
 @pytest.fixture(scope="module")

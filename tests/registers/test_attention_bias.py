@@ -149,7 +149,9 @@ def test_attention_rows_know_the_bias(model, images):
         assert (with_bias.sum(dim=3) < 1).all()
 
 
-@pytest.mark.parametrize("family", ["timm-reg4", "eva-dinov3", "eva-02", "open-clip"])
+@pytest.mark.parametrize(
+    "family", ["timm-reg4", "eva-dinov3", pytest.param("eva-02", marks=pytest.mark.slow), "open-clip"]
+)
 def test_the_exported_model_equals_eager(family, images):
     model = scramble(FAMILIES[family]())
     backbone = ttr.adapt(model)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import gc
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -19,10 +18,6 @@ from tests.tools import small_results
 from tests.tools.tiny_models import FAMILIES, SIZE, scramble
 from ttr.backbones.phantoms import recipes
 from ttr.drawing import maps
-
-# What the libraries brought stays; the collector need not walk through it again and again.
-gc.freeze()
-gc.set_threshold(20_000, 20, 20)
 
 # Nobody counts the dots of a chart here, and coarse ones are drawn in a third of the time.
 maps.DPI = 50

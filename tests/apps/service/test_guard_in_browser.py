@@ -33,23 +33,28 @@ TRIES = """async (home) => {
 
 
 @pytest.fixture(scope="module")
-def refused(served, browser):
-    """A visit to which things are refused, of which a browser complains."""
+def visitor(browser):
+    """One to whom things are refused, of which a browser complains."""
     page = browser.new_page()
     page.set_default_timeout(PATIENCE)
-    page.goto(served.address)
     yield page
     page.close()
 
 
-def test_a_site_elsewhere_may_link_to_the_page_and_nothing_else(served, browser):
+@pytest.fixture
+def refused(visitor, served):
+    """The visitor at the page, whichever way it came there."""
+    if not visitor.url.startswith(served.address):
+        visitor.goto(served.address)
+    return visitor
+
+
+def test_a_site_elsewhere_may_link_to_the_page_and_nothing_else(served, visitor):
     folder = served.log.parent
     with elsewhere(
         f'<a href="{served.address}/">the page</a><iframe src="{served.address}/"></iframe>'
     ) as site:
-        page = browser.new_page()
-        page.set_default_timeout(PATIENCE)
-        asked = {}
+        page, asked = visitor, {}
         page.on("response", lambda answer: asked.setdefault(answer.url, answer.status))
         page.goto(site)
         before = sorted(folder.rglob("*"))
@@ -60,7 +65,6 @@ def test_a_site_elsewhere_may_link_to_the_page_and_nothing_else(served, browser)
         assert page.frames[1].locator("#maps").count() == 0
         page.get_by_role("link").click()
         page.wait_for_selector("#maps .ttr-map")
-        page.close()
 
 
 @pytest.mark.slow  # the sentence is held in tests/apps/test_server.py

@@ -7,9 +7,8 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.tools.app_page import screenshot, select, violations, visits
+from tests.tools.app_page import screenshot, select, violations
 
-WIDTHS = {"wide": 1280, "narrow": 390}
 WORDS = "Words, separated by commas or lines"
 pytestmark = pytest.mark.browser
 NARROW = pytest.mark.parametrize("page", ["narrow-dark"], indirect=True)
@@ -19,15 +18,14 @@ IN_BOTH = pytest.mark.parametrize(
 
 
 @pytest.fixture(scope="module", params=["wide-light", "narrow-dark"])
-def page(request, served, browser):
+def page(request, visit):
     """A visit that has turned to the phantom which knows words."""
-    width, scheme = request.param.split("-")
-    with visits(browser, served.address) as opened:
-        page = opened(WIDTHS[width], scheme)
-        page.kind = request.param
-        page.get_by_text("Model and register neurons").click()
-        turn_to(page, "phantom-clip")
-        yield page
+    page = visit() if request.param == "wide-light" else request.getfixturevalue("telephone")
+    page.kind = request.param
+    select(page, "Compare")
+    page.get_by_text("Model and register neurons").click()
+    turn_to(page, "phantom-clip")
+    return page
 
 
 def turn_to(page: Page, model: str) -> None:

@@ -27,8 +27,14 @@ def replaced_by_zero(layout, where):
     return edited
 
 
-@pytest.mark.parametrize("arm", [PLAIN, WRAPPED], ids=["bare", "wrapped"])
-@pytest.mark.parametrize("blocks", ["", "@1", "@last", "@1..2"])
+#: Each place and each arm in every family; with -m slow, each place under each arm.
+USUAL = [(PLAIN, ""), (PLAIN, "@last"), (WRAPPED, "@1..2")]
+OTHERS = [(PLAIN, "@1"), (PLAIN, "@1..2"), (WRAPPED, ""), (WRAPPED, "@1"), (WRAPPED, "@last")]
+
+
+@pytest.mark.parametrize(
+    ("arm", "blocks"), [*USUAL, *(pytest.param(*other, marks=pytest.mark.slow) for other in OTHERS)]
+)
 def test_starting_from_a_known_block_is_exact_in_every_family(model, images, arm, blocks):
     backbone = ttr.adapt(model)
     subject = Subject(backbone, arm)

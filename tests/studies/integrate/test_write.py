@@ -179,13 +179,16 @@ def test_the_command_writes_the_folder_and_says_what_it_found(run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--blocks", "6"), "block=6, but phantom has 6 blocks"),
+        (("--num-registers", "0", "--blocks", "6"), "block=6, but phantom has 6 blocks"),
         (("--blocks", "first"), "cannot read 'first'"),
         (("--num-registers", "-1"), "num_registers -1; needed numbers >= 0"),
         (("--num-registers", "1,1"), "each once"),
         (("--backbone", "phantom"), "backbones phantom, phantom; needed one or more, each once"),
         (("--backbone", "phantom-skip", "--neurons", __file__), "with several backbones"),
-        (("--backbone", "timm:nothing"), "timm has no architecture"),
+        (
+            ("--num-registers", "0", "--blocks", "last", "--backbone", "timm:nothing"),
+            "timm has no architecture",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_one_line(run, tmp_path, options, says):
