@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -160,6 +161,34 @@ def edits_at(site: Site) -> list[Edit]:
     """Return the edits that stand at ``site`` now, so that a second wrap can be refused by name."""
     kind = {"input": EditInput, "entering": Entering}.get(site.at, (EditOutput, EditResult))
     return [hook.function for hook in _hooks_at(site).values() if isinstance(hook, kind)]
+
+
+def inside(module: nn.Module) -> list[Any]:
+    """Return the modules inside of a module; quicker than ``modules()``, for what is asked in every pass."""
+    parts = [*module._modules.values()]
+    for part in parts:  # which grows on the way
+        if part is not None and part._modules:
+            parts.extend(part._modules.values())
+    return [part for part in parts if part is not None]
+
+
+def seen_before(function: Edit, parts: Iterable[Any]) -> bool:
+    """Return whether a hook of these modules may be shown what ``function`` is to edit, ahead of it.
+
+    Those that stand behind the edit are given what it returned.
+    """
+    every = torch.nn.modules.module
+    if every._global_forward_hooks or every._global_forward_pre_hooks:
+        return True
+    stands = False
+    for part in parts:
+        before = part._forward_pre_hooks
+        first = next(iter(before.values())) if before else None
+        if isinstance(first, EditInput) and first.function is function:
+            stands = True
+        elif first is not None or part._forward_hooks:
+            return True
+    return not stands
 
 
 def remove_edits(model: nn.Module, kinds: tuple[type, ...]) -> None:

@@ -14,7 +14,7 @@ from tests.tools.tiny_models import FAMILIES, TRANSFORMERS, scramble, tiny_clip_
 from ttr.forward.attention import attention_rows
 from ttr.forward.record import record
 from ttr.hooks import capture, edit
-from ttr.registers.wrap import MoveNeurons, signed_maximum
+from ttr.registers.move import MoveNeurons, signed_maximum
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 
