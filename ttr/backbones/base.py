@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ttr.backbones.finite import check_finite, finite_images
 from ttr.backbones.identity import hash_of_weights, state_of
 from ttr.backbones.made_input import check_made
 from ttr.backbones.mixing import Mixing
@@ -267,6 +268,12 @@ class Backbone:
             ModelError: not a batch of RGB images, or of a size that the model does not take.
             ImageError: no tensor, integers, or values that are not finite.
         """
+        images = self.place(images)
+        check_finite(images)
+        return images
+
+    def place(self, images: Tensor) -> Tensor:
+        """Do as :meth:`prepare` without its look at the values, for which a GPU must be waited for."""
         if not isinstance(images, Tensor):
             raise ImageError(
                 f"got {type(images).__name__}; needed a tensor [B, 3, H, W]: "
@@ -286,8 +293,6 @@ class Backbone:
             )
         check_floats(images)
         _refuse_parts_in_shards(self.model)
-        if not images.isfinite().all():
-            raise ImageError("images hold NaN or infinite values; needed finite pixels")
         return images.to(self.device, self.dtype)
 
     def embed(self, images: Tensor, *, pooling: Pooling = "own") -> Tensor:
@@ -308,8 +313,8 @@ class Backbone:
             ModelError: CLS of a model without CLS, a model that pools nothing, or images that do not fit.
             ImageError: no tensor of finite floats.
         """
-        with torch.no_grad(), evaluation_mode(self.model):
-            return self.with_pooling(pooling).features(self.prepare(images))
+        with torch.no_grad(), evaluation_mode(self.model), finite_images(given := self.place(images)):
+            return self.with_pooling(pooling).features(given)
 
     def with_pooling(self, pooling: Pooling) -> Backbone:
         """Return this backbone with CLS, or the mean of the patches, as its feature; see :meth:`embed`.
@@ -331,8 +336,8 @@ class Backbone:
     @torch.no_grad()
     def embed_with_tokens(self, images: Tensor) -> tuple[Tensor, Tokens]:
         """Return :meth:`embed` and :meth:`tokens` of one pass."""
-        images = self.prepare(images)
-        with evaluation_mode(self.model):
+        images = self.place(images)
+        with evaluation_mode(self.model), finite_images(images):
             return self.one_pass(images)
 
     def one_pass(self, images: Tensor) -> tuple[Tensor, Tokens]:

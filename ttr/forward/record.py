@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ttr.backbones.base import Backbone
+from ttr.backbones.finite import finite_images
 from ttr.errors import ModelError
 from ttr.forward.attention import attention_rows
 from ttr.hooks import capture, evaluation_mode, keep
@@ -71,7 +72,7 @@ def record(
     backbone.require_values()
     if attention:
         backbone.require_cls()
-    images = backbone.prepare(images)
+    images = backbone.place(images)
     rows: list[Tensor] = []
     mlp_inputs: list[Tensor] = []
     bare = backbone.layout_for(images)
@@ -88,6 +89,7 @@ def record(
         neurons(index, x)
 
     with ExitStack() as stack:
+        stack.enter_context(finite_images(images))
         stack.enter_context(evaluation_mode(backbone.model))
         norms = stack.enter_context(keep(backbone.sites.blocks, token_norms))
         if attention:
@@ -103,7 +105,7 @@ def record(
             "number at every block: take off what merges or drops tokens on the way"
         )
     stacked = torch.stack(norms)
-    if not stacked.isfinite().all():
+    if not torch.stack(stacked.aminmax()).isfinite().all():  # one look a batch
         block = int((~stacked.isfinite()).flatten(1).any(dim=1).nonzero()[0])
         raise ModelError(
             f"{backbone.name} gives token norms that are not finite from block {block} on, "
