@@ -1,6 +1,6 @@
 """The one place that touches PyTorch hooks: look at a site, or edit what passes through it.
 
-Everything else in ttr is a pure function from tensor to tensor. A :class:`Site` says where in a model a
+Everything else in ttr is a function from tensor to tensor. A :class:`Site` says where in a model a
 tensor passes; :func:`capture` shows it to an observer, :func:`keep` keeps it, :func:`edit` replaces it by a
 function's result. All live inside a ``with`` block and take their hooks off again after an exception too.
 :func:`attach` is the same edit without the block, for a wrap that stays.
@@ -213,7 +213,7 @@ def hooks_of_others(model: nn.Module) -> list[Any]:
 
 @contextmanager
 def edit(edits: Iterable[tuple[Site, Edit]]) -> Iterator[None]:
-    """Apply pure functions to the tensors that pass the given sites, for the duration of the block."""
+    """Apply functions to the tensors that pass the given sites, for the duration of the block."""
     handles = attach(edits)
     try:
         yield

@@ -7,7 +7,7 @@ attention inputs pass. One locator file a family fills it in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
@@ -23,6 +23,7 @@ from ttr.backbones.mixing import Mixing
 from ttr.backbones.offload import execution_device
 from ttr.backbones.own_code import own_code, own_settings
 from ttr.backbones.pooling import Pooling, asked_pooling
+from ttr.backbones.query_key import QueryKey
 from ttr.digests import sha256
 from ttr.errors import ImageError, ModelError, OptionError
 from ttr.hooks import Site, edits_at, evaluation_mode, keep
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Origin = Literal["random", "pretrained", "file", "phantom", "planted", "in memory"]
-QueryKey = Callable[[nn.Module, Tensor, Mapping[str, Any]], tuple[Tensor, Tensor, float]]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Backbone:
         num_neurons: MLP hidden width, the same in every block of a model that was not pruned.
         num_heads: attention heads of a block.
         sites: where tensors pass.
-        query_key: family's projection of an attention input to (q, k, scale), each [B, heads, N, d].
+        query_key: family's way to an attention's queries and keys, each [B, heads, N, d], and their scale.
         mixing: family's way from attention weights to what a block adds to a token.
         features: the model's own forward to its global feature, [B, 3, H, W] -> [B, D].
         preprocess_image: PIL image -> float tensor [3, H, W], or None when unknown; use ``preprocess``.
