@@ -1,6 +1,6 @@
 """The one place that touches PyTorch hooks: look at a site, or edit what passes through it.
 
-Everything else in ttr is a pure function from tensor to tensor. A :class:`Site` says where in a model a
+Everything else in ttr is a function from tensor to tensor. A :class:`Site` says where in a model a
 tensor passes; :func:`capture` shows it to an observer, :func:`keep` keeps it, :func:`edit` replaces it by a
 function's result. All live inside a ``with`` block and take their hooks off again after an exception too.
 :func:`attach` is the same edit without the block, for a wrap that stays.
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -162,6 +163,34 @@ def edits_at(site: Site) -> list[Edit]:
     return [hook.function for hook in _hooks_at(site).values() if isinstance(hook, kind)]
 
 
+def inside(module: nn.Module) -> list[Any]:
+    """Return the modules inside of a module; quicker than ``modules()``, for what is asked in every pass."""
+    parts = [*module._modules.values()]
+    for part in parts:  # which grows on the way
+        if part is not None and part._modules:
+            parts.extend(part._modules.values())
+    return [part for part in parts if part is not None]
+
+
+def seen_before(function: Edit, parts: Iterable[Any]) -> bool:
+    """Return whether a hook of these modules may be shown what ``function`` is to edit, ahead of it.
+
+    Those that stand behind the edit are given what it returned.
+    """
+    every = torch.nn.modules.module
+    if every._global_forward_hooks or every._global_forward_pre_hooks:
+        return True
+    stands = False
+    for part in parts:
+        before = part._forward_pre_hooks
+        first = next(iter(before.values())) if before else None
+        if isinstance(first, EditInput) and first.function is function:
+            stands = True
+        elif first is not None or part._forward_hooks:
+            return True
+    return not stands
+
+
 def remove_edits(model: nn.Module, kinds: tuple[type, ...]) -> None:
     """Take every edit whose function is of these kinds out of a model, whoever attached it."""
     for module in model.modules():
@@ -184,7 +213,7 @@ def hooks_of_others(model: nn.Module) -> list[Any]:
 
 @contextmanager
 def edit(edits: Iterable[tuple[Site, Edit]]) -> Iterator[None]:
-    """Apply pure functions to the tensors that pass the given sites, for the duration of the block."""
+    """Apply functions to the tensors that pass the given sites, for the duration of the block."""
     handles = attach(edits)
     try:
         yield

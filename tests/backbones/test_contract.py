@@ -14,7 +14,7 @@ from tests.tools.tiny_models import FAMILIES, TRANSFORMERS, scramble, tiny_clip_
 from ttr.forward.attention import attention_rows
 from ttr.forward.record import record
 from ttr.hooks import capture, edit
-from ttr.registers.wrap import MoveNeurons, signed_maximum
+from ttr.registers.move import MoveNeurons, signed_maximum
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 
@@ -331,6 +331,25 @@ def test_recomputed_attention_equals_the_unfused_models(model, images):
     assert len(recomputed) == len(reference) == backbone.num_layers
     for ours, theirs in zip(recomputed, reference, strict=True):
         torch.testing.assert_close(ours, theirs, **TOLERANCE)
+
+
+def test_attention_of_a_pass_is_what_a_second_projection_of_its_inputs_gives(model, images):
+    backbone = ttr.adapt(model)
+    if not backbone.layout.cls:
+        pytest.skip("no CLS, so no rows")
+    registers = 0 if backbone.no_place else 2
+    projected = []
+
+    def project(index, x, kwargs):
+        rows = backbone.layout.for_length(x.shape[1]).where("ahead")
+        projected.append(attention_rows(backbone, backbone.sites.attention[index].module, x, kwargs, rows))
+
+    with ttr.TestTimeRegisters(backbone, neurons_of(backbone), num_registers=registers):
+        with capture(backbone.sites.attention, project):
+            ahead = record(backbone, images, attention="ahead").attention
+        cls = record(backbone, images, attention=True).cls_attention
+    torch.testing.assert_close(ahead, torch.stack(projected), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(cls, ahead[:, :, :, 0], rtol=1e-4, atol=1e-6)
 
 
 def test_norms_are_float32_under_bfloat16_autocast(model, images):

@@ -18,8 +18,8 @@ import ttr
 from tests.tools.tiny_models import scramble, tiny_eva, tiny_vit
 from ttr.errors import ModelError
 from ttr.hooks import Site, edit
+from ttr.registers.move import MoveNeurons
 from ttr.registers.passage import _RUNNING
-from ttr.registers.wrap import MoveNeurons
 
 SOME = ttr.RegisterNeurons.from_pairs([(0, 3), (1, 5), (1, 9), (2, 20)])
 COUNT = 2

@@ -17,7 +17,7 @@ import ttr
 from tests.tools.tiny_models import scramble, tiny_clip, tiny_eva, tiny_vit
 from ttr.errors import ModelError, NeuronsError, OptionError
 from ttr.forward.record import record
-from ttr.registers.wrap import MoveNeurons, signed_maximum
+from ttr.registers.move import MoveNeurons, signed_maximum
 from ttr.tokens import TokenLayout
 
 SOME = ttr.RegisterNeurons.from_pairs([(0, 3), (1, 5), (1, 9)])

@@ -18,7 +18,7 @@ from tests.tools.closure import declared
 from ttr.backbones import real
 from ttr.backbones.phantoms import hybrid
 from ttr.backbones.phantoms import recipes as phantom
-from ttr.registers.wrap import MoveNeurons
+from ttr.registers.move import MoveNeurons
 from ttr.studies import doctor
 from ttr.studies.plant.truth import Truth
 

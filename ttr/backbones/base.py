@@ -7,7 +7,7 @@ attention inputs pass. One locator file a family fills it in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ttr.backbones.finite import check_finite, finite_images
 from ttr.backbones.identity import hash_of_weights, state_of
 from ttr.backbones.made_input import check_made
 from ttr.backbones.mixing import Mixing
 from ttr.backbones.offload import execution_device
 from ttr.backbones.own_code import own_code, own_settings
 from ttr.backbones.pooling import Pooling, asked_pooling
+from ttr.backbones.query_key import QueryKey
 from ttr.digests import sha256
 from ttr.errors import ImageError, ModelError, OptionError
 from ttr.hooks import Site, edits_at, evaluation_mode, keep
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Origin = Literal["random", "pretrained", "file", "phantom", "planted", "in memory"]
-QueryKey = Callable[[nn.Module, Tensor, Mapping[str, Any]], tuple[Tensor, Tensor, float]]
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Backbone:
         num_neurons: MLP hidden width, the same in every block of a model that was not pruned.
         num_heads: attention heads of a block.
         sites: where tensors pass.
-        query_key: family's projection of an attention input to (q, k, scale), each [B, heads, N, d].
+        query_key: family's way to an attention's queries and keys, each [B, heads, N, d], and their scale.
         mixing: family's way from attention weights to what a block adds to a token.
         features: the model's own forward to its global feature, [B, 3, H, W] -> [B, D].
         preprocess_image: PIL image -> float tensor [3, H, W], or None when unknown; use ``preprocess``.
@@ -267,6 +268,12 @@ class Backbone:
             ModelError: not a batch of RGB images, or of a size that the model does not take.
             ImageError: no tensor, integers, or values that are not finite.
         """
+        images = self.place(images)
+        check_finite(images)
+        return images
+
+    def place(self, images: Tensor) -> Tensor:
+        """Do as :meth:`prepare` without its look at the values, for which a GPU must be waited for."""
         if not isinstance(images, Tensor):
             raise ImageError(
                 f"got {type(images).__name__}; needed a tensor [B, 3, H, W]: "
@@ -286,8 +293,6 @@ class Backbone:
             )
         check_floats(images)
         _refuse_parts_in_shards(self.model)
-        if not images.isfinite().all():
-            raise ImageError("images hold NaN or infinite values; needed finite pixels")
         return images.to(self.device, self.dtype)
 
     def embed(self, images: Tensor, *, pooling: Pooling = "own") -> Tensor:
@@ -308,8 +313,8 @@ class Backbone:
             ModelError: CLS of a model without CLS, a model that pools nothing, or images that do not fit.
             ImageError: no tensor of finite floats.
         """
-        with torch.no_grad(), evaluation_mode(self.model):
-            return self.with_pooling(pooling).features(self.prepare(images))
+        with torch.no_grad(), evaluation_mode(self.model), finite_images(given := self.place(images)):
+            return self.with_pooling(pooling).features(given)
 
     def with_pooling(self, pooling: Pooling) -> Backbone:
         """Return this backbone with CLS, or the mean of the patches, as its feature; see :meth:`embed`.
@@ -331,8 +336,8 @@ class Backbone:
     @torch.no_grad()
     def embed_with_tokens(self, images: Tensor) -> tuple[Tensor, Tokens]:
         """Return :meth:`embed` and :meth:`tokens` of one pass."""
-        images = self.prepare(images)
-        with evaluation_mode(self.model):
+        images = self.place(images)
+        with evaluation_mode(self.model), finite_images(images):
             return self.one_pass(images)
 
     def one_pass(self, images: Tensor) -> tuple[Tensor, Tokens]:

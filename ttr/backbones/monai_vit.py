@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ttr.backbones.base import Backbone, Sites, Weights
 from ttr.backbones.given_to import GivenTo, cls_alone
 from ttr.backbones.mixing import HeadsOutput, Mixing
+from ttr.backbones.query_key import QueryKey
 from ttr.errors import ModelError
 from ttr.hooks import Site
 from ttr.tokens import TokenLayout
@@ -39,6 +40,19 @@ def query_key(attention: Any, x: Tensor, kwargs: Mapping[str, Any]) -> tuple[Ten
     return q, k, float(attention.scale)
 
 
+def passing(attention: Any) -> tuple[Site, ...]:
+    """Return where queries, keys and values pass together, [B, N, 3 D]."""
+    return (Site(attention.qkv, "output"),)
+
+
+def picked_up(
+    attention: Any, seen: list[Tensor], kwargs: Mapping[str, Any], rows: slice
+) -> tuple[Tensor, Tensor, float]:
+    """Return queries of ``rows``, keys and scale of what passed there."""
+    q, k, _ = _parts(attention, seen[0])
+    return q[:, :, rows], k, float(attention.scale)
+
+
 def value(attention: Any, x: Tensor, kwargs: Mapping[str, Any]) -> Tensor:
     """Project [B, N, D] to values [B, heads, N, d] as the module itself does."""
     return _projected(attention, x)[2]
@@ -55,7 +69,11 @@ def branch_scale(block: Any) -> Tensor | None:
 
 
 def _projected(attention: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    q, k, v = attention.qkv(x).unflatten(2, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    return _parts(attention, attention.qkv(x))
+
+
+def _parts(attention: Any, together: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    q, k, v = together.unflatten(2, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
     return q, k, v
 
 
@@ -100,7 +118,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
             tower=model,
             collected=Site(model, "result"),
         ),
-        query_key=query_key,
+        query_key=QueryKey(query_key, passing, picked_up),
         mixing=Mixing(value, heads_output, branch_scale),
         features=(
             GivenTo(model, model.classification_head, says=cls_alone) if classifies else MeanOfTokens(model)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -13,6 +14,7 @@ from ttr.backbones import timm_vit
 from ttr.backbones.base import Backbone, Sites, Weights
 from ttr.backbones.mixing import HeadsOutput, Mixing
 from ttr.backbones.offload import held
+from ttr.backbones.query_key import QueryKey
 from ttr.errors import ModelError
 from ttr.hooks import Site
 from ttr.tokens import TokenLayout
@@ -35,6 +37,14 @@ def query_key(attention: Any, x: Tensor, kwargs: Mapping[str, Any]) -> tuple[Ten
     """Project [B, N, D] to queries and keys [B, heads, N, d] as nn.MultiheadAttention does."""
     q, k = (_project(attention, x, part) for part in (0, 1))
     return q, k, q.shape[-1] ** -0.5
+
+
+def back(attention: Any, x: Tensor, rows: slice) -> tuple[Tensor, float]:
+    """Return the queries of ``rows``, projected back by the keys' weight, [B, heads, Q, D], and the scale."""
+    q = _project(attention, x[:, rows], 0)
+    dim = x.shape[2]
+    weight = held(attention, "in_proj_weight")[dim : 2 * dim].unflatten(0, (attention.num_heads, -1))
+    return torch.einsum("bhqd,hdc->bhqc", q, weight), q.shape[-1] ** -0.5
 
 
 def query_key_value(
@@ -108,7 +118,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
             tower=tower,
             pre_norm=tower.ln_pre,
         ),
-        query_key=query_key,
+        query_key=QueryKey(query_key, back=back),
         mixing=Mixing(value, heads_output, branch_scale),
         features=TowerOutput(tower),
         preprocess_image=preprocess,

@@ -7,6 +7,7 @@ Two models may have the same weights in the same modules and pool otherwise, by 
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from typing import Any
 
 from torch import nn
@@ -43,6 +44,17 @@ def own_code(model: nn.Module) -> list[str]:
     """Return the source of its modules' classes that are of no library; of one without a file, its name."""
     kinds = dict.fromkeys(kind for module in model.modules() for kind in type(module).__mro__)
     return [_source(kind) for kind in kinds if kind.__module__.partition(".")[0] not in LIBRARIES]
+
+
+def runs_library_code(module: nn.Module) -> bool:
+    """Return whether a module computes as its library wrote it; of its parts nothing is said."""
+    kind: Any = type(module)
+    return "forward" not in vars(module) and _of_a_library(kind)
+
+
+@cache
+def _of_a_library(kind: Any) -> bool:
+    return kind.forward.__module__.partition(".")[0] in LIBRARIES
 
 
 def _source(kind: type) -> str:

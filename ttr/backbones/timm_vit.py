@@ -19,6 +19,7 @@ from ttr.backbones.base import Backbone, Sites, Weights
 from ttr.backbones.given_to import ClsBehind, GivenTo
 from ttr.backbones.mixing import HeadsOutput, Mixing
 from ttr.backbones.offload import held
+from ttr.backbones.query_key import QueryKey
 from ttr.errors import ModelError
 from ttr.hooks import Site
 from ttr.tokens import TokenLayout
@@ -40,12 +41,40 @@ def query_key(attention: Any, x: Tensor, kwargs: Mapping[str, Any]) -> tuple[Ten
     A bias of pairs of positions comes as N more dimensions, d + N: each key is one-hot there.
     """
     q, k, _, scale = query_key_value(attention, x, kwargs)
+    return *_with_position_bias(attention, q, k, kwargs), scale
+
+
+def passing(attention: Any) -> tuple[Site, ...]:
+    """Return where queries and keys [B, heads, N, d] pass, behind their norms, which may be none."""
+    norms: list[Any] = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
+    if None in norms or norms[0] is norms[1]:  # BEiT's attention has none
+        return ()
+    return tuple(Site(norm, "output") for norm in norms)
+
+
+def picked_up(
+    attention: Any, seen: list[Tensor], kwargs: Mapping[str, Any], rows: slice
+) -> tuple[Tensor, Tensor, float]:
+    """Return queries of ``rows``, keys and scale of what passed the norms: turned, and one key a head."""
+    q, k = seen
+    if (rope := kwargs.get("rope")) is not None:
+        turned = rows.stop is None or rows.stop > attention.num_prefix_tokens
+        q, k = _rotate(attention, q, rope) if turned else q, _rotate(attention, k, rope)
+    if k.shape[1] != q.shape[1]:
+        k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
+    q, k = _with_position_bias(attention, q, k, kwargs)
+    return q[:, :, rows], k, float(attention.scale)
+
+
+def _with_position_bias(
+    attention: Any, q: Tensor, k: Tensor, kwargs: Mapping[str, Any]
+) -> tuple[Tensor, Tensor]:
     bias = _position_bias(attention, kwargs)
-    if bias is not None:
-        one_hot = torch.eye(x.shape[1], dtype=k.dtype, device=k.device).expand(*k.shape[:2], -1, -1)
-        q = torch.cat([q, (bias / scale).to(q).expand(len(q), -1, -1, -1)], dim=3)
-        k = torch.cat([k, one_hot], dim=3)
-    return q, k, scale
+    if bias is None:
+        return q, k
+    one_hot = torch.eye(k.shape[2], dtype=k.dtype, device=k.device).expand(*k.shape[:2], -1, -1)
+    spread = (bias / float(attention.scale)).to(q).expand(len(q), -1, -1, -1)
+    return torch.cat([q, spread], dim=3), torch.cat([k, one_hot], dim=3)
 
 
 def _position_bias(attention: Any, kwargs: Mapping[str, Any]) -> Tensor | None:
@@ -206,7 +235,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
             rotary=tuple(module for module in attention if hasattr(module, "num_prefix_tokens")),
             pre_norm=getattr(model, "norm_pre", None),
         ),
-        query_key=query_key,
+        query_key=QueryKey(query_key, passing, picked_up),
         mixing=Mixing(value, heads_output, branch_scale),
         features=own_feature(model, layout),
         preprocess_image=preprocess or _own_preprocess(model, image_size),

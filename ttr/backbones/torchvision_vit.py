@@ -11,6 +11,7 @@ from ttr.backbones import open_clip_vit
 from ttr.backbones.base import Backbone, Sites, Weights
 from ttr.backbones.given_to import GivenTo, cls_alone
 from ttr.backbones.mixing import Mixing
+from ttr.backbones.query_key import QueryKey
 from ttr.hooks import Site
 from ttr.tokens import TokenLayout
 
@@ -57,7 +58,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
             final_norm=model.encoder.ln,
             tower=model,
         ),
-        query_key=open_clip_vit.query_key,
+        query_key=QueryKey(open_clip_vit.query_key, back=open_clip_vit.back),
         mixing=Mixing(open_clip_vit.value, open_clip_vit.heads_output, branch_scale),
         features=GivenTo(model, model.heads, says=cls_alone),
         preprocess_image=preprocess,

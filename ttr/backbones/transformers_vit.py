@@ -24,6 +24,7 @@ from ttr.backbones.base import Backbone, Sites, Weights
 from ttr.backbones.given_to import own_way, passed
 from ttr.backbones.mixing import HeadsOutput, Mixing
 from ttr.backbones.offload import held
+from ttr.backbones.query_key import QueryKey
 from ttr.errors import ModelError
 from ttr.hooks import Site
 from ttr.tokens import TokenLayout
@@ -157,16 +158,24 @@ def describe(model: Any) -> str:
 
 def query_key(attention: Any, x: Tensor, kwargs: Mapping[str, Any]) -> tuple[Tensor, Tensor, float]:
     """Project [B, N, D] to queries and keys [B, heads, N, d] as the module itself does, RoPE included."""
-    batch, length, _ = x.shape
-    q, k = (
-        project(x).view(batch, length, -1, attention.head_dim).transpose(1, 2)
-        for project in (attention.q_proj, attention.k_proj)
-    )
+    return picked_up(attention, [attention.q_proj(x), attention.k_proj(x)], kwargs, slice(None))
+
+
+def passing(attention: Any) -> tuple[Site, ...]:
+    """Return where queries and keys pass, [B, N, heads * d] each."""
+    return Site(attention.q_proj, "output"), Site(attention.k_proj, "output")
+
+
+def picked_up(
+    attention: Any, seen: list[Tensor], kwargs: Mapping[str, Any], rows: slice
+) -> tuple[Tensor, Tensor, float]:
+    """Return queries of ``rows``, keys and scale of what passed there, turned where the model turns them."""
+    q, k = (x.unflatten(2, (-1, attention.head_dim)).transpose(1, 2) for x in seen)
     if kwargs.get("position_embeddings") is not None:
         from transformers.models.dinov3_vit.modeling_dinov3_vit import apply_rotary_pos_emb
 
         q, k = apply_rotary_pos_emb(q, k, *kwargs["position_embeddings"])
-    return q, k, attention.head_dim**-0.5
+    return q[:, :, rows], k, attention.head_dim**-0.5
 
 
 def value(attention: Any, x: Tensor, kwargs: Mapping[str, Any]) -> Tensor:
@@ -227,7 +236,7 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
         num_neurons=down.in_features,
         num_heads=config.num_attention_heads,
         sites=sites,
-        query_key=query_key,
+        query_key=QueryKey(query_key, passing, picked_up),
         mixing=Mixing(value, heads_output, branch_scale, {"attention_mask": None}),
         features=PooledFeature(model, tower, parts, _pooling(model, parts)),
         preprocess_image=preprocess,

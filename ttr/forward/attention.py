@@ -33,25 +33,34 @@ class Projected:
         queries: scaled by d^-1/2, [B, heads, N, d].
         keys: [B, heads, N, d]; one more where an attention bias stands.
         length: number N of tokens.
+        heads: how many heads stand one after the other among the queries, [B, 1, heads * Q, D], where the
+            tokens themselves are the keys of each, [B, 1, N, D]; else None.
     """
 
     queries: Tensor
     keys: Tensor
     length: int
+    heads: int | None = None
 
     def rows(self, rows: slice) -> Tensor:
         """Return attention of the query tokens ``rows`` over all tokens, as :func:`attention_rows` does."""
         logits = self.queries[:, :, rows] @ self.keys.transpose(-2, -1)
-        return logits.float().softmax(dim=-1)[..., : self.length]
+        found = logits.float().softmax(dim=-1)[..., : self.length]
+        return found if self.heads is None else found[:, 0].unflatten(1, (self.heads, -1))
 
 
 def project(backbone: Backbone, module: nn.Module, x: Tensor, kwargs: Mapping[str, Any]) -> Projected:
     """Return the queries and keys of an attention input; the arguments are :func:`attention_rows`'."""
     q, k, scale = backbone.query_key(module, x, kwargs)
+    return Projected(q * scale, beside_bias(module, k), x.shape[1])
+
+
+def beside_bias(module: nn.Module, keys: Tensor) -> Tensor:
+    """Return keys [B, heads, N, d] and behind them that of the attention bias, if one stands."""
     bias = extra_key(module)
-    if bias is not None:
-        k = torch.cat([k, bias.to(k)[None, :, None].expand(k.shape[0], -1, -1, -1)], dim=2)
-    return Projected(q * scale, k, x.shape[1])
+    if bias is None:
+        return keys
+    return torch.cat([keys, bias.to(keys)[None, :, None].expand(keys.shape[0], -1, -1, -1)], dim=2)
 
 
 def attention_rows(

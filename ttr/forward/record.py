@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from ttr.backbones.base import Backbone
+from ttr.backbones.finite import finite_images
 from ttr.errors import ModelError
-from ttr.forward.attention import attention_rows
+from ttr.forward.rows_of_blocks import RowsOfBlocks
 from ttr.hooks import capture, evaluation_mode, keep
 from ttr.norms import token_norms
 from ttr.tokens import TokenLayout
@@ -71,16 +72,14 @@ def record(
     backbone.require_values()
     if attention:
         backbone.require_cls()
-    images = backbone.prepare(images)
-    rows: list[Tensor] = []
+    images = backbone.place(images)
     mlp_inputs: list[Tensor] = []
     bare = backbone.layout_for(images)
 
-    def see_attention(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
-        module = backbone.sites.attention[index].module
-        layout = bare.for_length(x.shape[1])
-        queries = layout.where("ahead" if attention == "ahead" else "cls")
-        rows.append(attention_rows(backbone, module, x, kwargs, queries))
+    def queries(length: int) -> slice:
+        return bare.for_length(length).where("ahead" if attention == "ahead" else "cls")
+
+    rows = RowsOfBlocks(backbone, queries) if attention else None
 
     def see_neurons(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
         assert neurons is not None
@@ -88,10 +87,11 @@ def record(
         neurons(index, x)
 
     with ExitStack() as stack:
+        stack.enter_context(finite_images(images))
         stack.enter_context(evaluation_mode(backbone.model))
         norms = stack.enter_context(keep(backbone.sites.blocks, token_norms))
-        if attention:
-            stack.enter_context(capture(backbone.sites.attention, see_attention))
+        if rows is not None:
+            stack.enter_context(rows.watched())
         if neurons is not None:
             mlp_inputs = stack.enter_context(keep(backbone.sites.mlps))
             stack.enter_context(capture(backbone.sites.neurons, see_neurons))
@@ -112,7 +112,7 @@ def record(
     return Record(
         layout=backbone.layout_of(images, stacked.shape[2]),
         norms=stacked,
-        attention=torch.stack(rows) if rows else stacked.new_empty(0, 0, 0, 1, 0),
+        attention=stacked.new_empty(0, 0, 0, 1, 0) if rows is None else rows.formed(),
         embedding=embedding,
         mlp_inputs=mlp_inputs,
     )

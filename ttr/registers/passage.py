@@ -161,10 +161,9 @@ class EnterBlock:
 
     def _refuse_another_projection(self, block: nn.Module) -> None:
         """Refuse a block whose down-projection is no longer the one that the wrap went into."""
-        try:
-            now = block.get_submodule(self.passage.neurons)
-        except AttributeError:
-            now = None
+        now: Any = block
+        for name in self.passage.neurons.split("."):
+            now = None if now is None else now._modules.get(name)
         edits = [] if now is None else edits_at(Site(now, "input"))
         if not any(getattr(edit, "passage", None) is self.passage for edit in edits):
             raise ModelError(

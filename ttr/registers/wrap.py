@@ -20,10 +20,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +33,7 @@ from ttr.backbones.extra_key import extra_key
 from ttr.checks import MOST_REGISTERS
 from ttr.errors import ModelError, NeuronsError, OptionError
 from ttr.hooks import Edit, Site, attach, detach, edits_at, remove_edits
+from ttr.registers.move import MoveNeurons, Others, RegisterValue, Scope
 from ttr.registers.neurons import RegisterNeurons
 from ttr.registers.passage import (
     CollectedWithoutRegisters,
@@ -43,75 +43,6 @@ from ttr.registers.passage import (
     RequireRegisters,
 )
 from ttr.registers.wrapping import Step, Wrap
-from ttr.tokens import TokenLayout
-
-RegisterValue = Literal["neuron", "layer"]
-Others = Literal["zero", "mean", "clip", "keep"]
-Scope = Literal["all", "patches"]
-
-
-def signed_maximum(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    """Return the value of largest magnitude along ``dim``, sign and dimensions kept (ties: negative)."""
-    high, low = x.amax(dim, keepdim=True), x.amin(dim, keepdim=True)
-    return torch.where(high.abs() > low.abs(), high, low)
-
-
-@dataclass(frozen=True, eq=False)
-class MoveNeurons:
-    """Edit of one block's neuron activations [B, N, hidden]; see the module for the formula.
-
-    Attributes:
-        indices: the block's register neurons, int64 [k].
-        layout: counts of prefix and test-time tokens (the patches are all that follow).
-        register_value: one signed maximum a neuron, or one a layer over all listed neurons and tokens.
-        others: what the remaining tokens get.
-        scope: whether CLS and trained registers are among the remaining tokens.
-        scale: factor on the register's value, one number a register.
-        passage: the block's; None edits whatever sequence comes (a pure function).
-    """
-
-    indices: Tensor
-    layout: TokenLayout
-    register_value: RegisterValue
-    others: Others
-    scope: Scope
-    scale: tuple[float, ...]
-    passage: Passage | None = None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return a copy with the listed neurons edited, [B, N, hidden].
-
-        Raises:
-            ModelError: there are to be registers, and none stand in this sequence.
-        """
-        if self.passage is not None and self.layout.test_time:
-            self.passage.require(x)
-        indices = self.indices.to(x.device)
-        return x.index_copy(2, indices, self.moved(x.index_select(2, indices)))
-
-    def moved(self, active: Tensor) -> Tensor:
-        """Return the edited activations of the listed neurons alone, [B, N, k] -> [B, N, k]."""
-        prefix, registers = self.layout.prefix, self.layout.test_time
-        kept = self.layout.where("prefix")
-        ahead, patches = active[:, kept], active[:, prefix + registers :]
-        parts = [ahead if self.scope == "patches" else self._ordinary(ahead, patches)]
-        if registers:
-            value = signed_maximum(active, 1 if self.register_value == "neuron" else (1, 2))
-            scale = torch.tensor(self.scale, dtype=active.dtype, device=active.device)
-            parts.append((scale[:, None] * value).expand(-1, -1, active.shape[2]))
-        parts.append(self._ordinary(patches, patches))
-        return torch.cat(parts, dim=1)
-
-    def _ordinary(self, tokens: Tensor, patches: Tensor) -> Tensor:
-        if self.others == "zero":
-            return torch.zeros_like(tokens)
-        if self.others == "keep":
-            return tokens
-        mean = patches.mean(dim=1, keepdim=True)
-        if self.others == "mean":
-            return mean.expand_as(tokens)
-        return torch.where(tokens > mean + patches.std(dim=1, keepdim=True), mean, tokens)
-
 
 #: What a wrap puts into a model; nothing else is of these kinds.
 EDITS = (EnterBlock, MoveNeurons, RequireRegisters, LeaveBlock, CollectedWithoutRegisters)
@@ -194,8 +125,14 @@ class TestTimeRegisters(Wrap):
             "scale": _scales(scale, self.num_registers),
         }
 
+    def _on_the_device(self, indices: Sequence[int]) -> Tensor:
+        """Return the indices where the model takes images, or with values at least, and fit for training."""
+        device = self.backbone.device
+        with torch.inference_mode(False):
+            return torch.tensor(indices, device="cpu" if device.type == "meta" else device)
+
     def edits(self) -> list[tuple[Site, Edit]]:
-        """Return the (site, pure function) pairs that make the wrap, in the order of the forward pass."""
+        """Return the (site, function) pairs that make the wrap, in the order of the forward pass."""
         layout = self.backbone.layout.with_test_time(self.num_registers)
         sites, listed, whose = self.backbone.sites, self.neurons.by_layer(), secrets.token_hex(8)
         made: list[tuple[Site, Edit]] = []
@@ -206,8 +143,8 @@ class TestTimeRegisters(Wrap):
             passage = Passage(self.backbone.name, layer, place, layout, whose, layer in listed)
             made.append((Site(block.module, "entering"), EnterBlock(passage, sites.pre_norm)))
             if layer in listed:
-                indices = torch.tensor(listed[layer])
-                move = MoveNeurons(indices, layout, **self._settings, passage=passage)
+                indices, mlp = self._on_the_device(listed[layer]), sites.mlps[layer].module
+                move = MoveNeurons(indices, layout, **self._settings, passage=passage, mlp=mlp)
                 made.append((neurons, move))
             else:
                 made.append((neurons, RequireRegisters(passage)))
