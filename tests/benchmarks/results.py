@@ -1,0 +1,139 @@
+"""What the harness writes: one JSON file of the machine, of what was raced, and of what was left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA = 1
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Machine(_Row):
+    """Where it ran.
+
+    Attributes:
+        gemm: measured rate of one large matrix product, in 1e9 floating-point operations a second, by type.
+        load: of the last minute, at the start and at the end.
+    """
+
+    date: str
+    device: str
+    cpu: str
+    cores: int
+    threads: int
+    memory_gib: float
+    gpu: str | None
+    torch: str
+    cuda: str | None
+    python: str
+    ttr: str
+    clock: str
+    allocator: str
+    seed: int
+    command: str
+    gemm: dict[str, float]
+    load: tuple[float, float]
+
+
+class Measured(_Row):
+    """One way of doing something against another, in one run.
+
+    Attributes:
+        what: the candidate.
+        against: what it is raced against.
+        of: ``"time"``: candidate over other; ``"throughput"``: the other's time over the candidate's.
+        way: how the model is run: eager, graph (CUDA) or compiled.
+        registers: R, where the candidate has test-time registers or blank tokens.
+        ms: median milliseconds of a call of the candidate.
+        against_ms: of the other.
+        images: that a call passes.
+        limit_ms: the model's floating-point operations at the machine's measured rate; nothing can be faster.
+        peak_mib: that a call of the candidate takes beyond what stands there already.
+        against_peak_mib: of the other.
+        target: of the ratio; at most for a time, at least for a throughput.
+    """
+
+    case: str
+    what: str
+    against: str
+    of: Literal["time", "throughput"] = "time"
+    model: str = ""
+    library: str = ""
+    dtype: str = ""
+    pixels: int | None = None
+    batch: int | None = None
+    registers: int | None = None
+    way: Literal["eager", "graph", "compiled"] = "eager"
+    ratio: float
+    low: float
+    high: float
+    rounds: int
+    ms: float
+    against_ms: float
+    images: int | None = None
+    limit_ms: float | None = None
+    peak_mib: float | None = None
+    against_peak_mib: float | None = None
+    target: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """``"met"`` or ``"missed"`` where the whole interval is, else ``"open"``; empty without a target."""
+        if self.target is None:
+            return ""
+        low, high, target = self.low, self.high, self.target
+        if self.of == "throughput":
+            low, high, target = -high, -low, -target
+        return "met" if high <= target else "missed" if low > target else "open"
+
+    @property
+    def images_a_second(self) -> float | None:
+        """Throughput of the candidate."""
+        return None if self.images is None else 1000 * self.images / self.ms
+
+
+class Tabled(_Row):
+    """What is no ratio of two ways: a table of plain values."""
+
+    case: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str | float | int, ...], ...]
+
+
+class LeftOut(_Row):
+    """What was not measured, and why."""
+
+    case: str
+    what: str
+    reason: str
+
+
+class Report(_Row):
+    """All of one run."""
+
+    schema_: int = SCHEMA
+    machine: Machine
+    measured: tuple[Measured, ...] = ()
+    tables: tuple[Tabled, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+    def write(self, path: Path) -> None:
+        """Write the JSON file, whole."""
+        beside = path.with_name(f".{path.name}.new")
+        beside.write_text(self.model_dump_json(indent=1) + "\n")
+        beside.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Report:
+        """Read what :meth:`write` wrote; another shape is refused."""
+        return cls.model_validate_json(path.read_text())
+
+
+Row = Measured | Tabled | LeftOut
