@@ -29,6 +29,7 @@ from tests.benchmarks import report as reports
 from tests.benchmarks import session
 from tests.benchmarks.cases import CASES
 from tests.benchmarks.models import MODELS
+from tests.benchmarks.raced import OUT_OF_TIME
 from tests.benchmarks.results import LeftOut, Measured, Report, Row, Tabled
 from tests.benchmarks.settings import ON_GPU, QUICK, Settings
 
@@ -93,7 +94,7 @@ def run(settings: Settings, planned: list[tuple[str, Settings]], out: Path | Non
     report = Report(machine=machine(settings))
     for case, own in planned:
         begun = time.monotonic()
-        for row in _within(case, own, end):
+        for row in _within(case, replace(own, until=end)):
             found.append(row)
             print(_line(row), file=sys.stderr, flush=True)
         print(f"  {case}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
@@ -109,17 +110,15 @@ def run(settings: Settings, planned: list[tuple[str, Settings]], out: Path | Non
     return report
 
 
-def _within(case: str, settings: Settings, end: float) -> Iterator[Row]:
+def _within(case: str, settings: Settings) -> Iterator[Row]:
     """Yield the rows of a case; one that fails or is out of time says so and the next goes on."""
-    rest = LeftOut(case=case, what=" ".join(settings.models), reason="out of time; give more --minutes")
-    if time.monotonic() > end:
-        yield rest
+    if time.monotonic() > settings.until:
+        yield LeftOut(case=case, what=" ".join(settings.models), reason=OUT_OF_TIME)
         return
     try:
         for row in CASES[case](settings):
             yield row
-            if time.monotonic() > end:
-                yield rest
+            if isinstance(row, LeftOut) and row.reason == OUT_OF_TIME:
                 return
     except Exception as error:
         said = (str(error).strip().splitlines() or [""])[0][:300]

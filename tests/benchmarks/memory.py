@@ -24,6 +24,7 @@ MIB = 2**20
 
 def allocated(task: Callable[[], Any], device: str) -> float:
     """Return the MiB that a task allocates on the GPU at its peak, beyond what stands there already."""
+    task()  # what a library keeps from its first call on is no part of a pass
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)

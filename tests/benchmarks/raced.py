@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from tests.benchmarks.racing import Clock, Task, TooLongError, race, ratio
 from tests.benchmarks.results import LeftOut, Measured, Row
 from tests.benchmarks.settings import Settings
+
+OUT_OF_TIME = "out of time; give more --minutes"
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ def rows(
     clock: Clock | None = None,
     *,
     peaks: Mapping[str, float] | None = None,
+    starts: Mapping[str, str] | None = None,
     **common: Any,
 ) -> Iterator[Row]:
     """Race the tasks once and yield each comparison, or that the race would not fit.
@@ -39,15 +43,21 @@ def rows(
         asked: the comparisons.
         clock: None: that of forward passes.
         peaks: peak memory of the tasks in MiB, where it is known.
+        starts: tasks whose time, in the same round, is taken off that of others, by these.
         common: fields that all rows share.
     """
-    peaks = peaks or {}
+    peaks, starts = peaks or {}, starts or {}
+    where = " ".join(str(common[name]) for name in ("model", "dtype", "batch", "way") if name in common)
+    if time.monotonic() > settings.until:
+        yield LeftOut(case=common["case"], what=where, reason=OUT_OF_TIME)
+        return
     try:
         times = race(tasks, clock or settings.pass_clock, settings.budget, settings.seed)
     except TooLongError as error:
-        where = " ".join(str(common[name]) for name in ("model", "dtype", "batch", "way") if name in common)
         yield LeftOut(case=common["case"], what=where, reason=f"{error}; give more --seconds")
         return
+    for name, start in starts.items():
+        times[name] = [own - off for own, off in zip(times[name], times[start], strict=True)]
     for each in asked:
         own, other = times[each.what], times[each.against]
         by_throughput = common.get("of") == "throughput"

@@ -29,6 +29,7 @@ class Settings:
         clock: ``"wall"``, or ``"cpu"``: processor seconds of this process.
         memory: whether peaks are measured on a CPU, where each is a process of its own.
         quick: whether what takes minutes is left out.
+        until: no race begins after that, of :func:`time.monotonic`.
     """
 
     device: str = "cpu"
@@ -44,6 +45,7 @@ class Settings:
     clock: str = "wall"
     memory: bool = True
     quick: bool = False
+    until: float = float("inf")
 
     @property
     def on_gpu(self) -> bool:

@@ -91,6 +91,13 @@ def test_a_time_is_over_the_other_and_a_throughput_under_it():
     assert (rate.ratio, rate.verdict) == (0.5, "missed")
 
 
+def test_what_a_start_takes_is_taken_off():
+    tasks = {"bare": lambda: 1.0, "start": lambda: 5.0, "command": lambda: 7.0}
+    settings, asked = Settings(budget=ROUNDS), [raced.Against("command", "bare")]
+    (row,) = raced.rows(settings, tasks, asked, MadeClock(), starts={"command": "start"}, case="made")
+    assert (row.ratio, row.ms) == (2.0, 2000.0)
+
+
 @pytest.mark.parametrize(
     ("of", "low", "high", "verdict"),
     [

@@ -18,6 +18,8 @@ from tests.benchmarks.settings import Settings
 from ttr.backbones import Backbone
 
 ITEM_BY_ITEM = "item by item"
+#: Images that are enough to know the rate of that.
+FEW = 16
 
 
 def detection(settings: Settings) -> Iterator[Row]:
@@ -32,23 +34,26 @@ def detection(settings: Settings) -> Iterator[Row]:
 def _one(settings: Settings, key: str, dtype: str, backbone: Backbone, count: int) -> Iterator[Row]:
     images = with_outliers(backbone, count, settings.seed)
     batch = min(64 if settings.on_gpu else 8, count)
+    call = models.forward(backbone)
 
-    def bare() -> list[Tensor]:
-        call = models.forward(backbone)
-        return [call(part) for part in images.split(batch)]
+    def bare(number: int) -> list[Tensor]:
+        return [call(part) for part in images[:number].split(batch)]
 
-    tasks = {
-        "bare": bare,
-        "detect": partial(ttr.detect, backbone, images, batch_size=batch),
-    }
-    asked = [Against("detect", "bare", 0.85)]
-    if count <= 512:
-        tasks[ITEM_BY_ITEM] = partial(ttr.detect, backbone, images, batch_size=1)
-        asked.append(Against(ITEM_BY_ITEM, "bare"))
-    common = {**described(key, dtype, images), "case": "detection", "of": "throughput", "batch": batch}
-    limit = limit_ms(settings, backbone, dtype, images)
+    common = {"case": "detection", "of": "throughput", "batch": batch}
     # The ranking is built on the host, which no event of the GPU sees.
-    yield from rows(settings, tasks, asked, settings.host_clock, limit_ms=limit, **common)
+    clock = settings.host_clock
+    for number, what, size, target in (
+        (count, "detect", batch, 0.85),
+        (min(count, FEW), ITEM_BY_ITEM, 1, None),
+    ):
+        seen = images[:number]
+        tasks = {
+            "bare": partial(bare, number),
+            what: partial(ttr.detect, backbone, seen, batch_size=size),
+        }
+        limit = limit_ms(settings, backbone, dtype, seen)
+        fields = {**described(key, dtype, seen), **common, "limit_ms": limit}
+        yield from rows(settings, tasks, [Against(what, "bare", target)], clock, **fields)
 
 
 def with_outliers(backbone: Backbone, count: int, seed: int) -> Tensor:

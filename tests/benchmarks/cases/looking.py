@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from tests.benchmarks import models
-from tests.benchmarks.cases.forward import PREDECESSOR, described, item_by_item
+from tests.benchmarks.cases.forward import MOST_BY_ITEM, PREDECESSOR, described, item_by_item
 from tests.benchmarks.limit import limit_ms
 from tests.benchmarks.raced import Against, rows
 from tests.benchmarks.results import Row
@@ -35,9 +35,11 @@ def _look(settings: Settings, case: str, target: float, **asked: Any) -> Iterato
                 tasks = {
                     "bare": partial(models.forward(backbone), images),
                     case: partial(look, images),
-                    PREDECESSOR: partial(item_by_item, look, images),
                 }
+                comparisons = [Against(case, "bare", target)]
+                if batch <= MOST_BY_ITEM:
+                    tasks[PREDECESSOR] = partial(item_by_item, look, images)
+                    comparisons.append(Against(PREDECESSOR, "bare"))
                 common = {**described(key, dtype, images), "case": case, "of": "throughput"}
                 common["limit_ms"] = limit_ms(settings, backbone, dtype, images)
-                comparisons = [Against(case, "bare", target), Against(PREDECESSOR, "bare")]
                 yield from rows(settings, tasks, comparisons, settings.host_clock, **common)
