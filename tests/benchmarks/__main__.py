@@ -60,7 +60,8 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--clock", choices=("wall", "cpu"))
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="no peaks on a CPU")
     parser.add_argument("--out", type=Path, help="JSON file, written after each case")
-    parser.add_argument("--into", type=Path, help="page whose marked tables are written anew")
+    parser.add_argument("--into", type=Path, nargs="+", help="pages whose marked tables are written anew")
+    parser.add_argument("--of", type=Path, help="show this JSON file, or write it --into pages; run nothing")
     given = parser.parse_args(arguments)
     unknown = [case for case in getattr(given, "cases", []) if case not in CASES]
     if unknown:
@@ -135,6 +136,8 @@ def _line(row: Row) -> str:
 def main(arguments: list[str] | None = None) -> Report:
     """Run what the command line asks for, print it, and return it."""
     given = parsed(sys.argv[1:] if arguments is None else arguments)
+    if hasattr(given, "of"):
+        return published(Report.read(given.of), given)
     settings = settings_of(given)
     if getattr(given, "gpu_session", False):
         planned, minutes = session.plan(settings), getattr(given, "minutes", session.MINUTES)
@@ -142,9 +145,14 @@ def main(arguments: list[str] | None = None) -> Report:
         names = getattr(given, "cases", []) or list(CASES)
         planned, minutes = [(name, settings) for name in names], getattr(given, "minutes", float("inf"))
     report = run(settings, planned, getattr(given, "out", None), 60 * minutes)
+    return published(report, given)
+
+
+def published(report: Report, given: argparse.Namespace) -> Report:
+    """Print a report, write it into the pages that were named, and return it."""
     reports.show(report, Console(width=200, highlight=False))
-    if hasattr(given, "into"):
-        reports.write_into(report, given.into)
+    for page in getattr(given, "into", []):
+        reports.write_into(report, page)
     return report
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks import ten_million
 from tests.benchmarks.results import Measured, Report, Tabled
 
 COLUMNS = (
@@ -113,26 +113,43 @@ def markdown(report: Report) -> str:
     """Return the tables as Markdown, with the command that made them."""
     parts = [f"`{report.machine.command}`\n\n{head(report)}.\n"]
     for title, columns, rows in tables(report):
-        filled = [index for index in range(len(columns)) if any(row[index] for row in rows)]
-        lines = [[columns[index] for index in filled], ["---"] * len(filled)]
-        lines += [[row[index] for index in filled] for row in rows]
-        parts.append(f"**{title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
+        parts.append(f"**{title}**\n\n{_markdown_table(columns, rows)}")
     if report.left_out:
         lines = [f"- {out.case}, {out.what}: {out.reason}" for out in report.left_out]
         parts.append("Left out:\n" + "\n".join(lines) + "\n")
     return "\n".join([*parts, sentence(report) + "\n"])
 
 
+def ten_millions(report: Report) -> str:
+    """Return what the measured rates make of ten million images, as Markdown."""
+    return f"{head(report)}.\n\n{_markdown_table(ten_million.COLUMNS, ten_million.rows(report))}"
+
+
+def _markdown_table(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> str:
+    """Return a table without the columns that are empty."""
+    filled = [index for index in range(len(columns)) if any(row[index] for row in rows)]
+    lines = [[columns[index] for index in filled], ["---"] * len(filled)]
+    lines += [[row[index] for index in filled] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+#: What stands between two marks of a page, ``<!-- WORDS on DEVICE: begin -->`` and the same with ``end``.
+MARKED = {"measured": markdown, "ten million": ten_millions}
+
+
 def write_into(report: Report, page: Path) -> None:
-    """Put the tables between the two marks of a page that are this device's; all else stays.
+    """Put the tables between the marks of a page that are this device's; all else stays.
 
     Raises:
         ValueError: the page has no such marks.
     """
-    device = report.machine.device.partition(":")[0]
-    begin, end = (f"<!-- measured on {device}: {word} -->" for word in ("begin", "end"))
-    text = page.read_text()
-    if begin not in text or end not in text:
-        raise ValueError(f"{page} lacks the marks {begin} and {end}; put them where the tables are to stand")
-    between = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-    page.write_text(between.sub(lambda _: f"{begin}\n{markdown(report)}{end}", text))
+    device, text, found = report.machine.device.partition(":")[0], page.read_text(), False
+    for words, made in MARKED.items():
+        begin, end = (f"<!-- {words} on {device}: {word} -->" for word in ("begin", "end"))
+        if begin in text and end in text:
+            ahead, behind = text.partition(begin)[0], text.partition(end)[2]
+            text, found = f"{ahead}{begin}\n{made(report)}{end}{behind}", True
+    if not found:
+        needed = " or ".join(f"<!-- {words} on {device}: begin --> and end" for words in MARKED)
+        raise ValueError(f"{page} lacks marks; needed {needed}, where the tables are to stand")
+    page.write_text(text)

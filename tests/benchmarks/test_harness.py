@@ -10,12 +10,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from tests.benchmarks import cases, limit, models, raced, racing, session
+from tests.benchmarks import cases, limit, models, raced, racing, session, ten_million
 from tests.benchmarks.__main__ import main, parsed, settings_of
 from tests.benchmarks.cases.forward import item_by_item
 from tests.benchmarks.racing import Budget, TooLongError, race, ratio
 from tests.benchmarks.report import write_into
-from tests.benchmarks.results import LeftOut, Measured, Report
+from tests.benchmarks.results import LeftOut, Measured, Report, Tabled
 from tests.benchmarks.settings import Settings
 from tests.tools.tiny_models import DEPTH, PATCH, SIZE, WIDTH
 
@@ -185,8 +185,27 @@ def test_a_page_gets_its_tables_between_the_marks_and_keeps_the_rest(tmp_path):
     write_into(report, page)
     assert page.read_text() == once
     page.write_text("no marks")
-    with pytest.raises(ValueError, match="lacks the marks"):
+    with pytest.raises(ValueError, match="lacks marks; needed <!-- measured on cpu: begin -->"):
         write_into(report, page)
+
+
+def test_ten_million_images_take_what_the_rates_say(tmp_path):
+    machine = main(["bench", "--quick"]).machine
+    shared = {"case": "scale", "model": "m", "dtype": "fp32", "pixels": 224, "images": 10, "rounds": 4}
+    row = Measured(
+        what="ttr", against="bare", ratio=2, low=2, high=2, ms=2000, against_ms=1000, limit_ms=500, **shared
+    )
+    files = Tabled(case="scale", title="files", columns=("a second",), rows=((4.0,),))
+    report = Report(machine=machine, measured=(row,), tables=(files,))
+    assert ten_million.rows(report) == [
+        ("m", "fp32", "224", "bare", "10.00", "277.8", "138.9", "2.50"),
+        ("m", "fp32", "224", "ttr", "5.00", "555.6", "138.9", "1.25"),
+    ]
+    out, page = tmp_path / "speed.json", tmp_path / "scale.md"
+    report.write(out)
+    page.write_text("<!-- ten million on cpu: begin --><!-- ten million on cpu: end -->")
+    assert main(["--of", str(out), "--into", str(page)]) == report
+    assert "| m | fp32 | 224 | ttr | 5.00 | 555.6 | 138.9 | 1.25 |" in page.read_text()
 
 
 def test_a_case_that_fails_is_said_and_the_next_one_runs(monkeypatch):
