@@ -92,7 +92,8 @@ def run(settings: Settings, planned: list[tuple[str, Settings]], out: Path | Non
     """Run the planned cases until the seconds are over; the file is written after each case."""
     end = time.monotonic() + seconds
     found: list[Row] = []
-    report = Report(machine=machine(settings))
+    dtypes = tuple(dict.fromkeys(dtype for _, own in planned for dtype in own.dtypes))
+    report = Report(machine=machine(replace(settings, dtypes=dtypes)))
     for case, own in planned:
         begun = time.monotonic()
         for row in _within(case, replace(own, until=end)):

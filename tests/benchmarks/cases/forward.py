@@ -73,12 +73,15 @@ def _one(
     way = common["way"]
     if way == "compiled":  # each takes a minute
         wraps = {name: wrap for name, wrap in wraps.items() if name == "bare" or (_count(name) or 0) > 0}
-    try:
-        tasks = {name: WAYS[way](wrap, images) for name, wrap in wraps.items()}
-    except Exception as error:
-        what = f"{common['model']} {common['dtype']} batch {common['batch']} {way}"
-        yield LeftOut(case="forward", what=what, reason=f"{type(error).__name__}: {_first_line(error)}")
-        return
+    tasks: dict[str, Callable[[], Any]] = {}
+    for name, wrap in wraps.items():
+        try:
+            tasks[name] = WAYS[way](wrap, images)
+        except Exception as error:
+            what = f"{common['model']} {common['dtype']} batch {common['batch']} {way}, {name}"
+            yield LeftOut(case="forward", what=what, reason=f"{type(error).__name__}: {_first_line(error)}")
+            if name == "bare":
+                return
     if way == "eager":
         tasks[EMBED] = partial(wraps["bare"].embed, images)
     if way == "eager" and len(images) <= MOST_BY_ITEM:
@@ -86,11 +89,10 @@ def _one(
     if settings.on_gpu and way == "eager":
         peaks = {name: memory.allocated(task, settings.device) for name, task in tasks.items()}
     most = target(settings, way, len(images))
-    asked = [Against(name, "bare", most if name.startswith("ttr") else None, _count(name)) for name in wraps]
-    asked += [
-        Against(f"ttr R={count}", f"blank R={count}", 1.02, count) for count in settings.registers if count
-    ]
-    asked += [Against(name, "bare") for name in (EMBED, PREDECESSOR) if name in tasks]
+    moved = [name for name in tasks if name.startswith("ttr")]
+    asked = [Against(name, "bare", most if name in moved else None, _count(name)) for name in tasks]
+    blanks = {name: name.replace("ttr", "blank") for name in moved}
+    asked += [Against(own, blank, 1.02, _count(own)) for own, blank in blanks.items() if blank in tasks]
     yield from rows(settings, tasks, asked[1:], peaks=peaks, **common)
 
 
