@@ -61,7 +61,12 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="no peaks on a CPU")
     parser.add_argument("--out", type=Path, help="JSON file, written after each case")
     parser.add_argument("--into", type=Path, nargs="+", help="pages whose marked tables are written anew")
-    parser.add_argument("--of", type=Path, help="show this JSON file, or write it --into pages; run nothing")
+    parser.add_argument(
+        "--of",
+        type=Path,
+        nargs="+",
+        help="show these files of one machine, or write them --into pages; run nothing",
+    )
     given = parser.parse_args(arguments)
     unknown = [case for case in getattr(given, "cases", []) if case not in CASES]
     if unknown:
@@ -138,7 +143,7 @@ def main(arguments: list[str] | None = None) -> Report:
     """Run what the command line asks for, print it, and return it."""
     given = parsed(sys.argv[1:] if arguments is None else arguments)
     if hasattr(given, "of"):
-        return published(Report.read(given.of), given)
+        return published(Report.joined([Report.read(path) for path in given.of]), given)
     settings = settings_of(given)
     if getattr(given, "gpu_session", False):
         planned, minutes = session.plan(settings), getattr(given, "minutes", session.MINUTES)

@@ -111,7 +111,7 @@ def sentence(report: Report) -> str:
 
 def markdown(report: Report) -> str:
     """Return the tables as Markdown, with the command that made them."""
-    parts = [f"`{report.machine.command}`\n\n{head(report)}.\n"]
+    parts = [f"```\n{report.machine.command}\n```\n\n{head(report)}.\n"]
     for title, columns, rows in tables(report):
         parts.append(f"**{title}**\n\n{_markdown_table(columns, rows)}")
     if report.left_out:

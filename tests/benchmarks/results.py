@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -135,5 +136,32 @@ class Report(_Row):
         """Read what :meth:`write` wrote; another shape is refused."""
         return cls.model_validate_json(path.read_text())
 
+    @classmethod
+    def joined(cls, reports: Sequence[Report]) -> Report:
+        """Return the runs of one machine as one; their commands stand one a line.
 
+        Raises:
+            ValueError: they are of several machines, or were timed by several clocks.
+        """
+        first = reports[0].machine
+        for other in (report.machine for report in reports[1:]):
+            if off := [name for name in SAME if getattr(first, name) != getattr(other, name)]:
+                raise ValueError(f"the runs differ in {', '.join(off)}; needed runs of one machine")
+        machine = first.model_copy(
+            update={
+                "command": "\n".join(report.machine.command for report in reports),
+                "gemm": {dtype: rate for report in reports for dtype, rate in report.machine.gemm.items()},
+                "load": (first.load[0], reports[-1].machine.load[1]),
+            }
+        )
+        return cls(
+            machine=machine,
+            measured=tuple(row for report in reports for row in report.measured),
+            tables=tuple(row for report in reports for row in report.tables),
+            left_out=tuple(row for report in reports for row in report.left_out),
+        )
+
+
+#: What two runs must have in common to stand in one table.
+SAME = ("date", "device", "cpu", "cores", "threads", "gpu", "torch", "ttr", "clock", "allocator")
 Row = Measured | Tabled | LeftOut

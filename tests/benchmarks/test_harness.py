@@ -123,7 +123,14 @@ def test_operations_are_those_of_the_closed_form():
     assert limit.flops_an_image(backbone, backbone.image_size) == DEPTH * a_block + embedding
 
 
-@pytest.mark.parametrize("key", ["timm-tiny", "open_clip-tiny", "transformers-tiny"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "timm-tiny",
+        pytest.param("open_clip-tiny", marks=pytest.mark.slow),  # each imports a library of its own
+        pytest.param("transformers-tiny", marks=pytest.mark.slow),
+    ],
+)
 def test_an_arm_is_a_second_model_and_the_bare_one_stays_bare(key):
     bare = models.build(key, "cpu", "fp32")
     images = models.pictures(bare, 2)
@@ -179,7 +186,7 @@ def test_a_page_gets_its_tables_between_the_marks_and_keeps_the_rest(tmp_path):
     report = main(["norms", *TINY, "--into", str(page)])
     once = page.read_text()
     assert "old" not in once
-    assert once.startswith(f"before\n{begin}\n`python -m tests.benchmarks ")
+    assert once.startswith(f"before\n{begin}\n```\npython -m tests.benchmarks ")
     assert once.endswith(f"{end}\nafter\n")
     assert "| timm tiny | fp32 |" in once
     write_into(report, page)
@@ -206,6 +213,16 @@ def test_ten_million_images_take_what_the_rates_say(tmp_path):
     page.write_text("<!-- ten million on cpu: begin --><!-- ten million on cpu: end -->")
     assert main(["--of", str(out), "--into", str(page)]) == report
     assert "| m | fp32 | 224 | ttr | 5.00 | 555.6 | 138.9 | 1.25 |" in page.read_text()
+
+
+def test_runs_of_one_machine_are_joined_and_those_of_two_are_not():
+    one, two = (main([case, *TINY]) for case in ("norms", "attention"))
+    joined = Report.joined([one, two])
+    assert joined.measured == one.measured + two.measured
+    assert joined.machine.command == f"{one.machine.command}\n{two.machine.command}"
+    elsewhere = two.model_copy(update={"machine": two.machine.model_copy(update={"cpu": "another"})})
+    with pytest.raises(ValueError, match="the runs differ in cpu; needed runs of one machine"):
+        Report.joined([one, elsewhere])
 
 
 def test_a_case_that_fails_is_said_and_the_next_one_runs(monkeypatch):
