@@ -61,13 +61,14 @@ def tables(report: Report) -> Iterator[tuple[str, tuple[str, ...], list[tuple[st
     for case in dict.fromkeys(row.case for row in report.measured):
         found = [row for row in report.measured if row.case == case]
         of = "time" if found[0].of == "time" else "throughput"
-        yield f"{case}: ratio of {of}", COLUMNS, [_cells(row) for row in found]
+        yield f"{case}: ratio of {of}", COLUMNS, [_cells(report, row) for row in found]
     for table in report.tables:
         yield f"{table.case}: {table.title}", table.columns, list(_plain(table))
 
 
-def _cells(row: Measured) -> tuple[str, ...]:
+def _cells(report: Report, row: Measured) -> tuple[str, ...]:
     bound = "at least" if row.of == "throughput" else "at most"
+    limit = report.limit_ms(row)
     peak = "" if row.peak_mib is None else f"{row.peak_mib:,.0f} MiB"
     if row.peak_mib is not None and row.against_peak_mib:
         peak += f" (× {row.peak_mib / row.against_peak_mib:.2f})"
@@ -76,12 +77,12 @@ def _cells(row: Measured) -> tuple[str, ...]:
         row.dtype,
         "" if row.pixels is None else str(row.pixels),
         "" if row.batch is None else str(row.batch),
-        row.way,
+        "" if row.way == "eager" else row.way,
         row.what,
         row.against,
         f"{row.ratio:.3f} ({row.low:.3f} to {row.high:.3f})",
         f"{row.ms:,.1f}" if row.ms >= 1 else f"{row.ms:.3f}",
-        "" if row.limit_ms is None else f"{row.limit_ms / row.ms:.0%}",
+        "" if limit is None else f"{limit / row.ms:.0%}",
         peak,
         "" if row.target is None else f"{bound} {row.target:.2f}: {row.verdict}",
     )

@@ -19,7 +19,7 @@ class Machine(_Row):
     """Where it ran.
 
     Attributes:
-        gemm: measured rate of one large matrix product, in 1e9 floating-point operations a second, by type.
+        gemm: best rate of a large matrix product that was seen, in 1e9 operations a second, by type.
         load: of the last minute, at the start and at the end.
     """
 
@@ -54,7 +54,7 @@ class Measured(_Row):
         ms: median milliseconds of a call of the candidate.
         against_ms: of the other.
         images: that a call passes.
-        limit_ms: the model's floating-point operations at the machine's measured rate; nothing can be faster.
+        flops: floating-point operations of the bare model in a call, a multiply-add counted as two.
         peak_mib: that a call of the candidate takes beyond what stands there already.
         against_peak_mib: of the other.
         target: of the ratio; at most for a time, at least for a throughput.
@@ -78,7 +78,7 @@ class Measured(_Row):
     ms: float
     against_ms: float
     images: int | None = None
-    limit_ms: float | None = None
+    flops: int | None = None
     peak_mib: float | None = None
     against_peak_mib: float | None = None
     target: float | None = None
@@ -125,6 +125,11 @@ class Report(_Row):
     tables: tuple[Tabled, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
 
+    def limit_ms(self, row: Measured) -> float | None:
+        """Return what a call takes at least: its operations at the machine's best rate; None if unknown."""
+        rate = self.machine.gemm.get(row.dtype)
+        return None if row.flops is None or rate is None else row.flops / rate / 1e6
+
     def write(self, path: Path) -> None:
         """Write the JSON file, whole."""
         beside = path.with_name(f".{path.name}.new")
@@ -147,10 +152,13 @@ class Report(_Row):
         for other in (report.machine for report in reports[1:]):
             if off := [name for name in SAME if getattr(first, name) != getattr(other, name)]:
                 raise ValueError(f"the runs differ in {', '.join(off)}; needed runs of one machine")
+        gemm: dict[str, float] = {}
+        for dtype, rate in (each for report in reports for each in report.machine.gemm.items()):
+            gemm[dtype] = max(rate, gemm.get(dtype, 0.0))
         machine = first.model_copy(
             update={
                 "command": "\n".join(report.machine.command for report in reports),
-                "gemm": {dtype: rate for report in reports for dtype, rate in report.machine.gemm.items()},
+                "gemm": gemm,
                 "load": (first.load[0], reports[-1].machine.load[1]),
             }
         )

@@ -29,7 +29,7 @@ def rows(report: Report) -> list[tuple[str, ...]]:
         if row.case != "scale":
             continue
         for what, ms in ((row.against, row.against_ms), (row.what, row.ms)):
-            found[row.model, row.dtype, row.pixels, what] = (rate(row, ms), hours_at_the_limit(row))
+            found[row.model, row.dtype, row.pixels, what] = (rate(row, ms), hours_at_the_limit(report, row))
     decoded = decoded_a_second(report)
     made = []
     for (model, dtype, pixels, what), (a_second, at_best) in found.items():
@@ -45,9 +45,10 @@ def rate(row: Measured, ms: float) -> float:
     return 1000 * (row.images or 1) / ms
 
 
-def hours_at_the_limit(row: Measured) -> float | None:
+def hours_at_the_limit(report: Report, row: Measured) -> float | None:
     """Return the hours that the floating-point operations alone take at the machine's measured rate."""
-    return None if row.limit_ms is None else IMAGES / rate(row, row.limit_ms) / 3600
+    limit = report.limit_ms(row)
+    return None if limit is None else IMAGES / rate(row, limit) / 3600
 
 
 def decoded_a_second(report: Report) -> float | None:

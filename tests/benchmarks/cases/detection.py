@@ -11,7 +11,7 @@ from torch import Tensor
 import ttr
 from tests.benchmarks import models
 from tests.benchmarks.cases.forward import described
-from tests.benchmarks.limit import limit_ms
+from tests.benchmarks.limit import flops
 from tests.benchmarks.raced import Against, rows
 from tests.benchmarks.results import Row
 from tests.benchmarks.settings import Settings
@@ -51,8 +51,7 @@ def _one(settings: Settings, key: str, dtype: str, backbone: Backbone, count: in
             "bare": partial(bare, number),
             what: partial(ttr.detect, backbone, seen, batch_size=size),
         }
-        limit = limit_ms(settings, backbone, dtype, seen)
-        fields = {**described(key, dtype, seen), **common, "limit_ms": limit}
+        fields = {**described(key, dtype, seen), **common, "flops": flops(backbone, seen)}
         yield from rows(settings, tasks, [Against(what, "bare", target)], clock, **fields)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tests.benchmarks import memory, models
-from tests.benchmarks.limit import limit_ms
+from tests.benchmarks.limit import flops
 from tests.benchmarks.raced import Against, rows
 from tests.benchmarks.results import LeftOut, Row
 from tests.benchmarks.settings import Settings
@@ -43,7 +43,7 @@ def forward(settings: Settings) -> Iterator[Row]:
                 common = {
                     **described(key, dtype, images),
                     "case": "forward",
-                    "limit_ms": limit_ms(settings, bare, dtype, images),
+                    "flops": flops(bare, images),
                 }
                 for way in settings.ways:
                     yield from _one(settings, wraps, images, peaks.get(batch, {}), {**common, "way": way})

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.benchmarks import models
 from tests.benchmarks.cases.forward import MOST_BY_ITEM, PREDECESSOR, described, item_by_item
-from tests.benchmarks.limit import limit_ms
+from tests.benchmarks.limit import flops
 from tests.benchmarks.raced import Against, rows
 from tests.benchmarks.results import Row
 from tests.benchmarks.settings import Settings
@@ -41,5 +41,5 @@ def _look(settings: Settings, case: str, target: float, **asked: Any) -> Iterato
                     tasks[PREDECESSOR] = partial(item_by_item, look, images)
                     comparisons.append(Against(PREDECESSOR, "bare"))
                 common = {**described(key, dtype, images), "case": case, "of": "throughput"}
-                common["limit_ms"] = limit_ms(settings, backbone, dtype, images)
+                common["flops"] = flops(backbone, images)
                 yield from rows(settings, tasks, comparisons, settings.host_clock, **common)

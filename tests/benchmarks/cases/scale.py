@@ -11,7 +11,7 @@ from pathlib import Path
 import ttr
 from tests.benchmarks import models
 from tests.benchmarks.cases.forward import described
-from tests.benchmarks.limit import limit_ms
+from tests.benchmarks.limit import flops
 from tests.benchmarks.made_files import SIDE, made_set
 from tests.benchmarks.raced import Against, rows
 from tests.benchmarks.results import Row, Tabled
@@ -45,8 +45,7 @@ def _passes(settings: Settings, key: str, pixels: int | None, dtype: str) -> Ite
     # What is asked here is a rate as well, which few rounds give; a ViT-L at 518 px takes seconds.
     few = replace(settings, budget=replace(settings.budget, seconds=3 * settings.budget.seconds, fewest=4))
     common = {**described(key, dtype, images), "case": "scale"}
-    limit = limit_ms(settings, bare, dtype, images)
-    yield from rows(few, tasks, asked, limit_ms=limit, **common)
+    yield from rows(few, tasks, asked, flops=flops(bare, images), **common)
 
 
 def _decoding(settings: Settings, backbone: Backbone) -> Tabled:
