@@ -45,10 +45,19 @@ def machine(settings: Settings) -> Machine:
         clock="events" if settings.on_gpu else settings.clock,
         allocator="keeps what is freed" if STEADY.keys() <= os.environ.keys() else "default",
         seed=settings.seed,
-        command=" ".join(("python -m tests.benchmarks", *sys.argv[1:])),
+        command=_command(sys.argv[1:]),
         gemm={dtype: round(gemm_rate(settings, dtype) / 1e9, 1) for dtype in settings.dtypes},
         load=(load, load),
     )
+
+
+def _command(arguments: list[str]) -> str:
+    """Return how this run is repeated, without the files that it writes: they are a machine's own."""
+    kept, skipping = ["python -m tests.benchmarks"], False
+    for argument in arguments:
+        skipping = argument in ("--out", "--into") or (skipping and not argument.startswith("--"))
+        kept += [] if skipping else [argument]
+    return " ".join(kept)
 
 
 def load_of_the_last_minute() -> float:

@@ -34,7 +34,7 @@ def rows(report: Report) -> list[tuple[str, ...]]:
     made = []
     for (model, dtype, pixels, what), (a_second, at_best) in found.items():
         least = "" if at_best is None else f"{at_best:,.1f}"
-        fed = "" if decoded is None else f"{a_second / decoded:,.2f}"
+        fed = "" if decoded is None else f"{a_second / decoded:,.3f}"
         hours = IMAGES / a_second / 3600
         made.append((model, dtype, str(pixels), what, f"{a_second:,.2f}", f"{hours:,.1f}", least, fed))
     return made

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from tests.benchmarks import cases, limit, models, raced, racing, session, ten_million
 from tests.benchmarks.__main__ import main, parsed, settings_of
 from tests.benchmarks.cases.forward import item_by_item
+from tests.benchmarks.machine import machine
 from tests.benchmarks.racing import Budget, TooLongError, race, ratio
 from tests.benchmarks.report import write_into
 from tests.benchmarks.results import LeftOut, Measured, Report, Tabled
@@ -205,14 +206,14 @@ def test_ten_million_images_take_what_the_rates_say(tmp_path):
     files = Tabled(case="scale", title="files", columns=("a second",), rows=((4.0,),))
     report = Report(machine=machine, measured=(row,), tables=(files,))
     assert ten_million.rows(report) == [
-        ("m", "fp32", "224", "bare", "10.00", "277.8", "138.9", "2.50"),
-        ("m", "fp32", "224", "ttr", "5.00", "555.6", "138.9", "1.25"),
+        ("m", "fp32", "224", "bare", "10.00", "277.8", "138.9", "2.500"),
+        ("m", "fp32", "224", "ttr", "5.00", "555.6", "138.9", "1.250"),
     ]
     out, page = tmp_path / "speed.json", tmp_path / "scale.md"
     report.write(out)
     page.write_text("<!-- ten million on cpu: begin --><!-- ten million on cpu: end -->")
     assert main(["--of", str(out), "--into", str(page)]) == report
-    assert "| m | fp32 | 224 | ttr | 5.00 | 555.6 | 138.9 | 1.25 |" in page.read_text()
+    assert "| m | fp32 | 224 | ttr | 5.00 | 555.6 | 138.9 | 1.250 |" in page.read_text()
 
 
 def test_runs_of_one_machine_are_joined_and_those_of_two_are_not():
@@ -224,6 +225,23 @@ def test_runs_of_one_machine_are_joined_and_those_of_two_are_not():
     elsewhere = two.model_copy(update={"machine": two.machine.model_copy(update={"cpu": "another"})})
     with pytest.raises(ValueError, match="the runs differ in cpu; needed runs of one machine"):
         Report.joined([one, elsewhere])
+
+
+def test_what_is_said_to_repeat_a_run_holds_no_path(monkeypatch):
+    words = [
+        "norms",
+        *TINY,
+        "--into",
+        "/home/a/speed.md",
+        "/home/a/scale.md",
+        "--out",
+        "/home/a/b.json",
+        "--seed",
+        "3",
+    ]
+    monkeypatch.setattr("sys.argv", ["-m", *words])
+    said = machine(settings_of(parsed(words))).command
+    assert said == f"python -m tests.benchmarks norms {' '.join(TINY)} --seed 3"
 
 
 def test_a_case_that_fails_is_said_and_the_next_one_runs(monkeypatch):
