@@ -50,5 +50,13 @@ def plan(settings: Settings) -> list[tuple[str, Settings]]:
         tiny = {"models": TINY if changes.get("models") == EVERY else TINY[:1], "batches": (2,)}
         kept = {name: changes[name] for name in ("registers", "ways") if name in changes}
         ways = {"ways": ON_GPU["ways"]}
-        found.append((case, replace(settings, **{**QUICK, **ways, **kept, **tiny, "budget": TINIEST})))
+        found.append(
+            (
+                case,
+                replace(
+                    settings,
+                    **{**QUICK, **ways, **kept, **tiny, "budget": SHORT if case == "files" else TINIEST},
+                ),
+            )
+        )
     return found
