@@ -5,8 +5,8 @@ so it only proposes: all pairs whose 256-bit phash (library imagehash, hash size
 bits. Then the 64 x 64 thumbnails of a pair are compared by the correlation of what is left when their blur
 (Gaussian, 2 px) is taken away: border, disc and lighting go; vessels, bones and edges stay.
 
-The numbers come from ``tests/benchmarks/near_duplicates.py``: 260 edited copies of the two samples and of 24
-phantoms, 210 pairs of simulated patients before one device, and all pairs of the 540 phantom images.
+The numbers come from ``python -m tests.benchmarks near-duplicates``: 260 edited copies of the two samples and
+of 24 phantoms, 210 pairs of simulated patients before one device, and all pairs of the 540 phantom images.
 
 - phash 16 within 40 bits proposes every copy (the farthest has 32) and no simulated patient. Within 12 bits
   it would miss a fifth of the copies. phash 8 needs 8 bits for all of them, where it takes ten times as many

@@ -1,6 +1,4 @@
-"""Measure how well perceptual hashes, and the test behind them, tell copies from images that look alike.
-
-    python tests/benchmarks/near_duplicates.py
+"""How well perceptual hashes, and the test behind them, tell copies from images that look alike.
 
 Copies are the two bundled samples and 24 phantom images, edited as files get edited on their way into two
 folders. Others are all pairs of the 540 phantom images (of three seeds), the mirrored samples, and simulated
@@ -11,15 +9,15 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import imagehash
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
-from rich.console import Console
-from rich.table import Table
 from scipy.ndimage import gaussian_filter, map_coordinates
 
+from tests.benchmarks.results import LeftOut, Row, Tabled
+from tests.benchmarks.settings import Settings
 from ttr.datasets.likeness import DISTANCE, SAME, near_pairs, thumbnail
 from ttr.datasets.registry import open_dataset, open_image, sample_paths
 
@@ -84,89 +82,83 @@ def correlation(one: np.ndarray, two: np.ndarray) -> float:
     return next(near_pairs([one, two], distance=256, correlation=-1)).correlation
 
 
-def table(title: str, *columns: str) -> Table:
-    """Return an empty table, numbers to the right."""
-    found = Table(title=title, title_justify="left")
-    for index, column in enumerate(columns):
-        found.add_column(column, justify="right" if index else "left", no_wrap=True)
-    return found
+Pairs = dict[str, list[tuple[np.ndarray, np.ndarray]]]
 
 
-def main() -> None:
-    """Print the tables."""
-    console = Console(width=110)
+def near_duplicates(settings: Settings) -> Iterator[Row]:
+    """Yield a table a hash, and one of the correlation behind them."""
+    if settings.quick:
+        yield LeftOut(case="near-duplicates", what="all tables", reason="takes minutes; leave out --quick")
+        return
     samples = [open_image(path) for path in sample_paths().values()]
     phantoms = open_dataset("phantom")
     originals = [*samples, *(phantoms.open(item) for item in phantoms.items[:24])]
-    copies = {
+    copies: Pairs = {
         edit: [(thumbnail(image), thumbnail(change(image))) for image in originals]
         for edit, change in EDITS.items()
     }
-    random = np.random.default_rng(0)
-    patients = [[image, *(bent(image, random) for _ in range(14))] for image in samples]
-    others = {
-        "mirrored sample": [(thumbnail(image), thumbnail(ImageOps.mirror(image))) for image in samples],
-        "other patient, same device": [
-            pair for group in patients for pair in itertools.combinations(map(thumbnail, group), 2)
-        ],
-    }
+    others = look_alikes(samples)
     sets = {
         seed: [thumbnail(dataset.open(item)) for item in dataset.items]
         for seed in range(3)
         for dataset in [open_dataset("phantom", seed=seed)]
     }
+    yield from (by_bits(name, copies, others, sets[0]) for name in HASHES)
+    yield by_correlation(copies, others, sets)
 
-    for name in HASHES:
-        found = np.array([distances(pair, name)[0, 1] for pairs in copies.values() for pair in pairs])
-        wrong = np.array([distances(pair, name)[0, 1] for pairs in others.values() for pair in pairs])
-        drawn = distances(sets[0], name)[np.triu_indices(len(sets[0]), 1)]
-        result = table(
-            f"{name}: {len(found)} copies, {len(wrong)} mirrored or others, {len(drawn)} phantom pairs",
-            *(
-                "bits",
-                "recall",
-                "precision",
-                "others taken",
-                "precision with phantoms",
-                "phantom pairs taken",
-            ),
-        )
-        for bits in (*range(13), *((16, 20, 24, 28, 32) if name == "phash 16" else ())):
-            hits, false, pairs = (int((part <= bits).sum()) for part in (found, wrong, drawn))
-            result.add_row(
-                str(bits),
-                f"{hits / len(found):.3f}",
-                f"{hits / max(hits + false, 1):.3f}",
-                str(false),
-                f"{hits / max(hits + false + pairs, 1):.3f}",
-                str(pairs),
-            )
-        console.print(result)
 
-    result = table(
-        f"correlation of details, and pairs called one picture (phash 16 within {DISTANCE}, then >= {SAME})",
-        *("pairs", "lowest", "highest", "most bits", "one picture", "look-alike", "neither"),
+def look_alikes(samples: list[Image.Image]) -> Pairs:
+    """Return pairs that are no copies: mirrored samples, and simulated patients of one device."""
+    random = np.random.default_rng(0)
+    patients = [[image, *(bent(image, random) for _ in range(14))] for image in samples]
+    return {
+        "mirrored sample": [(thumbnail(image), thumbnail(ImageOps.mirror(image))) for image in samples],
+        "other patient, same device": [
+            pair for group in patients for pair in itertools.combinations(map(thumbnail, group), 2)
+        ],
+    }
+
+
+def by_bits(name: str, copies: Pairs, others: Pairs, phantoms: list[np.ndarray]) -> Tabled:
+    """Return what a hash finds and takes wrongly, by how many bits may differ."""
+    found = np.array([distances(pair, name)[0, 1] for pairs in copies.values() for pair in pairs])
+    wrong = np.array([distances(pair, name)[0, 1] for pairs in others.values() for pair in pairs])
+    drawn = distances(phantoms, name)[np.triu_indices(len(phantoms), 1)]
+    rows = []
+    for bits in (*range(13), *((16, 20, 24, 28, 32) if name == "phash 16" else ())):
+        hits, false, pairs = (int((part <= bits).sum()) for part in (found, wrong, drawn))
+        precision, beside = hits / max(hits + false, 1), hits / max(hits + false + pairs, 1)
+        rows.append((bits, hits / len(found), precision, false, beside, pairs))
+    return Tabled(
+        case="near-duplicates",
+        title=f"{name}: {len(found)} copies, {len(wrong)} mirrored or others, {len(drawn)} phantom pairs",
+        columns=(
+            *("bits", "recall", "precision", "others taken"),
+            *("precision with phantoms", "phantom pairs taken"),
+        ),
+        rows=tuple(rows),
     )
+
+
+def by_correlation(copies: Pairs, others: Pairs, sets: dict[int, list[np.ndarray]]) -> Tabled:
+    """Return which pairs are called one picture, which look alike, and which are neither."""
+    rows: list[tuple[str | float | int, ...]] = []
     for name, pairs in {**copies, **others}.items():
         scores = [correlation(*pair) for pair in pairs]
         grades = [next((p.correlation >= SAME for p in near_pairs(pair)), None) for pair in pairs]
-        most = max(distances(pair, "phash 16")[0, 1] for pair in pairs)
-        result.add_row(
-            f"{name} ({len(pairs)})",
-            *(f"{min(scores):.3f}", f"{max(scores):.3f}", f"{most:.0f}"),
-            *(str(grades.count(grade)) for grade in (True, False, None)),
-        )
+        most = int(max(distances(pair, "phash 16")[0, 1] for pair in pairs))
+        counts = (grades.count(grade) for grade in (True, False, None))
+        rows.append((f"{name} ({len(pairs)})", min(scores), max(scores), most, *counts))
     for seed, thumbs in sets.items():
         near = list(near_pairs(thumbs))
         same = sum(pair.correlation >= SAME for pair in near)
         total = len(thumbs) * (len(thumbs) - 1) // 2
         highest = max(pair.correlation for pair in near)
-        result.add_row(
-            *(f"phantoms of seed {seed} ({total})", "", f"{highest:.3f}", ""),
-            *(str(same), str(len(near) - same), str(total - len(near))),
-        )
-    console.print(result)
-
-
-if __name__ == "__main__":
-    main()
+        counts = (same, len(near) - same, total - len(near))
+        rows.append((f"phantoms of seed {seed} ({total})", "", highest, "", *counts))
+    return Tabled(
+        case="near-duplicates",
+        title=f"Correlation of details: one picture is phash 16 within {DISTANCE} bits, then at least {SAME}",
+        columns=("pairs", "lowest", "highest", "most bits", "one picture", "look-alike", "neither"),
+        rows=tuple(rows),
+    )
