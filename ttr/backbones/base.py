@@ -267,6 +267,13 @@ class Backbone:
             ModelError: not a batch of RGB images, or of a size that the model does not take.
             ImageError: no tensor, integers, or values that are not finite.
         """
+        self.check_batch(images)
+        if not images.isfinite().all():
+            raise not_finite()
+        return images.to(self.device, self.dtype)
+
+    def check_batch(self, images: Tensor) -> None:
+        """Raise as :meth:`prepare` does, of all but the values, which would have to be waited for."""
         if not isinstance(images, Tensor):
             raise ImageError(
                 f"got {type(images).__name__}; needed a tensor [B, 3, H, W]: "
@@ -286,9 +293,6 @@ class Backbone:
             )
         check_floats(images)
         _refuse_parts_in_shards(self.model)
-        if not images.isfinite().all():
-            raise ImageError("images hold NaN or infinite values; needed finite pixels")
-        return images.to(self.device, self.dtype)
 
     def embed(self, images: Tensor, *, pooling: Pooling = "own") -> Tensor:
         """Return the global feature of each image, [B, 3, H, W] -> [B, D], without gradients.
@@ -371,6 +375,11 @@ class Backbone:
                 f"give {-self.num_layers}..{self.num_layers - 1}"
             )
         return int(index) % self.num_layers
+
+
+def not_finite() -> ImageError:
+    """Return the error for pixels that are no numbers."""
+    return ImageError("images hold NaN or infinite values; needed finite pixels")
 
 
 def _refuse_parts_in_shards(model: nn.Module) -> None:
