@@ -24,26 +24,29 @@ KERNEL_TYPES = {torch.float32, torch.float16, torch.bfloat16}
 
 
 class Activity:
-    """Observer of a pass that keeps two numbers a neuron and image, a block after the other.
-
-    ``sparse[l]``: bool [B, hidden], the sparsity filter. ``patch_sums[l]``: float32 at least [B, hidden], the
-    sum of |activation| over the patches.
-    """
+    """Observer of a pass that keeps two numbers a neuron and image, a block after the other."""
 
     def __init__(self, layout: TokenLayout, sparsity: bool) -> None:
-        self.patches = layout.where("patches")
+        self.layout = layout
         self.sparsity = sparsity
-        self.sparse: list[Tensor] = []
-        self.patch_sums: list[Tensor] = []
+        self._kept: list[Tensor] = []
 
     def __call__(self, layer: int, activations: Tensor) -> None:
         """Take the activations of one block, [B, N, hidden], as they pass."""
-        sums, quiet = sums_and_quiet(activations, self.patches, self.sparsity)
-        self.patch_sums.append(sums)
-        self.sparse.append(quiet >= SPARSE_SHARE * activations.shape[1])
+        self._kept.append(sums_and_quiet(activations, self.layout.where("patches"), self.sparsity))
+
+    def of(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the numbers of some images, int64 [K], at all blocks.
+
+        Returns:
+            The sums of |activation| over the patches, float32 at least; and the sparsity filter, bool:
+            whether half of the tokens are quiet, true for all without it. Both [L, K, hidden].
+        """
+        sums, quiet = torch.stack(self._kept).index_select(2, items).unbind(1)
+        return sums, quiet >= SPARSE_SHARE * self.layout.length
 
 
-def sums_and_quiet(x: Tensor, patches: slice, sparsity: bool = True) -> tuple[Tensor, Tensor]:
+def sums_and_quiet(x: Tensor, patches: slice, sparsity: bool = True) -> Tensor:
     """Return the sum of |x| over the patches, and the number of tokens below 0.5 (all, without ``sparsity``).
 
     Args:
@@ -52,27 +55,32 @@ def sums_and_quiet(x: Tensor, patches: slice, sparsity: bool = True) -> tuple[Te
         sparsity: whether to count.
 
     Returns:
-        Both [B, hidden], in float32 at least.
+        One behind the other, [2, B, hidden], in float32 at least.
     """
     wide = torch.promote_types(x.dtype, torch.float32)
-    sums = x.new_empty((x.shape[0], x.shape[2]), dtype=wide)
-    quiet = torch.full_like(sums, x.shape[1])
+    found = x.new_empty((2, x.shape[0], x.shape[2]), dtype=wide)
     if x.is_cuda and x.dtype in KERNEL_TYPES and kernel_works(x.device):
         from ttr.registers.activity_kernel import reduce
 
-        reduce(x, sums, quiet if sparsity else torch.empty_like(quiet), patches)
-        return sums, quiet
+        reduce(x, found, patches)
+    else:
+        _reduce_in_tiles(x, found, patches, sparsity)
+    if not sparsity:
+        found[1] = x.shape[1]
+    return found
+
+
+def _reduce_in_tiles(x: Tensor, found: Tensor, patches: slice, sparsity: bool) -> None:
     items, columns = _tile(x)
     for first in range(0, x.shape[0], items):
         for left in range(0, x.shape[2], columns):
             part = (slice(first, first + items), slice(left, left + columns))
             seen = x[part[0], :, part[1]]
             held = torch.abs(seen)
-            torch.sum(held[:, patches], 1, dtype=wide, out=sums[part])
+            torch.sum(held[:, patches], 1, dtype=found.dtype, out=found[0][part])
             if sparsity:
                 torch.lt(seen, SPARSE_BELOW, out=held)
-                torch.sum(held, 1, dtype=wide, out=quiet[part])
-    return sums, quiet
+                torch.sum(held, 1, dtype=found.dtype, out=found[1][part])
 
 
 def _tile(x: Tensor) -> tuple[int, int]:
@@ -90,8 +98,8 @@ def kernel_works(device: torch.device) -> bool:
         from ttr.registers.activity_kernel import reduce
 
         x = torch.tensor([[[1.0], [-2.0]]], device=device)
-        sums, quiet = x.new_empty(1, 1), x.new_empty(1, 1)
-        reduce(x, sums, quiet, slice(1, 2))
-        return (sums.item(), quiet.item()) == (2, 1)
+        found = x.new_empty(2, 1, 1)
+        reduce(x, found, slice(1, 2))
+        return found.flatten().tolist() == [2, 1]
     except Exception:  # Triton is not there, or lacks a C compiler or a driver: plain torch does the same
         return False

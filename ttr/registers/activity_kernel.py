@@ -19,8 +19,7 @@ ROWS, COLUMNS = 16, 128
 @triton.jit
 def _reduce(  # type: ignore[no-untyped-def]
     x,
-    sums,
-    quiet,
+    found,
     length,
     width,
     first,
@@ -34,34 +33,33 @@ def _reduce(  # type: ignore[no-untyped-def]
     item = tl.program_id(0).to(tl.int64)
     neuron = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     column = x + item * item_stride + neuron.to(tl.int64)[None, :] * neuron_stride
-    total = tl.zeros((COLUMNS,), tl.float32)
-    below = tl.zeros((COLUMNS,), tl.float32)
+    total = tl.zeros((ROWS, COLUMNS), tl.float32)
+    below = tl.zeros((ROWS, COLUMNS), tl.float32)
     for start in range(0, length, ROWS):
         token = (start + tl.arange(0, ROWS))[:, None]
         there = (token < length) & (neuron < width)[None, :]
         value = tl.load(column + token.to(tl.int64) * token_stride, mask=there, other=1.0).to(tl.float32)
         patch = there & (token >= first) & (token < last)
-        total += tl.sum(tl.where(patch, tl.abs(value), 0.0), 0)
-        below += tl.sum(tl.where(value < 0.5, 1.0, 0.0), 0)
-    tl.store(sums + item * width + neuron, total, mask=neuron < width)
-    tl.store(quiet + item * width + neuron, below, mask=neuron < width)
+        total += tl.where(patch, tl.abs(value), 0.0)
+        below += tl.where(value < 0.5, 1.0, 0.0)
+    place = item * width + neuron
+    tl.store(found + place, tl.sum(total, 0), mask=neuron < width)
+    tl.store(found + tl.num_programs(0) * width + place, tl.sum(below, 0), mask=neuron < width)
 
 
-def reduce(x: Tensor, sums: Tensor, quiet: Tensor, patches: slice) -> None:
-    """Write the sum of |x| over the patches and the number of tokens below 0.5 into two float32 [B, hidden].
+def reduce(x: Tensor, found: Tensor, patches: slice) -> None:
+    """Write the sum of |x| over the patches, and the number of tokens below 0.5, into ``found``.
 
     Args:
         x: activations [B, N, hidden], float32, float16 or bfloat16, of any strides.
-        sums: where the sums go, contiguous.
-        quiet: where the numbers go, contiguous.
+        found: contiguous float32 [2, B, hidden].
         patches: where the patches are along the token axis.
     """
     items, length, width = x.shape
     with torch.cuda.device_of(x):
         _reduce[(items, triton.cdiv(width, COLUMNS))](
             x,
-            sums,
-            quiet,
+            found,
             length,
             width,
             patches.start,

@@ -35,6 +35,9 @@ from ttr.registers.seen import Seen, see
 from ttr.version import __version__
 from ttr.wording import counted
 
+#: Batches that are sent to a kind of device before what an earlier one tells is heard: it is never idle.
+AHEAD = {"cuda": 1}
+
 
 @dataclass(frozen=True)
 class DetectionRule:
@@ -129,7 +132,7 @@ def detect(
         )
     evidence = Evidence(backbone)
     sizes: set[tuple[int, int]] = set()
-    ahead = int(backbone.device.type == "cuda")  # batches that are sent before what one tells is heard
+    ahead = AHEAD.get(backbone.device.type, 0)
     with progress_bar("detecting", count(images), show=progress) as advance:
         on_the_way: deque[Seen] = deque()
         for batch in batches(backbone, images, batch_size):

@@ -5,8 +5,8 @@ that what one half shows can be looked for in the other. An image that is anothe
 new, and two halves that hold one each would agree on chance: it counts once (:mod:`ttr.registers.doubles`).
 
 Sums stay on the device until the end. Of A [K, hidden], the |activations| of a block at the K outliers of B
-images, every image's mean and sum are one product, [2 B, K] x A: so the number of operations does not depend
-on the number of images, and those of several batches are computed together.
+images, the sums of every image are one product, [B, K] x A: so the number of operations does not depend on
+the number of images, and several batches are computed together.
 """
 
 from __future__ import annotations
@@ -157,16 +157,17 @@ class Evidence:
         mlp_inputs = torch.cat([part.mlp_inputs for part in parts], dim=1)
         device, precise = mlp_inputs.device, wide(mlp_inputs.device)
         segments, per_other = _segments(counts, on_patches, patches)
-        means_and_sums = send(torch.from_numpy(segments), device)
+        sums = send(torch.from_numpy(segments), device)
         found = torch.stack(
-            [means_and_sums @ x.to(precise).abs_() for x in activations_at(self._backbone, list(mlp_inputs))]
+            [sums @ x.to(precise).abs_() for x in activations_at(self._backbone, list(mlp_inputs))]
         )
-        at_outliers, on_outlier_patches = found.chunk(2, dim=1)
-        elsewhere = torch.cat([part.patch_sums for part in parts], dim=1) - on_outlier_patches
+        each = send(torch.from_numpy(1 / counts), device)
+        at_outliers, on_patches_too = found[:, : len(counts)] * each[:, None], found[:, -len(counts) :]
+        elsewhere = torch.cat([part.patch_sums for part in parts], dim=1) - on_patches_too
         elsewhere = elsewhere.clamp_(min=0) * send(torch.from_numpy(per_other), device)[:, None]
         scores = at_outliers * torch.cat([part.sparse for part in parts], dim=1)
         norms = torch.cat([part.norms for part in parts], dim=1).to(precise)
-        norms = norms @ means_and_sums[: len(counts)].T
+        norms = (norms @ sums[: len(counts)].T) * each
         first = self.with_outliers
         for number, half in enumerate(self.halves):
             places = slice((number - first) % 2, None, 2)  # every other image, wherever the last batch ended
@@ -202,7 +203,7 @@ class Evidence:
 def _segments(
     counts: np.ndarray, on_patches: np.ndarray, patches: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what makes numbers of B images of those at K outliers, and 1 / their other patches.
+    """Return what adds up numbers at K outliers for each of B images, and 1 / its other patches.
 
     Args:
         counts: outliers of each image, [B]; they lie one image behind the other.
@@ -210,10 +211,10 @@ def _segments(
         patches: of each image, [B].
 
     Returns:
-        Float64 [2 B, K]: a row that takes the mean of an image's outliers, for each image, and then one that
-        takes the sum of those on patches; and float64 [B].
+        Float64 [B, K], 1 where an outlier is of an image; where some are no patches, [2 B, K], and then once
+        more for those that are. And float64 [B].
     """
     own = np.repeat(np.arange(len(counts)), counts) == np.arange(len(counts))[:, None]
     on_own = own & on_patches
-    others = patches - on_own.sum(axis=1)
-    return np.concatenate([own / counts[:, None], on_own]), 1 / np.maximum(others, 1)
+    rows = own if on_patches.all() else np.concatenate([own, on_own])
+    return rows.astype(np.float64), 1 / np.maximum(patches - on_own.sum(axis=1), 1)

@@ -106,11 +106,12 @@ class AtOutliers:
         is_patch = np.zeros(outliers.shape[1], bool)
         is_patch[passed.layout.where("patches")] = True
         places, chosen = (send(torch.from_numpy(x), device) for x in (flat, np.asarray(items)))
+        patch_sums, sparse = seen.activity.of(chosen)
         return cls(
             torch.stack([x.flatten(0, 1).index_select(0, places) for x in passed.mlp_inputs]),
             passed.norms.flatten(1).index_select(1, places),
-            torch.stack(seen.activity.patch_sums).index_select(1, chosen),
-            torch.stack(seen.activity.sparse).index_select(1, chosen),
+            patch_sums,
+            sparse,
             np.bincount(rows),
             is_patch[tokens],
             passed.layout.patches,
