@@ -72,15 +72,16 @@ def sums_and_quiet(x: Tensor, patches: slice, sparsity: bool = True) -> Tensor:
 
 def _reduce_in_tiles(x: Tensor, found: Tensor, patches: slice, sparsity: bool) -> None:
     items, columns = _tile(x)
+    held = x.new_empty((min(items, x.shape[0]), x.shape[1], columns))
     for first in range(0, x.shape[0], items):
         for left in range(0, x.shape[2], columns):
             part = (slice(first, first + items), slice(left, left + columns))
             seen = x[part[0], :, part[1]]
-            held = torch.abs(seen)
-            torch.sum(held[:, patches], 1, dtype=found.dtype, out=found[0][part])
+            tile = torch.abs(seen, out=held[: seen.shape[0], :, : seen.shape[2]])
+            torch.sum(tile[:, patches], 1, dtype=found.dtype, out=found[0][part])
             if sparsity:
-                torch.lt(seen, SPARSE_BELOW, out=held)
-                torch.sum(held, 1, dtype=found.dtype, out=found[1][part])
+                torch.lt(seen, SPARSE_BELOW, out=tile)
+                torch.sum(tile, 1, dtype=found.dtype, out=found[1][part])
 
 
 def _tile(x: Tensor) -> tuple[int, int]:
@@ -88,7 +89,7 @@ def _tile(x: Tensor) -> tuple[int, int]:
     if x.device.type != "cpu":
         return x.shape[0], x.shape[2]
     held = TILE * torch.get_num_threads() // x.shape[1]  # columns of tokens
-    return max(held // x.shape[2], 1), min(max(held, 64), x.shape[2])
+    return max(held // x.shape[2], 1), min(max(held, 256), x.shape[2])
 
 
 @cache
