@@ -54,6 +54,16 @@ class Record:
         """Attention of the CLS query over all tokens, float32 [L, B, heads, N]."""
         return self.attention[:, :, :, 0]
 
+    def cpu(self) -> Record:
+        """Return this record on the host, brought there at once and not image by image."""
+        return Record(
+            self.layout,
+            self.norms.cpu(),
+            self.attention.cpu(),
+            self.embedding.cpu(),
+            [x.cpu() for x in self.mlp_inputs],
+        )
+
     def finite(self) -> Tensor:
         """Return at which blocks all norms are finite, bool [L]."""
         return self.norms.isfinite().flatten(1).all(dim=1)
