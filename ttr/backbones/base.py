@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ttr.backbones.identity import hash_of_weights, state_of
-from ttr.backbones.made_input import check_made
+from ttr.backbones.made_input import check_made, not_finite
 from ttr.backbones.mixing import Mixing
 from ttr.backbones.offload import execution_device
 from ttr.backbones.own_code import own_code, own_settings
@@ -375,11 +375,6 @@ class Backbone:
                 f"give {-self.num_layers}..{self.num_layers - 1}"
             )
         return int(index) % self.num_layers
-
-
-def not_finite() -> ImageError:
-    """Return the error for pixels that are no numbers."""
-    return ImageError("images hold NaN or infinite values; needed finite pixels")
 
 
 def _refuse_parts_in_shards(model: nn.Module) -> None:

@@ -6,10 +6,15 @@ from typing import Any
 
 from torch import Tensor
 
-from ttr.errors import ModelError
+from ttr.errors import ImageError, ModelError
 
 #: Normalised pixels stay far below; raw ones reach 255.
 MOST_NORMALISED = 100.0
+
+
+def not_finite() -> ImageError:
+    """Return the error for pixels that are no numbers."""
+    return ImageError("images hold NaN or infinite values; needed finite pixels")
 
 
 def check_made(made: Any, model: str, channels: int) -> None:

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ttr.backbones.base import Backbone, not_finite
+from ttr.backbones.base import Backbone
+from ttr.backbones.made_input import not_finite
 from ttr.backbones.transfer import ask, send
 from ttr.errors import ModelError
 from ttr.forward.attention import attention_rows
