@@ -176,7 +176,8 @@ def inspect(
     ways += [] if original is None else [(original, nullcontext())]
     for model, context in ways:
         with context, keep(model.sites.blocks[-1:]) as seen:
-            passed.append(record_with_faithfulness(model, batch, attention="ahead"))
+            run, trust = record_with_faithfulness(model, batch, attention="ahead")
+        passed.append((run.cpu(), trust.cpu()))
         last.append(seen[0])  # faithfulness runs the last block again, on CLS alone
     (bare, trust_before), (moved, trust_after) = passed[:2]
     limit = float(outlier_threshold(bare.layout.select(bare.norms[layer], "patches"), rule)[0])
@@ -188,9 +189,9 @@ def inspect(
     before, after, *truth = (
         Trace(
             layout=run.layout,
-            norms=run.norms[:, 0].cpu().numpy(),
-            attention=run.attention[:, 0].cpu().numpy(),
-            feature=run.embedding[0].float().cpu().numpy(),
+            norms=run.norms[:, 0].numpy(),
+            attention=run.attention[:, 0].numpy(),
+            feature=run.embedding[0].float().numpy(),
             colours=basis.paint(_unit(part), run.layout.grid),
         )
         for (run, _), part in zip(passed, patches, strict=True)

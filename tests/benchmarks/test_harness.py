@@ -187,7 +187,7 @@ def test_a_page_gets_its_tables_between_the_marks_and_keeps_the_rest(tmp_path):
     report = main(["norms", *TINY, "--into", str(page)])
     once = page.read_text()
     assert "old" not in once
-    assert once.startswith(f"before\n{begin}\n```\npython -m tests.benchmarks ")
+    assert once.startswith(f"before\n{begin}\n```\npython -m tests.benchmarks")
     assert once.endswith(f"{end}\nafter\n")
     assert "| timm tiny | fp32 |" in once
     write_into(report, page)

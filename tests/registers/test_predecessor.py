@@ -13,7 +13,7 @@ import torch
 import ttr
 from tests.tools.tiny_models import scramble, tiny_clip, tiny_vit
 from ttr.forward.record import record
-from ttr.registers.evidence import find_outliers
+from ttr.registers.seen import find_outliers
 
 NEURONS = ttr.RegisterNeurons.from_pairs([(0, 3), (0, 40), (1, 5), (2, 9)])
 

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 
 from ttr.backbones.finite import check_finite, finite_images
 from ttr.backbones.identity import hash_of_weights, state_of
-from ttr.backbones.made_input import check_made
+from ttr.backbones.made_input import check_floats, check_made
 from ttr.backbones.mixing import Mixing
 from ttr.backbones.offload import execution_device
 from ttr.backbones.own_code import own_code, own_settings
 from ttr.backbones.pooling import Pooling, asked_pooling
 from ttr.backbones.query_key import QueryKey
+from ttr.backbones.transfer import send
 from ttr.digests import sha256
 from ttr.errors import ImageError, ModelError, OptionError
 from ttr.hooks import Site, edits_at, evaluation_mode, keep
@@ -274,6 +275,11 @@ class Backbone:
 
     def place(self, images: Tensor) -> Tensor:
         """Do as :meth:`prepare` without its look at the values, for which a GPU must be waited for."""
+        self.check_batch(images)
+        return send(images, self.device).to(self.dtype)
+
+    def check_batch(self, images: Tensor) -> None:
+        """Raise as :meth:`prepare` does, of all but the values."""
         if not isinstance(images, Tensor):
             raise ImageError(
                 f"got {type(images).__name__}; needed a tensor [B, 3, H, W]: "
@@ -293,7 +299,6 @@ class Backbone:
             )
         check_floats(images)
         _refuse_parts_in_shards(self.model)
-        return images.to(self.device, self.dtype)
 
     def embed(self, images: Tensor, *, pooling: Pooling = "own") -> Tensor:
         """Return the global feature of each image, [B, 3, H, W] -> [B, D], without gradients.
@@ -385,13 +390,4 @@ def _refuse_parts_in_shards(model: nn.Module) -> None:
         raise ModelError(
             "this model is sharded by FSDP, which gathers its weights in forward alone; call "
             "torch.distributed.fsdp.register_fsdp_forward_method(model, 'forward_features') first"
-        )
-
-
-def check_floats(images: Tensor) -> None:
-    """Raise ImageError for raw integer pixels, which no model has seen."""
-    if not images.is_floating_point():
-        raise ImageError(
-            f"got images of type {images.dtype}; needed normalised floats: "
-            "give PIL images, or put them through the backbone's preprocess"
         )

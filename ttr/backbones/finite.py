@@ -6,12 +6,14 @@ it is there, while the pass runs on. A CUDA graph that is being captured can ans
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ttr.backbones.transfer import ask, wide
 from ttr.errors import ImageError
 
 
@@ -33,7 +35,7 @@ def finite_images(images: Tensor) -> Iterator[None]:
     if not images.numel() or not _answers(images):
         yield
         return
-    extremes = _extremes(images)
+    extremes = ask(torch.stack(images.aminmax()).to(wide(images.device)))  # NaN where one is
     if not _is_late(images):
         _require(extremes())
     yield
@@ -50,21 +52,11 @@ def _is_late(images: Tensor) -> bool:
     return images.device.type != "cpu"
 
 
-def _extremes(images: Tensor) -> Callable[[], Tensor]:
-    """Ask for the smallest and the largest value, NaN where one is, and return what waits for them alone."""
-    found = torch.stack(images.aminmax())
-    if not images.is_cuda:
-        return lambda: found
-    told = found.to("cpu", non_blocking=True)
-    known = torch.cuda.current_stream(images.device).record_event()
-
-    def wait() -> Tensor:
-        known.synchronize()
-        return told
-
-    return wait
+def _require(extremes: np.ndarray) -> None:
+    if not np.isfinite(extremes).all():
+        raise not_finite()
 
 
-def _require(extremes: Tensor) -> None:
-    if not extremes.isfinite().all():
-        raise ImageError("images hold NaN or infinite values; needed finite pixels")
+def not_finite() -> ImageError:
+    """Return the error for pixels that are no numbers."""
+    return ImageError("images hold NaN or infinite values; needed finite pixels")

@@ -6,10 +6,19 @@ from typing import Any
 
 from torch import Tensor
 
-from ttr.errors import ModelError
+from ttr.errors import ImageError, ModelError
 
 #: Normalised pixels stay far below; raw ones reach 255.
 MOST_NORMALISED = 100.0
+
+
+def check_floats(images: Tensor) -> None:
+    """Raise ImageError for raw integer pixels, which no model has seen."""
+    if not images.is_floating_point():
+        raise ImageError(
+            f"got images of type {images.dtype}; needed normalised floats: "
+            "give PIL images, or put them through the backbone's preprocess"
+        )
 
 
 def check_made(made: Any, model: str, channels: int) -> None:

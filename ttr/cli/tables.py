@@ -41,7 +41,7 @@ def show_neurons(neurons: RegisterNeurons, out: Path) -> None:
     console = Console()
     if neurons.pairs:
         table = Table("rank", "block", "neuron", "score", title="register neurons", title_justify="left")
-        scores = {(r.layer, r.neuron): r.score for r in neurons.ranking}
+        scores = {(layer, neuron): score for layer, neuron, score in neurons.ranked}
         for rank, pair in enumerate(neurons.pairs[:SHOWN], start=1):
             table.add_row(str(rank), str(pair[0]), str(pair[1]), f"{scores[pair]:.3f}")
         console.print(table)

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ttr.backbones.base import Backbone, check_floats
+from ttr.backbones.base import Backbone
+from ttr.backbones.made_input import check_floats
 from ttr.checks import integer
 from ttr.datasets.folder import list_images, open_image
 from ttr.errors import ImageError

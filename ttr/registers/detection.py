@@ -13,8 +13,10 @@ One pass over the images, a batch at a time; :mod:`ttr.registers.evidence` holds
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import islice
 from numbers import Integral
 from typing import Any
 
@@ -24,14 +26,17 @@ from ttr.backbones.base import Backbone
 from ttr.backbones.families import as_backbone
 from ttr.errors import ImageError, ModelError, OptionError
 from ttr.forward.batches import batches, count
-from ttr.forward.record import record
 from ttr.hooks import edits_at
 from ttr.norms import Threshold, check_threshold
 from ttr.progress import progress_bar
-from ttr.registers.evidence import FEWEST, STABLE, Activity, Evidence, find_outliers
+from ttr.registers.evidence import FEWEST, STABLE, Evidence
 from ttr.registers.neurons import Provenance, RegisterNeurons
+from ttr.registers.seen import Seen, see
 from ttr.version import __version__
 from ttr.wording import counted
+
+#: Batches that are sent to a kind of device before what an earlier one tells is heard: it is never idle.
+AHEAD = {"cuda": 1}
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,8 @@ def detect(
             its SD at most, whatever its brightness) counts once, here and in the score.
         sparsity: apply the sparsity filter.
         include_cls: let CLS count as an outlier, as the predecessor's code does.
-        batch_size: images a pass. Memory holds one batch's MLP inputs, [B, N, D] a block.
+        batch_size: images a pass. Memory holds one batch's MLP inputs, [B, N, D] a block; on CUDA those of
+            two, where small batches cost throughput.
         image_set: what the images are, in words, for the provenance.
         progress: show a progress bar with an estimate.
 
@@ -126,14 +132,18 @@ def detect(
         )
     evidence = Evidence(backbone)
     sizes: set[tuple[int, int]] = set()
+    ahead = AHEAD.get(backbone.device.type, 0)
     with progress_bar("detecting", count(images), show=progress) as advance:
+        on_the_way: deque[Seen] = deque()
         for batch in batches(backbone, images, batch_size):
-            activity = Activity(backbone.layout_for(batch), sparsity)
-            passed = record(backbone, batch, neurons=activity)
-            outliers = find_outliers(passed, at, threshold, include_cls)
-            evidence.add(backbone, batch, passed, activity, outliers)
+            on_the_way.append(see(backbone, batch, at, threshold, sparsity=sparsity, include_cls=include_cls))
             sizes.add((batch.shape[-2], batch.shape[-1]))
+            if len(on_the_way) > ahead:
+                evidence.add(on_the_way.popleft())
             advance(batch.shape[0])
+        while on_the_way:
+            evidence.add(on_the_way.popleft())
+        evidence.settle()
     if not evidence.images:
         raise ImageError("no images were given; needed at least one to look for outliers")
     if top_layer is None:
@@ -169,13 +179,11 @@ def _conclude(
         return RegisterNeurons(
             (), ranked, provenance, f"no outlier patches: {seen}; there are no register neurons to move"
         )
-    eligible = [(layer, neuron) for layer, neuron, _ in ranked if layer <= top_layer]
     if top_k is not None:
-        kept = tuple(eligible[:top_k])
+        kept = tuple(islice((row[:2] for row in ranked if row[0] <= top_layer), top_k))
         message = f"{seen}; {counted(len(kept), 'neuron')} kept from blocks 0..{top_layer}, as many as asked"
         return RegisterNeurons(kept, ranked, provenance, message)
-    passing = set(map(tuple, evidence.whole().extreme_and_selective(top_layer).nonzero().tolist()))
-    kept = tuple(pair for pair in eligible if pair in passing)
+    kept = tuple(ranked.pairs_where(evidence.whole().extreme_and_selective(top_layer).numpy()))
     if not kept:
         remedy = "outliers exist, but no neuron stands out as their cause: choose top_k, or more images"
         return RegisterNeurons((), ranked, provenance, f"{seen}; {remedy}")

@@ -1,92 +1,36 @@
-"""What detection learns from a pass: where the outliers are, and how strongly each neuron fires there.
+"""What the images of a detection show: how strongly each neuron fires at outliers, and elsewhere.
 
-What needs every token (the sparsity filter, the activity away from outliers) is reduced while the activations
-pass by; where the outliers are is known only at the end of the pass, so the activations of those few tokens
-are computed again from the MLP's input. The sums are float64 and do not grow with the number of images. They
-are held in two halves of the images, so that what one half shows can be looked for in the other. An image
-that is another one's double shows nothing new, and two halves that hold one each would agree on chance: it is
-known by its pixels, on a thumbnail, and counts once. Not by its neurons: in different images the same fire.
+The sums are float64 and do not grow with the number of images. They are held in two halves of the images, so
+that what one half shows can be looked for in the other. An image that is another one's double shows nothing
+new, and two halves that hold one each would agree on chance: it counts once (:mod:`ttr.registers.doubles`).
+
+Sums stay on the device until the end. Of A [K, hidden], the |activations| of a block at the K outliers of B
+images, the sums of every image are one product, [B, K] x A: so the number of operations does not depend on
+the number of images, and several batches are computed together.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
 
 from ttr.backbones.base import Backbone
-from ttr.forward.record import Record, activations_of
-from ttr.norms import Threshold, outlier_threshold
-from ttr.tokens import TokenLayout
+from ttr.backbones.transfer import send, wide
+from ttr.forward.record import activations_at, refuse_overflow
+from ttr.registers.doubles import Pictures
+from ttr.registers.ranking import Ranking
+from ttr.registers.seen import AtOutliers, Seen
 
-SPARSE_BELOW = 0.5
-SPARSE_SHARE = 0.5
 EXTREME = 25.0
 SELECTIVE = 5.0
 EMERGED = 0.5
 #: What the data-driven cut needs: images with outliers, and how far the neurons of two halves of them agree.
 FEWEST, STABLE = 2, 0.5
-#: Doubles: sides of the thumbnail, by how many of its SD two may differ at most (and by how much, where both
-#: are flat), and how many are remembered: with as many different images a double decides nothing.
-THUMBNAIL, ALIKE, FLAT, REMEMBERED = 8, 0.1, 1e-3, 64
-
-
-def find_outliers(passed: Record, layer: int, threshold: Threshold, include_cls: bool = False) -> Tensor:
-    """Return which tokens are outliers at the output of block ``layer``, bool [B, N].
-
-    The threshold is taken over the patches; registers never count, CLS only if asked.
-    """
-    norms = passed.norms[layer]
-    limit = outlier_threshold(passed.layout.select(norms, "patches"), threshold)
-    eligible = torch.zeros_like(norms, dtype=torch.bool)
-    eligible[:, passed.layout.where("patches")] = True
-    if include_cls:
-        eligible[:, passed.layout.where("cls")] = True
-    return eligible & (norms > limit[:, None])
-
-
-class Activity:
-    """What is kept of a batch's activations [B, N, hidden] as they pass: two numbers a neuron and image.
-
-    ``sparse[l]``: bool [B, hidden], the sparsity filter. ``patch_sums[l]``: float32 [B, hidden], the sum of
-    |activation| over the patches.
-    """
-
-    def __init__(self, layout: TokenLayout, sparsity: bool) -> None:
-        self.layout = layout
-        self.sparsity = sparsity
-        self.sparse: list[Tensor] = []
-        self.patch_sums: list[Tensor] = []
-
-    def __call__(self, layer: int, activations: Tensor) -> None:
-        """Take the activations of one block, [B, N, hidden], as they pass."""
-        patches = self.layout.select(activations, "patches")
-        self.patch_sums.append(torch.stack([p.abs().sum(dim=0, dtype=torch.float32) for p in patches]))
-        self.sparse.append(
-            torch.stack([_is_sparse(item) for item in activations])
-            if self.sparsity
-            else torch.ones_like(self.patch_sums[-1], dtype=torch.bool)
-        )
-
-
-def _is_sparse(activations: Tensor) -> Tensor:
-    """Return which neurons are below 0.5 on at least half of the tokens, [N, hidden] -> bool [hidden]."""
-    quiet = torch.lt(activations, SPARSE_BELOW, out=torch.empty_like(activations))
-    return quiet.sum(dim=0, dtype=torch.float32) >= SPARSE_SHARE * activations.shape[0]
-
-
-def thumbnail(image: Tensor) -> Tensor:
-    """Return an image [3, H, W] as 8 x 8 grey values, float32, their mean taken away."""
-    grey = adaptive_avg_pool2d(image.float().mean(dim=0)[None], THUMBNAIL)[0].cpu()
-    return grey - grey.mean()
-
-
-def _alike(one: Tensor, other: Tensor) -> bool:
-    """Return whether two thumbnails show the same picture, brighter or noisier at most."""
-    spread = max(float(one.std()), float(other.std()))
-    return float((one - other).abs().max()) <= ALIKE * spread + FLAT
+#: Images with outliers, and outliers, that wait at most before their neurons are computed again, together.
+IMAGES_AT_ONCE, OUTLIERS_AT_ONCE = 32, 1024
 
 
 @dataclass
@@ -110,9 +54,21 @@ class Sums:
     @classmethod
     def empty(cls, backbone: Backbone) -> Sums:
         """Return sums of zero for a backbone."""
-        shape = (backbone.num_layers, backbone.num_neurons)
-        scores, at_outliers, elsewhere = torch.zeros(3, *shape, dtype=torch.float64)
-        return cls(scores, at_outliers, elsewhere, torch.zeros(shape[0], dtype=torch.float64))
+        shape, device = (backbone.num_layers, backbone.num_neurons), backbone.device
+        if wide(device) != torch.float64:
+            device = torch.device("cpu")
+        scores, at_outliers, elsewhere = torch.zeros(3, *shape, dtype=torch.float64, device=device)
+        return cls(scores, at_outliers, elsewhere, scores.new_zeros(shape[0]))
+
+    def cpu(self) -> Sums:
+        """Return them on the host."""
+        return Sums(
+            self.scores.cpu(),
+            self.at_outliers.cpu(),
+            self.elsewhere.cpu(),
+            self.outlier_norms.cpu(),
+            self.images,
+        )
 
     def __add__(self, other: Sums) -> Sums:
         return Sums(
@@ -143,13 +99,16 @@ class Evidence:
     Attributes:
         images: images seen.
         doubles: those with outliers that are nearly the same picture as one before, and add nothing.
-        halves: the sums of every other one of the rest with outliers, and of those between.
+        halves: the sums of every other one of the rest with outliers, and of those between; complete, and on
+            the host, behind :meth:`settle`.
     """
 
     def __init__(self, backbone: Backbone) -> None:
         self.images = self.doubles = 0
-        self._thumbnails: list[Tensor] = []
         self.halves = (Sums.empty(backbone), Sums.empty(backbone))
+        self._backbone = backbone
+        self._pictures = Pictures()
+        self._waiting: list[AtOutliers] = []
 
     @property
     def with_outliers(self) -> int:
@@ -160,46 +119,63 @@ class Evidence:
         """Return the sums over all different images with outliers."""
         return self.halves[0] + self.halves[1]
 
-    def add(
-        self, backbone: Backbone, images: Tensor, passed: Record, activity: Activity, outliers: Tensor
-    ) -> None:
-        """Add a batch of images [B, 3, H, W], with its outlier tokens, bool [B, N]."""
-        self.images += outliers.shape[0]
-        outliers = outliers & self._new(images, outliers.any(dim=1))[:, None]
-        counts = outliers.sum(dim=1)
-        items = counts.nonzero()[:, 0].tolist()
-        if not items:
-            return
-        first = self.with_outliers
-        halves = [self.halves[(first + number) % 2] for number in range(len(items))]
-        sizes = counts[items].tolist()
-        is_patch = torch.zeros_like(outliers)
-        is_patch[:, passed.layout.where("patches")] = True
-        on_patch = is_patch[outliers].split(sizes)
-        for half, norms in zip(halves, passed.norms[:, outliers].split(sizes, dim=1), strict=True):
-            half.images += 1
-            half.outlier_norms += norms.mean(dim=1).to(half.outlier_norms)
-        for layer, inputs in enumerate(passed.mlp_inputs):
-            active = activations_of(backbone, layer, inputs[outliers]).float().abs().split(sizes)
-            for half, item, found, patches in zip(halves, items, active, on_patch, strict=True):
-                score = found.mean(dim=0)
-                others = passed.layout.patches - int(patches.sum())
-                elsewhere = activity.patch_sums[layer][item] - found[patches].sum(dim=0)
-                half.at_outliers[layer] += score.to(half.scores)
-                half.elsewhere[layer] += elsewhere.clamp(min=0).to(half.scores) / max(others, 1)
-                half.scores[layer] += (score * activity.sparse[layer][item]).to(half.scores)
+    def add(self, seen: Seen) -> None:
+        """Add a batch that passed.
 
-    def _new(self, images: Tensor, having: Tensor) -> Tensor:
-        """Return which images that have outliers are no double of one before, bool [B]."""
-        new = having.clone()
-        for item in having.nonzero()[:, 0].tolist():
-            small = thumbnail(images[item])
-            if any(_alike(small, other) for other in self._thumbnails):
-                new[item] = False
-                self.doubles += 1
-            elif len(self._thumbnails) < REMEMBERED:
-                self._thumbnails.append(small)
-        return new
+        Raises:
+            ImageError: its pixels are not finite.
+            ModelError: its norms are not finite.
+        """
+        blocks, images = seen.passed.norms.shape[:2]
+        finite, thumbs, found = np.split(seen.told(), [blocks, blocks + 64 * images])
+        refuse_overflow(self._backbone, seen.images, finite > 0)
+        self.images += images
+        outliers, thumbs = found.reshape(images, -1) > 0, thumbs.reshape(images, -1)
+        having = np.flatnonzero(outliers.any(axis=1)).tolist()
+        items = [item for item in having if self._pictures.is_new(thumbs[item])]
+        self.doubles += len(having) - len(items)
+        if items:
+            self._waiting.append(AtOutliers.of(seen, items, outliers))
+        waiting = [part.counts for part in self._waiting]
+        if sum(map(len, waiting)) >= IMAGES_AT_ONCE or sum(map(sum, waiting)) >= OUTLIERS_AT_ONCE:
+            self._compute()
+
+    def settle(self) -> None:
+        """Compute what waits, and bring the sums to the host."""
+        self._compute()
+        self.halves = (self.halves[0].cpu(), self.halves[1].cpu())
+
+    @torch.no_grad()
+    def _compute(self) -> None:
+        """Compute the neurons at the outliers that wait, and add them to the sums."""
+        parts, self._waiting = self._waiting, []
+        if not parts:
+            return
+        counts = np.concatenate([part.counts for part in parts])
+        on_patches = np.concatenate([part.on_patches for part in parts])
+        patches = np.repeat([part.patches for part in parts], [len(part.counts) for part in parts])
+        mlp_inputs = torch.cat([part.mlp_inputs for part in parts], dim=1)
+        device, precise = mlp_inputs.device, wide(mlp_inputs.device)
+        segments, per_other = _segments(counts, on_patches, patches)
+        sums = send(torch.from_numpy(segments), device)
+        found = torch.stack(
+            [sums @ x.to(precise).abs_() for x in activations_at(self._backbone, list(mlp_inputs))]
+        )
+        each = send(torch.from_numpy(1 / counts), device)
+        at_outliers, on_patches_too = found[:, : len(counts)] * each[:, None], found[:, -len(counts) :]
+        elsewhere = torch.cat([part.patch_sums for part in parts], dim=1) - on_patches_too
+        elsewhere = elsewhere.clamp_(min=0) * send(torch.from_numpy(per_other), device)[:, None]
+        scores = at_outliers * torch.cat([part.sparse for part in parts], dim=1)
+        norms = torch.cat([part.norms for part in parts], dim=1).to(precise)
+        norms = (norms @ sums[: len(counts)].T) * each
+        first = self.with_outliers
+        for number, half in enumerate(self.halves):
+            places = slice((number - first) % 2, None, 2)  # every other image, wherever the last batch ended
+            half.images += len(counts[places])
+            half.scores += scores[:, places].sum(dim=1).to(half.scores)
+            half.at_outliers += at_outliers[:, places].sum(dim=1).to(half.scores)
+            half.elsewhere += elsewhere[:, places].sum(dim=1).to(half.scores)
+            half.outlier_norms += norms[:, places].sum(dim=1).to(half.scores)
 
     def emergence(self, at: int) -> int:
         """Return the first block at whose output the outliers have half of their norm at block ``at``."""
@@ -207,13 +183,9 @@ class Evidence:
         reached = norms[: at + 1] >= EMERGED * norms[at]
         return int(reached.nonzero()[0]) if self.with_outliers else at
 
-    def ranking(self) -> tuple[tuple[int, int, float], ...]:
+    def ranking(self) -> Ranking:
         """Return all neurons, best first; equal scores in order of block and neuron."""
-        scores = self.whole().scores
-        values, order = (scores / max(self.with_outliers, 1)).flatten().sort(descending=True, stable=True)
-        width = scores.shape[1]
-        layers, neurons = order // width, order % width
-        return tuple(zip(layers.tolist(), neurons.tolist(), values.tolist(), strict=True))
+        return Ranking.of_scores((self.whole().scores / max(self.with_outliers, 1)).numpy())
 
     def stability(self, top_layer: int) -> float | None:
         """Return how far two halves of the images choose the same neurons, 0..1.
@@ -226,3 +198,23 @@ class Evidence:
         first, second = (half.extreme_and_selective(top_layer) for half in self.halves)
         either = int((first | second).sum())
         return int((first & second).sum()) / either if either else None
+
+
+def _segments(
+    counts: np.ndarray, on_patches: np.ndarray, patches: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what adds up numbers at K outliers for each of B images, and 1 / its other patches.
+
+    Args:
+        counts: outliers of each image, [B]; they lie one image behind the other.
+        on_patches: which of them are patches, bool [K].
+        patches: of each image, [B].
+
+    Returns:
+        Float64 [B, K], 1 where an outlier is of an image; where some are no patches, [2 B, K], and then once
+        more for those that are. And float64 [B].
+    """
+    own = np.repeat(np.arange(len(counts)), counts) == np.arange(len(counts))[:, None]
+    on_own = own & on_patches
+    rows = own if on_patches.all() else np.concatenate([own, on_own])
+    return rows.astype(np.float64), 1 / np.maximum(patches - on_own.sum(axis=1), 1)

@@ -96,13 +96,14 @@ class RegisterNeurons:
 
     Attributes:
         kept: the kept (block, neuron) pairs, best first; ``pairs`` gives them as a list.
-        ranked: all neurons as plain (block, neuron, score), best first; ``ranking`` names their parts.
+        ranked: all neurons as plain (block, neuron, score), best first; ``ranking`` names their parts. A
+            tuple, or what reads like one and is equal to it (:class:`ttr.registers.ranking.Ranking`).
         provenance: where it was measured.
         message: a sentence about the result, such as why it is empty.
     """
 
     kept: tuple[tuple[int, int], ...]
-    ranked: tuple[tuple[int, int, float], ...] = field(repr=False)
+    ranked: Sequence[tuple[int, int, float]] = field(repr=False)
     provenance: Provenance = Provenance()
     message: str = ""
 

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 import ttr
 from tests.tools.tiny_models import scramble, tiny_vit
@@ -135,3 +136,22 @@ def test_arguments_are_refused_at_once_and_not_when_read(phantom, phantom_batch,
     arguments = {"images": phantom_batch, **options}
     with pytest.raises(TTRError, match=complaint):
         ttr.compare(phantom, ttr.RegisterNeurons.from_pairs(neurons), **arguments)
+
+
+class Fetched(TorchFunctionMode):
+    """Counts how often a tensor is brought to the host."""
+
+    count = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.count += getattr(function, "__name__", "") == "cpu"
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_batch_is_brought_to_the_host_at_once_and_not_image_by_image(phantom, phantom_batch, neurons):
+    counts = []
+    for images in (phantom_batch[:1], phantom_batch[:3]):
+        with Fetched() as fetched:
+            assert len(list(ttr.compare(phantom, neurons, images))) == len(images)
+        counts.append(fetched.count)
+    assert counts[0] == counts[1] > 0

@@ -131,6 +131,8 @@ def compare(
                 bare, trust_before = record_with_faithfulness(backbone, batch)
                 with wrap:
                     wrapped, trust_after = record_with_faithfulness(backbone, batch)
+                bare, wrapped = bare.cpu(), wrapped.cpu()
+                trust_before, trust_after = trust_before.cpu(), trust_after.cpu()
                 limits = outlier_threshold(bare.layout.select(bare.norms[layer], "patches"), rule)
                 pictures = pixels_of(backbone, batch)
                 for item, limit in enumerate(limits.tolist()):

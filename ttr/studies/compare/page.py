@@ -11,7 +11,7 @@ import numpy as np
 from ttr.analysis.faithfulness import FAITHFUL, PARTLY, sentence
 from ttr.drawing import maps
 from ttr.drawing.html import bar, fill
-from ttr.registers.neurons import RegisterNeurons
+from ttr.registers.neurons import RankedNeuron, RegisterNeurons
 from ttr.studies.compare import pictures
 from ttr.studies.compare.comparison import ImageComparison
 from ttr.studies.compare.view import View
@@ -108,7 +108,7 @@ def render(
         distributions=pictures.distributions(comparisons),
         neurons=neurons,
         # Without outliers no neuron was measured, and the order of the zeros says nothing.
-        ranking=[neuron for neuron in neurons.ranking[:20] if neuron.score != 0],
+        ranking=[row for row in map(RankedNeuron._make, neurons.ranked[:20]) if row.score != 0],
         kept=set(neurons.pairs),
         truth=set(truth),
         images=len(comparisons),

@@ -86,11 +86,11 @@ class View:
 def view_of(passed: Record, faithfulness: Tensor, item: int, layer: int, limit: float) -> View:
     """Return image ``item`` of a recorded pass, its outliers counted above ``limit`` at block ``layer``.
 
-    ``faithfulness`` is that of every image of the pass, [B].
+    ``faithfulness`` is that of every image of the pass, [B]. Record and faithfulness are on the host.
     """
     layout = passed.layout
-    norms = passed.norms[:, item].cpu()
-    attention = passed.cls_attention[:, item].mean(dim=1).cpu()
+    norms = passed.norms[:, item]
+    attention = passed.cls_attention[:, item].mean(dim=1)
     patch_norms, patch_attention = (layout.select(x, "patches") for x in (norms, attention))
     registers = slice(layout.cls, layout.prefix + layout.test_time)
     register_norms, register_attention = norms[:, registers], attention[:, registers]
