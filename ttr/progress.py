@@ -1,4 +1,4 @@
-"""A progress bar with an estimate, on standard error; gone when the work fails: errors stand alone."""
+"""A progress bar with a rate and an estimate, on standard error; gone when the work fails: errors stand alone."""
 
 from __future__ import annotations
 
@@ -21,10 +21,26 @@ def progress_bar(label: str, total: int | None, *, show: bool) -> Iterator[Advan
         yield lambda done: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    class Rate(ProgressColumn):
+        """Items a second, as they were lately."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:,.1f}/s" if speed else "")
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task(label, total=total)
         try:
             yield lambda done: bar.advance(task, done)
