@@ -1,4 +1,7 @@
-"""A progress bar with a rate and an estimate, on standard error; gone when the work fails: errors stand alone."""
+"""A progress bar with a rate and an estimate, on standard error.
+
+It is gone when the work fails: errors stand alone.
+"""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ class PlaceOfImages(Group):
         str,
         typer.Option(
             metavar="WHERE",
-            help="A folder (its tar files stand for the images in them), a tar file, a table of paths (CSV or "
-            "Parquet), or an address that fsspec knows, such as s3://bucket/images.",
+            help="A folder (its tar files stand for the images in them), a tar file, a table of paths (CSV "
+            "or Parquet), or an address that fsspec knows, such as s3://bucket/images.",
         ),
     ]
     path_column: Annotated[

@@ -6,6 +6,7 @@ batch comes in pinned memory and is copied on a stream of its own while the one 
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -82,14 +83,16 @@ def decoded_ahead(
         TTRError: what ``read`` raises besides ImageError; the inputs of a batch differ in size or type; or a
             process was killed from outside.
     """
-    loader: DataLoader[Any] = DataLoader(
-        Decoding(read),
-        batch_size=None,
-        sampler=_Requests(requests),
-        num_workers=workers,
-        pin_memory=device.type == "cuda",
-        generator=torch.Generator(),  # or the loader draws from the caller's random numbers
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="This DataLoader will create")  # as many as were asked for
+        loader: DataLoader[Any] = DataLoader(
+            Decoding(read),
+            batch_size=None,
+            sampler=_Requests(requests),
+            num_workers=workers,
+            pin_memory=device.type == "cuda",
+            generator=torch.Generator(),  # or the loader draws from the caller's random numbers
+        )
     # The processes begin here, before the caller starts threads that a fork would leave behind.
     return _on_device(_without_traceback(iter(loader)), device)
 

@@ -71,7 +71,9 @@ class ShardRows:
                 self.arrays[name] = torch.zeros((len(self.names), *values.shape[1:]), dtype=kind)
             rows = self.arrays[name][start : start + len(values)]
             rows.copy_(values)
-            for place in (~rows.isfinite().flatten(1).all(dim=1)).nonzero()[:, 0].tolist():
+            sound = rows.isfinite()
+            sound = sound.flatten(1).all(dim=1) if rows.ndim > 1 else sound
+            for place in (~sound).nonzero()[:, 0].tolist():
                 kept = str(rows.dtype).removeprefix("torch.")
                 reason = f"the model makes no finite {name} of it that {kept} holds; see --dtype, --storage"
                 self.errors.setdefault(start + place, reason)
