@@ -32,9 +32,7 @@ def test_batches_come_in_the_order_asked_for_from_other_processes(workers):
     assert [batch.images.flatten(1)[:, 0].tolist() if batch.images.numel() else [] for batch in found] == [
         *([3, 4], [5], [6, 0, 8], [], [2])
     ]
-    assert [batch.errors for batch in found] == [
-        *({}, {}, {1: "-7 is damaged"}, {0: "-1 is damaged"}, {})
-    ]
+    assert [batch.errors for batch in found] == [*({}, {}, {1: "-7 is damaged"}, {0: "-1 is damaged"}, {})]
 
 
 @pytest.mark.parametrize(

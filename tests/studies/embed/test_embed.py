@@ -1,4 +1,4 @@
-"""Folders of shards: what they hold, that a killed run goes on to the same bytes, that two processes do too."""
+"""Folders of shards: what they hold, and that killed runs and several processes come to the same bytes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import ttr
 from tests.tools.tiny_models import tiny_vit
 from ttr.analysis.faithfulness import record_with_faithfulness
 from ttr.datasets.places.opening import images_at
+from ttr.datasets.registry import open_image
 from ttr.errors import ImageError, ModelError, OutputError
 from ttr.norms import outlier_threshold
 from ttr.run import Run
@@ -70,6 +71,13 @@ def undisturbed(backbone, pictures, tmp_path_factory):
     return out
 
 
+@pytest.fixture(scope="module")
+def with_everything(backbone, pictures, tmp_path_factory):
+    out = tmp_path_factory.mktemp("with-everything") / "out"
+    ttr.embed_images(backbone, pictures, out, settings=EVERYTHING, run=RUN)
+    return out
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -85,8 +93,6 @@ def column(folder: Path, name: str) -> np.ndarray:
 def batches(backbone, folder: Path):
     """Yield what a plain loop gives the model."""
     listing = images_at(folder)
-    from ttr.datasets.registry import open_image
-
     images = [backbone.preprocess(open_image(folder / x.name)) for x in listing.entries(0, COUNT)]
     yield from torch.stack(images).split(BATCH)
 
@@ -199,10 +205,13 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("moment", ["before the first", "in the second", "in the patches", "before the proof"])
-def test_a_run_that_was_killed_goes_on_to_the_same_bytes(backbone, pictures, tmp_path, monkeypatch, moment):
-    whole, out = tmp_path / "whole", tmp_path / "out"
-    ttr.embed_images(backbone, pictures, whole, settings=EVERYTHING, run=RUN)
+@pytest.mark.parametrize(
+    "moment", ["before the first", "in the second", "in the patches", "before the proof"]
+)
+def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
+    backbone, pictures, tmp_path, monkeypatch, with_everything, moment
+):
+    out = tmp_path / "out"
     with monkeypatch.context() as patch:
         count, real = 0, pyarrow.parquet.write_table
 
@@ -234,7 +243,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(backbone, pictures, tmp
     again = Run(batch_size=BATCH, workers=1, say=said.append)
     ttr.embed_images(backbone, pictures, out, settings=EVERYTHING, run=again)
     assert said == ([f"embedding: resuming, {there} of 3 shards are there"] if there else [])
-    assert contents(out) == contents(whole)
+    assert contents(out) == contents(with_everything)
 
 
 def test_a_whole_folder_is_left_as_it_is(backbone, pictures, undisturbed):

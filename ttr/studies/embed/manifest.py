@@ -110,7 +110,7 @@ def is_of(folder: Path, plan: Plan) -> bool:
     """Return whether the manifest of a folder is there, and of a plan."""
     try:
         return Plan.from_json(read_json(folder / MANIFEST, MOST_MANIFEST)) == plan
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError):
         return False
 
 
@@ -137,7 +137,7 @@ def verify_embeddings(folder: str | Path, images: Listing | None = None) -> Veri
         listed = TypeAdapter(list[ShardEntry]).validate_python(manifest.get("shards"))
         if Plan.from_json(manifest) != plan:
             faults.append(f"{MANIFEST} is of another plan than {PLAN}")
-    except (JSONError, ValueError, AttributeError) as error:
+    except (JSONError, ValueError, AttributeError, TypeError) as error:
         why = str(error) if isinstance(error, JSONError) else "it is none of ttr embed's"
         said = f"{MANIFEST} cannot be used ({why}): the run has not ended; run ttr embed again as before"
         missing = [s.name for s in plan.shards if said_of(folder, s, plan.digest) is None]

@@ -146,6 +146,8 @@ def plan_of(
     decides = {
         "ttr": __version__,
         "weights": backbone.weights_hash,
+        "dtype": str(backbone.dtype).removeprefix("torch."),
+        "image_size": "x".join(map(str, backbone.image_size)),
         **key,
         **kept,
         "num_registers": arm.num_registers,
@@ -199,7 +201,7 @@ def read_plan(folder: Path) -> Plan:
     """
     try:
         return Plan.from_json(read_json(folder / PLAN))
-    except (JSONError, ValidationError, ValueError, AttributeError, KeyError) as error:
+    except (JSONError, ValidationError, ValueError, AttributeError, TypeError) as error:
         why = str(error) if isinstance(error, JSONError) else "it is none of ttr embed's, or was changed"
         raise DataError(f"{folder / PLAN} cannot be used ({why})") from error
 
