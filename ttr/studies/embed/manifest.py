@@ -69,11 +69,16 @@ def write_manifest(folder: Path, plan: Plan) -> None:
             ) from error
     if names.hexdigest() != plan.source.names:
         raise OutputError(f"the shards in {folder} hold other images than were listed; choose another --out")
+    write_json(folder / MANIFEST, _manifest(plan, entries))
+
+
+def _manifest(plan: Plan, entries: list[ShardEntry]) -> dict[str, Any]:
+    """Return what a manifest says, as JSON values."""
     files = [PLAN, *(each.file for each in entries)]
-    files += [shard.patches for shard, each in zip(plan.shards, entries, strict=True) if each.patches]
-    shards = [each.model_dump() for each in entries]
+    files += [shard.patches for shard, each in zip(plan.shards, entries, strict=False) if each.patches]
     errors = sum(each.errors for each in entries)
-    write_json(folder / MANIFEST, {**plan.to_json(), "errors": errors, "files": files, "shards": shards})
+    shards = [each.model_dump() for each in entries]
+    return {**plan.to_json(), "errors": errors, "files": files, "shards": shards}
 
 
 def _entry(folder: Path, plan: Plan, shard: Shard, names: Any) -> ShardEntry:
@@ -135,8 +140,8 @@ def verify_embeddings(folder: str | Path, images: Listing | None = None) -> Veri
     try:
         manifest = read_json(folder / MANIFEST, MOST_MANIFEST)
         listed = TypeAdapter(list[ShardEntry]).validate_python(manifest.get("shards"))
-        if Plan.from_json(manifest) != plan:
-            faults.append(f"{MANIFEST} is of another plan than {PLAN}")
+        if manifest != _manifest(plan, listed):
+            faults.append(f"{MANIFEST} was changed, or is of another plan than {PLAN}")
     except (JSONError, ValueError, AttributeError, TypeError) as error:
         why = str(error) if isinstance(error, JSONError) else "it is none of ttr embed's"
         said = f"{MANIFEST} cannot be used ({why}): the run has not ended; run ttr embed again as before"

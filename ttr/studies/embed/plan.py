@@ -200,7 +200,11 @@ def read_plan(folder: Path) -> Plan:
         DataError: it has none that can be read.
     """
     try:
-        return Plan.from_json(read_json(folder / PLAN))
+        said = read_json(folder / PLAN)
+        plan = Plan.from_json(said)
+        if plan.to_json() != said:
+            raise ValueError("there is more in it")
+        return plan
     except (JSONError, ValidationError, ValueError, AttributeError, TypeError) as error:
         why = str(error) if isinstance(error, JSONError) else "it is none of ttr embed's, or was changed"
         raise DataError(f"{folder / PLAN} cannot be used ({why})") from error

@@ -173,9 +173,19 @@ def read_rows(folder: Path, shard: Shard, columns: list[str] | None = None) -> T
 
     try:
         with parquet.ParquetFile(folder / shard.name, page_checksum_verification=True) as file:
+            if not _is_ours(file.schema_arrow):
+                raise ValueError("it has other columns than a shard")
             return file.read(columns)
     except Exception as error:  # pyarrow raises many kinds, none of them its own
         raise ValueError(getattr(error, "strerror", None) or "it is damaged") from error
+
+
+def _is_ours(schema: Any) -> bool:
+    """Return whether a table has the columns that every shard has, each of its type."""
+    from pyarrow import types
+
+    texts = all(name in schema.names and types.is_string(schema.field(name).type) for name in TEXTS)
+    return texts and "embedding" in schema.names and types.is_fixed_size_list(schema.field("embedding").type)
 
 
 def first_error(folder: Path, shard: Shard) -> tuple[str, str]:
