@@ -52,11 +52,13 @@ class Decoding(Dataset[Any]):
                     errors[place] = str(error)
                     continue
                 if not images.numel():
-                    images = torch.zeros((len(items), *read.shape), dtype=read.dtype)
+                    images = torch.empty((len(items), *read.shape), dtype=read.dtype)
                 _check_alike(read, images[0])
                 images[place] = read
         except TTRError as error:  # an exception would come back as a text with this process's traceback
             return error
+        if images.numel():
+            images[list(errors)] = 0
         return Decoded(images, errors)
 
 
