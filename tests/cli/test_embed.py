@@ -91,6 +91,7 @@ def test_a_process_of_several_says_that_others_are_still_at_work(run, folder, tm
         (("--root", "x"), "got --root with"),
         (("--storage", "int8"), "storage='int8'; needed one of float32, float16"),
         (("--threshold", "high"), "threshold='high'"),
+        (("--num-registers", 4), "got --num-registers 4 without --neurons"),
     ],
 )
 def test_what_cannot_be_done_is_refused_on_one_line(run, folder, tmp_path, words, complaint):

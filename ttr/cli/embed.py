@@ -163,9 +163,15 @@ def embed(
           --dtype bf16 --neurons neurons.json --images s3://bucket/tars --out shards/
       ttr embed --verify shards/
     """
+    from ttr.errors import OptionError
     from ttr.ranks import Rank
 
     rank = Rank.of()
+    if neurons is None and num_registers != 1:
+        raise OptionError(
+            f"got --num-registers {num_registers} without --neurons; the bare model has none: name the "
+            "neurons that are to be moved onto them, or leave it out"
+        )
     settings = kept.settings(num_registers)
     model = replace(model, device=rank.device(model.device))
     run = reading.run(model)

@@ -10,10 +10,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
+import torch
 from PIL import Image
 
 import ttr
+from ttr.run import Run
+from ttr.studies.embed.settings import EmbedSettings
 
 pytestmark = pytest.mark.slow
 COUNT, SHARD = 240, 8
@@ -82,6 +86,21 @@ def test_torchrun_writes_what_one_process_writes_also_after_a_kill(given, tmp_pa
     done = subprocess.run(command, check=True, env=ENVIRONMENT, capture_output=True, text=True)
     assert "embedded in 30 shards" in done.stdout
     assert contents(out) == contents(whole)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_the_rows_are_those_of_a_plain_loop(tmp_path):
+    """Copies that run ahead of the model must not overtake it."""
+    folder = pictures(tmp_path / "pictures", 64, 64)
+    backbone = ttr.load("phantom", image_size=64, device="cuda")
+    settings = EmbedSettings(shard_size=24, patch_tokens=True, outlier_share=True)
+    run = Run(batch_size=4, workers=2)
+    ttr.embed_images(backbone, folder, tmp_path / "out", settings=settings, run=run)
+    images = [backbone.preprocess(Image.open(path)) for path in sorted(folder.iterdir())]
+    plain = torch.cat([backbone.embed(batch).cpu() for batch in torch.stack(images).split(4)])
+    files = sorted((tmp_path / "out").glob("*.parquet"))
+    rows = [row for path in files for row in pyarrow.parquet.read_table(path).to_pylist()]
+    assert torch.allclose(torch.tensor([row["embedding"] for row in rows]), plain, atol=1e-5)
 
 
 MEASURE = """
