@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import pickle
 import signal
 import time
 
 import pytest
 import torch
+from PIL import Image
 
+import ttr
 from ttr.errors import ImageError, ModelError, TTRError
 from ttr.forward.ahead import decoded_ahead
 
@@ -48,6 +52,25 @@ def test_what_is_no_bad_image_ends_it_without_a_workers_traceback(asked, kind, c
         list(decoded_ahead([[1], asked], read, 1, CPU))
 
 
+def test_what_cannot_be_sent_to_a_new_process_is_refused_where_a_process_starts_from_nothing():
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    try:
+        with pytest.raises(ModelError, match="cannot be sent to another process.*pickled"):
+            decoded_ahead([[1]], lambda item: read(item), 1, CPU)
+    finally:
+        multiprocessing.set_start_method(before, force=True)
+
+
+@pytest.mark.parametrize("name", ["phantom", "phantom-clip", "timm:vit_tiny_patch16_224"])
+def test_a_preprocessing_can_be_sent_without_its_model(name):
+    backbone = ttr.load(name)
+    sent = pickle.dumps(backbone.preprocess_alone)
+    assert len(sent) < 10_000
+    image = Image.new("RGB", (50, 40), (10, 200, 30))
+    assert torch.equal(pickle.loads(sent)(image), backbone.preprocess(image))
+
+
 def test_only_a_few_batches_are_asked_for_ahead():
     asked: list[int] = []
 
@@ -77,6 +100,4 @@ def test_the_callers_random_numbers_are_left_alone_and_processes_end_with_the_la
 
 
 def _children() -> list[str]:
-    import multiprocessing
-
     return [str(child.pid) for child in multiprocessing.active_children()]

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pickle import PicklingError
 from typing import Any, NamedTuple
 
 import torch
@@ -82,21 +83,30 @@ def decoded_ahead(
         device: where the batches go.
 
     Raises:
+        ModelError: ``read`` cannot be sent to another process, where the system makes these from nothing.
         TTRError: what ``read`` raises besides ImageError; the inputs of a batch differ in size or type; or a
             process was killed from outside.
     """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="This DataLoader will create")  # as many as were asked for
-        loader: DataLoader[Any] = DataLoader(
-            Decoding(read),
-            batch_size=None,
-            sampler=_Requests(requests),
-            num_workers=workers,
-            pin_memory=device.type == "cuda",
-            generator=torch.Generator(),  # or the loader draws from the caller's random numbers
-        )
-    # The processes begin here, before the caller starts threads that a fork would leave behind.
-    return _on_device(_without_traceback(iter(loader)), device)
+    loader: DataLoader[Any]
+    with warnings.catch_warnings():  # as many workers as were asked for, and the refusal below is ours
+        warnings.filterwarnings("ignore", message="This DataLoader will create|Got pickle error")
+        try:
+            loader = DataLoader(
+                Decoding(read),
+                batch_size=None,
+                sampler=_Requests(requests),
+                num_workers=workers,
+                pin_memory=device.type == "cuda",
+                generator=torch.Generator(),  # or the loader draws from the caller's random numbers
+            )
+            # The processes begin here, before the caller starts threads that a fork would leave behind.
+            decoded = iter(loader)
+        except (PicklingError, AttributeError, TypeError) as error:
+            raise ModelError(
+                f"the preprocessing of this model cannot be sent to another process ({error}); give one that "
+                "can be pickled: a class or a function of a module, not one that is made inside another"
+            ) from error
+    return _on_device(_without_traceback(decoded), device)
 
 
 class _Requests:

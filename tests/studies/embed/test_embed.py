@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +198,16 @@ def test_names_can_be_left_out_of_all_that_is_written(backbone, with_bad, tmp_pa
     assert table(out).column("image").to_pylist() == [f"image {number + 1}" for number in range(COUNT)]
     assert not any(b".png" in content for content in contents(out).values())
     assert ttr.verify_embeddings(out).faults == ()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are texts elsewhere")
+def test_a_name_that_is_no_text_is_written_as_one(backbone, pictures, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    os.link(pictures / "00.png", os.fsencode(folder) + b"/k\xff\n.png")
+    ttr.embed_images(backbone, folder, tmp_path / "out", settings=SETTINGS, run=RUN)
+    assert table(tmp_path / "out").column("image").to_pylist() == ["k\\xff\n.png"]
+    assert ttr.verify_embeddings(tmp_path / "out", images_at(folder)).faults == ()
 
 
 # -- killed, gone on with, and in several processes --------------------------------------------------------
