@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ttr.registers.unwrapping import unwrap
     from ttr.registers.wrap import TestTimeRegisters
     from ttr.studies.compare.comparison import compare
+    from ttr.studies.embed.manifest import verify_embeddings
+    from ttr.studies.embed.write import embed_images
     from ttr.studies.export.write import export
     from ttr.studies.plant.planting import plant_artifacts
 
@@ -42,12 +44,14 @@ _HOME = {
     "load": "ttr.backbones",
     "compare": "ttr.studies.compare.comparison",
     "detect": "ttr.registers.detection",
+    "embed_images": "ttr.studies.embed.write",
     "export": "ttr.studies.export.write",
     "RegisterNeurons": "ttr.registers.neurons",
     "plant": "ttr.backbones",
     "plant_artifacts": "ttr.studies.plant.planting",
     "TestTimeRegisters": "ttr.registers.wrap",
     "unwrap": "ttr.registers.unwrapping",
+    "verify_embeddings": "ttr.studies.embed.manifest",
     "zero_shot": "ttr.evaluate.zero_shot",
 }
 
@@ -63,11 +67,13 @@ __all__ = [
     "calibrate_bias",
     "compare",
     "detect",
+    "embed_images",
     "export",
     "load",
     "plant",
     "plant_artifacts",
     "unwrap",
+    "verify_embeddings",
     "zero_shot",
 ]
 

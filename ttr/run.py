@@ -24,7 +24,7 @@ class Run:
     Attributes:
         seed: of every sample, draw and resample.
         batch_size: images a pass.
-        workers: threads that read and decode ahead.
+        workers: threads that read and decode ahead; of a study over millions of images, processes.
         on_error: ``"raise"``: a bad image ends the run, by name; ``"skip"``: it is left out and recorded.
         cache: folder where features, neurons and heads are kept; None: ttr/features in the user's cache.
         progress: show progress bars with an estimate.

@@ -107,6 +107,7 @@ def commands(root: Path, out: Path) -> list[tuple[object, ...]]:
         ("detect", *small, "--images", one, "--out", out / "neurons.json"),
         ("tune", *small, "--images", one, "--top-k", 1, "--num-registers", 1, "--out", out / "tune"),
         ("compare", *small, *neurons, "--out", out / "compare", one),
+        ("embed", *small, *neurons, "--images", one, "--out", out / "shards"),
         ("bench", *small, *table, "--arms", "plain,ttr", "--seeds", 42, "--out", out / "bench"),
         ("bench", *small, *table, "--preprocess", "clahe", "--arms", "plain", "--out", out / "clahe"),
         (
@@ -173,7 +174,7 @@ def test_no_command_reaches_out(root, tmp_path):
     assert reached(record) == ""
     made = {path.name for path in tmp_path.iterdir()}
     wanted = {"demo", "tune", "compare", "bench", "clahe", "ablation", "integration", "decoupling", "zero"}
-    assert {*wanted, "page.html", "neurons.json", "a.onnx", "scores.json", "r"} <= made
+    assert {*wanted, "shards", "page.html", "neurons.json", "a.onnx", "scores.json", "r"} <= made
     assert "nothing is off" in done.stdout  # the doctor imported every library
 
 

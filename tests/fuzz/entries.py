@@ -7,15 +7,20 @@ were kept. Everything else it refuses with a :class:`ttr.errors.TTRError` of one
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import tarfile
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 
@@ -266,6 +271,77 @@ def tables() -> Ready:
 
 
 SHOWN = [(part, n) for part in "abcdefgh" for n in (0, 1)]
+
+
+# -- places of images, and what was made of them -----------------------------------------------------------
+
+
+def places() -> Ready:
+    from ttr.datasets.places.opening import images_at, open_entry
+    from ttr.errors import TTRError
+
+    def check(folder: Path, path: Path) -> None:
+        found = images_at(path)
+        assert len({found.names_digest, found.sizes_digest}) == 2
+        for entry in found.entries(0, 8):
+            assert Path(entry.file).resolve().is_relative_to(folder.resolve())
+            with suppress(TTRError):  # an image in it may be damaged; the archive is not
+                sound(open_entry(entry, entry.name))
+
+    def archive(path: Path, kind: int) -> None:
+        with tarfile.open(path, "w", format=kind) as packed:
+            for name in ("0.png", "0.json", "a" * 120 + "/1.png"):
+                info, content = tarfile.TarInfo(name), saved("PNG")
+                info.size = len(content)
+                packed.addfile(info, io.BytesIO(content))
+
+    kinds = (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT)
+    packed = files(".tar", *(partial(archive, kind=kind) for kind in kinds))
+    table = pd.DataFrame({"path": ["a.png", "b/c.png"], "n": [1, 2]})
+    return Ready({**packed, **files(".parquet", table.to_parquet)}, check)
+
+
+def shards() -> Ready:
+    """One damaged file of a whole folder is a fault or a refusal, and never passes."""
+    from ttr.datasets.places.listing import Listing
+    from ttr.registers.arms import PLAIN
+    from ttr.run import Run
+    from ttr.studies.embed.manifest import verify_embeddings, write_manifest
+    from ttr.studies.embed.plan import begin, plan_of
+    from ttr.studies.embed.settings import EmbedSettings
+    from ttr.studies.embed.shards import ShardRows, write_shard
+
+    backbone = ttr.adapt(tiny_vit(), preprocess=lambda image: torch.zeros(3, 32, 32))
+    listing = Listing("")
+    for number in range(3):
+        listing.add(f"{number}.png")
+    names = [entry.name for entry in listing.entries(0, 3)]
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        plan = plan_of(backbone, PLAIN, listing, iter(names), EmbedSettings(shard_size=2), Run())
+        begin(place, plan)
+        for shard in plan.shards:
+            rows = ShardRows(names[shard.start : shard.end], torch.float32)
+            count = len(rows.names)
+            rows.put(0, {"embedding": torch.ones(count, 4), "patches": torch.ones(count, 2, 4)})
+            write_shard(place, shard, plan.digest, rows)
+        write_manifest(place, plan)
+        seeds = {path.name: path.read_bytes() for path in place.iterdir()}
+
+    def check(folder: Path, path: Path) -> None:
+        found = verify_embeddings(folder)
+        unchanged = _same(path.read_bytes(), seeds[path.name])
+        assert bool(found.faults) != unchanged, "a damaged folder passes, or a whole one does not"
+
+    return Ready(seeds, check, alone=False)
+
+
+def _same(content: bytes, honest: bytes) -> bool:
+    """Return whether a file says the same as the honest one: of JSON the values count, not how they stand."""
+    try:
+        return content == honest or json.loads(content) == json.loads(honest)
+    except (ValueError, RecursionError):
+        return False
 
 
 def boxes() -> Ready:
@@ -528,5 +604,7 @@ ENTRIES: Mapping[str, Entry] = {
     "pairs": Entry(pairs, 5),
     "parts": Entry(parts, 10),
     "kept": Entry(kept, 12),
+    "places": Entry(places, 2),
+    "shards": Entry(shards, 0.5),
     "directories": Entry(directories, 0.05),
 }

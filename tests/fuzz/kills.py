@@ -40,6 +40,8 @@ COMMANDS = {
     f"--num-registers 0 --out {{out}}/result --cache {{cache}} {SMALL}",
     "zero-shot": "zero-shot --backbone phantom-clip --classes rings,stripes --neurons {clip} "
     f"--out {{out}}/answers.csv {SMALL} {{root}}/test/class-1",
+    "embed": f"embed {PHANTOM} --images {{root}}/train --neurons {{neurons}} --shard-size 2 --patch-tokens "
+    f"--out {{out}}/result {SMALL}",
     "data check": f"data check {LABELLED} --out {{out}}/check.json --quiet",
     "export": f"export {PHANTOM} --neurons {{neurons}} --format pt2 --out {{out}}/model.pt2 --quiet",
     "report": "report {ablation} --out {out}/report.html",

@@ -21,6 +21,8 @@ COUNTS = {
     "dicoms": 40,
     "frames": 40,
     "checkpoints": 40,
+    "places": 60,
+    "shards": 30,
 }
 
 

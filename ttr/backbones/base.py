@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ttr.backbones.finite import check_finite, finite_images
 from ttr.backbones.identity import hash_of_weights, state_of
-from ttr.backbones.made_input import check_floats, check_made
+from ttr.backbones.made_input import Preprocess, check_floats
 from ttr.backbones.mixing import Mixing
 from ttr.backbones.offload import execution_device
 from ttr.backbones.own_code import own_code, own_settings
@@ -134,25 +134,12 @@ class Backbone:
             ImageError: not a PIL image, or one that resizing to the model's size makes too large.
             ModelError: the preprocessing of this in-memory model is unknown, or makes something else.
         """
-        from PIL import Image
+        return self.preprocess_alone(image)
 
-        if not isinstance(image, Image.Image):
-            raise ImageError(
-                f"got {type(image).__name__}; needed a PIL image: ttr.datasets.registry.open_image(path) "
-                "opens a file, PIL.Image.fromarray(pixels) makes one of an array"
-            )
-        if self.preprocess_image is None:
-            raise ModelError(
-                f"{self.name} came without preprocessing; pass adapt(model, preprocess=...) "
-                "or give tensors instead of PIL images"
-            )
-        from ttr.datasets.folder import to_rgb
-        from ttr.datasets.limits import check_resized
-
-        check_resized("the image", *image.size, max(self.image_size))
-        made = self.preprocess_image(to_rgb(image))
-        check_made(made, self.name, self.channels)
-        return made
+    @property
+    def preprocess_alone(self) -> Preprocess:
+        """What :meth:`preprocess` does, without the model, for another process."""
+        return Preprocess(self.name, self.image_size, self.channels, self.preprocess_image)
 
     def _takes(self, size: tuple[int, ...]) -> bool:
         """Return whether the model takes images of (height, width)."""

@@ -109,6 +109,14 @@ def out_folder(path: Path) -> Path:
     return path
 
 
+def shards_folder(path: Path) -> Path:
+    """Return a folder that shards may be written to, new or begun earlier, or raise OutputError."""
+    from ttr.studies.embed.folder import check_folder
+
+    check_folder(path)
+    return path
+
+
 def out_file(path: Path | None) -> Path | None:
     """Return a file that may be written, or raise OutputError."""
     from ttr.files import check_writable

@@ -23,6 +23,7 @@ from ttr.cli.data import data
 from ttr.cli.demo import demo
 from ttr.cli.detect import detect
 from ttr.cli.doctor import doctor
+from ttr.cli.embed import embed
 from ttr.cli.export import export
 from ttr.cli.integrate import integrate
 from ttr.cli.plant import plant
@@ -55,6 +56,7 @@ activity onto tokens appended at test time, and look at what changed.
   ttr reproduce medical --roots NAME=DIR,... published numbers beside yours
   ttr reproduce decoupling --dataset NAME --out DIR
   ttr reproduce zero-ablation --dataset NAME --out DIR
+  ttr embed --backbone NAME --images DIR --out DIR         millions of images to Parquet shards
   ttr export --backbone NAME --neurons neurons.json --out model.onnx
   ttr plant --backbone NAME --out FILE       artifacts in real weights, whose own maps are the truth
   ttr zero-shot --backbone NAME --classes A,B --neurons neurons.json IMAGE...
@@ -84,6 +86,7 @@ app.command()(detect)
 app.command()(tune)
 app.command()(bench)
 app.command()(compare)
+app.command()(embed)
 app.command()(ablate)
 app.command()(integrate)
 app.command()(report)

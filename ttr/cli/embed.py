@@ -1,0 +1,207 @@
+"""``ttr embed``: any number of images to Parquet shards, in one process or several, to be gone on with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ttr.cli import given, options
+from ttr.cli.groups import Group, grouped
+from ttr.cli.loading import load_backbone, load_with_neurons
+from ttr.cli.tables import print_path
+
+if TYPE_CHECKING:
+    from ttr.studies.embed.settings import EmbedSettings
+    from ttr.studies.embed.write import Embedded
+
+
+@dataclass(frozen=True, kw_only=True)
+class AheadOptions(options.ReadingOptions):
+    """How images are read by processes, named and run."""
+
+    workers: Annotated[int, typer.Option(min=1, help="Processes that read and decode ahead.")] = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaceOfImages(Group):
+    """Where images lie."""
+
+    images: Annotated[
+        str,
+        typer.Option(
+            metavar="WHERE",
+            help="A folder (its tar files stand for the images in them), a tar file, a table of paths (CSV "
+            "or Parquet), or an address that fsspec knows, such as s3://bucket/images.",
+        ),
+    ]
+    path_column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of a table: the column of paths; default: one with a usual name."),
+    ] = None
+    root: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHERE",
+            help="Of a table: the folder or address that paths are below; default: the table's folder.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptOptions(Group):
+    """What is kept of each image."""
+
+    pooling: options.PoolingName = options.Pooling.own
+    outlier_share: Annotated[
+        bool, typer.Option("--outlier-share", help="Also the share of outlier patches, of the map as it is.")
+    ] = False
+    faithfulness: Annotated[
+        bool, typer.Option("--faithfulness", help="Also how far the attention map can be trusted, -1..1.")
+    ] = False
+    patch_tokens: Annotated[
+        bool, typer.Option("--patch-tokens", help="Also the patch tokens, in a safetensors file a shard.")
+    ] = False
+    threshold: options.Threshold = None
+    outlier_layer: options.OutlierLayer = None
+    storage: Annotated[
+        str, typer.Option(metavar="TYPE", help="float32 or float16: in which type numbers are written.")
+    ] = "float32"
+    shard_size: Annotated[int, typer.Option(min=1, help="Images a shard; one shard stands in memory.")] = 1024
+
+    def settings(self, num_registers: int) -> EmbedSettings:
+        """Return them.
+
+        Raises:
+            OptionError: a value is outside its range.
+        """
+        from ttr.studies.embed.settings import EmbedSettings
+
+        kept = {**vars(self), "pooling": self.pooling.value}
+        return EmbedSettings(
+            num_registers=num_registers,
+            **{**kept, "threshold": given.parse_threshold(self.threshold)},
+        )
+
+
+def _verify(folder: Path | None) -> None:
+    """Say whether a folder is whole, and end: with 1 where it is not."""
+    if folder is None:
+        return
+    from ttr.studies.embed.manifest import verify_embeddings
+    from ttr.wording import counted
+
+    found = verify_embeddings(folder)
+    for fault in found.faults:
+        typer.echo(f"off: {fault}")
+    if found.faults:
+        raise typer.Exit(1)
+    typer.echo(
+        f"whole: {counted(found.images, 'image')} listed, each with one row, {found.errors:,} of them with a "
+        f"reason instead of an embedding; {counted(found.shards, 'shard')} as written"
+    )
+    raise typer.Exit
+
+
+@grouped
+def embed(
+    *,
+    model: options.ModelOptions,
+    place: PlaceOfImages,
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of shards; one that was begun is gone on with.",
+            callback=given.shards_folder,
+        ),
+    ],
+    neurons: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Wrap the model with these register neurons; default: it is bare.",
+            callback=given.neurons,
+        ),
+    ] = None,
+    num_registers: options.NumRegisters = 1,
+    kept: KeptOptions,
+    reading: AheadOptions,
+    verify: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            is_eager=True,
+            callback=_verify,
+            help="Prove that a folder of shards is whole, and do nothing else.",
+        ),
+    ] = None,
+) -> None:
+    """Embed any number of images: Parquet shards, one row an image, bare or wrapped.
+
+    A shard is whole or absent. The same command goes on where an earlier one was killed, and ends with the
+    same bytes; another model, setting or set of images is refused with what differs. Under torchrun each
+    process writes its own shards, and --device cuda is the GPU of each. manifest.json comes last: it proves
+    that every image listed has exactly one row. With --on-error skip a bad image has a reason instead of an
+    embedding; to try it again, remove its shard.
+
+    \b
+    Columns of shard-00000-of-00010.parquet and so on:
+      image           path below the folder, or the tar file's name and the member's
+      embedding       a list of fixed length
+      outlier_share   share of outlier patches, 0..1 (if asked)
+      faithfulness    of the attention map, -1..1 (if asked)
+      error           why there is no embedding; empty otherwise
+    shard-00000-of-00010.patches.safetensors holds patches [rows, P, D] (if asked).
+
+    \b
+    Example:
+      ttr embed --backbone dinov2-vit-l-14 --pretrained --image-size 224 --images radiographs/ --out shards/
+      torchrun --nproc-per-node 8 -m ttr embed --backbone dinov2-vit-l-14 --pretrained --device cuda \\
+          --dtype bf16 --neurons neurons.json --images s3://bucket/tars --out shards/
+      ttr embed --verify shards/
+    """
+    from ttr.errors import OptionError
+    from ttr.ranks import Rank
+
+    rank = Rank.of()
+    if neurons is None and num_registers != 1:
+        raise OptionError(
+            f"got --num-registers {num_registers} without --neurons; the bare model has none: name the "
+            "neurons that are to be moved onto them, or leave it out"
+        )
+    settings = kept.settings(num_registers)
+    model = replace(model, device=rank.device(model.device))
+    run = reading.run(model)
+    from ttr.datasets.places.opening import images_at
+
+    listing = images_at(place.images, column=place.path_column, root=place.root)
+    for note in listing.notes:
+        typer.echo(note)
+    if neurons is None:
+        found, backbone = None, load_backbone(model)
+    else:
+        found, backbone = load_with_neurons(neurons, model)
+    from ttr.studies.embed.write import embed_images
+
+    done = embed_images(
+        backbone, listing, out, neurons=found, settings=settings, run=run, anonymous=reading.anonymous
+    )
+    _say(done)
+
+
+def _say(done: Embedded) -> None:
+    from ttr.wording import counted
+
+    if done.missing:
+        others = f"{done.missing:,} of {counted(done.shards, 'shard')} are still to come from other processes"
+        typer.echo(f"this process's shards are whole; {others}")
+    else:
+        without = f", {done.errors:,} of them with a reason instead of an embedding" if done.errors else ""
+        typer.echo(
+            f"{counted(done.images, 'image')} embedded in {counted(done.shards, 'shard')}{without}; "
+            "manifest.json proves that each has one row"
+        )
+    print_path(done.out)

@@ -1,0 +1,1 @@
+"""Embeddings of millions of images, as shards that are whole or absent."""
