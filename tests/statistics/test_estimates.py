@@ -44,6 +44,8 @@ def test_nothing_collapses_at_0_or_100_percent(right):
     assert found.high - found.low == pytest.approx(Z**2 / (225 + Z**2))
     shares = share(np.full(40, right), np.repeat(np.arange(8), 5))
     assert (shares.effective, shares.degrees) == (8, 7), "five like images are worth one"
+    same = share(np.full(225, 0.04)).interval()
+    assert (same.low, same.high) == (0.04, 0.04), "8 of 196 patches in every image: no spread was found"
     none = difference(np.zeros(225)).interval()
     assert none.high == -none.low == pytest.approx(Z**2 / (225 + Z**2), abs=1e-6)
 

@@ -10,7 +10,8 @@ A share of variance v is as sure as one of n* = p (1 - p) / v independent images
 Graubard 1998), a paired difference d with the share f of moved images as one of n* = (f - d^2) / v; these go
 into the score intervals of :mod:`ttr.statistics.score_intervals`, which are Wilson's and Tango's own where
 images are independent and right or wrong. Where no image differs from another v is 0 and says nothing: then
-each group counts as one image, n* = N^2 / sum_g N_g^2 (Kish). A number without bounds has a t interval.
+each group counts as one image, n* = N^2 / sum_g N_g^2 (Kish); but numbers that could have been any, and are
+the same in every image, neither 0 nor 1, have no spread. A number without bounds has a t interval.
 """
 
 from __future__ import annotations
@@ -178,6 +179,8 @@ def share(numbers: np.ndarray, groups: Groups = None) -> Share:
     """Return the mean of numbers in 0..1, float [N], N >= 1, one an image."""
     value = float(np.clip(numbers.mean(), 0, 1))
     variance, degrees, worth = spread(numbers, groups)
+    if not variance and len(numbers) > 1 and 0 < value < 1 and not _whole(numbers):
+        return Share(value, math.inf, degrees)
     return _worth_of_share(value, variance, degrees, worth, _whole(numbers), groups, len(numbers))
 
 

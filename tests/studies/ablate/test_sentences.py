@@ -58,7 +58,7 @@ def test_the_families_are_stated_and_earlier_tables_have_none(results):
 
 
 @pytest.mark.parametrize(
-    ("p", "ends"), [(0.001, "over the sum."), (0.2, "over the sum, not distinguishable from zero.")]
+    ("p", "ends"), [(0.001, "over the sum."), (0.2, "over the sum, not distinguishable.")]
 )
 def test_the_excess_is_called_one_only_if_it_is(results, p, ends):
     terms = {"register-1:zero": -0.1, "sum": -0.1, "collective": -0.6, "excess": -0.5}

@@ -255,6 +255,7 @@ def test_the_manifest_says_what_is_needed_to_repeat_it_and_heads_load(bench):
     assert manifest["dataset"]["digest"] == hashlib.sha256("\n".join(lines).encode()).hexdigest()
     settings = manifest["provenance"]["settings"]
     assert settings["seeds"] == [1, 2]
+    assert settings["margin"] == 0.01
     assert settings["preprocessing"]["fingerprint"]
     assert sorted(path.name for path in out.iterdir()) == sorted([*manifest["files"], "manifest.json"])
     assert is_result(out)
