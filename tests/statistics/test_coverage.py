@@ -17,7 +17,7 @@ from ttr.evaluate.resampled import _from_confusion
 from ttr.statistics import estimates
 from ttr.statistics.contrasts import contrast, level
 from ttr.statistics.inference import rescaled_weights
-from ttr.studies.bench.tables import _interval
+from ttr.studies.bench.intervals import metric_interval
 
 pytestmark = pytest.mark.slow
 LOW, HIGH = 0.93, 0.97
@@ -109,7 +109,7 @@ def test_a_macro_average_over_many_small_classes(name, classes, images):
         answers = (random.random(len(targets))[:, None] > chances.cumsum(axis=1)[targets]).sum(axis=1)
         said = np.eye(classes)[answers.clip(max=classes - 1)]
         found = Predictions(targets, said)
-        interval = _interval(name, metric(name, found).value, found, None, weights)
+        interval = metric_interval(name, metric(name, found).value, found, None, weights)
         covered += interval.low <= truth <= interval.high
     # 400 sets are 1.1 % of one standard deviation.
     assert LOW - 0.012 <= covered / sets <= HIGH + 0.012

@@ -27,6 +27,8 @@ SEED = 42
 CODE = source_digest(
     "ttr.studies.bench.statistics",
     "ttr.studies.bench.tables",
+    "ttr.studies.bench.differences",
+    "ttr.studies.bench.intervals",
     "ttr.studies.bench.pictures",
     "ttr.drawing.colours",
     "ttr.drawing.maps",

@@ -23,8 +23,8 @@ from ttr.files import MANIFEST, write_json, write_table
 from ttr.registers.detection import DetectionRule
 from ttr.run import Run
 from ttr.statistics.verdict import Judged, judge
+from ttr.studies.bench.differences import contrast_of
 from ttr.studies.bench.settings import BenchmarkSettings
-from ttr.studies.bench.tables import contrast_of
 from ttr.studies.bench.write import Bench, write_bench
 from ttr.studies.provenance import provenance
 from ttr.studies.reproduce.published import PublishedStudy, published_studies
