@@ -122,7 +122,9 @@ def test_the_images_needed_have_the_promised_power():
         b, c, _ = random.multinomial(needed, [discordant / 2, discordant / 2, 1 - discordant])
         shown += Difference((b - c) / needed, (b + c) / needed, needed, needed).p_equivalent(0.01) < 0.05
     assert 0.74 <= shown / 400 <= 0.92
-    assert images_needed(0.5, 1.0, 0.01, 0.05) == pytest.approx((Z + scipy.stats.norm.ppf(0.8)) ** 2 / 0.25)
+    assert images_needed(0.5, 1.0, 0.01, 0.05, 0.05) == pytest.approx(
+        (Z + scipy.stats.norm.ppf(0.8)) ** 2 / 0.25
+    )
     assert Number(0.0, 0.1, 30, 29).needed(0.2, 0.05) == math.ceil(
         30 * 0.01 * (scipy.stats.norm.ppf(0.95) + scipy.stats.norm.ppf(0.9)) ** 2 / 0.04
     )

@@ -88,11 +88,13 @@ def test_the_other_tests_of_a_family_count_against_each():
 
 
 def test_what_too_few_images_can_never_show_is_no_test_of_equivalence():
-    """240 images without one discordant leave p = .06 within a point, 268 are needed."""
-    found, other = judge([compared(0, 0, 240), compared(0, 0, 240)])
+    """240 images without one discordant leave p = .06 within a point; 268 do for one test, 381 for two."""
+    (found,) = judge([compared(0, 0, 240)])
     assert math.isnan(found.p_equivalent)
-    assert (found.verdict, found.needed) == ("not distinguishable", 268)
-    assert said(other.columns()) == "not distinguishable (needs 268 images)"
+    assert said(found.columns()) == "not distinguishable (needs 268 images)"
+    assert [each.needed for each in judge([compared(0, 0, 240)] * 2)] == [381, 381]
+    assert {each.verdict for each in judge([compared(0, 0, 381)] * 2)} == {"equivalent"}
+    assert {each.verdict for each in judge([compared(0, 0, 380)] * 2)} == {"not distinguishable"}
 
 
 def test_some_differences_have_a_margin_and_some_none():

@@ -110,15 +110,16 @@ class Difference:
         found = smallest_detectable_difference(self.effective, self.moved, alpha=alpha)
         return self.bound * found
 
-    def needed(self, margin: float, alpha: float) -> float:
+    def needed(self, margin: float, alpha: float, within: float | None = None) -> float:
         """Return how many images would tell; see :func:`images_needed`."""
+        within = alpha if within is None else within
         if not 0 < margin / self.bound < 1:
             return math.nan
         variance = self.n * max(self.moved - (self.value / self.bound) ** 2, 0) / self.effective
-        found = images_needed(self.value / self.bound, variance, margin / self.bound, alpha)
+        found = images_needed(self.value / self.bound, variance, margin / self.bound, alpha, within)
         # Where nothing moves, Tango's variance at the margin is what is left to overcome.
         at_margin = (1 - margin / self.bound) / (margin / self.bound)
-        return math.ceil(found + self.n / self.effective * _normal(1 - alpha) ** 2 * at_margin)
+        return math.ceil(found + self.n / self.effective * _normal(1 - within) ** 2 * at_margin)
 
     @property
     def _sides(self) -> tuple[float, float]:
@@ -165,11 +166,12 @@ class Number:
         found = (_normal(1 - alpha / 2) + _normal(POWER)) * self.error
         return found if self.error > 0 else math.nan
 
-    def needed(self, margin: float, alpha: float) -> float:
+    def needed(self, margin: float, alpha: float, within: float | None = None) -> float:
         """Return how many images would tell; see :func:`images_needed`."""
+        within = alpha if within is None else within
         if not (self.error > 0 and margin > 0):
             return math.nan
-        return math.ceil(images_needed(self.value, self.n * self.error**2, margin, alpha))
+        return math.ceil(images_needed(self.value, self.n * self.error**2, margin, alpha, within))
 
 
 Estimate = Difference | Number
@@ -312,25 +314,26 @@ def smallest_detectable_difference(
     return float(brentq(excess, 0, discordant))
 
 
-def images_needed(value: float, variance: float, margin: float, alpha: float) -> float:
+def images_needed(value: float, variance: float, margin: float, alpha: float, within: float) -> float:
     """Return with how many images a difference as large as this one would be told, one way or the other.
 
     Told from zero, n = (z_{1-a/2} + z_b)^2 s^2 / d^2, or told to be within the margin,
-    n = (z_{1-a} + z_{(1+b)/2})^2 s^2 / (m - |d|)^2, whichever is fewer, with a chance b of .8.
+    n = (z_{1-w} + z_{(1+b)/2})^2 s^2 / (m - |d|)^2, whichever is fewer, with a chance b of .8.
 
     Args:
         value: d.
         variance: s^2, of one image's number.
         margin: m.
-        alpha: level.
+        alpha: level a of the test of a difference, within its family.
+        within: level w of the test of equivalence, within its family.
     """
     apart = abs(value)
-    from_zero = within = math.inf
+    from_zero = to_margin = math.inf
     if apart > 0:
         from_zero = (_normal(1 - alpha / 2) + _normal(POWER)) ** 2 / apart**2
     if apart < margin:
-        within = (_normal(1 - alpha) + _normal((1 + POWER) / 2)) ** 2 / (margin - apart) ** 2
-    fewest = min(from_zero, within)
+        to_margin = (_normal(1 - within) + _normal((1 + POWER) / 2)) ** 2 / (margin - apart) ** 2
+    fewest = min(from_zero, to_margin)
     return variance * fewest if math.isfinite(fewest) else math.nan
 
 

@@ -76,15 +76,19 @@ def judge(family: Sequence[Contrast | None], margin: float | Sequence[float] = M
     equivalent = holm([_p_equivalent(each, m) for each, m in zip(family, margins, strict=True)])
     tests = int(np.isfinite(np.asarray(p, dtype=float)).sum())
     level = ALPHA / max(tests, 1)
+    # With the images that are needed every test of equivalence can be passed, so that all of them count.
+    within_level = ALPHA / max(
+        sum(each is not None and m > 0 for each, m in zip(family, margins, strict=True)), 1
+    )
     judged = []
     for each, own, within, m in zip(family, p, equivalent, margins, strict=True):
         if each is None:
             judged.append(Judged(tests=tests, margin=m))
             continue
-        said = verdict(each.interval.low, each.interval.high, own, within)
-        needed = each.estimate.needed(m, level) if said == OPEN else NAN
+        name = verdict(each.interval.low, each.interval.high, own, within)
+        needed = each.estimate.needed(m, level, within_level) if name == OPEN else NAN
         smallest = each.estimate.detectable(level)
-        judged.append(Judged(own, said, tests, m, within, needed, smallest))
+        judged.append(Judged(own, name, tests, m, within, needed, smallest))
     return judged
 
 

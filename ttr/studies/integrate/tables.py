@@ -4,7 +4,7 @@
 
     backbone, block, num_registers, part (patches | registers | cls | skip)
     cka                 linear CKA of the feature made of the part alone with the model's own
-    ci_low, ci_high     its 95 % bootstrap interval over images
+    ci_low, ci_high     its 95 % bootstrap interval over images (all others: Wilson's or Student's)
     cosine              mean over images of the cosine of the two; of patches: the map's faithfulness
     attention_share     attention of CLS to the part, mean of heads and images, 0..1 (empty for skip)
     norm                length of the part's contribution to CLS in the block, mean over images
