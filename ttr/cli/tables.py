@@ -164,8 +164,9 @@ def show_bench(comparisons: DataFrame, skipped: Mapping[str, str], page: Path) -
 
     title = "top1, first - second, in points"
     table = Table(Column("difference", no_wrap=True), title=title, title_justify="left")
-    for column in ("points", "95 % interval", "p Holm", "verdict"):
+    for column in ("points", "95 % interval", "p Holm"):
         table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("verdict", justify="right")
     rows = comparisons[comparisons.metric == "top1"] if len(comparisons) else comparisons
     for (head, feature), part in rows.groupby(["head", "feature"], sort=False) if len(rows) else ():
         table.add_section()
