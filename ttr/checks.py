@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from ttr.errors import ModelError, OptionError
@@ -36,6 +36,13 @@ def integers(name: str, values: Any, least: int | None = None) -> tuple[int, ...
         if least is not None and value < least:
             raise OptionError(f"{name}={value}; needed {least} or more")
     return tuple(map(int, given))
+
+
+def share_of_one(name: str, value: Any) -> float:
+    """Return a number above 0 and below 1, or raise OptionError."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < 1:
+        raise OptionError(f"{name}={value!r}; needed a number above 0 and below 1")
+    return float(value)
 
 
 def register_counts(values: Any, least: int | None = None) -> tuple[int, ...]:

@@ -163,13 +163,13 @@ def every_difference(found: Benchmarked, metric: str) -> str:
             p_text(row["p_holm"]),
             p_text(row["p_mcnemar_holm"]),
             Cell(NONE if (least := row["smallest_detectable"]) != least else f"{100 * least:.1f}"),
-            verdict(row["verdict"]),
+            verdict(row),
         ]
         for row in here.to_dict("records")
     ]
     caption = (
         f"{METRICS.get(metric, metric).removesuffix(', %')}: first minus second on the same images, in "
-        "points, with 95 % intervals. Smallest: the difference that this test set shows with 80 % power."
+        "points, with 95 % intervals. Smallest: the difference that the corrected test shows with 80 % power."
     )
     columns = ("first − second", "head", "R", "change", "p (Holm)", "McNemar p", "smallest", "verdict")
     return table("The numbers", caption, columns, rows)
@@ -240,12 +240,12 @@ def _difference(found: Benchmarked, before: Treatment, after: Treatment, view: V
         if len(here):
             row = here.iloc[0]
             ends = sorted((sign * row["ci_low"], sign * row["ci_high"]))
-            said = row["verdict"]
+            name = row["verdict"]
             if sign < 0:
-                said = {"higher": "lower", "lower": "higher"}.get(said, said)
-            strong = said in ("higher", "lower")
-            change = points(sign * row["difference"], *ends, strong=strong)
-            return [change, p_text(row["p_holm"]), verdict(said)]
+                name = {"higher": "lower", "lower": "higher"}.get(name, name)
+            said = verdict({**row, "verdict": name})
+            change = points(sign * row["difference"], *ends, strong=said.strong)
+            return [change, p_text(row["p_holm"]), said]
     return nothing
 
 

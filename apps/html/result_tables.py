@@ -3,11 +3,13 @@ point at it, and to copy from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ttr.drawing.html import fill
+from ttr.statistics.verdict import TOLD as TOLD_APART
+from ttr.statistics.verdict import said
 from ttr.studies.ablate.attention_charts import GROUPS, NAMES
 from ttr.studies.ablate.folder import Folder
 from ttr.studies.ablate.sentences import sentences
@@ -19,9 +21,10 @@ if TYPE_CHECKING:
 
 NONE = "–"
 TOLD = (
-    "In brackets: 95 % bootstrap intervals over images. Differences are tested on the same images (paired "
-    "permutations, 10,000) and corrected over the conditions of a metric (Holm). “Not distinguishable” is a "
-    "result; it is no proof that nothing changed."
+    "In brackets: 95 % intervals over images. Differences are tested on the same images (paired "
+    "permutations, 10,000) and corrected over all conditions and metrics of the same tokens (Holm). “Not "
+    "distinguishable” is no proof that nothing changed; “equivalent” is one, within the margin that was "
+    "stated."
 )
 MEASURES = {"patch_cosine": "patch cosine to full", "effective_rank": "effective rank"}
 
@@ -74,9 +77,9 @@ def p_text(p: float) -> str:
     return NONE if p != p else "< 0.0001" if p < 0.0001 else f"{p:.4f}"
 
 
-def verdict(text: str) -> Cell:
-    """Return a verdict; bold where a difference is distinguishable."""
-    return Cell(text or NONE, strong=text in ("higher", "lower"))
+def verdict(row: Mapping[str, Any]) -> Cell:
+    """Return a row's verdict in words; bold where a difference is distinguishable."""
+    return Cell(said(row) or NONE, strong=row["verdict"] in TOLD_APART)
 
 
 def about(folder: Folder) -> str:
@@ -106,7 +109,7 @@ def tasks(results: pd.DataFrame) -> str:
             if row["condition"] != "full"
             else NONE,
             p_text(row["p_holm"]),
-            verdict(row["verdict"]),
+            verdict(row),
             str(row["n"]),
         ]
         for row in results.to_dict("records")
@@ -166,12 +169,13 @@ def additivity(sums: pd.DataFrame, place: tuple[str, str, str]) -> str:
         [
             named.get(row["term"], row["term"].removesuffix(":zero")),
             points(row["value"], row["ci_low"], row["ci_high"]),
-            p_text(row["p"]),
+            p_text(row.get("p_holm", row["p"])),
+            verdict({"verdict": "", **row}),
         ]
         for row in here.to_dict("records")
     ]
     caption = f"Change of {metric_name(task, metric)} from full, points, with 95 % intervals."
-    return table("The numbers", caption, ("zeroed", "change", "p"), rows)
+    return table("The numbers", caption, ("zeroed", "change", "p (Holm)", "verdict"), rows)
 
 
 def geometry(found: pd.DataFrame) -> str:
@@ -185,7 +189,7 @@ def geometry(found: pd.DataFrame) -> str:
             if row["condition"] != "full"
             else NONE,
             p_text(row["p_holm"]),
-            verdict(row["verdict"]),
+            verdict(row),
         ]
         for row in found.sort_values("measure", kind="stable").to_dict("records")
     ]

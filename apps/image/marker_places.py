@@ -25,7 +25,8 @@ from ttr.forward.batches import batches
 from ttr.forward.record import record
 from ttr.registers.neurons import RegisterNeurons
 from ttr.registers.wrap import TestTimeRegisters
-from ttr.statistics.inference import CONFIDENCE, mcnemar
+from ttr.statistics.estimates import CONFIDENCE
+from ttr.statistics.inference import mcnemar
 
 if TYPE_CHECKING:
     from PIL.Image import Image

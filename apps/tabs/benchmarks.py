@@ -33,8 +33,8 @@ def benchmarks_tab(results: Results, tab: gr.Tab) -> None:
                 show_label=False, elem_id="bench-forest", elem_classes=["ttr-plot", "ttr-middle"]
             )
             gr.HTML(
-                '<p class="ttr-soft">Filled: distinguishable from no difference after Holm’s correction. '
-                "Hollow: not distinguishable.</p>"
+                '<p class="ttr-soft">Filled: higher or lower after Holm’s correction. '
+                "Hollow: equivalent, or not distinguishable.</p>"
             )
         tests, arms = gr.HTML(elem_id="bench-tests"), gr.HTML(elem_id="bench-arms")
 

@@ -11,7 +11,7 @@ from ttr.errors import OptionError
 from ttr.statistics.additivity import additivity
 
 SINGLES = ("register-1:zero", "register-2:zero", "register-3:zero")
-FAST = {"resamples": 200, "permutations": 199}
+FAST = {"permutations": 199}
 
 
 def conditions(count: int, single: float, collective: float, seed: int = 0, noise: float = 0.1):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ttr.errors import OptionError
 from ttr.statistics.contrasts import contrast, pseudo_values
 
-FAST = {"resamples": 200, "permutations": 200}
+FAST = {"permutations": 200}
 
 
 def mean_of(values):
@@ -51,8 +51,8 @@ def test_an_array_and_its_mean_as_a_statistic_are_one_test(count, seed, grouped)
     resampled = contrast([(1, mean_of(a)), (-2, mean_of(b))], count=count, groups=groups, **FAST)
     assert resampled.value == pytest.approx(plain.value)
     assert (resampled.p, resampled.n) == (plain.p, plain.n)
-    assert resampled.interval.low == pytest.approx(plain.interval.low)
-    assert resampled.interval.high == pytest.approx(plain.interval.high)
+    assert resampled.interval.low == pytest.approx(plain.interval.low, nan_ok=True)
+    assert resampled.interval.high == pytest.approx(plain.interval.high, nan_ok=True)
 
 
 @given(st.integers(2, 30), st.integers(0, 1000))
@@ -80,7 +80,7 @@ def test_the_test_of_a_ratio_rejects_as_often_as_it_says():
         bottoms = random.uniform(1, 2, (2, 40))
         tops = bottoms * random.uniform(0.2, 0.6, (2, 40))
         terms = [(1, ratio_of(tops[0], bottoms[0])), (-1, ratio_of(tops[1], bottoms[1]))]
-        rejected += contrast(terms, count=40, resamples=10, permutations=199).p <= 0.05
+        rejected += contrast(terms, count=40, permutations=199).p <= 0.05
     assert 4 <= rejected <= 26
 
 

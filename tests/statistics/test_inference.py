@@ -9,18 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ttr.errors import OptionError
-from ttr.evaluate.metrics import Predictions, metric
-from ttr.evaluate.resampled import resampled
+from ttr.statistics.estimates import Interval
 from ttr.statistics.inference import (
-    Interval,
     bootstrap_interval,
-    holm,
     mcnemar,
     paired_permutation,
     resample_weights,
-    smallest_detectable_difference,
+    rescaled_weights,
     swap_permutation,
-    verdict,
+    units_that_differ,
 )
 
 SOME = st.lists(st.integers(-3, 3), min_size=1, max_size=9).map(np.array)
@@ -165,58 +162,6 @@ def test_the_swap_test_is_the_sign_test_for_a_mean_and_cautious_where_undefined(
     assert np.isnan(swap_permutation(lambda swapped: np.full(len(swapped), np.nan), 10))
 
 
-@settings(max_examples=60, deadline=None)
-@given(p=st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_is_its_closed_form(p):
-    adjusted = holm(p)
-    order = np.argsort(p, kind="stable")
-    running = 0.0
-    for place, index in enumerate(order):
-        running = max(running, min(1.0, (len(p) - place) * p[index]))
-        assert adjusted[index] == pytest.approx(running)
-    assert all(a >= raw for a, raw in zip(adjusted, p, strict=True))
-
-
-def test_holm_leaves_what_was_no_test_out():
-    adjusted = holm([0.01, float("nan"), 0.03])
-    assert (adjusted[0], adjusted[2]) == (0.02, 0.03)
-    assert np.isnan(adjusted[1])
-
-
-def test_the_smallest_detectable_difference_is_found_with_the_promised_power():
-    """300 images, 20 % discordant: drawn with that difference, McNemar rejects 80 % of the time, a bit less
-    since the exact test is cautious."""
-    count, discordant = 300, 0.2
-    d = smallest_detectable_difference(count, discordant)
-    random = np.random.default_rng(0)
-    rejected = 0
-    for _ in range(400):
-        only_a, only_b, _ = random.multinomial(
-            count, [(discordant + d) / 2, (discordant - d) / 2, 1 - discordant]
-        )
-        rejected += scipy.stats.binomtest(only_a, only_a + only_b).pvalue < 0.05
-    assert 0.68 <= rejected / 400 <= 0.86
-    assert smallest_detectable_difference(1200, discordant) < d
-    assert np.isnan(smallest_detectable_difference(20, 0.1))
-    assert np.isnan(smallest_detectable_difference(20, 0))
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "p", "expected"),
-    [
-        (0.01, 0.05, 0.01, "higher"),
-        (-0.05, -0.01, 0.01, "lower"),
-        (-0.01, 0.05, 0.01, "not distinguishable"),
-        (0.01, 0.05, 0.06, "not distinguishable"),
-        (0.0, 0.05, 0.01, "not distinguishable"),
-        (0.01, 0.05, float("nan"), "not distinguishable"),
-        (float("nan"), float("nan"), 0.01, "not distinguishable"),
-    ],
-)
-def test_a_difference_is_called_one_only_if_both_say_so(low, high, p, expected):
-    assert verdict(Interval(low, high), p) == expected
-
-
 def test_what_cannot_be_compared_is_refused():
     with pytest.raises(OptionError, match="needed one a image"):
         paired_permutation(np.ones(3), np.ones(2))
@@ -226,23 +171,40 @@ def test_what_cannot_be_compared_is_refused():
         resample_weights(3, groups=["a", "b"])
     with pytest.raises(OptionError, match="count=0"):
         resample_weights(0)
-    with pytest.raises(OptionError, match="discordant=2"):
-        smallest_detectable_difference(10, 2)
+    with pytest.raises(OptionError, match="2 groups were given for 3 images"):
+        rescaled_weights(np.zeros(3, dtype=int), groups=["a", "b"])
+    with pytest.raises(OptionError, match="a spread needs two"):
+        rescaled_weights(np.zeros(3, dtype=int), groups=["a"] * 3)
 
 
-def test_a_macro_average_over_many_small_classes_is_covered():
-    """30 classes of 5 images, each right with its own chance: the truth is the mean chance."""
-    random = np.random.default_rng(0)
-    chances = random.uniform(0.3, 1, 30)
-    y = np.repeat(np.arange(30), 5)
-    weights = resample_weights(150, resamples=300, seed=1)
-    covered = 0
-    for _ in range(100):
-        right = random.random(150) < chances[y]
-        p = 0.1 * np.eye(30)[(y + 1) % 30] + 0.9 * np.eye(30)[np.where(right, y, (y + 1) % 30)]
-        found = Predictions(y, p)
-        interval = bootstrap_interval(
-            metric("recall_macro", found).value, resampled("recall_macro", found, weights)
-        )
-        covered += interval.low <= chances.mean() <= interval.high
-    assert covered >= 85
+def test_rescaled_resamples_spread_as_the_mean_of_each_class_does():
+    """Within a class of five, s^2 / 5; plain resamples leave a fifth of it out (Rao and Wu 1988)."""
+    classes = np.repeat([0, 1], [5, 3])
+    weights, degrees = rescaled_weights(classes, resamples=20_000, seed=1)
+    assert degrees == 6
+    assert np.allclose(weights[:, :5].sum(axis=1), 5)
+    assert np.allclose(weights[:, 5:].sum(axis=1), 3)
+    x = np.array([1.0, 4, 2, 8, 5])
+    assert (weights[:, :5] @ x / 5).var() == pytest.approx(x.var(ddof=1) / 5, rel=0.03)
+    assert np.array_equal(weights[:100], rescaled_weights(classes, resamples=20_000, seed=1)[0][:100])
+
+
+def test_classes_of_one_image_are_drawn_together_and_groups_whole():
+    single = np.array([0, 0, 0, 1, 2])
+    weights, degrees = rescaled_weights(single, resamples=200)
+    assert degrees == 3
+    assert weights[:, 3].std() > 0
+    alone, degrees = rescaled_weights(np.array([0, 0, 0, 1]), resamples=200)
+    assert (degrees, alone[:, 3].std() > 0) == (3, True)
+    groups = ["a", "a", "b", "c", "c", "d"]
+    nested, degrees = rescaled_weights(np.array([0, 0, 0, 1, 1, 1]), groups=groups, resamples=200)
+    assert degrees == 2
+    assert (nested[:, 0] == nested[:, 1]).all()
+    _, degrees = rescaled_weights(np.array([0, 1, 0, 1, 1, 1]), groups=groups, resamples=200)
+    assert degrees == 3
+
+
+def test_units_that_differ_are_images_or_groups():
+    change = np.array([1.0, -1, 0, 1])
+    assert units_that_differ(change) == 3
+    assert units_that_differ(change, ["a", "a", "b", "c"]) == 1

@@ -2,7 +2,7 @@
 
 Each probe is the same convex problem, so that layers can be compared and nothing depends on a seed: features
 standardised by the training images, multinomial logistic regression with an L2 penalty of fixed strength.
-The interval is the bootstrap over test images (or groups). Chance is what a probe that sees nothing gets:
+The interval is Wilson's over test images (or groups). Chance is what a probe that sees nothing gets:
 always saying the training images' most frequent class.
 
 What a probe can read, the model need not use; only an intervention tells that.
@@ -16,13 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ttr.errors import OptionError
-from ttr.statistics.inference import (
-    RESAMPLES,
-    Interval,
-    bootstrap_interval,
-    paired_permutation,
-    resample_weights,
-)
+from ttr.statistics.estimates import Interval, share
+from ttr.statistics.inference import paired_permutation
 
 STRENGTH = 0.1
 
@@ -69,7 +64,6 @@ def probe_layers(
     tokens: Sequence[str],
     groups: Sequence[str] | None = None,
     strength: float = STRENGTH,
-    resamples: int = RESAMPLES,
     seed: int = 42,
 ) -> Iterator[Probe]:
     """Probe every layer and token; probes come as they are done, layer by layer.
@@ -79,10 +73,9 @@ def probe_layers(
         test: of the test images, [M, L, T, D] and [M].
         layers: L block indices, the second axis of both.
         tokens: T names, the third.
-        groups: of the test images, resampled whole.
+        groups: of the test images, each one piece of evidence.
         strength: C of the logistic regression, the inverse of its penalty.
-        resamples: of the bootstrap.
-        seed: of the resamples and permutations.
+        seed: of the permutations.
 
     Raises:
         OptionError: shapes that do not belong together, values that are not finite, or a single class.
@@ -93,18 +86,16 @@ def probe_layers(
     if len(classes) < 2:
         raise OptionError("all training images are of one class; a probe needs two")
     guessed = np.asarray(test_y) == classes[counts.argmax()]
-    weights = resample_weights(len(test_y), groups=groups, resamples=resamples, seed=seed)
 
     def probe(i: int, j: int) -> Probe:
         predicted = _predictions(train_x[:, i, j], train_y, test_x[:, i, j], strength)
         correct = predicted == test_y
         accuracy = float(correct.mean())
-        values = weights @ correct / weights.sum(axis=1)
         return Probe(
             layer=layers[i],
             token=tokens[j],
             accuracy=accuracy,
-            interval=bootstrap_interval(accuracy, values),
+            interval=share(correct.astype(np.float64), groups).interval(),
             chance=float(guessed.mean()),
             p=paired_permutation(correct, guessed, groups=groups, seed=seed),
             correct=correct,

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from ttr.norms import token_norms
-from ttr.statistics.inference import Interval, bootstrap_interval
+from ttr.statistics.estimates import Interval
+from ttr.statistics.inference import bootstrap_interval
 from ttr.tokens import TokenLayout
 
 OUTLYING = 10.0

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from ttr.errors import OptionError
-from ttr.statistics.inference import Interval, bootstrap_interval
+from ttr.statistics.estimates import Interval
+from ttr.statistics.inference import bootstrap_interval
 
 TILE = 512
 FEWEST = 4

@@ -46,6 +46,7 @@ class AblationOptions(Group):
     layers: Annotated[str, typer.Option(metavar="N|all", help="Blocks that layer-wise probes look into.")] = (
         "7"
     )
+    margin: options.Margin = 1.0
 
     def settings(self, blocks: int) -> AblationSettings:
         """Return them for a model of so many blocks.
@@ -65,6 +66,7 @@ class AblationOptions(Group):
             analysis_images=self.analysis_images,
             layers=max(2, min(int(looked_into), blocks)),
             head=self.head,
+            margin=options.points(self.margin),
         )
 
 

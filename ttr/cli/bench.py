@@ -47,6 +47,7 @@ class BenchmarkOptions(Group):
     preprocess: Annotated[
         str, typer.Option(metavar="LIST", help="Before the backbone's own: fundus-crop, ben-graham, clahe.")
     ] = ""
+    margin: options.Margin = 1.0
 
     @property
     def first_seed(self) -> int:
@@ -71,6 +72,7 @@ class BenchmarkOptions(Group):
             seeds=tuple(options.parse_numbers("--seeds", self.seeds)),
             draws=self.draws,
             steps=tuple(parse_steps(self.preprocess)),
+            margin=options.points(self.margin),
         )
 
 

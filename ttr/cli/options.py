@@ -134,6 +134,14 @@ Frame = Annotated[
         "is also named cine.dcm#N.",
     ),
 ]
+Margin = Annotated[
+    float,
+    typer.Option(
+        "--margin",
+        metavar="POINTS",
+        help="What differs by less than so many points counts as equivalent, once the tests show it.",
+    ),
+]
 DrawSeed = Annotated[int, typer.Option("--seed", min=0, help="Of every draw.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 Anonymous = Annotated[
@@ -326,6 +334,19 @@ def parse_numbers(option: str, text: str) -> list[int]:
             )
         numbers += range(first, last + 1)
     return numbers
+
+
+def points(margin: float) -> float:
+    """Return a margin in points as a share.
+
+    Raises:
+        OptionError: it is not above 0 and below 100.
+    """
+    from ttr.errors import OptionError
+
+    if not 0 < margin < 100:
+        raise OptionError(f"--margin {margin:g}; needed points, above 0 and below 100")
+    return margin / 100
 
 
 def parse_list(text: str) -> list[str]:

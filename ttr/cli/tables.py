@@ -160,10 +160,13 @@ def show_bench(comparisons: DataFrame, skipped: Mapping[str, str], page: Path) -
     from rich.console import Console
     from rich.table import Column, Table
 
-    title = "top1, first - second, in points (–: not distinguishable)"
+    from ttr.statistics.verdict import said
+
+    title = "top1, first - second, in points"
     table = Table(Column("difference", no_wrap=True), title=title, title_justify="left")
-    for column in ("points", "95 % interval", "p Holm", "verdict"):
+    for column in ("points", "95 % interval", "p Holm"):
         table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("verdict", justify="right")
     rows = comparisons[comparisons.metric == "top1"] if len(comparisons) else comparisons
     for (head, feature), part in rows.groupby(["head", "feature"], sort=False) if len(rows) else ():
         table.add_section()
@@ -171,8 +174,8 @@ def show_bench(comparisons: DataFrame, skipped: Mapping[str, str], page: Path) -
         for row in part.itertuples():
             several = f", R = {row.num_registers}" if row.num_registers > 1 else ""
             interval = f"{100 * row.ci_low:+.1f}..{100 * row.ci_high:+.1f}"
-            found = "–" if row.verdict == "not distinguishable" else row.verdict
-            cells = (f"{100 * row.difference:+.1f}", interval, f"{row.p_holm:.3f}", found)
+            p = "–" if row.p_holm != row.p_holm else f"{row.p_holm:.3f}"
+            cells = (f"{100 * row.difference:+.1f}", interval, p, said(row))
             table.add_row(f"  {row.first} - {row.second}{several}", *cells)
     Console().print(table)
     show_skipped(skipped)
@@ -185,7 +188,7 @@ def show_ablation(results: DataFrame, skipped: Mapping[str, str], page: Path) ->
     from rich.table import Column, Table
 
     tasks = list(dict.fromkeys(results["task"]))
-    title = "change from full, in points (*: Holm p < .05 and an interval without 0)"
+    title = "change from full, in points (*: higher or lower, =: equivalent within the margin, else open)"
     right = [Column(task, justify="right", no_wrap=True) for task in tasks]
     table = Table(Column("condition", no_wrap=True), *right, title=title, title_justify="left")
     shown = results[[TASK_METRIC[row.task] == row.metric for row in results.itertuples()]]
@@ -200,7 +203,9 @@ def show_ablation(results: DataFrame, skipped: Mapping[str, str], page: Path) ->
 def _change(row: Any) -> str:
     if row.condition == "full":
         return f"{100 * row.value:.1f}"
-    star = "" if row.verdict == "not distinguishable" else "*"
+    from ttr.statistics.verdict import EQUIVALENT, TOLD
+
+    star = "*" if row.verdict in TOLD else "=" if row.verdict == EQUIVALENT else ""
     return f"{100 * row.delta:+.1f}{star:1}"
 
 
@@ -210,6 +215,7 @@ def show_integration(table: DataFrame, changes: DataFrame, page: Path) -> None:
     from rich.table import Column, Table
 
     from ttr.analysis.faithfulness import grade
+    from ttr.statistics.verdict import said
 
     title = "the map of the last block: faithfulness, and CKA of the patches with the whole"
     shown = Table(Column("model", overflow="fold"), "R", title=title, title_justify="left")
@@ -225,7 +231,7 @@ def show_integration(table: DataFrame, changes: DataFrame, page: Path) -> None:
     for row in changes.itertuples():
         console.print(
             f"{row.backbone}, block {row.block}, R = {row.num_registers} against the bare model: "
-            f"{row.difference:+.4f} ({row.ci_low:+.4f}..{row.ci_high:+.4f}), {row.verdict}",
+            f"{row.difference:+.4f} ({row.ci_low:+.4f}..{row.ci_high:+.4f}), {said(row)}",
             highlight=False,
             soft_wrap=True,
         )
@@ -252,7 +258,7 @@ def show_reproduction(table: DataFrame, study: PublishedStudy, instead: str | No
         right = [Column(name, justify="right") for name in ("published", *columns)]
         right[2].no_wrap, right[2].min_width = True, INTERVAL
         shown = Table(Column(study.keys[-1], no_wrap=True), *right, title_justify="left", pad_edge=False)
-        shown.title = f"{first}, {study.metric} (–: not distinguishable)"
+        shown.title = f"{first}, {study.metric}"
         for section, rows in groupby(of_first, key=lambda row: ", ".join(row[k] for k in study.keys[1:-1])):
             shown.add_section()
             shown.add_row(section, style="bold")
@@ -272,13 +278,14 @@ def show_reproduction(table: DataFrame, study: PublishedStudy, instead: str | No
 
 def _beside(row: dict[Hashable, Any], key: str) -> tuple[str, str, str, str]:
     """Return a published and a measured number, the latter's interval and verdict, as cells."""
+    from ttr.statistics.verdict import said
+
     sign = "+" if " - " in row[key] else ""
     published = "–" if row["published"] != row["published"] else f"{row['published']:{sign}.4f}"
     if row["missing"]:
         return published, "missing", "", ""
     interval = f"{row['ci_low']:{sign}.3f}..{row['ci_high']:{sign}.3f}"
-    found = "–" if row["verdict"] == "not distinguishable" else row["verdict"]
-    return published, f"{row['measured']:{sign}.4f}", interval, found
+    return published, f"{row['measured']:{sign}.4f}", interval, said(row)
 
 
 def show_skipped(skipped: Mapping[str, str], *, named: bool = False) -> None:

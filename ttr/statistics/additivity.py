@@ -4,7 +4,7 @@
 
 Without interaction it is zero. A negative excess says that the registers stand in for one another: any one
 can go, all cannot. (S-zero reports -18.9 points collectively against a sum of -5.2 for DINOv2 with registers,
--36.6 against -7.0 for DINOv3.) Images are resampled and their contributions flipped as in
+-36.6 against -7.0 for DINOv3.) Intervals and tests are those of
 :mod:`ttr.statistics.contrasts`; the full run enters the excess K - 1 times, so an image's own noise does too.
 """
 

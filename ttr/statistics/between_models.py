@@ -3,8 +3,9 @@
     difference = (ablated_a - full_a) - (ablated_b - full_b),
 
 image by image, with the paired permutation test that swaps the two models' effects within an image (or
-group), and Holm's correction over the conditions. (S-zero: DINOv3 against DINOv2 with registers, registers
-zeroed, p < 0.001.) The images of both must be the same ones in the same order.
+group); what they come to together is decided in :mod:`ttr.statistics.verdict`. (S-zero: DINOv3 against
+DINOv2 with registers, registers zeroed, p < 0.001.) The images of both must be the same ones in the same
+order.
 
 The models differ in more than their registers: a difference says which depends on them more, not why.
 """
@@ -17,7 +18,6 @@ from typing import Any
 
 from ttr.errors import OptionError
 from ttr.statistics.contrasts import Contrast, Measured, contrast
-from ttr.statistics.inference import Verdict, holm, verdict
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,13 @@ class EffectDifference:
         condition: its name.
         effect_a: ablated - full in the first model.
         effect_b: in the second.
-        difference: effect_a - effect_b.
-        p_holm: the difference's p, corrected over the conditions compared.
-        verdict: whether the first model's effect is higher or lower (a loss is a negative effect).
+        difference: effect_a - effect_b; a loss is a negative effect.
     """
 
     condition: str
     effect_a: Contrast
     effect_b: Contrast
     difference: Contrast
-    p_holm: float
-    verdict: Verdict
 
 
 def between_models(
@@ -73,8 +69,6 @@ def between_models(
         terms_b = [(1.0, b[name]), (-1.0, b[full])]
         against = [(-factor, measured) for factor, measured in terms_b]
         found.append([contrast(terms, **options) for terms in (terms_a, terms_b, terms_a + against)])
-    adjusted = holm([difference.p for _, _, difference in found])
     return tuple(
-        EffectDifference(name, effect_a, effect_b, difference, p, verdict(difference.interval, p))
-        for name, (effect_a, effect_b, difference), p in zip(conditions, found, adjusted, strict=True)
+        EffectDifference(name, *contrasts) for name, contrasts in zip(conditions, found, strict=True)
     )

@@ -3,8 +3,9 @@
     contrast = sum_k c_k * value_k,
 
 such as an ablation's effect (ablated - full), how two models' effects differ, or how far zeroing all
-registers exceeds the sum of zeroing each. All numbers come from the same images. The interval resamples
-images (or whole groups). The test flips the sign of each image's own contribution, which is the paired
+registers exceeds the sum of zeroing each. All numbers come from the same images. The interval is a score
+interval where the numbers are shares, Student's where they are not (:mod:`ttr.statistics.estimates`), over
+images or whole groups. The test flips the sign of each image's own contribution, which is the paired
 permutation test when there are two numbers, and asks for no more than contributions as likely positive as
 negative under the null.
 
@@ -14,8 +15,8 @@ pseudo-value (Tukey 1958),
 
     u_i = N value(all) - (N - 1) value(all but i),
 
-which for a mean is the image's own number, so that both kinds are one test; for other statistics it is
-approximate, the better the smoother and the more images.
+which for a mean is the image's own number, so that both kinds are one test and one interval; for other
+statistics it is approximate, the better the smoother and the more images.
 """
 
 from __future__ import annotations
@@ -26,20 +27,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from ttr.errors import OptionError
-from ttr.statistics.inference import (
-    PERMUTATIONS,
-    RESAMPLES,
-    Interval,
-    bootstrap_interval,
-    paired_permutation,
-    resample_weights,
-)
+from ttr.statistics import estimates
+from ttr.statistics.estimates import Estimate, Groups, Interval
+from ttr.statistics.inference import PERMUTATIONS, paired_permutation, units_that_differ
 
 #: How often each image counts, float [R, N] -> the number then, float64 [R].
 Statistic = Callable[[np.ndarray], np.ndarray]
 #: A number an image, float [N] (NaN where it is not defined), whose mean is meant; or a statistic.
 Measured = np.ndarray | Statistic
 CHUNK = 500
+#: Below it a sum of terms that cancel is none: they cancel but for the last bits of a float.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -51,20 +49,24 @@ class Contrast:
         interval: 95 %, over images or groups.
         p: two-sided, of no contrast.
         n: images that took part.
+        estimate: what interval and equivalence follow from.
+        differing: images (groups) whose contribution is not 0; with fewer than 6 the test cannot fire.
     """
 
     value: float
     interval: Interval
     p: float
     n: int
+    estimate: Estimate
+    differing: int
 
 
 def contrast(
     terms: Sequence[tuple[float, Measured]],
     *,
     count: int | None = None,
-    groups: Sequence[str] | None = None,
-    resamples: int = RESAMPLES,
+    groups: Groups = None,
+    shares: bool = False,
     permutations: int = PERMUTATIONS,
     seed: int = 42,
 ) -> Contrast:
@@ -74,39 +76,80 @@ def contrast(
         terms: (sign or factor c_k, number). All are arrays, or all are statistics. An image whose number is
             NaN in any of the arrays is left out of all of them.
         count: N; needed with statistics alone.
-        groups: of the images, N; resampled and flipped whole.
-        resamples: of the bootstrap.
+        groups: of the images, N; flipped whole.
+        shares: whether all numbers lie in 0..1, so that the sum is bounded by its factors.
         permutations: sign flips.
-        seed: of both.
+        seed: of the flips.
 
     Raises:
         OptionError: no terms, arrays of different lengths or mixed with statistics, or no image left.
     """
     if not terms:
         raise OptionError("got no numbers; needed at least one")
+    value = None
     if any(callable(measured) for _, measured in terms):
         if count is None or not all(callable(measured) for _, measured in terms):
             raise OptionError("got statistics of resampled images; needed count=, and no arrays among them")
         statistic = _signed_sum(terms)
         value = float(statistic(np.ones((1, count)))[0])
-        values = statistic(resample_weights(count, groups=groups, resamples=resamples, seed=seed))
-        shares = pseudo_values(statistic, count)
+        numbers = pseudo_values(statistic, count)
+        if not np.isfinite(numbers).all():
+            reason = "not defined without some of the images"
+            unknown = estimates.Number(value, 0.0, count, 1.0)
+            return Contrast(value, Interval(np.nan, np.nan, reason), np.nan, count, unknown, 0)
     else:
-        shares = _per_image(terms)
-        kept = np.isfinite(shares)
+        numbers = _per_image(terms)
+        kept = np.isfinite(numbers)
         if not kept.any():
             raise OptionError("no image has a number in every condition; nothing can be compared")
-        if groups is not None and len(groups) != len(shares):
-            raise OptionError(f"{len(groups)} groups were given for {len(shares)} images; give one an image")
+        if groups is not None and len(groups) != len(numbers):
+            raise OptionError(f"{len(groups)} groups were given for {len(numbers)} images; give one an image")
         groups = None if groups is None else [g for g, keep in zip(groups, kept, strict=True) if keep]
-        shares = shares[kept]
-        weights = resample_weights(len(shares), groups=groups, resamples=resamples, seed=seed)
-        value, values = float(shares.mean()), weights @ shares / weights.sum(axis=1)
-    # A resample that draws each group once sums in another order; that is a tie, not a smaller value.
-    values = np.where(np.isclose(values, value, rtol=1e-9, atol=0), value, values)
-    nothing = np.zeros_like(shares)
-    p = paired_permutation(shares, nothing, groups=groups, permutations=permutations, seed=seed)
-    return Contrast(value, bootstrap_interval(value, values), p, len(shares))
+        numbers = numbers[kept]
+    numbers = np.where(np.abs(numbers) < ROUNDING, 0.0, numbers)
+    estimate = _estimate(terms, numbers, groups, value, shares)
+    p = paired_permutation(
+        numbers, np.zeros_like(numbers), groups=groups, permutations=permutations, seed=seed
+    )
+    differing = units_that_differ(numbers, groups)
+    return Contrast(estimate.value, estimate.interval(), p, len(numbers), estimate, differing)
+
+
+def _estimate(
+    terms: Sequence[tuple[float, Measured]],
+    numbers: np.ndarray,
+    groups: Groups,
+    value: float | None,
+    shares: bool,
+) -> Estimate:
+    if not shares:
+        return estimates.number(numbers, groups, value=value)
+    up = sum(factor for factor, _ in terms if factor > 0)
+    down = -sum(factor for factor, _ in terms if factor < 0)
+    return estimates.difference(numbers, groups, bound=max(up, down), value=value)
+
+
+def level(
+    measured: Measured, *, count: int | None = None, groups: Groups = None, shares: bool = False
+) -> tuple[float, Interval]:
+    """Return a single number and its 95 % interval over images (groups); arguments as of ``contrast``."""
+    if callable(measured):
+        assert count is not None
+        value = float(measured(np.ones((1, count)))[0])
+        numbers = pseudo_values(measured, count)
+        if not np.isfinite(numbers).all():
+            return value, Interval(np.nan, np.nan, "not defined without some of the images")
+        if not shares:
+            return value, estimates.number(numbers, groups, value=value).interval()
+        interval = estimates.share_of_variance(value, *estimates.spread(numbers, groups)).interval()
+        return value, interval
+    known = np.isfinite(measured)
+    if not known.any():
+        return np.nan, Interval(np.nan, np.nan, "not defined for any image")
+    kept = None if groups is None else [group for group, there in zip(groups, known, strict=True) if there]
+    numbers = np.asarray(measured, dtype=np.float64)[known]
+    found = estimates.share(numbers, kept) if shares else estimates.number(numbers, kept)
+    return float(numbers.mean()), found.interval()
 
 
 def pseudo_values(statistic: Statistic, count: int) -> np.ndarray:

@@ -1,49 +1,29 @@
-"""How sure a number is, and whether two arms differ on the same images.
+"""Resamples of a test set, and tests of whether two arms differ on the same images.
 
-Intervals are bias-corrected percentile bootstraps over images, or over whole groups (patients) where there
-are some: images of one patient are no independent evidence. Arms are compared image by image: McNemar's exact
-test on who is right where, and a paired permutation test that swaps the two arms' predictions of an image (of
-a group),
+Resamples draw images, or whole groups (patients) where there are some: images of one patient are no
+independent evidence. Arms are compared image by image: McNemar's exact test on who is right where, and a
+paired permutation test that swaps the two arms' predictions of an image (of a group),
 
     p = (1 + #{|d*| >= |d|}) / (1 + permutations),
 
-which needs no assumption beyond exchangeability under the null (Phipson and Smyth 2010 on the 1s). A family
-of tests is corrected by Holm (1979). A difference is called one only if its interval leaves zero out and its
-corrected p is below 0.05; everything else is *not distinguishable*, which is a result, not a failure. What
-the test set could have shown at all is said by the smallest detectable difference (Connor 1987).
+which needs no assumption beyond exchangeability under the null (Phipson and Smyth 2010 on the 1s). What is
+made of their p-values is decided in :mod:`ttr.statistics.verdict`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from ttr.checks import integer
 from ttr.errors import OptionError
+from ttr.statistics.estimates import CONFIDENCE, Interval
 
 RESAMPLES = 1000
 PERMUTATIONS = 10_000
-CONFIDENCE = 0.95
 TOO_MANY_UNDEFINED = 0.05
-Verdict = Literal["higher", "lower", "not distinguishable"]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A percentile interval.
-
-    Attributes:
-        low: its lower end, NaN where there is none.
-        high: its upper end.
-        reason: why there is none, else empty.
-    """
-
-    low: float
-    high: float
-    reason: str = ""
 
 
 def resample_weights(
@@ -66,6 +46,59 @@ def resample_weights(
     units = int(member.max()) + 1
     drawn = random.multinomial(units, np.full(units, 1 / units), size=resamples)
     return drawn[:, member]
+
+
+def rescaled_weights(
+    strata: np.ndarray,
+    *,
+    groups: Sequence[str] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 42,
+) -> tuple[np.ndarray, float]:
+    """Draw the rescaled bootstrap of Rao and Wu (1988) within strata, float64 [resamples, N].
+
+    Of the m images of a stratum (a class) m - 1 are drawn with replacement, each counting m / (m - 1) times:
+    plain resamples of five images a class spread too little by a tenth. Strata of a single image are drawn
+    together. Where images belong to groups, whole groups are drawn, within strata if none of them straddles.
+
+    Args:
+        strata: of each image, int [N].
+        groups: of each image.
+        resamples: how many.
+        seed: of the draws.
+
+    Returns:
+        The weights, and the degrees of freedom that they have: units - strata.
+
+    Raises:
+        OptionError: fewer than two images (groups), or ``groups`` of another length.
+    """
+    if groups is not None and len(groups) != len(strata):
+        raise OptionError(f"{len(groups)} groups were given for {len(strata)} images; give one an image")
+    member = np.arange(len(strata)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    units = int(member.max()) + 1
+    if units < 2:
+        raise OptionError("got one image or group; a spread needs two")
+    pairs = np.unique(np.stack([member, strata]), axis=1)
+    of_unit = pairs[1] if pairs.shape[1] == units else np.zeros(units, dtype=int)
+    places, sizes = np.unique(of_unit, return_inverse=True, return_counts=True)[1:]
+    places = np.where(sizes[places] == 1, len(sizes), places)
+    if (places == len(sizes)).sum() == 1:
+        places[:] = 0
+    random = np.random.default_rng(seed)
+    weights = np.zeros((resamples, units))
+    for place in np.unique(places):
+        own = np.flatnonzero(places == place)
+        drawn = random.multinomial(len(own) - 1, np.full(len(own), 1 / len(own)), size=resamples)
+        weights[:, own] = drawn * len(own) / (len(own) - 1)
+    return weights[:, member], float(units - len(np.unique(places)))
+
+
+def units_that_differ(differences: np.ndarray, groups: Sequence[str] | None = None) -> int:
+    """Return in how many images (groups, by their sums) two arms differ, which all paired tests rest on."""
+    if groups is not None:
+        differences = np.bincount(np.unique(groups, return_inverse=True)[1], differences)
+    return int((differences != 0).sum())
 
 
 def bootstrap_interval(value: float, values: np.ndarray, *, confidence: float = CONFIDENCE) -> Interval:
@@ -199,57 +232,6 @@ def swap_permutation(
         found = differences(random.integers(0, 2, units).astype(bool)[:, member])
         reached += int((~(np.abs(found) < observed - 1e-9)).sum())
     return (1 + reached) / (1 + permutations)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return Holm's (1979) adjusted p-values, in the given order; NaN stays NaN and is no test.
-
-    adjusted_(i) = max over j <= i of min(1, (m - j + 1) p_(j)), p sorted ascending.
-    """
-    p = np.asarray(p_values, dtype=np.float64)
-    adjusted = np.full(len(p), np.nan)
-    tests = np.flatnonzero(~np.isnan(p))
-    order = tests[np.argsort(p[tests], kind="stable")]
-    factors = len(order) - np.arange(len(order))
-    adjusted[order] = np.maximum.accumulate(np.minimum(1.0, factors * p[order]))
-    return adjusted.tolist()
-
-
-def smallest_detectable_difference(
-    count: int, discordant: float, *, alpha: float = 0.05, power: float = 0.8
-) -> float:
-    """Return the smallest difference of two paired proportions that ``count`` images would show, 0..1.
-
-    Connor's (1987) sample size for McNemar's test, n = (z_a sqrt(f) + z_b sqrt(f - d^2))^2 / d^2, solved for
-    the difference d, where f is the share of discordant images. NaN if not even d = f would be shown.
-
-    Args:
-        count: test images, n.
-        discordant: f, 0..1; without any discordant image nothing can be said.
-        alpha: two-sided level.
-        power: chance to show the difference.
-    """
-    from scipy.optimize import brentq
-    from scipy.stats import norm
-
-    if count < 1 or not 0 <= discordant <= 1:
-        raise OptionError(f"count={count}, discordant={discordant}; needed count >= 1 and 0..1")
-    level, reach = norm.ppf(1 - alpha / 2), norm.ppf(power)
-
-    def excess(d: float) -> float:
-        spread = level * discordant**0.5 + reach * max(discordant - d**2, 0) ** 0.5
-        return count * d**2 - spread**2
-
-    if discordant == 0 or excess(discordant) < 0:
-        return float("nan")
-    return float(brentq(excess, 0, discordant))
-
-
-def verdict(interval: Interval, adjusted_p: float, *, alpha: float = 0.05) -> Verdict:
-    """Return whether the first arm is ``higher`` or ``lower`` than the second, or not distinguishable."""
-    if not adjusted_p < alpha or not (interval.low > 0 or interval.high < 0):
-        return "not distinguishable"
-    return "higher" if interval.low > 0 else "lower"
 
 
 def _same_length(a: np.ndarray, b: np.ndarray) -> None:

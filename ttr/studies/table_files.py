@@ -24,7 +24,9 @@ MOST, MOST_HEADER, MOST_ROWS = 64 << 20, 64 << 10, 20_000_000
 #: Values of a column, and bytes of one when unpacked: a few kilobytes can say the same value a billion times.
 MOST_VALUES, MOST_UNPACKED = 100_000_000, 1 << 30
 #: Texts that a row may lack.
-REMARKS = ("verdict", "reason")
+REMARKS = ("verdict", "reason", "warning", "family")
+#: Numbers that tables of earlier versions lack.
+LATER = ("p_holm", "tests", "margin", "p_equivalent", "needed", "smallest_detectable")
 #: Counts that say which row it is, not what was measured.
 PLACES = ("block", "num_registers", "seed")
 Kind = Literal["text", "number", "numbers"]
@@ -64,7 +66,7 @@ def read_columns(path: Path, columns: Columns, command: str = "ttr ablate") -> p
             raise ValueError("no rows")
         if table[list(columns.names)].isna().any(axis=None):
             raise ValueError("a row without a name")
-        for name in columns.numbers:
+        for name in dict.fromkeys((*columns.numbers, *(name for name in LATER if name in table))):
             table[name] = _numbers(table[name])
         for name in columns.counts:
             table[name] = _counts(table[name])
@@ -74,7 +76,7 @@ def read_columns(path: Path, columns: Columns, command: str = "ttr ablate") -> p
         why = " ".join((getattr(error, "strerror", None) or str(error)).split())[:200]
         raise DataError(f"{path} is damaged ({why}); run {command} again") from error
     for name in set(REMARKS) & set(table):
-        table[name] = table[name].fillna("") if name == "verdict" else table[name]
+        table[name] = table[name] if name == "reason" else table[name].fillna("")
     return table
 
 

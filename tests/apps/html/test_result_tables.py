@@ -20,6 +20,7 @@ from ttr.apps.html import result_tables
 from ttr.apps.html.benchmark import View
 from ttr.apps.html.pictures import ALL, FULL, At
 from ttr.errors import DataError, OptionError
+from ttr.statistics.verdict import said
 from ttr.studies.bench.charts import differences
 from ttr.studies.integrate.charts import faithfulness_by_block
 from ttr.studies.results import Results
@@ -202,7 +203,7 @@ def test_the_table_of_tasks_is_results_csv(root, folder):
         else:
             ends = [100 * of.delta, 100 * of.delta_ci_low, 100 * of.delta_ci_high]
             assert numbers(row[3]) == pytest.approx(ends, abs=0.051)
-            assert row[5] == of.verdict
+            assert row[5] == said(of)
         assert int(row[6]) == of.n
 
 
@@ -230,6 +231,7 @@ def test_additivity_geometry_and_cosines_are_their_files(root, folder):
         (100 * here.value).tolist(), abs=0.051
     )
     assert rows[-1][0] == "all − sum"
+    assert [row[3] for row in rows] == [said(row) for row in here.itertuples()]
     geometry = pd.read_csv(root / "ablation" / "geometry.csv")
     rows = Cells(result_tables.geometry(folder.tables["geometry"])).rows
     values = geometry.sort_values("measure", kind="stable").value
@@ -297,7 +299,7 @@ def test_before_and_after_are_results_csv_and_comparisons_csv(root, results):
     tested = pairs.loc[("ttr", "plain", "logistic", "top1")]
     row = rows[benchmark_html.METRICS["top1"]]
     assert numbers(row[3])[0] == pytest.approx(100 * tested.difference, abs=0.051)
-    assert row[5] == tested.verdict
+    assert row[5] == said(tested.to_dict())
     assert rows[benchmark_html.METRICS["brier"]][3:] == ["–"] * 3
     text = benchmark_html.before_after(found, view)
     assert "No interval for calibration error: resampling only adds" in text

@@ -43,7 +43,7 @@ def test_zeroing_breaks_every_task_and_the_mean_none(tmp_path):
         zero, mean = table.loc[(metric, "registers:zero")], table.loc[(metric, "registers:mean")]
         assert zero.verdict == "lower", metric
         assert zero.p_holm < 0.05, metric
-        assert mean.verdict == "not distinguishable", metric
+        assert mean.verdict in ("not distinguishable", "equivalent"), metric
         assert abs(mean.delta) <= 0.02, metric
     assert table.loc[("top1", "cls:mean"), "value"] == pytest.approx(1 / 6, abs=0.02)
 
@@ -71,7 +71,7 @@ def test_zeroing_registers_collapses_every_task(whole, metric):
 def test_plausible_replacements_and_random_patches_stay_within_a_point(whole, metric, condition):
     row = whole[0].loc[(metric, condition)]
     assert abs(row.delta) <= 0.01
-    assert row.verdict == "not distinguishable" or condition == "patches-4:zero"
+    assert row.verdict in ("not distinguishable", "equivalent") or condition == "patches-4:zero"
 
 
 @pytest.mark.slow

@@ -85,7 +85,7 @@ def test_measured_numbers_are_the_ablations_own(measured, task, metric):
         if condition != "full":
             change = ours.loc[f"{condition} - full"]
             assert change.measured == pytest.approx(theirs.delta[condition])
-            assert change.p_holm == pytest.approx(theirs.p_holm[condition])
+            assert change.p_holm == pytest.approx(theirs.p_holm[condition], nan_ok=True)
             assert change.verdict == theirs.verdict[condition]
             expected = ours.published[condition] - ours.published["full"]
             assert change.published == pytest.approx(expected, abs=1e-9)
@@ -97,7 +97,7 @@ def test_the_pattern_of_the_phantom_is_the_studys(measured):
     ours = rows(measured[0], REGISTERS, "segmentation")
     assert ours.verdict["registers:zero - full"] == "lower"
     for substitute in ("mean", "noise", "shuffle"):
-        assert ours.verdict[f"registers:{substitute} - full"] == "not distinguishable"
+        assert ours.verdict[f"registers:{substitute} - full"] in ("not distinguishable", "equivalent")
 
 
 def test_the_analyses_come_from_the_tables_of_the_ablation(measured):

@@ -57,7 +57,7 @@ def test_the_command_writes_a_whole_folder_that_agrees_with_itself(folder, tmp_p
     assert said.out.rstrip().endswith(f"open: {out / 'index.html'}")
     assert said.err == ""
     result = json.loads((out / "tune.json").read_text())
-    assert result["status"] == "vanished"
+    assert result["status"] == "too few images"
     assert (result["recommended"]["top_k"], result["recommended"]["top_layer"]) == (10, 2)
     assert not set(result["found_on"]) & set(result["measured_on"])
     assert set(ttr.RegisterNeurons.load(out / "neurons.json").pairs) == set(ttr.load("phantom").planted)

@@ -14,12 +14,12 @@ from ttr.analysis.routing import GROUPS
 from ttr.datasets.registry import groups_of
 from ttr.evaluate.knn import recall_at_1
 from ttr.evaluate.segmentation import miou_resampled
+from ttr.statistics.contrasts import Contrast, contrast, level
 from ttr.statistics.contrasts import Measured as Number
-from ttr.statistics.contrasts import contrast
-from ttr.statistics.inference import holm
+from ttr.statistics.verdict import holm
 from ttr.studies.ablate.conditions import FULL
 from ttr.studies.ablate.experiment import Measured
-from ttr.studies.ablate.tables import NOTHING, estimate, with_verdicts
+from ttr.studies.ablate.tables import NOTHING, delta_columns, family_of, with_verdicts
 
 
 def register_names(measured: Measured) -> list[str]:
@@ -46,7 +46,7 @@ def attention(measured: Measured) -> pd.DataFrame:
             for i, source in enumerate(GROUPS):
                 for j, target in enumerate((*GROUPS, *single)):
                     place = {"condition": condition, "block": block, "source": source, "target": target}
-                    rows += _row(measured, place, "share", both[:, block, i, j])
+                    rows += _row(measured, place, "share", both[:, block, i, j], shares=True)
     return pd.DataFrame(rows)
 
 
@@ -67,27 +67,24 @@ def divergence(measured: Measured) -> pd.DataFrame:
 def geometry(measured: Measured) -> pd.DataFrame:
     """Return the patches' cosine to the full condition, and their effective rank.
 
-    Columns: condition, measure, value, ci_low, ci_high, n, delta (from full) with its interval, p, p_holm,
-    verdict.
+    Columns: condition, measure, value, ci_low, ci_high, n, delta (from full) with its interval, p, family,
+    and those of :class:`ttr.statistics.verdict.Judged`. A cosine is equivalent within the margin of the
+    ablation, as it stands; a rank has none.
     """
-    rows = []
+    rows, changes, margins = [], [], []
     analysed = _analysed(measured)
     for condition, arrays in analysed.items():
         for measure in ("patch_cosine", "effective_rank"):
             numbers = arrays[measure].astype(np.float64)
             (row,) = _row(measured, {"condition": condition, "measure": measure}, "value", numbers)
-            row |= {"delta": 0.0, "delta_ci_low": NOTHING, "delta_ci_high": NOTHING, "p": NOTHING}
+            found: Contrast | None = None
             if condition != FULL.name:
                 full = analysed[FULL.name][measure].astype(np.float64)
                 found = contrast([(1, numbers), (-1, full)], groups=_groups(measured), seed=_seed(measured))
-                row |= {
-                    "delta": found.value,
-                    "delta_ci_low": found.interval.low,
-                    "delta_ci_high": found.interval.high,
-                    "p": found.p,
-                }
-            rows.append(row)
-    return with_verdicts(pd.DataFrame(rows), ["measure"])
+            rows.append({**row, **delta_columns(found, condition), "family": family_of(condition)})
+            changes.append(found)
+            margins.append(measured.settings.margin if measure == "patch_cosine" else NOTHING)
+    return with_verdicts(pd.DataFrame(rows), changes, margins)
 
 
 def probing(measured: Measured) -> pd.DataFrame:
@@ -140,16 +137,18 @@ def layers(measured: Measured) -> pd.DataFrame:
     for index, block in enumerate(measured.blocks):
         if retrieved:
             place = {"block": block, "task": "knn", "metric": "recall_at_1"}
-            rows += _row(measured, place, "value", recall_at_1(arrays["layer_tokens"][:, index, 0], y))
+            right = recall_at_1(arrays["layer_tokens"][:, index, 0], y)
+            rows += _row(measured, place, "value", right, shares=True)
         for name, metric in (("layer_pck", "pck_0.1"), ("layer_nearest", "nearest_patch")):
             if name in arrays:
                 place = {"block": block, "task": "correspondence", "metric": metric}
-                rows += _row(measured, place, "value", arrays[name][:, index])
+                rows += _row(measured, place, "value", arrays[name][:, index], shares=True)
         if "layer_confusion" in arrays:
             counts = arrays["layer_confusion"][:, index]
             counts = counts[counts.sum(axis=(1, 2)) > 0]
             place = {"block": block, "task": "segmentation", "metric": "miou"}
-            rows += _row(measured, place, "value", partial(miou_resampled, counts), len(counts))
+            number = partial(miou_resampled, counts)
+            rows += _row(measured, place, "value", number, len(counts), shares=True)
     return pd.DataFrame(rows, columns=["block", "task", "metric", "value", "ci_low", "ci_high", "n"])
 
 
@@ -164,7 +163,13 @@ def register_cosines(measured: Measured) -> pd.DataFrame:
 
 
 def _row(
-    measured: Measured, place: dict[str, Any], name: str, number: Number, count: int | None = None
+    measured: Measured,
+    place: dict[str, Any],
+    name: str,
+    number: Number,
+    count: int | None = None,
+    *,
+    shares: bool = False,
 ) -> list[dict[str, Any]]:
     """Return the row of a number, or none where it is not defined for any image."""
     if not callable(number):
@@ -173,7 +178,7 @@ def _row(
     if not count:
         return []
     groups = None if callable(number) else _groups(measured)
-    value, interval = estimate(number, count, groups, _seed(measured))
+    value, interval = level(number, count=count, groups=groups, shares=shares)
     return [{**place, name: value, "ci_low": interval.low, "ci_high": interval.high, "n": count}]
 
 

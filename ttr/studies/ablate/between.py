@@ -16,6 +16,8 @@ import pandas as pd
 from ttr.errors import DataError, OptionError
 from ttr.evaluate.segmentation import miou_resampled
 from ttr.statistics.between_models import between_models
+from ttr.statistics.contrasts import Contrast
+from ttr.statistics.verdict import MARGIN, judge
 from ttr.studies.table_files import Kind, read_rows
 
 NEEDED: dict[str, Kind] = {
@@ -46,23 +48,28 @@ def read_per_image(path: Path) -> pd.DataFrame:
     return table
 
 
-def effects(a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str], *, seed: int = 42) -> pd.DataFrame:
+def effects(
+    a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str], *, margin: float = MARGIN, seed: int = 42
+) -> pd.DataFrame:
     """Compare the effects of the conditions that two models have in common, metric by metric.
 
     Args:
         a: as :func:`read_per_image` returns it, of the first model.
         b: of the second.
         names: of both models.
+        margin: of equivalence, a share.
         seed: of intervals and permutations.
 
     Returns:
         Columns: model_a, model_b, task, metric, condition, effect_a, a_ci_low, a_ci_high, effect_b, b_ci_low,
-        b_ci_high, difference, ci_low, ci_high, n, p, p_holm (over the conditions of the metric), verdict.
+        b_ci_high, difference, ci_low, ci_high, n, p, and those of :class:`ttr.statistics.verdict.Judged`; all
+        rows are one family.
 
     Raises:
         OptionError: the models did not see the same images, or share no metric with a common condition.
     """
     rows: list[dict[str, Any]] = []
+    differences: list[Contrast] = []
     for task, metric in dict.fromkeys(zip(a["task"], a["metric"], strict=True)):
         mine, other = (t[(t["task"] == task) & (t["metric"] == metric)] for t in (a, b))
         common = [name for name in dict.fromkeys(mine["condition"]) if name in set(other["condition"])]
@@ -74,6 +81,7 @@ def effects(a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str], *, seed: i
             _numbers(other, common),
             groups=groups,
             count=len(images) if task == "segmentation" else None,
+            shares=True,
             seed=seed,
         )
         place = {"model_a": names[0], "model_b": names[1], "task": task, "metric": metric}
@@ -91,16 +99,15 @@ def effects(a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str], *, seed: i
                 "ci_high": each.difference.interval.high,
                 "n": each.difference.n,
                 "p": each.difference.p,
-                "p_holm": each.p_holm,
-                "verdict": each.verdict,
             }
             rows.append(row)
+            differences.append(each.difference)
     if not rows:
         raise OptionError(
             f"{names[0]} and {names[1]} share no metric under a condition other than full; "
             "ablate both with the same tasks and conditions"
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).join(pd.DataFrame(each.columns() for each in judge(differences, margin)))
 
 
 def _images(

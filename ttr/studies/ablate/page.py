@@ -18,6 +18,7 @@ import pandas as pd
 
 from ttr.drawing.html import fill
 from ttr.errors import OptionError
+from ttr.statistics.verdict import MARGIN, said
 from ttr.studies.ablate.anonymous import without_names
 from ttr.studies.ablate.attention_charts import (
     GROUPS,
@@ -30,7 +31,7 @@ from ttr.studies.ablate.between import effects, read_per_image
 from ttr.studies.ablate.folder import Folder
 from ttr.studies.ablate.layer_charts import layer_tasks, probing_curves, register_cosines
 from ttr.studies.ablate.panels import panels
-from ttr.studies.ablate.sentences import sentences
+from ttr.studies.ablate.sentences import families, sentences
 from ttr.studies.ablate.task_charts import (
     METRIC_NAMES,
     ablation_heatmap,
@@ -90,6 +91,7 @@ def page(
         plotly=_plotly(),
         counted=counted,
         signed=signed,
+        said=said,
         p_text=lambda p: "–" if p != p else "< 0.0001" if p < 0.0001 else f"{p:.4f}",
         metric_name=metric_name,
         names=NAMES,
@@ -127,6 +129,8 @@ def _model(folder: Folder, key: str) -> dict[str, Any]:
         "dataset": manifest["dataset"],
         "manifest": {name: manifest[name] for name in manifest if name not in ("files", "schema")},
         "lead": sentences(results, additivity),
+        "families": families(results),
+        "warnings": _warnings(results),
         "results": results.to_dict("records"),
         "metrics": len(set(zip(results["task"], results["metric"], strict=True))),
         "conditions": list(dict.fromkeys(results["condition"])),
@@ -206,7 +210,7 @@ def _pair(a: Folder, place_a: str, b: Folder, place_b: str, key: str) -> dict[st
     names = (f"{a.name} ({place_a})", f"{b.name} ({place_b})") if alike else (a.name, b.name)
     pair: dict[str, Any] = {"id": key, "names": names, "rows": [], "refusal": "", "charts": {}, "places": []}
     try:
-        table = effects(read_per_image(a.path), read_per_image(b.path), names)
+        table = effects(read_per_image(a.path), read_per_image(b.path), names, margin=_margin(a, b))
     except OptionError as error:
         return {**pair, "refusal": str(error)}
     places = list(dict.fromkeys(zip(table["task"], table["metric"], strict=True)))
@@ -217,6 +221,18 @@ def _pair(a: Folder, place_a: str, b: Folder, place_b: str, key: str) -> dict[st
         "places": [("|".join(place), metric_name(*place)) for place in places],
         "charts": {f"{key}-effects": drawn},
     }
+
+
+def _margin(*folders: Folder) -> float:
+    """Return the smallest margin that the ablations stated; earlier versions stated none."""
+    made = [folder.manifest["provenance"].get("settings") or {} for folder in folders]
+    return min(float(each.get("margin", MARGIN)) for each in made)
+
+
+def _warnings(results: pd.DataFrame) -> list[str]:
+    """Return what must be said beside the intervals; tables of earlier versions have no such column."""
+    found = results.get("warning", pd.Series(dtype=str))
+    return [text for text in dict.fromkeys(found) if isinstance(text, str) and text]
 
 
 def _sums(additivity: pd.DataFrame) -> list[dict[str, Any]]:

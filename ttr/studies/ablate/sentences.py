@@ -1,19 +1,21 @@
 """What an ablation found, in plain sentences that are made of its numbers alone.
 
 Zeroing first, since it is what most studies report; then the plausible replacements, which say how much of
-that was the registers' content; then CLS and the control. Where a difference is not distinguishable the
-sentence says so, and never that there is none.
+that was the registers' content; then CLS and the control. What is equivalent within the margin is said to be
+kept; where a difference is not distinguishable the sentence says so, and never that there is none. The words
+are those of :mod:`ttr.statistics.verdict`.
 """
 
 from __future__ import annotations
 
 import pandas as pd
 
+from ttr.statistics.verdict import EQUIVALENT, OPEN, TOLD, family_said, said, verdict
 from ttr.studies.ablate.task_charts import metric_name, signed
 
 SETS = {"registers": "the trained registers", "test-time": "the test-time registers"}
 PLAUSIBLE = ("mean", "noise", "shuffle", "resample")
-TOLD = ("top1", "recall_at_1", "pck_0.1", "miou", "accuracy")
+METRICS = ("top1", "recall_at_1", "pck_0.1", "miou", "accuracy")
 
 
 def sentences(results: pd.DataFrame, additivity: pd.DataFrame | None = None) -> list[str]:
@@ -38,20 +40,30 @@ def sentences(results: pd.DataFrame, additivity: pd.DataFrame | None = None) -> 
     return [text for text in found if text]
 
 
+def families(results: pd.DataFrame) -> list[str]:
+    """Return over which tests the p-values were corrected; empty for a table of an earlier version."""
+    if "family" not in results or "tests" not in results:
+        return []
+    tested = results[results["verdict"] != ""]
+    return [
+        family_said(rows.to_dict("records"), str(name)) for name, rows in tested.groupby("family", sort=False)
+    ]
+
+
 def _zeroing(results: pd.DataFrame, condition: str, how: str) -> str:
-    rows = results[(results["condition"] == condition) & results["metric"].isin(TOLD)]
+    rows = results[(results["condition"] == condition) & results["metric"].isin(METRICS)]
     if rows.empty:
         return ""
-    changed = [_change(row) for row in rows.to_dict("records") if row["verdict"] in ("higher", "lower")]
-    same = [
-        metric_name(row["task"], row["metric"])
-        for row in rows.to_dict("records")
-        if row["verdict"] == "not distinguishable"
-    ]
+    found = rows.to_dict("records")
+    changed = [_change(row) for row in found if row["verdict"] in TOLD]
+    kept = {
+        text: _listed([metric_name(row["task"], row["metric"]) for row in found if said(row) == text])
+        for text in dict.fromkeys(said(row) for row in found if row["verdict"] in (EQUIVALENT, OPEN))
+    }
     if not changed:
-        return f"{how} leaves {_listed(same)} not distinguishable from the full model." if same else ""
-    text = f"{how} changes {_listed(changed)}"
-    return f"{text}; {_listed(same)} not distinguishable." if same else f"{text}."
+        left = [f"{names} {text}" for text, names in kept.items()]
+        return f"{how} leaves {_listed(left)} in comparison with the full model." if left else ""
+    return "; ".join([f"{how} changes {_listed(changed)}", *(f"{n} {t}" for t, n in kept.items())]) + "."
 
 
 def _plausible(results: pd.DataFrame, tokens: str, name: str) -> str:
@@ -60,32 +72,37 @@ def _plausible(results: pd.DataFrame, tokens: str, name: str) -> str:
     if rows.empty:
         return ""
     means = [each for each in PLAUSIBLE if f"{tokens}:{each}" in set(rows["condition"])]
-    told = int((rows["verdict"] != "not distinguishable").sum())
+    count = rows["verdict"].value_counts()
+    told, kept = sum(int(count.get(name, 0)) for name in TOLD), int(count.get(EQUIVALENT, 0))
     largest = rows.loc[rows["delta"].abs().idxmax()]
     where = f"{largest['condition']}, {metric_name(largest['task'], largest['metric'])}"
     text = (
         f"Replacing {name} plausibly instead ({_listed(means)}) changes metrics by at most "
         f"{abs(100 * largest['delta']):.1f} points ({where}: {signed(largest['delta'])}, {_ends(largest)}); "
     )
+    if kept:
+        words = said(rows[rows["verdict"] == EQUIVALENT].iloc[0].to_dict())
+        text += f"{kept} of the {len(rows)} differences {'is' if kept == 1 else 'are'} {words}, "
     if not told:
-        return text + f"none of the {len(rows)} differences is distinguishable from zero."
-    return (
-        text
-        + f"{told} of the {len(rows)} differences {'is' if told == 1 else 'are'} distinguishable from zero."
-    )
+        return (
+            text + f"none {'' if kept else f'of the {len(rows)} differences '}is distinguishable from zero."
+        )
+    of_all = "" if kept else f" of the {len(rows)} differences"
+    return text + f"{told}{of_all} {'is' if told == 1 else 'are'} distinguishable from zero."
 
 
 def _excess(additivity: pd.DataFrame | None, tokens: str) -> str:
     if additivity is None:
         return ""
-    rows = additivity[(additivity["registers"] == tokens) & additivity["metric"].isin(TOLD)]
+    rows = additivity[(additivity["registers"] == tokens) & additivity["metric"].isin(METRICS)]
     if rows.empty:
         return ""
     task, metric = rows.iloc[0][["task", "metric"]]
     terms = rows[(rows["task"] == task) & (rows["metric"] == metric)].set_index("term")
     total, joint, excess = (terms.loc[term] for term in ("sum", "collective", "excess"))
-    sure = excess["p"] < 0.05 and not excess["ci_low"] <= 0 <= excess["ci_high"]
-    more = "over the sum" if sure else "over the sum, not distinguishable from zero"
+    # Tables of earlier versions have no verdict; their p stands for no family.
+    row = {"verdict": verdict(excess["ci_low"], excess["ci_high"], excess["p"]), **excess}
+    more = "over the sum" if row["verdict"] in TOLD else f"over the sum, {said(row)}"
     return (
         f"Zeroed one at a time they change {metric_name(task, metric)} by {signed(total['value'])} points in "
         f"sum, all at once by {signed(joint['value'])}: {signed(excess['value'])} "

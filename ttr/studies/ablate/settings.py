@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ttr.checks import integer, names
 from ttr.errors import DataError
 from ttr.evaluate.head_names import NAMES as HEADS
+from ttr.statistics.verdict import MARGIN, check_margin
 
 if TYPE_CHECKING:
     from ttr.datasets.registry import Dataset
@@ -28,6 +29,7 @@ class AblationSettings:
         analysis_images: test images that attention, geometry and layers are measured on, at most; 0: none.
         layers: how many blocks are looked into.
         head: of the probe, ``logistic`` or ``linear``.
+        margin: of equivalence, a share: what changes by less counts as kept, once that is shown.
 
     Raises:
         OptionError: a value is outside its range.
@@ -38,6 +40,7 @@ class AblationSettings:
     analysis_images: int = 200
     layers: int = 7
     head: str = "logistic"
+    margin: float = MARGIN
 
     def __post_init__(self) -> None:
         names("tasks", self.tasks, TASKS)
@@ -45,6 +48,7 @@ class AblationSettings:
         integer("calibration_images", self.calibration_images, 1)
         integer("analysis_images", self.analysis_images, 0)
         integer("layers", self.layers, 2)
+        check_margin(self.margin)
 
 
 def require(dataset: Dataset, settings: AblationSettings) -> None:

@@ -1,8 +1,9 @@
 """A measured ablation as long tables: every number with its interval, every difference with its test.
 
 ``results`` holds the tasks. A condition is compared with ``full`` on the same images: the difference with its
-bootstrap interval, a paired permutation test, and Holm's correction over the conditions of that metric. The
-other tables hold the analyses, a row a condition, block, token or pair.
+interval, a paired permutation test, and what it comes to among all conditions and metrics of the same tokens
+(:mod:`ttr.statistics.verdict`): registers, CLS and patches are three questions. The other tables hold the
+analyses, a row a condition, block, token or pair.
 """
 
 from __future__ import annotations
@@ -16,65 +17,74 @@ import pandas as pd
 
 from ttr.errors import OptionError
 from ttr.statistics.additivity import additivity
-from ttr.statistics.contrasts import Measured as Number
-from ttr.statistics.contrasts import contrast
-from ttr.statistics.inference import Interval, bootstrap_interval, holm, resample_weights, verdict
+from ttr.statistics.contrasts import Contrast, contrast, level
+from ttr.statistics.estimates import few
+from ttr.statistics.verdict import MARGIN, judge, judge_families
 from ttr.studies.ablate.conditions import FULL
 from ttr.studies.ablate.scores import Score
 
 NOTHING = float("nan")
 
 
-def results(scores: Sequence[Score], backbone: str, dataset: str, *, seed: int = 42) -> pd.DataFrame:
+def results(
+    scores: Sequence[Score], backbone: str, dataset: str, *, margin: float = MARGIN, seed: int = 42
+) -> pd.DataFrame:
     """Return one row a condition, task and metric.
 
     Columns: backbone, dataset, condition, task, metric, value, ci_low, ci_high, n, delta (from full),
-    delta_ci_low, delta_ci_high, p (paired permutation), p_holm (over the conditions of the metric), verdict.
+    delta_ci_low, delta_ci_high, p (paired permutation), warning (why an interval is to be read with care),
+    family (registers, cls or patches: what the tests are corrected over), and those of
+    :class:`ttr.statistics.verdict.Judged`. ``margin``: of equivalence, a share.
     """
     full = {(score.task, score.metric): score for score in scores if score.condition == FULL.name}
-    rows = []
+    rows, found = [], []
     for score in scores:
-        value, interval = estimate(score.number, len(score.images), score.groups, seed)
-        row: dict[str, Any] = {
-            "backbone": backbone,
-            "dataset": dataset,
-            "condition": score.condition,
-            "task": score.task,
-            "metric": score.metric,
-            "value": value,
-            "ci_low": interval.low,
-            "ci_high": interval.high,
-            "n": defined(score),
-        }
-        rows.append(row | _difference(score, full[score.task, score.metric], seed))
-    return with_verdicts(pd.DataFrame(rows), ["task", "metric"])
+        count = len(score.images) if callable(score.number) else None
+        value, interval = level(score.number, count=count, groups=score.groups, shares=True)
+        difference = _difference(score, full[score.task, score.metric], seed)
+        rows.append(
+            {
+                "backbone": backbone,
+                "dataset": dataset,
+                "condition": score.condition,
+                "task": score.task,
+                "metric": score.metric,
+                "value": value,
+                "ci_low": interval.low,
+                "ci_high": interval.high,
+                "n": defined(score),
+                **delta_columns(difference, score.condition),
+                "warning": few(defined(score), score.groups),
+                "family": family_of(score.condition),
+            }
+        )
+        found.append(difference)
+    return with_verdicts(pd.DataFrame(rows), found, margin)
 
 
-def with_verdicts(table: pd.DataFrame, family: list[str]) -> pd.DataFrame:
-    """Add p_holm over each family of tests, and what the difference comes to."""
-    table["p_holm"] = table.groupby(family)["p"].transform(lambda p: holm(p.tolist()))
-    ends = zip(
-        table["delta_ci_low"], table["delta_ci_high"], table["p_holm"], table["condition"], strict=True
-    )
-    table["verdict"] = [
-        "" if condition == FULL.name else verdict(Interval(low, high), p) for low, high, p, condition in ends
-    ]
-    return table
+def delta_columns(found: Contrast | None, condition: str) -> dict[str, float]:
+    """Return how far a condition is from full, as columns; 0 for full itself, NaN where it is not known."""
+    if found is None:
+        delta = 0.0 if condition == FULL.name else NOTHING
+        return {"delta": delta, "delta_ci_low": NOTHING, "delta_ci_high": NOTHING, "p": NOTHING}
+    ends = {"delta_ci_low": found.interval.low, "delta_ci_high": found.interval.high}
+    return {"delta": found.value, **ends, "p": found.p}
 
 
-def estimate(number: Number, count: int, groups: Sequence[str] | None, seed: int) -> tuple[float, Interval]:
-    """Return a number's value and its 95 % interval over images (groups)."""
-    if callable(number):
-        weights = resample_weights(count, groups=groups, seed=seed)
-        value = float(number(np.ones((1, count)))[0])
-        return value, bootstrap_interval(value, number(weights))
-    known = np.isfinite(number)
-    if not known.any():
-        return NOTHING, Interval(NOTHING, NOTHING, "not defined for any image")
-    kept = None if groups is None else [group for group, there in zip(groups, known, strict=True) if there]
-    weights = resample_weights(int(known.sum()), groups=kept, seed=seed)
-    value = float(number[known].mean())
-    return value, bootstrap_interval(value, weights @ number[known] / weights.sum(axis=1))
+def with_verdicts(
+    table: pd.DataFrame, found: Sequence[Contrast | None], margin: float | Sequence[float]
+) -> pd.DataFrame:
+    """Add what each difference comes to within its ``family``, columns of Judged."""
+    judged = judge_families(found, table["family"], margin)
+    return table.join(pd.DataFrame(each.columns() for each in judged))
+
+
+def family_of(condition: str) -> str:
+    """Return which question a condition answers: what do registers, CLS, or patches do?"""
+    tokens = condition.partition(":")[0]
+    if condition == FULL.name:
+        return ""
+    return "registers" if tokens.startswith(("register", "test-time")) else tokens.partition("-")[0]
 
 
 def defined(score: Score) -> int:
@@ -82,20 +92,15 @@ def defined(score: Score) -> int:
     return len(score.images) if callable(score.number) else int(np.isfinite(score.number).sum())
 
 
-def _difference(score: Score, full: Score, seed: int) -> dict[str, float]:
+def _difference(score: Score, full: Score, seed: int) -> Contrast | None:
     if score.condition == FULL.name:
-        return {"delta": 0.0, "delta_ci_low": NOTHING, "delta_ci_high": NOTHING, "p": NOTHING}
+        return None
     count = len(score.images) if callable(score.number) else None
+    terms = [(1.0, score.number), (-1.0, full.number)]
     try:
-        found = contrast([(1, score.number), (-1, full.number)], count=count, groups=score.groups, seed=seed)
+        return contrast(terms, count=count, groups=score.groups, shares=True, seed=seed)
     except OptionError:
-        return {"delta": NOTHING, "delta_ci_low": NOTHING, "delta_ci_high": NOTHING, "p": NOTHING}
-    return {
-        "delta": found.value,
-        "delta_ci_low": found.interval.low,
-        "delta_ci_high": found.interval.high,
-        "p": found.p,
-    }
+        return None
 
 
 def per_image(scores: Sequence[Score], backbone: str, dataset: str) -> pd.DataFrame:
@@ -126,13 +131,14 @@ def per_image(scores: Sequence[Score], backbone: str, dataset: str) -> pd.DataFr
     return pd.concat(tables, ignore_index=True)
 
 
-def additivities(scores: Sequence[Score], *, seed: int = 42) -> pd.DataFrame:
+def additivities(scores: Sequence[Score], *, margin: float = MARGIN, seed: int = 42) -> pd.DataFrame:
     """Return zeroing one register at a time against all at once; empty where those conditions did not run.
 
     Columns: registers, task, metric, term (each single condition, sum, collective, excess), value, ci_low,
-    ci_high, p.
+    ci_high, p, and those of :class:`ttr.statistics.verdict.Judged`; all rows are one family.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
+    contrasts: list[Contrast] = []
     for (task, metric), found in _by_metric(scores).items():
         for collective in ("registers:zero", "test-time:zero"):
             one = collective.replace("registers", "register").replace(":zero", r"-\d+:zero")
@@ -141,22 +147,17 @@ def additivities(scores: Sequence[Score], *, seed: int = 42) -> pd.DataFrame:
                 continue
             first = found[collective]
             numbers = {name: score.number for name, score in found.items()}
-            count = len(first.images) if callable(first.number) else None
-            sums = additivity(numbers, singles, collective, count=count, groups=first.groups, seed=seed)
+            options: dict[str, Any] = {"groups": first.groups, "shares": True, "seed": seed}
+            options["count"] = len(first.images) if callable(first.number) else None
+            sums = additivity(numbers, singles, collective, **options)
             terms = {**sums.singles, "sum": sums.total, "collective": sums.collective, "excess": sums.excess}
             place = {"registers": collective.partition(":")[0], "task": task, "metric": metric}
-            rows += [
-                {
-                    **place,
-                    "term": term,
-                    "value": each.value,
-                    "ci_low": each.interval.low,
-                    "ci_high": each.interval.high,
-                    "p": each.p,
-                }
-                for term, each in terms.items()
-            ]
-    return pd.DataFrame(rows)
+            for term, each in terms.items():
+                ends = {"ci_low": each.interval.low, "ci_high": each.interval.high}
+                rows.append({**place, "term": term, "value": each.value, **ends, "p": each.p})
+                contrasts.append(each)
+    judged = pd.DataFrame(each.columns() for each in judge(contrasts, margin))
+    return pd.DataFrame(rows).join(judged) if rows else pd.DataFrame()
 
 
 def _by_metric(scores: Sequence[Score]) -> dict[tuple[str, str], dict[str, Score]]:

@@ -23,6 +23,7 @@ from ttr.drawing.charts import (
     substitute_of,
 )
 from ttr.drawing.colours import GREY, VERMILLION
+from ttr.statistics.verdict import TOLD, said
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -85,7 +86,7 @@ def _printed(cell: dict[str, Any], change: bool) -> str:
     if cell["condition"] == "full" or cell["delta"] != cell["delta"]:
         return "–"
     text = signed(cell["delta"])
-    return f"<b>{text}</b>" if cell["verdict"] in ("higher", "lower") else text
+    return f"<b>{text}</b>" if cell["verdict"] in TOLD else text
 
 
 def signed(share: float) -> str:
@@ -107,7 +108,7 @@ def _hover(cell: dict[str, Any]) -> str:
             ends = interval(cell["delta_ci_low"], cell["delta_ci_high"], "{:+.4f}")
             lines += [
                 f"change {cell['delta']:+.4f}, {ends}",
-                f"p (Holm) {p_value(cell['p_holm'])}: {cell['verdict']}",
+                f"p (Holm) {p_value(cell['p_holm'])}: {said(cell)}",
             ]
     return "<br>".join(lines)
 
@@ -180,7 +181,7 @@ def effects_between(effects: pd.DataFrame, task: str, metric: str) -> Figure:
                     f"{100 * row[f'effect_{side}']:+.2f} points, "
                     f"{interval(100 * row[f'{side}_ci_low'], 100 * row[f'{side}_ci_high'], '{:+.2f}')}<br>"
                     f"between models: {100 * row['difference']:+.2f}, p (Holm) {p_value(row['p_holm'])}: "
-                    f"{row['verdict']}"
+                    f"{said(row)}"
                     for row in rows
                 ],
                 hoverinfo="text",

@@ -103,7 +103,7 @@ def write_ablation(
         files = _write_tables(folder, measured, found)
         if settings.analysis_images:
             files += _write_pictures(folder, measured, pictures(measured))
-        table = tables.results(found, backbone.name, dataset.name, seed=run.seed)
+        table = tables.results(found, backbone.name, dataset.name, margin=settings.margin, seed=run.seed)
         write_table(folder / "results.csv", table)
         ablation = Ablation(measured, found, table)
         # The page reads the manifest; nobody sees either before the whole folder gets its name.
@@ -115,7 +115,9 @@ def write_ablation(
 def _write_tables(folder: Path, measured: Measured, found: list[Score]) -> list[str]:
     names, dataset = measured.subject.backbone.name, measured.dataset.name
     write_table(folder / "per_image.parquet", tables.per_image(found, names, dataset))
-    written = {"additivity": tables.additivities(found, seed=measured.run.seed)}
+    written = {
+        "additivity": tables.additivities(found, margin=measured.settings.margin, seed=measured.run.seed)
+    }
     if measured.analysed is not None:
         written |= {name: function(measured) for name, function in ANALYSES.items()}
     kept = {f"{name}.csv": table for name, table in written.items() if len(table)}

@@ -8,6 +8,7 @@ import pandas as pd
 
 from ttr.drawing.charts import figure, interval, p_value
 from ttr.drawing.colours import BLUE, GREY, ORANGE
+from ttr.statistics.verdict import TOLD, said
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -41,9 +42,7 @@ def differences(comparisons: pd.DataFrame) -> Figure:
                     "color": colour,
                     "size": 10,
                     "line": {"color": colour, "width": 2},
-                    "symbol": [
-                        symbol if row["verdict"] in ("higher", "lower") else f"{symbol}-open" for row in rows
-                    ],
+                    "symbol": [symbol if row["verdict"] in TOLD else f"{symbol}-open" for row in rows],
                 },
                 error_x={
                     "type": "data",
@@ -77,5 +76,5 @@ def _hover(row: dict) -> str:
     ends = interval(100 * row["ci_low"], 100 * row["ci_high"], "{:+.2f}")
     return (
         f"<b>{_name(row)}</b>, {row['metric']}<br>{100 * row['difference']:+.2f} points, {ends}, "
-        f"n = {row['n']}<br>p (Holm) {p_value(row['p_holm'])}: {row['verdict']}"
+        f"n = {row['n']}<br>p (Holm) {p_value(row['p_holm'])}: {said(row)}"
     )

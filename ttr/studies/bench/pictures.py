@@ -8,13 +8,14 @@ import numpy as np
 
 from ttr.drawing.maps import AFTER, BEFORE, finish
 from ttr.evaluate.metrics import confusion
+from ttr.statistics.verdict import TOLD
 from ttr.studies.bench.benchmark import Benchmark
 
 
 def forest(table: Any) -> str:
     """Draw the top1 differences of a comparisons table with their 95 % intervals, a row each, as a data URI.
 
-    Filled: distinguishable from zero after correction. Hollow: not distinguishable.
+    Filled: higher or lower after correction. Hollow: equivalent, or not distinguishable.
     """
     from matplotlib.figure import Figure
 
@@ -24,7 +25,7 @@ def forest(table: Any) -> str:
     for place, row in enumerate(reversed(rows)):
         colour = AFTER if row.head.endswith(":plain") else BEFORE
         axis.plot([100 * row.ci_low, 100 * row.ci_high], [place, place], color=colour, linewidth=2)
-        fill = "white" if row.verdict == "not distinguishable" else colour
+        fill = colour if row.verdict in TOLD else "white"
         axis.plot(100 * row.difference, place, "o", color=colour, markerfacecolor=fill)
     axis.axvline(0, color="black", linewidth=0.8)
     several = len({row.feature for row in rows}) > 1

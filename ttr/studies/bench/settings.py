@@ -10,6 +10,7 @@ from ttr.evaluate.head_names import NAMES as HEADS
 from ttr.forward.preprocessing import check_steps
 from ttr.registers.arm_names import DEFAULT, NAMES
 from ttr.run import Run
+from ttr.statistics.verdict import MARGIN, check_margin
 
 FEATURES = ("embedding", "cls", "patches", "registers", "test_time")
 
@@ -28,6 +29,7 @@ class BenchmarkSettings:
             samples and of the random arms.
         draws: of the random arms.
         steps: optional preprocessing, see :mod:`ttr.forward.preprocessing`.
+        margin: of equivalence, a share: arms that differ by less count as equivalent, once that is shown.
 
     Raises:
         OptionError: an unknown arm, head, feature or step, or nothing where something is needed.
@@ -40,6 +42,7 @@ class BenchmarkSettings:
     seeds: tuple[int, ...] | None = None
     draws: int = 3
     steps: tuple[str, ...] = ()
+    margin: float = MARGIN
 
     def __post_init__(self) -> None:
         names("arms", self.arms, NAMES)
@@ -50,6 +53,7 @@ class BenchmarkSettings:
             raise OptionError(f"seeds {', '.join(map(str, self.seeds))}; needed one or more, each once")
         register_counts(self.num_registers, 1)
         integer("draws", self.draws, 1)
+        check_margin(self.margin)
 
 
 def one_seed(settings: BenchmarkSettings, run: Run) -> tuple[tuple[int, ...], Run]:

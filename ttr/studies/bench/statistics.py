@@ -17,6 +17,7 @@ import pandas as pd
 
 from ttr.features.memo import computed_once, digest_of_all, source_digest
 from ttr.statistics.inference import PERMUTATIONS, RESAMPLES
+from ttr.statistics.verdict import MARGIN
 from ttr.studies.bench import pictures
 from ttr.studies.bench.benchmark import Benchmark
 from ttr.studies.bench.tables import comparisons, results
@@ -26,13 +27,19 @@ SEED = 42
 CODE = source_digest(
     "ttr.studies.bench.statistics",
     "ttr.studies.bench.tables",
+    "ttr.studies.bench.differences",
+    "ttr.studies.bench.intervals",
     "ttr.studies.bench.pictures",
     "ttr.drawing.colours",
     "ttr.drawing.maps",
     "ttr.evaluate.metrics",
     "ttr.evaluate.resampled",
     "ttr.features.memo",
+    "ttr.statistics.contrasts",
+    "ttr.statistics.estimates",
     "ttr.statistics.inference",
+    "ttr.statistics.score_intervals",
+    "ttr.statistics.verdict",
 )
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "pandas", "matplotlib", "pillow")
 
@@ -54,21 +61,25 @@ class Statistics:
     confusions: str
 
 
-def statistics(bench: Benchmark, backbone: str, cache: Path) -> Statistics:
+def statistics(bench: Benchmark, backbone: str, cache: Path, margin: float = MARGIN) -> Statistics:
     """Return the statistics of a benchmark with a backbone of that name, from the cache where they are there.
+
+    ``margin``: of equivalence, a share.
 
     Raises:
         OutputError: the cache cannot be written.
     """
-    found = computed_once(cache / "statistics", _digest(bench, backbone), lambda: _computed(bench, backbone))
+    found = computed_once(
+        cache / "statistics", _digest(bench, backbone, margin), lambda: _computed(bench, backbone, margin)
+    )
     tables = {name: pd.DataFrame(found[name]) for name in ("results", "comparisons")}
     return Statistics(**tables, forest=found["forest"], confusions=found["confusions"])
 
 
-def _computed(bench: Benchmark, backbone: str) -> dict[str, Any]:
+def _computed(bench: Benchmark, backbone: str, margin: float) -> dict[str, Any]:
     options: dict[str, Any] = {"resamples": RESAMPLES, "seed": SEED}
     scores = results(bench, backbone, **options)
-    differences = comparisons(bench, backbone, permutations=PERMUTATIONS, **options)
+    differences = comparisons(bench, backbone, margin=margin, permutations=PERMUTATIONS, **options)
     top1 = differences[differences.metric == "top1"] if len(differences) else []
     return {
         "results": scores.to_dict("list"),
@@ -78,7 +89,7 @@ def _computed(bench: Benchmark, backbone: str) -> dict[str, Any]:
     }
 
 
-def _digest(bench: Benchmark, backbone: str) -> str:
+def _digest(bench: Benchmark, backbone: str, margin: float = MARGIN) -> str:
     dataset = bench.dataset
     values = {
         "backbone": backbone,
@@ -87,7 +98,7 @@ def _digest(bench: Benchmark, backbone: str) -> str:
         "outcomes": [
             [o.arm.name, o.arm.kind, o.arm.num_registers, o.feature, o.head, o.seed] for o in bench.outcomes
         ],
-        "settings": [RESAMPLES, PERMUTATIONS, SEED],
+        "settings": [RESAMPLES, PERMUTATIONS, SEED, margin],
     }
     arrays: list[np.ndarray] = []
     for outcome in bench.outcomes:

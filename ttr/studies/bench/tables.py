@@ -16,21 +16,14 @@ import numpy as np
 import pandas as pd
 
 from ttr.evaluate.metrics import METRICS, Predictions, metric
-from ttr.evaluate.resampled import resampled
-from ttr.statistics.inference import (
-    PERMUTATIONS,
-    RESAMPLES,
-    Interval,
-    bootstrap_interval,
-    holm,
-    mcnemar,
-    paired_permutation,
-    resample_weights,
-    smallest_detectable_difference,
-    swap_permutation,
-    verdict,
-)
+from ttr.statistics import estimates
+from ttr.statistics.contrasts import Contrast
+from ttr.statistics.estimates import Groups, Interval
+from ttr.statistics.inference import PERMUTATIONS, RESAMPLES, mcnemar
+from ttr.statistics.verdict import FEWEST, MARGIN, holm, judge_families
 from ttr.studies.bench.benchmark import Benchmark, Outcome
+from ttr.studies.bench.differences import of_accuracy, of_metric
+from ttr.studies.bench.intervals import MEANS, NAN, metric_interval, metric_weights
 
 #: (first, second): the differences first - second that answer a question; see :mod:`ttr.registers.arms`.
 PAIRS = (
@@ -46,24 +39,27 @@ PAIRS = (
     ("random-neurons", "plain"),
 )
 
-#: A calibrated head's ece is lower than that of any of its resamples, so that no bootstrap covers it.
-NO_INTERVAL = {"ece": "resampling only adds to a calibration error, so a bootstrap interval would mislead"}
+#: The two questions that differences answer.
+OWN, DEPLOYED = "heads of the arm", "heads of the bare model"
 
 
 def results(bench: Benchmark, backbone: str, *, resamples: int = RESAMPLES, seed: int = 42) -> pd.DataFrame:
     """Return every metric of every outcome, with its 95 % interval over the test images (groups).
 
     Columns: dataset, backbone, arm, head, seed, metric, value, ci_low, ci_high, n, feature, num_registers,
-    reason (why a value or an interval is NaN).
+    reason (why a value or an interval is NaN), warning (why an interval is to be read with care).
     """
-    weights = resample_weights(len(bench.test), groups=bench.groups, resamples=resamples, seed=seed)
+    targets = bench.outcomes[0].predictions.targets
+    weights = metric_weights(targets, bench.groups, resamples, seed)
+    smallest = int(np.bincount(targets)[np.unique(targets)].min())
     rows = []
     for outcome in bench.outcomes:
         for name in METRICS:
             found = metric(name, outcome.predictions)
-            interval = Interval(float("nan"), float("nan"), found.reason or NO_INTERVAL.get(name, ""))
+            interval = Interval(NAN, NAN, found.reason)
             if not interval.reason:
-                interval = bootstrap_interval(found.value, resampled(name, outcome.predictions, weights))
+                interval = metric_interval(name, found.value, outcome.predictions, bench.groups, weights)
+            macro = smallest if name not in MEANS else None
             rows.append(
                 {
                     "dataset": bench.dataset.name,
@@ -79,6 +75,9 @@ def results(bench: Benchmark, backbone: str, *, resamples: int = RESAMPLES, seed
                     "feature": outcome.feature,
                     "num_registers": outcome.arm.num_registers,
                     "reason": found.reason or interval.reason,
+                    "warning": ""
+                    if interval.reason
+                    else estimates.few(len(bench.test), bench.groups, smallest_class=macro),
                 }
             )
     return pd.DataFrame(rows)
@@ -88,6 +87,7 @@ def comparisons(
     bench: Benchmark,
     backbone: str,
     *,
+    margin: float = MARGIN,
     resamples: int = RESAMPLES,
     permutations: int = PERMUTATIONS,
     seed: int = 42,
@@ -95,26 +95,33 @@ def comparisons(
     """Return the differences between arms on the same images, for top1 and the set's second metric.
 
     Columns: dataset, backbone, head, feature, num_registers, metric, first, second, difference (first -
-    second), ci_low, ci_high, p (paired permutation), p_holm (over all rows of that metric), verdict, n; for
-    top1 alone only_first, only_second, p_mcnemar, p_mcnemar_holm and smallest_detectable (with 80 % power, as
-    if each group were one image). The second metric is ``qwk`` for ordinal classes, else
-    ``balanced_accuracy``.
+    second), ci_low, ci_high, p (paired permutation; with ``p_holm`` and all that follows from it as
+    :class:`ttr.statistics.verdict.Judged` says), n; for top1 alone only_first, only_second, p_mcnemar and
+    p_mcnemar_holm; family (the question that the row's tests are corrected over: what heads of the arm find,
+    or what becomes of heads of the bare model), and of the estimate moved, effective and degrees
+    (:class:`ttr.statistics.estimates.Difference`), differing. The second metric is ``qwk`` for ordinal
+    classes, else ``balanced_accuracy``.
     """
-    weights = resample_weights(len(bench.test), groups=bench.groups, resamples=resamples, seed=seed)
-    rows = []
+    targets = bench.outcomes[0].predictions.targets
+    weights = metric_weights(targets, bench.groups, resamples, seed)
+    rows, found = [], []
     for first, second, here in _pairs(bench):
         for name in ("top1", "qwk" if bench.dataset.ordinal else "balanced_accuracy"):
+            if name == "top1":
+                each = of_accuracy(first, second, bench.groups, permutations, seed)
+            else:
+                each = of_metric(name, first, second, bench.groups, weights, permutations, seed)
             row = {"dataset": bench.dataset.name, "backbone": backbone, **here, "metric": name}
-            row |= _difference(name, first, second, bench.groups, weights, permutations, seed)
-            rows.append({**row, "n": len(bench.test)})
+            row |= _columns(each) | (_mcnemar(first, second, bench.groups) if name == "top1" else {})
+            deployed = str(here["head"]).endswith(":plain")
+            rows.append({**row, "n": each.n, "family": DEPLOYED if deployed else OWN})
+            found.append(each)
     table = pd.DataFrame(rows)
-    if len(table):
-        for name in ("p", "p_mcnemar"):
-            table[f"{name}_holm"] = table.groupby("metric")[name].transform(lambda p: holm(p.tolist()))
-        table["verdict"] = [
-            verdict(Interval(row.ci_low, row.ci_high), row.p_holm) for row in table.itertuples()
-        ]
-    return table
+    if not len(table):
+        return table
+    firing = table.p_mcnemar.where(table.only_first + table.only_second >= FEWEST)
+    table["p_mcnemar_holm"] = firing.groupby(table.family).transform(lambda p: holm(p.tolist()))
+    return table.join(pd.DataFrame(each.columns() for each in judge_families(found, table.family, margin)))
 
 
 def predictions(bench: Benchmark) -> pd.DataFrame:
@@ -161,59 +168,26 @@ def _pairs(bench: Benchmark) -> Iterator[tuple[list[Predictions], list[Predictio
                 yield [a for a, _ in matched], [b for _, b in matched], {**here, **names}
 
 
-def _difference(
-    name: str,
-    first: Sequence[Predictions],
-    second: Sequence[Predictions],
-    groups: Sequence[str] | None,
-    weights: np.ndarray,
-    permutations: int,
-    seed: int,
-) -> dict[str, Any]:
-    values = [np.mean([metric(name, each).value for each in arm]) for arm in (first, second)]
-    resamples = [np.mean([resampled(name, each, weights) for each in arm], axis=0) for arm in (first, second)]
-    interval = bootstrap_interval(float(values[0] - values[1]), resamples[0] - resamples[1])
-    row: dict[str, Any] = {
-        "difference": values[0] - values[1],
-        "ci_low": interval.low,
-        "ci_high": interval.high,
+def _columns(found: Contrast) -> dict[str, Any]:
+    estimate = found.estimate
+    assert isinstance(estimate, estimates.Difference)
+    return {
+        "difference": found.value,
+        "ci_low": found.interval.low,
+        "ci_high": found.interval.high,
+        "p": found.p,
+        "moved": estimate.moved,
+        "effective": estimate.effective,
+        "degrees": NAN if np.isinf(estimate.degrees) else estimate.degrees,
+        "differing": found.differing,
     }
-    if name == "top1":
-        right = [np.mean([each.correct for each in arm], axis=0) for arm in (first, second)]
-        row["p"] = paired_permutation(*right, groups=groups, permutations=permutations, seed=seed)
-        test = mcnemar(first[0].correct, second[0].correct)
-        discordant = (test.only_a + test.only_b) / len(right[0])
-        units = len(right[0] if groups is None else set(groups))
-        p_mcnemar = test.p if units == len(right[0]) else float("nan")
-        row |= {"only_first": test.only_a, "only_second": test.only_b, "p_mcnemar": p_mcnemar}
-        row["smallest_detectable"] = smallest_detectable_difference(units, discordant)
-    else:
-        row["p"] = swap_permutation(
-            lambda swapped: _swapped_differences(name, first, second, swapped),
-            weights.shape[1],
-            groups=groups,
-            permutations=permutations,
-            seed=seed,
-        )
-    return row
 
 
-def _swapped_differences(
-    name: str, first: Sequence[Predictions], second: Sequence[Predictions], swapped: np.ndarray
-) -> np.ndarray:
-    """Return the mean difference over matched predictions for each set of swaps, bool [R, N] -> [R].
-
-    Every metric is one of weighted images, so an arm with some images swapped is both arms' images with
-    weights 0 and 1.
-    """
-    kept = ~swapped
-    total = np.zeros(len(swapped))
-    for a, b in zip(first, second, strict=True):
-        both = Predictions(
-            np.concatenate([a.targets, b.targets]),
-            np.concatenate([a.probabilities, b.probabilities]),
-            a.ordinal,
-        )
-        total += resampled(name, both, np.hstack([kept, swapped]))
-        total -= resampled(name, both, np.hstack([swapped, kept]))
-    return total / len(first)
+def _mcnemar(first: Sequence[Predictions], second: Sequence[Predictions], groups: Groups) -> dict[str, Any]:
+    test = mcnemar(first[0].correct, second[0].correct)
+    alone = groups is None or len(set(groups)) == len(groups)
+    return {
+        "only_first": test.only_a,
+        "only_second": test.only_b,
+        "p_mcnemar": test.p if alone else NAN,
+    }

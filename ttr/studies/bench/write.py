@@ -24,6 +24,7 @@ from ttr.forward.preprocessing import Preprocessing
 from ttr.registers.arms import Arm, arms
 from ttr.registers.neurons import RegisterNeurons
 from ttr.run import Run
+from ttr.statistics.verdict import family_said, said
 from ttr.studies.bench.benchmark import Benchmark, run_benchmark
 from ttr.studies.bench.settings import BenchmarkSettings, one_seed
 from ttr.studies.bench.statistics import Statistics, statistics
@@ -76,7 +77,7 @@ def write_bench(
             neurons = found_neurons(backbone, sample, run).value
         treatments = _arms(backbone, neurons, dataset, settings, run)
         found = run_benchmark(backbone, dataset, treatments, settings, run)
-        measured = statistics(found, backbone.name, run.shelves)
+        measured = statistics(found, backbone.name, run.shelves, settings.margin)
         bench = Bench(found, neurons, measured.results, measured.comparisons)
         write_table(folder / "results.csv", bench.results)
         write_table(folder / "comparisons.csv", bench.comparisons)
@@ -92,6 +93,7 @@ def write_bench(
             features=list(settings.features),
             seeds=list(seeds),
             draws=settings.draws,
+            margin=settings.margin,
             preprocessing=Preprocessing(backbone, settings.steps).to_json(),
             **run.only("batch_size", "on_error"),
         )
@@ -164,6 +166,7 @@ def _page(bench: Bench, measured: Statistics, made_with: dict[str, Any]) -> str:
         {"place": place, "metrics": {row.metric: row for row in part.itertuples()}}
         for place, part in first_seeds.groupby(columns, sort=False)
     ]
+    compared = bench.comparisons.to_dict("records")
     return fill(
         "bench.html",
         dataset=bench.benchmark.dataset,
@@ -174,7 +177,14 @@ def _page(bench: Bench, measured: Statistics, made_with: dict[str, Any]) -> str:
         rows=rows,
         shown=shown,
         seed=int(table.seed.iloc[0]),
-        comparisons=list(bench.comparisons.itertuples()) if len(bench.comparisons) else [],
+        comparisons=compared,
+        families=[
+            family_said([row for row in compared if row["family"] == family], family)
+            for family in dict.fromkeys(row["family"] for row in compared)
+        ],
+        margin=made_with["settings"]["margin"],
+        said=said,
+        warnings=[text for text in dict.fromkeys(table["warning"]) if text],
         forest=measured.forest,
         confusion=measured.confusions,
         provenance=made_with,

@@ -4,7 +4,7 @@
 
     backbone, block, num_registers, part (patches | registers | cls | skip)
     cka                 linear CKA of the feature made of the part alone with the model's own
-    ci_low, ci_high     its 95 % bootstrap interval over images
+    ci_low, ci_high     its 95 % bootstrap interval over images (all others: Wilson's or Student's)
     cosine              mean over images of the cosine of the two; of patches: the map's faithfulness
     attention_share     attention of CLS to the part, mean of heads and images, 0..1 (empty for skip)
     norm                length of the part's contribution to CLS in the block, mean over images
@@ -28,8 +28,10 @@ from ttr.analysis.similarity import FEWEST, TILE, StreamingCKA, cka_interval
 from ttr.backbones.base import Backbone
 from ttr.evaluate.oneshot import oneshot
 from ttr.evaluate.probe import Labelled, probabilities, train_logistic
-from ttr.statistics.contrasts import contrast
-from ttr.statistics.inference import Interval, bootstrap_interval, holm, resample_weights, verdict
+from ttr.statistics.contrasts import contrast, level
+from ttr.statistics.estimates import Interval
+from ttr.statistics.inference import resample_weights
+from ttr.statistics.verdict import Judged, judge
 from ttr.studies.integrate.parts import PartSamples
 
 DRAWS = 100
@@ -48,7 +50,7 @@ def integration_table(
         x = found.vectors[registers, block, part]
         full = found.vectors[registers, found.layers - 1, "full"]
         cka, debiased, interval = _cka(x, full, weights)
-        cosine = _mean(numbers["cosine"], weights)
+        cosine = level(numbers["cosine"], groups=groups)
         share = numbers.get("attention_share")
         rows.append(
             {
@@ -85,20 +87,16 @@ def _cka(x: np.ndarray, full: np.ndarray, weights: np.ndarray) -> tuple[float, f
     return value, streaming.value(debiased=True), cka_interval(x, full, weights, value)
 
 
-def _mean(values: np.ndarray, weights: np.ndarray) -> tuple[float, Interval]:
-    value = float(values.mean())
-    return value, bootstrap_interval(value, weights @ values / weights.sum(axis=1))
-
-
 def changes_table(
     found: PartSamples, backbone: Backbone, *, groups: Groups = None, seed: int = 42
 ) -> pd.DataFrame:
     """Return how the map's faithfulness with R registers differs from the bare model's, image by image.
 
-    Columns: backbone, block, num_registers, difference, ci_low, ci_high, p (paired, sign flips), p_holm (over
-    all rows), verdict (higher, lower, not distinguishable), images. Empty without the bare model.
+    Columns: backbone, block, num_registers, difference, ci_low, ci_high, p (paired, sign flips), images,
+    and those of :class:`ttr.statistics.verdict.Judged`; all rows are one family, and the margin of
+    equivalence is .01 of the cosine. Empty without the bare model.
     """
-    rows = []
+    rows, found_changes = [], []
     for (registers, block, part), numbers in found.numbers.items():
         bare = found.numbers.get((0, block, part))
         if part != "patches" or not registers or bare is None:
@@ -116,12 +114,11 @@ def changes_table(
                 "images": change.n,
             }
         )
+        found_changes.append(change)
     columns = ("backbone", "block", "num_registers", "difference", "ci_low", "ci_high", "p", "images")
-    table = pd.DataFrame(rows, columns=columns).sort_values(["block", "num_registers"], ignore_index=True)
-    table.insert(7, "p_holm", holm(table.p.tolist()))
-    verdicts = [verdict(Interval(r.ci_low, r.ci_high), r.p_holm) for r in table.itertuples()]
-    table.insert(8, "verdict", verdicts)
-    return table
+    judged = pd.DataFrame([each.columns() for each in judge(found_changes)], columns=list(Judged().columns()))
+    table = pd.DataFrame(rows, columns=columns).join(judged)
+    return table.sort_values(["block", "num_registers"], ignore_index=True)
 
 
 def layers_table(
@@ -129,11 +126,10 @@ def layers_table(
 ) -> pd.DataFrame:
     """Return the cosine of CLS behind each block with CLS behind the last: backbone, num_registers, block,
     cosine, ci_low, ci_high."""
-    weights = resample_weights(found.images, groups=groups, seed=seed)
     rows = []
     for registers, cosines in found.cls_cosines.items():
         for block, values in enumerate(cosines.T):
-            value, interval = _mean(values, weights)
+            value, interval = level(values, groups=groups)
             rows.append((backbone.name, registers, block, value, interval.low, interval.high))
     return pd.DataFrame(rows, columns=["backbone", "num_registers", "block", "cosine", "ci_low", "ci_high"])
 
@@ -187,13 +183,12 @@ def accuracy_table(
         labels: classes of the test images, int [images].
         classes: their names.
         groups: of the test images.
-        seed: of draws and resamples.
+        seed: of the draws.
 
     Returns:
         Columns: backbone, block, num_registers, part (full: nothing left out), task (one-shot | probe),
         accuracy, ci_low, ci_high, images.
     """
-    weights = resample_weights(found.images, groups=groups, seed=seed)
     heads = {registers: train_logistic(*_fifths(known), classes) for registers, known in train.items()}
     rows = []
     for (registers, block, part), vectors in found.vectors.items():
@@ -205,7 +200,7 @@ def accuracy_table(
             "probe": (probabilities(heads[registers], x).argmax(axis=1) == labels).astype(float),
         }
         for task, right in tasks.items():
-            value, interval = _mean(right, weights)
+            value, interval = level(right, groups=groups, shares=True)
             place = (backbone.name, block, registers, part, task)
             rows.append((*place, value, interval.low, interval.high, found.images))
     columns = [

@@ -25,6 +25,7 @@ from ttr.files import MANIFEST, write_json, write_table, write_text
 from ttr.registers.arms import PLAIN, Arm
 from ttr.registers.neurons import RegisterNeurons
 from ttr.run import Run
+from ttr.statistics.verdict import said
 from ttr.studies.integrate.parts import measure_parts
 from ttr.studies.integrate.pictures import cls_path
 from ttr.studies.integrate.section import integration_section
@@ -224,6 +225,7 @@ def _page(result: Integration, dataset: Dataset, images: int, made_with: list[di
         warnings=list(dict.fromkeys(made["warning"] for made in made_with if made["warning"])),
         section=Markup(integration_section(tables["integration"])),
         changes=list(tables["changes"].to_dict("records")),
+        said=said,
         accuracies=tables["accuracy"].to_dict("records"),
         path=cls_path(tables["layers"]),
         registers=tables["registers"].to_dict("records"),

@@ -22,7 +22,8 @@ from ttr.features.prepared import found_neurons
 from ttr.files import MANIFEST, write_json, write_table
 from ttr.registers.detection import DetectionRule
 from ttr.run import Run
-from ttr.statistics.inference import Interval, holm, verdict
+from ttr.statistics.verdict import Judged, judge
+from ttr.studies.bench.differences import contrast_of
 from ttr.studies.bench.settings import BenchmarkSettings
 from ttr.studies.bench.write import Bench, write_bench
 from ttr.studies.provenance import provenance
@@ -84,8 +85,9 @@ def reproduce_medical(
 
     Returns:
         Four rows a cell: plain, token, ttr, and ``ttr - token``. Columns: dataset, backbone, arm, metric,
-        published, measured, ci_low, ci_high, n, p, p_holm (over the measured cells' differences), verdict,
-        measured_backbone, weights, missing (why there is no measured number, else empty).
+        published, measured, ci_low, ci_high, n, p, p_holm, verdict, measured_backbone, weights, missing (why
+        there is no measured number, else empty), and the rest of :class:`ttr.statistics.verdict.Judged`; the
+        measured cells' differences are one family.
 
     Raises:
         DataError: not one cell could be measured; nothing is written then.
@@ -166,13 +168,17 @@ def _opened(name: str, root: Path | None, anonymous: bool) -> Dataset:
 
 
 def _table(study: PublishedStudy, cells: Sequence[Cell]) -> pd.DataFrame:
-    table = pd.DataFrame([row for cell in cells for row in _rows(study, cell)])
-    tested = table.p.notna()
-    table.loc[tested, "p_holm"] = holm(table.p[tested].tolist())
-    for place in table.index[tested]:
-        row = table.loc[place]
-        table.loc[place, "verdict"] = verdict(Interval(row.ci_low, row.ci_high), row.p_holm)
-    return table
+    rows = [row for cell in cells for row in _rows(study, cell)]
+    tested = [row for row in rows if row["p"] == row["p"]]
+    measured = {cell.folder: cell.measured for cell in cells if isinstance(cell.measured, Bench)}
+    compared = [measured[f"{row['dataset']}-{row['backbone']}"] for row in tested]
+    judged = judge([contrast_of(_found(bench, study.metric, DIFFERENCE)) for bench in compared])
+    for row, each in zip(tested, judged, strict=True):
+        row |= each.columns()
+    return pd.DataFrame(rows)
+
+
+_UNTESTED = {name: value for name, value in Judged().columns().items() if name not in ("p_holm", "verdict")}
 
 
 def _rows(study: PublishedStudy, cell: Cell) -> Iterator[dict[str, Any]]:
@@ -182,7 +188,7 @@ def _rows(study: PublishedStudy, cell: Cell) -> Iterator[dict[str, Any]]:
     for arm, value in {**numbers, DIFFERENCE: numbers["ttr"] - numbers["token"]}.items():
         row: dict[str, Any] = {**place, "arm": arm, "metric": study.metric, "published": value}
         row |= {"measured": NAN, "ci_low": NAN, "ci_high": NAN, "n": 0, "p": NAN, "p_holm": NAN}
-        row |= {"verdict": "", "measured_backbone": "", "weights": "", "missing": ""}
+        row |= {"verdict": "", "measured_backbone": "", "weights": "", "missing": "", **_UNTESTED}
         if isinstance(cell.measured, str):
             yield {**row, "missing": cell.measured}
             continue

@@ -27,6 +27,7 @@ from ttr.errors import DataError, ImageError, ModelError, OptionError
 from ttr.files import MANIFEST, write_json, write_table
 from ttr.registers.arms import PLAIN
 from ttr.run import Run
+from ttr.statistics.verdict import Judged
 from ttr.studies.ablate.conditions import CONTROL_PATCHES, FULL, parse
 from ttr.studies.ablate.experiment import require
 from ttr.studies.ablate.settings import AblationSettings
@@ -47,8 +48,9 @@ TO_REGISTERS, OF_REGISTERS = "CLS to registers", "register probe"
 TASKS = (*METRICS, SPAIR, JS, COSINE, RANK, TO_REGISTERS, OF_REGISTERS)
 CHANGE = f" - {FULL.name}"
 NAN = float("nan")
-NOTHING = {"measured": NAN, "ci_low": NAN, "ci_high": NAN, "n": 0, "p": NAN, "p_holm": NAN, "verdict": ""}
-#: {(task, condition): measured, ci_low, ci_high, n, and of a change p, p_holm, verdict}.
+JUDGED = Judged().columns()
+NOTHING = {"measured": NAN, "ci_low": NAN, "ci_high": NAN, "n": 0, "p": NAN, **JUDGED}
+#: {(task, condition): measured, ci_low, ci_high, n, and of a change p and what it comes to}.
 Numbers = dict[tuple[str, str], dict[str, Any]]
 
 
@@ -99,7 +101,7 @@ def reproduce_zero_ablation(
     Returns:
         A row each published number, and, but in a rehearsal, each measured change from full. Columns:
         backbone, task, condition (``registers:zero - full`` is a change), published, measured, ci_low,
-        ci_high, n, p, p_holm (as in that model's ablation, over the conditions of the task), verdict,
+        ci_high, n, p, p_holm and what follows from it (as in that model's ablation, over its family),
         measured_backbone, weights, missing (why there is no measured number, else empty).
 
     Raises:
@@ -250,8 +252,7 @@ def _of_task(results: pd.DataFrame, ours: str, metric: str, task: str) -> Number
                 "ci_low": row.delta_ci_low,
                 "ci_high": row.delta_ci_high,
                 "p": row.p,
-                "p_holm": row.p_holm,
-                "verdict": row.verdict,
+                **{name: getattr(row, name) for name in JUDGED},
             }
     return numbers
 
@@ -280,7 +281,12 @@ def _of_singles(folder: Path, images: int) -> Numbers:
     numbers: Numbers = {}
     for row in _read(folder, "additivity"):
         if (row.task, row.metric, row.term) == ("probe", METRICS["probe"], "sum"):
-            numbers["probe", SUM + CHANGE] = {**_number(row.value, row), "n": images, "p": row.p}
+            numbers["probe", SUM + CHANGE] = {
+                **_number(row.value, row),
+                **{name: getattr(row, name) for name in JUDGED},
+                "n": images,
+                "p": row.p,
+            }
     return numbers
 
 

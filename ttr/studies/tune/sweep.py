@@ -1,9 +1,9 @@
 """Many wraps over the same images: one bare pass of each batch, then one pass for each wrap.
 
 The outlier threshold is taken on the bare map and holds for every wrap, so that all are measured with one
-yardstick. An image leaves four numbers a run; intervals come from resampling images (not patches, which are
-not independent within an image), and all runs share the resamples, so a ratio of two runs is a paired one.
-Memory holds one batch and those numbers.
+yardstick. An image leaves four numbers a run; intervals are over images (not patches, which are not
+independent within an image), and a ratio of two runs is one of the same images. Memory holds one batch and
+those numbers.
 """
 
 from __future__ import annotations
@@ -27,16 +27,15 @@ from ttr.progress import progress_bar
 from ttr.registers.detection import DetectionRule
 from ttr.registers.wrap import TestTimeRegisters
 from ttr.run import Run
+from ttr.statistics.estimates import share, share_of_ratio
 
 SHARE, NORM, ATTENTION, COSINE = range(4)
-RESAMPLES = 1000
 BATCH = 8
-PERCENTILES = (2.5, 97.5)
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A mean over images and its 95 % percentile bootstrap interval."""
+    """A mean over images and its 95 % interval."""
 
     mean: float
     low: float
@@ -51,29 +50,44 @@ class Samples:
         values: float64 [1 + wraps, images, 4]; the bare run first. The four are the share of outlier patches
             (0..1), the largest patch norm, the CLS attention that all registers hold at the last block (0..1,
             NaN without CLS), and the cosine of the embedding with the first wrap's.
-        resampled: float64 [resamples, 1 + wraps, 4], their means over images drawn with replacement.
     """
 
     values: np.ndarray
-    resampled: np.ndarray
 
-    def measure(self, run: int, quantity: int) -> Measure:
+    def mean(self, run: int, quantity: int) -> float:
         """Return the mean of a quantity over the images of a run."""
-        return _measure(self.values[run, :, quantity].mean(), self.resampled[:, run, quantity])
+        return float(self.values[run, :, quantity].mean())
+
+    def share(self, run: int) -> Measure:
+        """Return a run's outlier share.
+
+        Where a wrap leaves none, its upper end is that of ``remaining`` times the bare model's share.
+        """
+        found = share(self.values[run, :, SHARE])
+        low, high = found.interval().low, found.interval().high
+        rest = None if found.value else self.remaining(run)
+        return Measure(found.value, low, self.mean(0, SHARE) * rest.high if rest else high)
+
+    def cosine(self, run: int) -> Measure:
+        """Return the cosine with the first wrap; of that wrap itself it is 1 by definition."""
+        mean = self.mean(run, COSINE)
+        if run == 1:
+            return Measure(mean, mean, mean)
+        ends = share((1 + self.values[run, :, COSINE]) / 2).interval()
+        return Measure(mean, 2 * ends.low - 1, 2 * ends.high - 1)
 
     def remaining(self, run: int) -> Measure | None:
-        """Return a run's outlier share over the bare one's, or None where the bare one is 0."""
-        shares = self.values[:, :, SHARE].mean(axis=1)
-        if not shares[0]:
+        """Return a run's outlier share over the bare one's, or None where the bare one is 0.
+
+        It is a share of the bare model's outliers, which come in images: images are the independent pieces,
+        by their number of outliers (:func:`ttr.statistics.estimates.share_of_ratio`).
+        """
+        bare, own = self.values[0, :, SHARE], self.values[run, :, SHARE]
+        if not bare.any():
             return None
-        has_outliers = self.resampled[:, 0, SHARE] > 0
-        drawn = self.resampled[has_outliers][..., SHARE]
-        return _measure(shares[run] / shares[0], drawn[:, run] / drawn[:, 0])
-
-
-def _measure(mean: float, drawn: np.ndarray) -> Measure:
-    low, high = np.percentile(drawn, PERCENTILES)
-    return Measure(float(mean), float(low), float(high))
+        if run == 0:
+            return Measure(1.0, 1.0, 1.0)
+        return Measure(float(own.sum() / bare.sum()), *share_of_ratio(own, bare))
 
 
 def sweep(
@@ -119,7 +133,7 @@ def sweep(
     if not found:
         raise ImageError("no images were given; needed at least one to measure on")
     values = np.concatenate(found, axis=1)
-    return Samples(values, _resample(values, run.seed))
+    return Samples(values)
 
 
 def _numbers(passed: Record, layer: int, limits: Tensor, reference: Tensor) -> Tensor:
@@ -134,11 +148,3 @@ def _numbers(passed: Record, layer: int, limits: Tensor, reference: Tensor) -> T
     numbers = [number.cpu().double() for number in (share, norms.amax(dim=1), attention)]
     cosine = F.cosine_similarity(passed.embedding.cpu().double(), reference.cpu().double())
     return torch.stack([*numbers, cosine.clamp(max=1)], dim=1)
-
-
-def _resample(values: np.ndarray, seed: int) -> np.ndarray:
-    runs, images, quantities = values.shape
-    flat = values.transpose(1, 0, 2).reshape(images, -1)
-    generator = np.random.default_rng(seed)
-    drawn = (generator.multinomial(images, np.full(images, 1 / images)) for _ in range(RESAMPLES))
-    return np.stack([counts @ flat / images for counts in drawn]).reshape(RESAMPLES, runs, quantities)

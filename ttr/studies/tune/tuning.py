@@ -6,14 +6,17 @@ Jiang et al. (2025, arXiv 2506.08010) choose by raising ``top_k`` until the outl
     share_i = outlier patches of image i / its patches,      remaining = mean_i share_i / mean_i bare share_i.
 
 ``recommend`` keeps the fewest neurons, then the lowest top layer, with which the outliers have vanished: the
-upper end of the 95 % interval of ``remaining`` is at most a stated tolerance. Taking the upper end guards
-against a setting that is best by luck, and so does :func:`split`: neurons are found on some images and
-measured on others. ``sweep_registers`` then varies the number R of registers and asks how far the embedding
-strays from the one at R = 1. :mod:`ttr.studies.tune.sweep` does the passes and the intervals.
+upper end of the 95 % interval of ``remaining`` is at most a stated tolerance. Where only the share itself is,
+the images are too few to say so: with no outlier left in n images the upper end is z^2 / (n + z^2), so that
+5 % take 73 of them. Taking the upper end guards against a setting that is best by luck, and so does
+:func:`split`: neurons are found on some images and measured on others. ``sweep_registers`` then varies the
+number R of registers and asks how far the embedding strays from the one at R = 1.
+:mod:`ttr.studies.tune.sweep` does the passes and the intervals.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -27,11 +30,13 @@ from ttr.registers.detection import DetectionRule
 from ttr.registers.neurons import RegisterNeurons
 from ttr.registers.wrap import TestTimeRegisters
 from ttr.run import Run
+from ttr.statistics.estimates import CONFIDENCE
+from ttr.statistics.score_intervals import critical
 from ttr.studies.tune.settings import REGISTERS, TOLERANCE, ascending, check_tolerance
-from ttr.studies.tune.sweep import ATTENTION, COSINE, NORM, SHARE, Samples, sweep
+from ttr.studies.tune.sweep import ATTENTION, NORM, Samples, sweep
 
 SMALLEST_SPLIT = 4
-Status = Literal["vanished", "remain", "no outliers"]
+Status = Literal["vanished", "too few images", "remain", "no outliers"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,8 @@ class Recommendation:
     """What the sweep over neurons advises.
 
     Attributes:
-        status: ``"vanished"``; ``"remain"`` (no setting was enough, the best is kept); ``"no outliers"`` (the
+        status: ``"vanished"``; ``"too few images"`` (they have, as far as these images show, which is not far
+            enough); ``"remain"`` (no setting was enough, the best is kept); ``"no outliers"`` (the
             bare model has none, the set is empty).
         neurons: the register neurons to use; its message is the advice in words.
         row: the chosen setting, None without outliers.
@@ -182,7 +188,7 @@ def sweep_registers(
     rows = []
     for number in counts:
         place = 1 + order.index(number)
-        attention, cosine = samples.measure(place, ATTENTION), samples.measure(place, COSINE)
+        cosine = samples.cosine(place)
         rows.append(
             SweepRow(
                 "registers",
@@ -191,7 +197,7 @@ def sweep_registers(
                 len(neurons),
                 number,
                 **_outliers(samples, place),
-                register_attention=attention.mean if backbone.layout.cls else None,
+                register_attention=samples.mean(place, ATTENTION) if backbone.layout.cls else None,
                 cosine=cosine.mean,
                 cosine_low=cosine.low,
                 cosine_high=cosine.high,
@@ -219,22 +225,36 @@ def recommend(
         return Recommendation("no outliers", replace(neurons.top(0), message=message), None)
     swept = [row for row in rows if row.sweep == "neurons"]
     gone = [row for row in swept if row.remaining_high is not None and row.remaining_high <= tolerance]
-    if gone:
-        row = min(gone, key=lambda row: (row.top_k, row.top_layer))
+    seem = [row for row in swept if row.remaining is not None and row.remaining <= tolerance]
+    if gone or seem:
+        row = min(gone or seem, key=lambda row: (row.top_k, row.top_layer))
     else:
         row = min(swept, key=lambda row: (row.remaining, row.top_k, row.top_layer))
     message = (
         f"{row.neurons} neurons of blocks 0..{row.top_layer} leave {row.remaining:.1%} of the outlier "
         f"patches (95 % interval {row.remaining_low:.1%} to {row.remaining_high:.1%})"
     )
-    if not gone:
+    if seem and not gone:
+        message += (
+            f"; these images are too few to show that outliers vanish to {tolerance:.1%}{_enough(tolerance)}"
+        )
+    elif not gone:
         message += f"; no setting makes the outliers vanish to {tolerance:.1%}, this is the best of them"
     chosen = neurons.top(row.top_k or 0, row.top_layer)
-    return Recommendation("vanished" if gone else "remain", replace(chosen, message=message), row)
+    status: Status = "vanished" if gone else "too few images" if seem else "remain"
+    return Recommendation(status, replace(chosen, message=message), row)
+
+
+def _enough(tolerance: float) -> str:
+    """Return with how many images without a single outlier the upper end of Wilson's interval would do."""
+    if not tolerance:
+        return ""
+    images = math.ceil(critical(CONFIDENCE, math.inf) ** 2 * (1 / tolerance - 1))
+    return f" (without any left, {images} would do)"
 
 
 def _outliers(samples: Samples, run: int) -> dict[str, Any]:
-    share, rest = samples.measure(run, SHARE), samples.remaining(run)
+    share, rest = samples.share(run), samples.remaining(run)
     return {
         "outlier_share": share.mean,
         "outlier_share_low": share.low,
@@ -242,5 +262,5 @@ def _outliers(samples: Samples, run: int) -> dict[str, Any]:
         "remaining": rest and rest.mean,
         "remaining_low": rest and rest.low,
         "remaining_high": rest and rest.high,
-        "max_patch_norm": samples.measure(run, NORM).mean,
+        "max_patch_norm": samples.mean(run, NORM),
     }

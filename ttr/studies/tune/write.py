@@ -98,8 +98,6 @@ def write_tuning(
         used = [name for name in found_on.names if name not in skipped]
         skipped |= reading.skipped
         notes = _notes(used, reading.names)
-        if advice.row and not advice.row.outlier_share:
-            notes.append(_rule_of_three(len(reading.names)))
         tuning = Tuning(advice, rows, notes, len(reading.names), skipped)
         counts = ascending("num_registers", settings.num_registers, 0)
         made_with = provenance(
@@ -194,14 +192,6 @@ def _notes(found_on: Sequence[str], measured_on: Sequence[str]) -> list[str]:
     if count < FEW:
         notes.append(f"Fewer than {FEW} images were measured: take the intervals with a grain of salt.")
     return notes
-
-
-def _rule_of_three(images: int) -> str:
-    bound = 1 - 0.05 ** (1 / images)
-    return (
-        f"With the recommended neurons none of the {images} images has an outlier left, so the interval is 0 "
-        f"to 0. It is a sample all the same: up to {bound:.1%} of such images may have one (95 % confidence)."
-    )
 
 
 def _table(rows: Sequence[SweepRow]) -> str:
