@@ -16,6 +16,8 @@ TASKS = ("probe", "knn", "correspondence", "segmentation", "oneshot")
 #: Patches that the segmentation probe learns from, over all training images.
 PATCHES = 8000
 PATCHES_AN_IMAGE = 64
+#: Whose tokens may stand in for an image's: those of any other patient, or of one of another class.
+DONORS = ("any", "other-class")
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class AblationSettings:
         analysis_images: test images that attention, geometry and layers are measured on, at most; 0: none.
         layers: how many blocks are looked into.
         head: of the probe, ``logistic`` or ``linear``.
+        donors: whose tokens shuffle and resample take: ``any`` other patient's (group's; any other image's
+            where the set names none), or ``other-class``, one of another class.
 
     Raises:
         OptionError: a value is outside its range.
@@ -38,10 +42,12 @@ class AblationSettings:
     analysis_images: int = 200
     layers: int = 7
     head: str = "logistic"
+    donors: str = "any"
 
     def __post_init__(self) -> None:
         names("tasks", self.tasks, TASKS)
         names("head", (self.head,), HEADS)
+        names("donors", (self.donors,), DONORS)
         integer("calibration_images", self.calibration_images, 1)
         integer("analysis_images", self.analysis_images, 0)
         integer("layers", self.layers, 2)

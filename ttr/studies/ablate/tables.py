@@ -30,6 +30,8 @@ def results(scores: Sequence[Score], backbone: str, dataset: str, *, seed: int =
 
     Columns: backbone, dataset, condition, task, metric, value, ci_low, ci_high, n, delta (from full),
     delta_ci_low, delta_ci_high, p (paired permutation), p_holm (over the conditions of the metric), verdict.
+    Where other images' tokens stood in (shuffle, resample) also donors_same_class, donors_by_chance (the
+    share of the image's class among all images of other groups) and donors_same_group, 0..1.
     """
     full = {(score.task, score.metric): score for score in scores if score.condition == FULL.name}
     rows = []
@@ -46,8 +48,13 @@ def results(scores: Sequence[Score], backbone: str, dataset: str, *, seed: int =
             "ci_high": interval.high,
             "n": defined(score),
         }
-        rows.append(row | _difference(score, full[score.task, score.metric], seed))
+        rows.append(row | _difference(score, full[score.task, score.metric], seed) | _donors(score))
     return with_verdicts(pd.DataFrame(rows), ["task", "metric"])
+
+
+def _donors(score: Score) -> dict[str, float]:
+    names = ("same_class", "by_chance", "same_group")
+    return {f"donors_{name}": getattr(score.donors, name, NOTHING) for name in names}
 
 
 def with_verdicts(table: pd.DataFrame, family: list[str]) -> pd.DataFrame:

@@ -173,12 +173,13 @@ def accuracy_table(
     classes: tuple[str, ...],
     *,
     groups: Groups = None,
+    train_groups: Groups = None,
     seed: int = 42,
 ) -> pd.DataFrame:
     """Return how well heads made on the full feature read the features that are made of one part alone.
 
     One-shot: one full feature of a training image a class, in :data:`DRAWS` draws. Probe: logistic regression
-    on the full features of the training images; the last fifth of each class chooses its strength.
+    on the full features of the training images; a fifth of each class, in whole groups, chooses its strength.
 
     Args:
         found: measured on the test images.
@@ -187,6 +188,7 @@ def accuracy_table(
         labels: classes of the test images, int [images].
         classes: their names.
         groups: of the test images.
+        train_groups: of the training images.
         seed: of draws and resamples.
 
     Returns:
@@ -194,7 +196,10 @@ def accuracy_table(
         accuracy, ci_low, ci_high, images.
     """
     weights = resample_weights(found.images, groups=groups, seed=seed)
-    heads = {registers: train_logistic(*_fifths(known), classes) for registers, known in train.items()}
+    heads = {
+        registers: train_logistic(*_fifths(known, train_groups), classes)
+        for registers, known in train.items()
+    }
     rows = []
     for (registers, block, part), vectors in found.vectors.items():
         if part not in (*PARTS, "full"):
@@ -222,13 +227,20 @@ def accuracy_table(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _fifths(known: Labelled) -> tuple[Labelled, Labelled]:
-    """Split off the last fifth of each class (at least one image) to choose by."""
+def _fifths(known: Labelled, groups: Groups) -> tuple[Labelled, Labelled]:
+    """Split off the last fifth of each class to choose by, in whole groups (patients).
+
+    From the last group on, one is held where a class of it still lacks some; no class is held as a whole.
+    """
+    member = np.arange(len(known.y)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    counts = np.bincount(known.y)
+    wanted = np.where(counts > 1, np.maximum(1, counts // 5), 0)
     held = np.zeros(len(known.y), dtype=bool)
-    for label in np.unique(known.y):
-        members = np.flatnonzero(known.y == label)
-        if len(members) > 1:
-            held[members[-max(1, len(members) // 5) :]] = True
+    for group in dict.fromkeys(member[::-1].tolist()):
+        rows = member == group
+        before, behind = (np.bincount(known.y[part], minlength=len(counts)) for part in (held, held | rows))
+        if (before < wanted)[known.y[rows]].any() and (behind < counts)[counts > 0].all():
+            held |= rows
     if not held.any():
         return known, known
     return Labelled(known.x[~held], known.y[~held]), Labelled(known.x[held], known.y[held])
