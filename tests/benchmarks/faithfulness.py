@@ -21,16 +21,19 @@ from forward import interleaved
 from torch import Tensor
 
 import ttr
-from ttr.analysis.faithfulness import record_with_faithfulness
+from ttr.analysis.faithfulness import Trust, record_with_faithfulness
+from ttr.analysis.reference import Reference
 from ttr.backbones import Backbone
 from ttr.datasets.registry import OpenedImages
 from ttr.forward.record import Record, record
 from ttr.studies.compare.write import write_comparison
 
 
-def without(backbone: Backbone, images: Tensor) -> tuple[Record, Tensor]:
-    """Stand in for the function under test: the same record, and zeros."""
-    return record(backbone, images, attention=True), torch.zeros(len(images))
+def without(
+    backbone: Backbone, images: Tensor, reference: Reference | None = None
+) -> tuple[Record, list[Trust]]:
+    """Stand in for the function under test: the same record, and nothing measured."""
+    return record(backbone, images, attention=True), [Trust(0.0)] * len(images)
 
 
 def main() -> None:

@@ -5,10 +5,15 @@
     backbone, block, num_registers, part (patches | registers | cls | skip)
     cka                 linear CKA of the feature made of the part alone with the model's own
     ci_low, ci_high     its 95 % bootstrap interval over images
-    cosine              mean over images of the cosine of the two; of patches: the map's faithfulness
+    cosine              mean over images of the cosine of the two, as published
     attention_share     attention of CLS to the part, mean of heads and images, 0..1 (empty for skip)
     norm                length of the part's contribution to CLS in the block, mean over images
     cosine_low, cosine_high   95 % interval of the cosine
+    centred             mean cosine of the two less their means; of patches: the map's faithfulness
+    centred_low, centred_high   its 95 % interval
+    null                mean plain cosine of the feature with what other images' (other patients') part makes
+    own                 mean share of these whose part fits the centred feature less than the image's own
+    agreement, deletion of patches in the last block, :mod:`ttr.analysis.which_patches`; else empty
     cka_debiased        the debiased CKA; trust it rather where images are fewer than dimensions
     images, dimensions, parameters   how many: images, dimensions of CLS, parameters of the model
 
@@ -23,6 +28,7 @@ import numpy as np
 import pandas as pd
 
 from ttr.analysis.integration import PARTS
+from ttr.analysis.reference import among
 from ttr.analysis.register_content import alike, outlier_dimensions
 from ttr.analysis.similarity import FEWEST, TILE, StreamingCKA, cka_interval
 from ttr.backbones.base import Backbone
@@ -30,7 +36,7 @@ from ttr.evaluate.oneshot import oneshot
 from ttr.evaluate.probe import Labelled, probabilities, train_logistic
 from ttr.statistics.contrasts import contrast
 from ttr.statistics.inference import Interval, bootstrap_interval, holm, resample_weights, verdict
-from ttr.studies.integrate.parts import PartSamples
+from ttr.studies.integrate.parts import PartSamples, Place
 
 DRAWS = 100
 NAN = float("nan")
@@ -50,6 +56,8 @@ def integration_table(
         cka, debiased, interval = _cka(x, full, weights)
         cosine = _mean(numbers["cosine"], weights)
         share = numbers.get("attention_share")
+        others = among(x, full, groups)
+        centred = _mean(others["centred"], weights)
         rows.append(
             {
                 "backbone": backbone.name,
@@ -65,6 +73,13 @@ def integration_table(
                 "cosine_low": cosine[1].low,
                 "cosine_high": cosine[1].high,
                 "cka_debiased": debiased,
+                "centred": centred[0],
+                "centred_low": centred[1].low,
+                "centred_high": centred[1].high,
+                "null": _mean_of_known(others["null"]),
+                "own": _mean_of_known(others["own"]),
+                "agreement": _mean_of_known(numbers.get("agreement")),
+                "deletion": _mean_of_known(numbers.get("deletion")),
                 "images": found.images,
                 "dimensions": x.shape[1],
                 "parameters": parameters,
@@ -90,6 +105,11 @@ def _mean(values: np.ndarray, weights: np.ndarray) -> tuple[float, Interval]:
     return value, bootstrap_interval(value, weights @ values / weights.sum(axis=1))
 
 
+def _mean_of_known(values: np.ndarray | None) -> float:
+    known = np.array([]) if values is None else values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else NAN
+
+
 def changes_table(
     found: PartSamples, backbone: Backbone, *, groups: Groups = None, seed: int = 42
 ) -> pd.DataFrame:
@@ -99,11 +119,11 @@ def changes_table(
     all rows), verdict (higher, lower, not distinguishable), images. Empty without the bare model.
     """
     rows = []
-    for (registers, block, part), numbers in found.numbers.items():
-        bare = found.numbers.get((0, block, part))
-        if part != "patches" or not registers or bare is None:
+    for registers, block, part in found.numbers:
+        if part != "patches" or not registers or (0, block, part) not in found.numbers:
             continue
-        change = contrast([(1, numbers["cosine"]), (-1, bare["cosine"])], groups=groups, seed=seed)
+        amounts = [_amount(found, (r, block, part)) for r in (registers, 0)]
+        change = contrast([(1, amounts[0]), (-1, amounts[1])], groups=groups, seed=seed)
         rows.append(
             {
                 "backbone": backbone.name,
@@ -122,6 +142,13 @@ def changes_table(
     verdicts = [verdict(Interval(r.ci_low, r.ci_high), r.p_holm) for r in table.itertuples()]
     table.insert(8, "verdict", verdicts)
     return table
+
+
+def _amount(found: PartSamples, place: Place) -> np.ndarray:
+    """Return each image's faithfulness: the centred cosine, or where images are too few the plain one."""
+    full = found.vectors[place[0], found.layers - 1, "full"]
+    centred = among(found.vectors[place], full)["centred"]
+    return found.numbers[place]["cosine"] if np.isnan(centred).all() else centred
 
 
 def layers_table(

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
 
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset, Item, ReadAhead, draw_sample, groups_of, sampled_images
@@ -174,14 +176,20 @@ def _full_features(
     counts: list[int],
     run: Run,
 ) -> tuple[dict[int, Labelled], tuple[str, ...] | None, dict[str, str]]:
-    """Return CLS after the final norm of the training images, with each number of registers; their groups."""
+    """Return CLS of the training images as it is given out, with each number of registers; their groups."""
     treatments = [Arm("ttr", neurons, count) if count else PLAIN for count in counts]
     found = extract(backbone, dataset, treatments, run, items=items)
     known = {
-        count: Labelled(each.arrays["cls"], dataset.targets(each.items))
+        count: Labelled(_given_out(backbone, each.arrays["cls"]), dataset.targets(each.items))
         for count, each in zip(counts, found, strict=True)
     }
     return known, groups_of(found[0].items), found[0].skipped
+
+
+@torch.no_grad()
+def _given_out(backbone: Backbone, cls: np.ndarray) -> np.ndarray:
+    given = torch.from_numpy(cls).to(backbone.device, backbone.dtype)
+    return backbone.given_out(given).float().cpu().numpy()
 
 
 def _made_with(
