@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import ttr
-from tests.tools.tiny_models import scramble, tiny_clip, tiny_eva
+from tests.tools.tiny_models import scramble, tiny_clip, tiny_eva, tiny_vit
 from ttr.analysis.faithfulness import (
     FAITHFUL,
     PARTLY,
@@ -30,8 +30,8 @@ from ttr.datasets.phantom import phantom_images
 from ttr.datasets.registry import in_memory
 from ttr.forward.blocks import watch
 from ttr.forward.record import record
-from ttr.studies.compare import comparison
-from ttr.studies.compare.write import write_comparison
+from ttr.run import Run
+from ttr.studies.compare.write import _reference, write_comparison
 
 NAMES = ("phantom-patches", "phantom-registers", "phantom-skip")
 FOOLS = ("phantom-constant", "phantom-sink", "phantom-offset")
@@ -39,7 +39,7 @@ FOOLS = ("phantom-constant", "phantom-sink", "phantom-offset")
 
 @pytest.fixture(scope="module")
 def drawn():
-    return [p.image for p in phantom_images(18, seed=5, classes=6)]
+    return [p.image for p in phantom_images(12, seed=5, classes=6)]
 
 
 @pytest.fixture(scope="module")
@@ -230,11 +230,17 @@ def test_compare_carries_it_before_and_after_and_says_it(tmp_path):
     assert "do not read from it where the model found something" in page
 
 
-def test_many_images_are_centred_on_each_other(monkeypatch, tmp_path):
-    backbone = ttr.load("phantom-patches", image_size=64)
-    images = in_memory({p.name: p.image for p in phantom_images(9)})
-    given = []
-    monkeypatch.setattr(comparison, "refer", lambda backbone, images: given.append(images))
-    found = write_comparison(backbone, ttr.RegisterNeurons.from_pairs([]), images, tmp_path / "out").images
-    assert [sum(map(len, batches)) for batches in given] == [9, 9]
-    assert all(np.isnan(each.before.trust.centred) for each in found)
+def test_many_images_are_centred_on_each_other_and_few_on_the_librarys():
+    many = in_memory({p.name: p.image for p in phantom_images(20)})
+    assert len(_reference(many, Run())) == 16
+    assert _reference(many.take(range(7)), Run()) is None
+
+
+def test_a_reference_can_be_given(images):
+    backbone, nothing = ttr.adapt(scramble(tiny_vit())), ttr.RegisterNeurons.from_pairs([])
+    others = images.flip(3)
+    (found, *_) = ttr.compare(backbone, nothing, images, reference=others)
+    expected = record_with_faithfulness(backbone, images, reference=refer(backbone, others))[1][0]
+    assert found.before.trust.centred == pytest.approx(expected.centred, abs=1e-5)
+    (alone, *_) = ttr.compare(backbone, nothing, images)
+    assert np.isnan(alone.before.trust.centred)

@@ -216,7 +216,10 @@ def _notes(settings: IntegrationSettings) -> list[str]:
     if settings.renormalise:
         notes.append("Kept attention weights were divided by their sum (--renormalise); published: not.")
     if settings.keep_skip:
-        notes.append("The skip connection was kept beside every part (--keep-skip); published: not.")
+        notes.append(
+            "The skip connection was kept beside every part (--keep-skip); published: not. Faithfulness then "
+            "counts what came through it as the patches' own."
+        )
     return notes
 
 
