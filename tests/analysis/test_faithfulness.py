@@ -26,6 +26,7 @@ from ttr.analysis.integration import full_output, restricted, split
 from ttr.analysis.reference import refer
 from ttr.analysis.similarity import linear_cka
 from ttr.backbones.phantoms import integration
+from ttr.backbones.phantoms.recipes import Preprocess
 from ttr.datasets.phantom import phantom_images
 from ttr.datasets.registry import in_memory
 from ttr.forward.blocks import watch
@@ -45,10 +46,9 @@ def drawn():
 @pytest.fixture(scope="module")
 def seen(drawn):
     """{phantom: (trust in each map, {part: CLS of it alone}, CLS, the split, CLS attention on patches)}."""
-    found = {}
+    found, images = {}, torch.stack([Preprocess(112)(image) for image in drawn])
     for name in (*NAMES, *FOOLS):
         backbone = ttr.load(name, image_size=112)
-        images = torch.stack([backbone.preprocess(image) for image in drawn])
         with watch(backbone, 5) as blocks:
             passed = record(backbone, images, attention=True)
         parts = restricted(backbone, passed.layout, 5, blocks)
