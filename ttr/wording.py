@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+#: What R > 1 does and does not do; the tests show it on an attention.
+SEVERAL_REGISTERS = (
+    "R test-time registers are one token R times: each holds the same values in every block, so R of them "
+    "are one register whose key has log R added to its logit. They give the model no room for more."
+)
 DISCLAIMER = "For research use only. Not a medical device."
 
 

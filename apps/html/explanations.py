@@ -39,8 +39,9 @@ BATCH = (
 )
 BATCH_WHY = (
     "Each line is one image, and the first lines are those whose attention map says least about where the "
-    "model’s answer comes from. Faithful means: the image’s feature, made of what the squares give alone, "
-    "points the same way as the whole (1 is the same, 0 is unrelated)."
+    "model’s answer comes from. Faithful means: what is this image’s own in the feature is made by the "
+    "squares (1 is all of it, 0 is nothing), the map is bright where they give it, and without the brightest "
+    "squares the feature would be another."
 )
 NO_IMAGE = "There is no image here now. Open one in the tab Compare."
 CHOOSE = "There is no image here now. Upload one above, or take a sample."
@@ -113,9 +114,9 @@ COSINES = (
     "the model does not say that they do the same work before."
 )
 FAITHFUL = (
-    "In one block CLS is made of one part alone, and the result is compared with the model’s own feature: "
-    "near 1, that part makes it. Where the patches’ line is low, an attention map of that block shows "
-    "something else than what the feature is made of."
+    "In one block CLS is made of one part alone, and the result is compared with the model’s own feature, "
+    "less what all images have in common: near 1, that part makes it. Where the patches’ line is low, an "
+    "attention map of that block shows something else than what the feature is made of."
 )
 NORM_MAPS = (
     "Each square’s brightness is the length of its token behind the last block, on one scale for all maps. "

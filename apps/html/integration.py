@@ -41,7 +41,11 @@ def numbers(found: pd.DataFrame, backbone: str, num_registers: int) -> str:
         [
             str(row["block"]),
             NAMES.get(row["part"], row["part"]),
+            number(row["centred"], row["centred_low"], row["centred_high"], "{:.3f}"),
             number(row["cosine"], row["cosine_low"], row["cosine_high"], "{:.3f}"),
+            _plain(row["null"]),
+            _plain(row["agreement"]),
+            _plain(row["deletion"]),
             number(row["cka"], row["ci_low"], row["ci_high"], "{:.3f}"),
             _plain(row.get("cka_debiased", float("nan"))),
             _plain(row["attention_share"]),
@@ -51,9 +55,12 @@ def numbers(found: pd.DataFrame, backbone: str, num_registers: int) -> str:
     ]
     caption = (
         f"CLS of {backbone} made of one part alone, compared with the model’s own feature, with 95 % "
-        "intervals over images. Attention: of CLS to the part. Norm: length of the part’s contribution."
+        "intervals over images. Null: other images’ part. Agreement: the map’s light where patches give. "
+        "Deletion: random draws that the brightest patches beat. Attention: of CLS to the part. Norm: length "
+        "of the part’s contribution."
     )
-    columns = ("block", "part", "cosine", "CKA", "CKA without bias", "attention", "norm")
+    cosines = ("centred cosine", "plain cosine", "null", "agreement", "deletion")
+    columns = ("block", "part", *cosines, "CKA", "CKA without bias", "attention", "norm")
     return table("The numbers", caption, columns, rows)
 
 

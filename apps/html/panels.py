@@ -17,7 +17,7 @@ from ttr.apps.image.case import Case
 from ttr.apps.image.framing import Frame
 from ttr.drawing.html import bar, fill
 from ttr.drawing.maps import ATTENTION_MAP, NORM_MAP, colourise, png_uri
-from ttr.studies.compare.page import rows
+from ttr.studies.compare.page import CHECKS, QUANTITIES, rows
 from ttr.wording import DISCLAIMER, percent, shortened
 
 SIDES = (("before", "Before", "bare model"), ("after", "After", "registers moved"))
@@ -94,12 +94,18 @@ def numbers(case: Case) -> str:
     """Return the numbers, warnings and answers beside the maps as HTML."""
     before, after = case.inspection.comparison.before, case.inspection.comparison.after
     graded = [
-        (tag, name, view.faithfulness, grade(view.faithfulness))
+        (tag, name, view.faithfulness, grade(view.trust))
         for (tag, name, _), view in zip(SIDES, (before, after), strict=True)
     ]
-    table = [row for row in rows([before], [after]) if "faithfulness" not in row.label]
+    moved = [row for row in rows([before], [after], QUANTITIES) if "faithfulness" not in row.label]
     return fill(
-        "app_numbers.html", case=case, grades=graded, rows=table, percent=percent, disclaimer=DISCLAIMER
+        "app_numbers.html",
+        case=case,
+        grades=graded,
+        checks=rows([before], [after], CHECKS),
+        rows=moved,
+        percent=percent,
+        disclaimer=DISCLAIMER,
     )
 
 

@@ -168,7 +168,7 @@ def _text(figure: Any, case: Case) -> None:
 
     before, after = case.inspection.comparison.before, case.inspection.comparison.after
     lines = [f"{row.label}:  {row.before}  →  {row.after}" for row in rows([before], [after])]
-    lines.append(f"the map is {grade(before.faithfulness)} before, {grade(after.faithfulness)} after")
+    lines.append(f"the map is {grade(before.trust)} before, {grade(after.trust)} after")
     if case.answer is not None:
         checked = (
             f"calibrated on {case.answer.calibrated_on} images"

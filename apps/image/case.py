@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ttr.analysis.faithfulness import FAITHFUL, MEANING, grade
+from ttr.analysis.faithfulness import GRADES, grade, meaning
 from ttr.apps.image.answers import Reader
 from ttr.apps.image.inspection import Inspection
 from ttr.apps.image.intake import Picture
@@ -84,17 +84,12 @@ def answer(reader: Reader, inspection: Inspection, shown: int = 4) -> Answer:
 def cautions(inspection: Inspection, warning: str, others: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Return what must be said beside the maps: unfaithful maps first, then neurons, then the model."""
     said = []
-    before, after = inspection.comparison.before.faithfulness, inspection.comparison.after.faithfulness
-    if min(before, after) < FAITHFUL:
-        which = (
-            "either map"
-            if max(before, after) < FAITHFUL
-            else "the map before"
-            if before < after
-            else "the map after"
-        )
-        worst = grade(min(before, after))
-        said.append(f"Do not trust {which} alone: it is {worst}. {_first_up(MEANING[worst])}.")
+    trusts = {"before": inspection.comparison.before.trust, "after": inspection.comparison.after.trust}
+    doubtful = [when for when, trust in trusts.items() if grade(trust) != "faithful"]
+    if doubtful:
+        which = "either map" if len(doubtful) == 2 else f"the map {doubtful[0]}"
+        worst = min((trusts[when] for when in doubtful), key=lambda trust: GRADES.index(grade(trust)))
+        said.append(f"Do not trust {which} alone: it is {grade(worst)}. {_first_up(meaning(worst))}.")
     if not inspection.num_neurons:
         said.append("No register neuron is moved: “after” is the same model with one blank token.")
     if inspection.original is not None:

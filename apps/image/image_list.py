@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ttr.analysis.faithfulness import grade
+from ttr.analysis.faithfulness import GRADES, grade
 from ttr.apps.image.intake import take_in
 from ttr.errors import OptionError, TTRError
 
@@ -77,11 +77,16 @@ def lines(workbench: Workbench, files: Sequence[Path], chosen: Chosen) -> Iterat
 
 
 def table(found: Sequence[Line]) -> pd.DataFrame:
-    """Return lines as a table: refused files first, then the least faithful map after the move."""
+    """Return lines as a table: refused files first, then the least faithful map after the move.
+
+    By its word, then by its number: a map whose light lies elsewhere may have a high one.
+    """
     import pandas as pd
 
     rows = pd.DataFrame([asdict(line) for line in found], columns=list(Line.__dataclass_fields__))
-    return rows.sort_values("faithfulness_after", na_position="first", kind="stable").reset_index(drop=True)
+    place = [GRADES.index(word) if word in GRADES else -1 for word in rows["grade_after"]]
+    order = rows.assign(place=place).sort_values(["place", "faithfulness_after"], kind="stable")
+    return order.drop(columns="place").reset_index(drop=True)
 
 
 def csv_of(rows: pd.DataFrame) -> bytes:
@@ -107,7 +112,7 @@ def _measured(number: int, name: str, case: Case) -> Line:
         name,
         before.faithfulness,
         after.faithfulness,
-        grade(after.faithfulness),
+        grade(after.trust),
         before.max_patch_norm,
         after.max_patch_norm,
         before.outlier_patches,

@@ -14,6 +14,7 @@ import numpy as np
 
 from ttr.analysis.faithfulness import record_with_faithfulness
 from ttr.analysis.patch_colours import fit_colours
+from ttr.analysis.reference import Reference, refer
 from ttr.apps.image.framing import Frame, frame_of
 from ttr.backbones.base import Backbone
 from ttr.errors import OptionError
@@ -153,11 +154,13 @@ def inspect(
     name: str = "image",
     num_registers: int = 1,
     original: Backbone | None = None,
+    references: tuple[Reference | None, ...] | None = None,
 ) -> Inspection:
     """Run one image through the bare model and through the wrapped one, and keep all of it.
 
     Two passes, whatever is looked at afterwards; three where ``original`` is given, the model without the
-    artifacts that were planted in ``backbone``.
+    artifacts that were planted in ``backbone``. ``references`` are those of :func:`references_of`, where they
+    are known already.
 
     Raises:
         NeuronsError: the neurons belong to another backbone.
@@ -165,19 +168,17 @@ def inspect(
         OptionError: ``num_registers`` is out of its range.
     """
     backbone.require_cls()
-    wrap = TestTimeRegisters(backbone, neurons, num_registers=num_registers)
     rule, layer = yardstick(backbone, neurons, None, None)
     batch = backbone.preprocess(image)[None]
     passed, last = [], []
-    ways: list[tuple[Backbone, AbstractContextManager[object]]] = [
-        (backbone, nullcontext()),
-        (backbone, wrap),
-    ]
-    ways += [] if original is None else [(original, nullcontext())]
-    for model, context in ways:
+    if references is None:
+        references = references_of(backbone, neurons, num_registers, original)
+    for (model, context), others in zip(
+        _ways(backbone, neurons, num_registers, original), references, strict=True
+    ):
         with context, keep(model.sites.blocks[-1:]) as seen:
-            run, trust = record_with_faithfulness(model, batch, attention="ahead")
-        passed.append((run.cpu(), trust.cpu()))
+            run, trust = record_with_faithfulness(model, batch, attention="ahead", reference=others)
+        passed.append((run.cpu(), trust))
         last.append(seen[0])  # faithfulness runs the last block again, on CLS alone
     (bare, trust_before), (moved, trust_after) = passed[:2]
     limit = float(outlier_threshold(bare.layout.select(bare.norms[layer], "patches"), rule)[0])
@@ -208,6 +209,29 @@ def inspect(
     )
     frame = frame_of(backbone, image.size)
     return Inspection(image, frame, numbers, before, after, len(neurons), next(iter(truth), None))
+
+
+def references_of(
+    backbone: Backbone, neurons: RegisterNeurons, num_registers: int = 1, original: Backbone | None = None
+) -> tuple[Reference | None, ...]:
+    """Return what faithfulness is centred on in each run of :func:`inspect`: it is nobody's image."""
+    found = []
+    for model, context in _ways(backbone, neurons, num_registers, original):
+        with context:
+            found.append(refer(model))
+    return tuple(found)
+
+
+def _ways(
+    backbone: Backbone, neurons: RegisterNeurons, num_registers: int, original: Backbone | None
+) -> list[tuple[Backbone, AbstractContextManager[object]]]:
+    """Return each run's model, and what stands in it meanwhile."""
+    wrap = TestTimeRegisters(backbone, neurons, num_registers=num_registers)
+    ways: list[tuple[Backbone, AbstractContextManager[object]]] = [
+        (backbone, nullcontext()),
+        (backbone, wrap),
+    ]
+    return ways if original is None else [*ways, (original, nullcontext())]
 
 
 def _unit(patches: np.ndarray) -> np.ndarray:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ttr.analysis.reference import Reference
 from ttr.apps.image.answers import Reader, fitting
 from ttr.apps.image.case import Case, answer, cautions
-from ttr.apps.image.inspection import inspect
+from ttr.apps.image.inspection import inspect, references_of
 from ttr.apps.image.intake import Picture, sample
 from ttr.apps.image.memory import Kept, Memory, value_of
 from ttr.apps.image.uploads import ABSENT, content_of
@@ -78,6 +79,7 @@ class Workbench:
         self._neurons = neurons
         self._heads = tuple(heads)
         self._loaded: dict[str, Backbone] = {}
+        self._references: dict[str, tuple[RegisterNeurons, tuple[Reference | None, ...]]] = {}
         self._loading, self._running = threading.Lock(), threading.Lock()
         self.num_registers = num_registers
         self.memory = memory or Memory()
@@ -195,6 +197,7 @@ class Workbench:
                 picture.image,
                 num_registers=self.num_registers,
                 original=original,
+                references=self._references_of(chosen),
             )
         head = fitting(self._heads, backbone, len(found.before.feature))
         notes = (*filter(None, [chosen.caution, backbone.beside_cls]), *picture.notes)
@@ -207,6 +210,15 @@ class Workbench:
             said,
             answer(head, found) if head is not None else None,
         )
+
+    def _references_of(self, chosen: Chosen) -> tuple[Reference | None, ...]:
+        """Return what faithfulness is centred on, made once for a model and its last neurons."""
+        known = self._references.get(chosen.model)
+        if known is None or known[0] is not chosen.neurons:
+            backbone, original = self.backbone(chosen.model), self.original(chosen.model)
+            made = references_of(backbone, chosen.neurons, self.num_registers, original)
+            self._references[chosen.model] = known = (chosen.neurons, made)
+        return known[1]
 
     def asked(self, kept: Kept[Case] | None, chosen: Chosen | None) -> tuple[Case, Chosen]:
         """Return the open image and the choice of a model that a section works on.

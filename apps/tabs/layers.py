@@ -19,7 +19,7 @@ from ttr.studies.integrate.charts import faithfulness_by_block
 from ttr.studies.results import Results
 from ttr.studies.schemas import ABLATION, INTEGRATION
 
-QUANTITIES = {"cosine": "cosine", "linear CKA": "cka"}
+QUANTITIES = {"centred cosine": "centred", "plain cosine": "cosine", "linear CKA": "cka"}
 
 
 def layers_tab(results: Results, tab: gr.Tab, chosen: gr.State) -> None:
@@ -105,7 +105,9 @@ def _faithfulness(results: Results, names: gr.Dropdown, said: gr.HTML) -> Conten
     with gr.Row():
         model = gr.Dropdown([], label="Model", min_width=220, elem_id="faithful-model")
         registers = gr.Dropdown([], label="Test-time registers", elem_id="faithful-registers")
-        quantity = gr.Radio(list(QUANTITIES), value="cosine", label="Compared by", elem_id="faithful-by")
+        quantity = gr.Radio(
+            list(QUANTITIES), value="centred cosine", label="Compared by", elem_id="faithful-by"
+        )
     plot = gr.Plot(show_label=False, elem_id="faithful", elem_classes="ttr-plot")
     numbers = gr.HTML(elem_id="faithful-numbers")
     gr.HTML(explanations.why(explanations.FAITHFUL))

@@ -95,3 +95,17 @@ def test_bad_input_is_refused():
     gallery.add(["a"], tokens(1, 1), tokens(1, 6), GRID)
     with pytest.raises(OptionError, match="got 2 registers after 1"):
         gallery.add(["a"], tokens(1, 2), tokens(1, 6), GRID)
+
+
+def test_a_patient_enters_a_gallery_once():
+    registers, patches = tokens(6, 2), tokens(6, 6, 1)
+    names, groups = list("abcdef"), ["p", "p", "q", "q", "q", "r"]
+    everyone, gallery = NearestPatches(top=6), NearestPatches(top=2)
+    everyone.add(names, registers, patches, GRID)
+    for start in (0, 1, 4):
+        part = slice(start, {0: 1, 1: 4, 4: 6}[start])
+        gallery.add(names[part], registers[part], patches[part], GRID, groups=groups[part])
+    of = dict(zip(names, groups, strict=True))
+    for found, ranked in zip(gallery.gallery(), everyone.gallery(), strict=True):
+        best = {of[patch.image]: patch for patch in reversed(ranked)}
+        assert list(found) == sorted(best.values(), key=lambda patch: -patch.cosine)[:2]

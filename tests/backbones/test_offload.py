@@ -54,7 +54,13 @@ def everything(backbone, images):
         wrapped = backbone.embed(images)
     with watch(backbone, 1) as seen:
         bare = backbone.embed(images)
-    return passed.norms, faithful, wrapped, bare, split(backbone, backbone.layout, 1, seen[1]).total()
+    return (
+        passed.norms,
+        torch.tensor([trust.cosine for trust in faithful]),
+        wrapped,
+        bare,
+        split(backbone, backbone.layout, 1, seen[1]).total(),
+    )
 
 
 @pytest.mark.parametrize(

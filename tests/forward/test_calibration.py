@@ -89,7 +89,7 @@ def test_nothing_and_other_files_are_refused(backbone, tmp_path):
         calibrate(backbone, [])
     (tmp_path / "no.safetensors").write_bytes(b"nothing")
     for path in (tmp_path / "no.safetensors", tmp_path / "missing.safetensors"):
-        with pytest.raises(ModelError, match="is no calibration of schema ttr.calibration/1"):
+        with pytest.raises(ModelError, match="is no calibration of schema ttr.calibration/2"):
             Calibration.load(path)
 
 

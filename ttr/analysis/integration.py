@@ -17,13 +17,14 @@ as that feature is made of the patches; :func:`restricted` makes the feature of 
     full        nothing left out; the model's own output
 
 and sends it through the rest of the block, the later blocks (whose other tokens attend to that CLS), and the
-final norm. Nothing of a model is copied: the block itself runs, on CLS alone, with what its attention gives
+final norm (for CLIP also the projection into the space it shares with text: what the model gives out).
+Nothing of a model is copied: the block itself runs, on CLS alone, with what its attention gives
 replaced by a hook and what it is given set to zero where the skip connection is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -110,7 +111,7 @@ def restricted(
     keep_skip: bool = False,
     weights: Tensor | None = None,
 ) -> dict[PartName, Tensor]:
-    """Return CLS after the final norm, made in block ``block`` of one part alone; see the module.
+    """Return CLS as the model gives it out, made in block ``block`` of one part alone; see the module.
 
     A wrap that was installed during the pass must stand while this runs.
 
@@ -127,7 +128,7 @@ def restricted(
         weights: attention of CLS in this block, float32 [B, heads, N], where it is known already.
 
     Returns:
-        {part: float32 [B, D]}.
+        {part: float32 [B, E]}.
 
     Raises:
         OptionError: an unknown part.
@@ -153,11 +154,40 @@ def restricted(
     return found
 
 
+def remade(
+    backbone: Backbone, layout: TokenLayout, block: int, seen: Mapping[int, SeenBlock]
+) -> Callable[[Tensor], Tensor]:
+    """Return what makes CLS once more with other attention weights in a block, and all else as it was.
+
+    It takes weights, float32 [B, heads, N], which need not sum to one, and returns what :func:`full_output`
+    does of the model's own. Arguments as in :func:`restricted`.
+    """
+    here, attention = seen[block], backbone.sites.attention[block].module
+    values = backbone.mixing.value(attention, here.normed, here.attention_arguments)
+    cls_input = layout.select(here.normed, "cls")[:, 0]
+    skip = layout.select(here.tokens, "cls")[:, 0]
+
+    @torch.no_grad()
+    def make(weights: Tensor) -> Tensor:
+        with evaluation_mode(backbone.model):
+            mix = _mix(layout, weights, values, "full").to(cls_input.dtype)
+            given = backbone.mixing.output(attention)(mix, cls_input)
+            return _to_the_end(
+                backbone, layout, block, seen, _through_block(backbone, layout, block, here, given, skip)
+            )
+
+    return make
+
+
 @torch.no_grad()
 def full_output(backbone: Backbone, layout: TokenLayout, seen: Mapping[int, SeenBlock]) -> Tensor:
-    """Return CLS after the final norm as the pass made it, float32 [B, D]."""
-    output = layout.select(seen[backbone.num_layers - 1].output, "cls")
-    return backbone.sites.final_norm.forward(output)[:, 0].float()
+    """Return CLS as the pass gave it out, float32 [B, E]: behind the final norm, and CLIP's projection."""
+    return _given_out(backbone, layout.select(seen[backbone.num_layers - 1].output, "cls"))
+
+
+def _given_out(backbone: Backbone, cls: Tensor) -> Tensor:
+    """Return CLS behind the last block, [B, 1, D], as the model gives it out, float32 [B, E]."""
+    return backbone.given_out(backbone.sites.final_norm.forward(cls)[:, 0]).float()
 
 
 def _mix(
@@ -201,7 +231,7 @@ def _to_the_end(
         for later in range(block + 1, backbone.num_layers):
             tokens = _run(backbone, later, tokens, seen[later].arguments)
         cls = layout.select(tokens, "cls")[:, 0]
-    return backbone.sites.final_norm.forward(cls[:, None])[:, 0].float()
+    return _given_out(backbone, cls[:, None])
 
 
 def _set_aside(backbone: Backbone, layout: TokenLayout, block: int, tokens: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ The gallery compares a register with the patches of the same image, by cosine, i
 register takes up *there*. Whoever asks what a register resembles in general hands in the register's mean over
 all images (a pass before this one) for every image; the gallery is the same.
 
-At most one patch an image enters a register's gallery, or a single image with a uniform border would fill it.
+At most one patch an image (a patient, where groups are given) enters a register's gallery, or a single image
+with a uniform border would fill it.
 A resemblance is no use: what a register holds need not matter to any task. The substitutions say that.
 """
 
@@ -58,15 +59,24 @@ class NearestPatches:
     """The patches nearest to each register, gathered batch by batch.
 
     Args:
-        top: patches to keep a register, each of another image.
+        top: patches to keep a register, each of another image, and of another group.
     """
 
     def __init__(self, top: int = 8) -> None:
         self.top = integer("top", top, 1)
         self._found: list[list[NearPatch]] | None = None
+        self._group: dict[str, str] = {}
 
     @torch.no_grad()
-    def add(self, names: Sequence[str], registers: Tensor, patches: Tensor, grid: tuple[int, int]) -> None:
+    def add(
+        self,
+        names: Sequence[str],
+        registers: Tensor,
+        patches: Tensor,
+        grid: tuple[int, int],
+        *,
+        groups: Sequence[str] | None = None,
+    ) -> None:
         """Take a batch.
 
         Args:
@@ -74,6 +84,7 @@ class NearestPatches:
             registers: float [B, T, D]; of the images themselves, or one mean for all of them.
             patches: float [B, P, D], as far along the network as the registers are.
             grid: patch grid, (rows, columns).
+            groups: of its images, B; None: each is a group of its own.
 
         Raises:
             OptionError: shapes that do not belong together, or another number of registers than before.
@@ -89,6 +100,7 @@ class NearestPatches:
             self._found = [[] for _ in range(count)]
         if len(self._found) != count:
             raise OptionError(f"got {count} registers after {len(self._found)}; needed runs of one kind")
+        self._group |= zip(names, names if groups is None else groups, strict=True)
         cosines = F.normalize(registers.float(), dim=-1) @ F.normalize(patches.float(), dim=-1).mT
         best, where = cosines.clamp(-1, 1).cpu().max(dim=2)
         for register, kept in enumerate(self._found):
@@ -96,7 +108,8 @@ class NearestPatches:
             kept += [NearPatch(name, at // grid[1], at % grid[1], cosine) for name, cosine, at in column]
             # A stable sort: of equal patches the one that came first stays first, whatever the batches.
             kept.sort(key=lambda patch: -patch.cosine)
-            del kept[self.top :]
+            best_of = {self._group[patch.image]: patch for patch in reversed(kept)}
+            kept[:] = [patch for patch in kept if best_of[self._group[patch.image]] is patch][: self.top]
 
     def gallery(self) -> tuple[tuple[NearPatch, ...], ...]:
         """Return each register's patches, nearest first; empty before the first batch."""

@@ -308,6 +308,14 @@ class Backbone:
         with torch.no_grad(), evaluation_mode(self.model), finite_images(given := self.place(images)):
             return self.with_pooling(pooling).features(given)
 
+    def given_out(self, cls: Tensor) -> Tensor:
+        """Return what the model gives out of CLS behind the final norm, [B, D] -> [B, E].
+
+        It is CLS itself, or for CLIP its projection into the space shared with text.
+        """
+        project = getattr(self.features, "project", None)
+        return cls if project is None else project(cls)
+
     def with_pooling(self, pooling: Pooling) -> Backbone:
         """Return this backbone with CLS, or the mean of the patches, as its feature; see :meth:`embed`.
 

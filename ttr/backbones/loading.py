@@ -47,7 +47,8 @@ def load(
 
     Args:
         name: ``phantom``, ``phantom-reg4``, ``phantom-clip``, ``phantom-patches``, ``phantom-registers``,
-            ``phantom-skip``; ``phantom-dinov2``, real weights with planted artifacts (extra ``[real]``);
+            ``phantom-skip``, ``phantom-constant``, ``phantom-sink``, ``phantom-offset``;
+            ``phantom-dinov2``, real weights with planted artifacts (extra ``[real]``);
             a catalog name (``dinov2-vit-l-14``);
             ``timm:NAME``; ``open_clip:NAME[/TAG]``; ``transformers:DIRECTORY`` (what ``save_pretrained``
             wrote) or ``transformers:ORG/NAME``, a repository that ``weights`` or ``pretrained`` brings.

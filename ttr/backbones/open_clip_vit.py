@@ -138,6 +138,13 @@ class TowerOutput:
         output = self.tower(images)
         return output[0] if isinstance(output, tuple) else output
 
+    def project(self, cls: Tensor) -> Tensor:
+        """Return CLS behind the final norm, [B, D], as the tower gives it out; as it is, if others are."""
+        try:
+            return self.shared(cls)
+        except ModelError:
+            return cls
+
     def shared(self, tokens: Tensor) -> Tensor:
         """Project tokens behind the final norm, [..., D], into the space shared with text, [..., E].
 
@@ -157,7 +164,8 @@ class TowerOutput:
             for name in ("fc_norm", "head_drop", "head"):
                 tokens = getattr(trunk, name, nn.Identity())(tokens)
             return self.tower.head(tokens)
-        return tokens if self.tower.proj is None else tokens @ self.tower.proj
+        projection = held(self.tower, "proj")
+        return tokens if projection is None else tokens @ projection
 
 
 def _exit(tower: Any) -> Site:

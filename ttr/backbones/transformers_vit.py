@@ -310,6 +310,11 @@ class PooledFeature:
         projection = getattr(self.model, "visual_projection", None)
         return pooled if projection is None else projection(pooled)
 
+    def project(self, cls: Tensor) -> Tensor:
+        """Return CLS behind the final norm, [B, D], as the model gives it out: projected, if it projects."""
+        projection = getattr(self.model, "visual_projection", None)
+        return cls if projection is None or _classifiers(self.model) else projection(cls)
+
     def _pooled(self, output: Any) -> Tensor:
         is_random_without = hasattr(getattr(self.tower, "pooler", None), "dense")
         if getattr(output, "pooler_output", None) is not None and not is_random_without:

@@ -37,6 +37,14 @@ class AblationOptions(Group):
         str, typer.Option(metavar="LIST", help="Of probe, knn, correspondence, segmentation, oneshot.")
     ] = "probe,knn,correspondence"
     head: Annotated[str, typer.Option(metavar="logistic|linear", help="Head of the probe.")] = "logistic"
+    donors: Annotated[
+        str,
+        typer.Option(
+            metavar="any|other-class",
+            help="Whose tokens shuffle and resample take: any other patient's (image's, where the set names "
+            "no patients), or those of another class, too.",
+        ),
+    ] = "any"
     calibration_images: Annotated[
         int, typer.Option(min=1, help="Training images that mean, noise and resample are taken from.")
     ] = 5000
@@ -67,6 +75,7 @@ class AblationOptions(Group):
             layers=max(2, min(int(looked_into), blocks)),
             head=self.head,
             margin=options.points(self.margin),
+            donors=self.donors,
         )
 
 

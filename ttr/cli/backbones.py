@@ -67,6 +67,7 @@ def backbones(
         )
     Console().print(table)
     typer.echo(
-        "phantom, phantom-reg4, phantom-clip, phantom-patches, phantom-registers and phantom-skip "
-        "are built on the spot and need no weights; phantom-dinov2 is a dinov2-vit-s-14 with artifacts"
+        "phantom, phantom-reg4, phantom-clip, phantom-patches, phantom-registers, phantom-skip, "
+        "phantom-constant, phantom-sink and phantom-offset are built on the spot and need no weights; "
+        "phantom-dinov2 is a dinov2-vit-s-14 with artifacts"
     )

@@ -104,10 +104,12 @@ def integrate(
     Columns of integration.csv:
       backbone, block, num_registers, part    patches, registers, cls or skip
       cka, ci_low, ci_high                    linear CKA with the model's own feature, 95 % interval
-      cosine, cosine_low, cosine_high         mean cosine with it; of the patches: the map's faithfulness
+      cosine, cosine_low, cosine_high         mean cosine with it, as published
       attention_share                         attention of CLS to the part (empty for skip)
       norm                                    length of its contribution to CLS in the block
       cka_debiased                            CKA without the bias of few images
+      centred, centred_low, centred_high      cosine less the means; of the patches: the map's faithfulness
+      null, own, agreement, deletion          what the faithfulness is weighed with (docs/methods.md)
       images, dimensions, parameters          how many
 
     \b

@@ -35,7 +35,7 @@ BackboneName = Annotated[
         "--backbone",
         metavar="NAME",
         help="phantom, phantom-reg4, phantom-clip, phantom-patches, phantom-registers, phantom-skip, "
-        "phantom-dinov2, a name listed by ttr backbones, "
+        "phantom-constant, phantom-sink, phantom-offset, phantom-dinov2, a name listed by ttr backbones, "
         "timm:ARCHITECTURE[.TAG], open_clip:ARCHITECTURE[/TAG] or transformers:DIRECTORY.",
         callback=given.backbone,
     ),

@@ -214,17 +214,17 @@ def show_integration(table: DataFrame, changes: DataFrame, page: Path) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    from ttr.analysis.faithfulness import grade
+    from ttr.analysis.faithfulness import Trust, grade
     from ttr.statistics.verdict import said
 
     title = "the map of the last block: faithfulness, and CKA of the patches with the whole"
     shown = Table(Column("model", overflow="fold"), "R", title=title, title_justify="left")
-    for column in ("faithfulness", "95 % interval", "grade", "CKA"):
+    for column in ("faithfulness", "95 % interval", "null", "grade", "CKA"):
         shown.add_column(column, justify="right", no_wrap=True)
     for (name, registers), rows in table.groupby(["backbone", "num_registers"], sort=False):
         part = rows[rows.block == rows.block.max()].set_index("part").loc["patches"]
-        interval = f"{part.cosine_low:.3f}..{part.cosine_high:.3f}"
-        cells = (f"{part.cosine:.3f}", interval, grade(part.cosine), f"{part.cka:.3f}")
+        trust, interval = Trust.of(part), f"{part.centred_low:.3f}..{part.centred_high:.3f}"
+        cells = (f"{trust.amount:.3f}", interval, f"{trust.null:.3f}", grade(trust), f"{part.cka:.3f}")
         shown.add_row(name, str(registers), *cells)
     console = Console()
     console.print(shown)

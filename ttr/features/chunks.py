@@ -172,19 +172,24 @@ class _Joined:
         return Part(arrays, tuple(self.names), self.skipped)
 
 
+def chunked(items: Sequence[Any]) -> list[Sequence[Any]]:
+    """Return items in chunks of 64, in order.
+
+    A last chunk of one would be a batch of one, which no shuffle can be drawn of: it joins the one before.
+    """
+    starts = list(range(0, len(items), PART))
+    if len(starts) > 1 and len(items) - starts[-1] == 1:
+        starts.pop()
+    return [items[start:stop] for start, stop in zip(starts, [*starts[1:], len(items)], strict=True)]
+
+
 def _read_ahead(
     items: tuple[Any, ...], source: Source, shelves: Sequence[Shelf], workers: int
 ) -> Iterator[Chunk]:
-    starts = range(0, len(items), PART)
-    # A last chunk of one would be a batch of one, which no shuffle can be drawn of: it joins the one before.
-    alone = len(starts) > 1 and len(items) - starts[-1] == 1
-    parts = [items[start : start + PART] for start in starts]
-    if alone:
-        parts = [*parts[:-2], parts[-2] + parts[-1]]
     pending: deque[Future[Chunk]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
-            for index, part in enumerate(parts):
+            for index, part in enumerate(chunked(items)):
                 pending.append(pool.submit(_read, index, part, source, shelves))
                 if len(pending) > workers:
                     yield pending.popleft().result()
@@ -195,8 +200,8 @@ def _read_ahead(
                 future.cancel()
 
 
-def _read(index: int, items: tuple[Any, ...], source: Source, shelves: Sequence[Shelf]) -> Chunk:
-    chunk = Chunk(index, items, digest_of([content_hash(source.content_hash, item) for item in items]))
+def _read(index: int, items: Sequence[Any], source: Source, shelves: Sequence[Shelf]) -> Chunk:
+    chunk = Chunk(index, tuple(items), digest_of([content_hash(source.content_hash, item) for item in items]))
     chunk = replace(
         chunk, parts=tuple(chunk.named(shelf.read(shelf.path(index, chunk.digest))) for shelf in shelves)
     )

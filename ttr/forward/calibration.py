@@ -31,7 +31,7 @@ from ttr.forward.batches import batches, count
 from ttr.hooks import evaluation_mode, keep
 from ttr.progress import progress_bar
 
-SCHEMA = "ttr.calibration/1"
+SCHEMA = "ttr.calibration/2"
 BANK = 64
 
 
@@ -46,15 +46,18 @@ class Calibration:
         variance: float32 [L, S, D], over images (and positions, for the patches), divisor n.
         bank: float32 [M, L, S, D], tokens of M calibration images.
         images: how many were seen.
+        banked: which of them the bank holds, M places in the order they were seen in; empty: not known.
 
     Raises:
         ModelError: other shapes, or values that are no finite floats.
+        OptionError: places that are none.
     """
 
     mean: Tensor
     variance: Tensor
     bank: Tensor
     images: int
+    banked: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         parts = {"mean": self.mean, "variance": self.variance, "bank": self.bank}
@@ -66,6 +69,13 @@ class Calibration:
             )
         checks.finite("this calibration", parts)
         checks.integer("images", self.images, 1)
+        if self.banked:
+            checks.integers("banked", self.banked, 0)
+            if len(self.banked) != len(self.bank) or max(self.banked) >= self.images:
+                raise ModelError(
+                    f"got {len(self.banked)} places for a bank of {len(self.bank)} of {self.images} images; "
+                    "needed one an image of the bank, below their number"
+                )
 
     def slots(self, where: Tensor) -> Tensor:
         """Return the slots of token positions, int64 of the same shape."""
@@ -80,7 +90,10 @@ class Calibration:
     def save(self, path: str | Path) -> None:
         """Write safetensors, whole or not at all."""
         tensors = {"mean": self.mean, "variance": self.variance, "bank": self.bank}
-        save_tensors(Path(path), tensors, "calibration", {"schema": SCHEMA, "images": self.images})
+        save_tensors(Path(path), tensors, "calibration", self._header())
+
+    def _header(self) -> dict[str, Any]:
+        return {"schema": SCHEMA, "images": self.images, "banked": list(self.banked)}
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
@@ -91,7 +104,8 @@ class Calibration:
         """
         try:
             tensors, header = load_tensors(Path(path), "calibration", SCHEMA)
-            return cls(tensors["mean"], tensors["variance"], tensors["bank"], header["images"])
+            parts = (tensors["mean"], tensors["variance"], tensors["bank"])
+            return cls(*parts, header["images"], tuple(header["banked"]))
         except (ValueError, TypeError, KeyError, ModelError) as error:
             raise ModelError(
                 f"{path} is no calibration of schema {SCHEMA} ({error}); calibrate again"
@@ -146,6 +160,7 @@ def calibrate(
     alone: list[_Moments] = [_Moments() for _ in range(backbone.num_layers)]
     patches: list[_Moments] = [_Moments() for _ in range(backbone.num_layers)]
     kept: dict[int, Tensor] = {}
+    banked: dict[int, int] = {}
     total = 0
     with (
         progress_bar("calibrating", count(images), show=progress) as advance,
@@ -166,6 +181,7 @@ def calibrate(
                 if place < bank:
                     slots = [*range(ahead), patch]
                     kept[place] = torch.stack([x[item, slots] for x in seen])
+                    banked[place] = total
                 total += 1
             advance(batch.shape[0])
     if not total:
@@ -181,4 +197,5 @@ def calibrate(
         ),
         bank=torch.stack([kept[place] for place in sorted(kept)]),
         images=total,
+        banked=tuple(banked[place] for place in sorted(banked)),
     )

@@ -377,9 +377,9 @@ def test_faithfulness_by_block_is_integration_csv(root, results):
     (line,) = [trace for trace in drawn.data if trace.name == "registers"]
     expected = table[table.part == "registers"].sort_values("block")
     assert list(line.x) == expected.block.tolist()
-    assert list(line.y) == pytest.approx(expected.cosine.tolist())
+    assert list(line.y) == pytest.approx(expected.centred.tolist())
     rows = Cells(integration_html.numbers(found.table, "phantom-registers", 0)).rows
-    assert [numbers(row[2])[0] for row in rows] == pytest.approx(table.cosine.tolist(), abs=6e-4)
+    assert [numbers(row[2])[0] for row in rows] == pytest.approx(table.centred.tolist(), abs=6e-4)
     assert integration_html.counts(found.table, "phantom-registers") == {"none (bare model)": 0}
     assert "fewer images than the feature has dimensions" in integration_html.about(found)
 

@@ -101,7 +101,7 @@ def test_changes_are_paired_with_the_bare_model(folder):
     assert len(changes) == 4
     for row in changes.itertuples():
         at = (table.backbone == row.backbone) & (table.block == row.block) & (table.part == "patches")
-        means = table[at].set_index("num_registers").cosine
+        means = table[at].set_index("num_registers").centred
         assert row.difference == pytest.approx(means[2] - means[0], abs=1e-9)
         assert not row.p_holm < row.p
         assert row.verdict in ("higher", "lower", "equivalent", "not distinguishable")

@@ -31,12 +31,12 @@ def test_a_missing_model_keeps_its_published_numbers_and_a_present_one_is_measur
     written = pd.read_csv(out / "reproduction.csv", keep_default_na=False, na_values=[""])
     assert len(written) == len(table)
     giant = table[table.backbone == "dinov2-vit-g-14-reg4"].set_index("quantity")
-    assert giant.published["faithfulness"] == -0.0092
+    assert giant.published["cosine, patches alone"] == -0.0092
     assert giant.published["register cosine before the norm"] == 0.9989
     assert giant.measured.isna().all()
     assert set(giant.missing) == {"its weights are elsewhere"}
     small = table[table.backbone == "dinov2-vit-s-14-reg4"].set_index("quantity")
-    assert small.measured["faithfulness"] < 0.3 < 0.8 < small.measured["CKA, registers alone"]
+    assert small.measured["cosine, patches alone"] < 0.3 < 0.8 < small.measured["CKA, registers alone"]
     assert {"register cosine before the norm", "register cosine after the norm"} <= set(small.index)
     assert small.published.isna().all()
     assert table.backbone.nunique() == 8
@@ -60,7 +60,7 @@ def test_a_rehearsal_says_loudly_that_it_is_one(run, tmp_path):
     assert (status, err) == (0, "")
     assert "A REHEARSAL: phantom-patches, phantom-skip was measured" in " ".join(said.split())
     table = pd.read_csv(tmp_path / "out" / "reproduction.csv")
-    trust = table[table.quantity == "faithfulness"].set_index("backbone").measured
+    trust = table[table.quantity == "cosine, patches alone"].set_index("backbone").measured
     assert trust["phantom-patches"] > 0.9
     assert trust["phantom-skip"] < 0.3
 

@@ -1,4 +1,4 @@
-"""Three phantoms that differ in one thing: what CLS is made of in the last block, by construction.
+"""Phantoms that differ in one thing: what CLS is made of in the last block, by construction.
 
 ``phantom-patches``     of the patches: the map tells the truth
 ``phantom-registers``   of four trained registers: the map shows patches and tells nothing
@@ -18,6 +18,15 @@ relative to another: up to a factor the three maps are one map. Only what stands
      nothing, since a norm moves all dimensions alike) draws the attention there. In the others they read the
      ordinary dimensions.
   4. The gain of the last block's attention decides over the skip connection.
+
+Three more are made to fool whoever asks less than the whole question:
+
+``phantom-constant``  phantom-skip, and a bias of the final norm that no image made: the patches' feature and
+                      the whole one look alike because both hold it
+``phantom-sink``      of the patches, but most of the attention goes to a corner patch that gives nothing:
+                      its mark is so large that a norm leaves next to nothing of all else; no value reads it
+``phantom-offset``    of the patches, and a large vector that CLS carries from the beginning on, the same for
+                      all images: the patches' feature and the whole one look different because one lacks it
 """
 
 from __future__ import annotations
@@ -54,6 +63,9 @@ class Truth:
         colour: gain of the values on the colour.
         store: gain of the values on the registers' store.
         mass: attention that the registers hold together, 0..1; None: what they get anyway.
+        sink: attention that the upper left patch holds, 0..1, and gives nothing for; None: no sink.
+        constant: size of the final norm's bias, in units of a normed dimension.
+        offset: what CLS carries from the beginning on, in each dimension of the store.
     """
 
     gain: float
@@ -61,13 +73,21 @@ class Truth:
     colour: float = 0.0
     store: float = 0.0
     mass: float | None = None
+    sink: float | None = None
+    constant: float = 0
+    offset: float = 0
 
 
 TRUTHS = {
     "phantom-patches": Truth(gain=30, ordinary=1),
     "phantom-registers": Truth(gain=10, colour=1, store=1, mass=0.95),
     "phantom-skip": Truth(gain=0.5, ordinary=1),
+    "phantom-constant": Truth(gain=0.5, ordinary=1, constant=3),
+    "phantom-sink": Truth(gain=100, ordinary=1, sink=0.9),
+    "phantom-offset": Truth(gain=100, ordinary=1, offset=1200),
 }
+#: The mark of a sink: the norm before the attention leaves a thousandth of all else.
+SINK = 10_000.0
 
 
 @dataclass(frozen=True)
@@ -107,20 +127,26 @@ def build(backbone: Backbone, name: str) -> Backbone:
     truth, stream = TRUTHS[name], stream_weights(backbone)
     reserved = Reserved(stream.cls.shape[-1])
     reserve(stream, reserved.all())
-    _mark(stream, reserved)
+    _mark(stream, truth, reserved)
     generator = torch.Generator().manual_seed(SEED)
-    _plant_store(backbone, stream, reserved, generator)
+    if truth.sink is None:
+        _plant_store(backbone, stream, reserved, generator)
     last = stream.blocks[-1]
     _plant_values(last, truth, reserved, generator)
-    _plant_sink(backbone, last, truth.mass, reserved)
+    _plant_sink(backbone, last, truth, reserved)
     last.out.weight *= truth.gain
+    _add_constants(backbone, stream, truth, reserved)
     return replace(backbone, warning=WARNING)
 
 
-def _mark(stream: StreamWeights, reserved: Reserved) -> None:
-    """Write colour into the patches and the mark into the registers."""
+def _mark(stream: StreamWeights, truth: Truth, reserved: Reserved) -> None:
+    """Write colour into the patches, and the mark into the registers or into the sink."""
     assert stream.registers is not None
-    stream.registers[..., reserved.mark] = MARK
+    if truth.sink is None:
+        stream.registers[..., reserved.mark] = MARK
+    else:
+        corner = stream.position[..., stream.position_prefix, :]
+        corner[..., reserved.mark], corner[..., reserved.nothing] = SINK, -SINK
     area = stream.patch_embed.weight[0, 0].numel()
     for first, dim in enumerate(reserved.colour):
         stream.patch_embed.weight[dim, first] = MARK / area
@@ -132,7 +158,7 @@ def _plant_store(
 ) -> None:
     """Let neuron pairs of an early block copy random projections of a register into its store."""
     block = stream.blocks[COPYING_BLOCK]
-    at_register = _on_registers(backbone, block.norm_mlp, reserved)
+    at_register = _on_marked(backbone, block.norm_mlp, reserved)
     ordinary = reserved.width - len(reserved.all())
     for place, dim in enumerate(reserved.store):
         reads = torch.randn(ordinary, generator=generator) * ordinary**-0.5
@@ -156,13 +182,13 @@ def _plant_values(block: BlockWeights, truth: Truth, reserved: Reserved, generat
         values[:, dims] = gain * (drawn - drawn.mean(dim=1, keepdim=True)) * len(dims) ** -0.5
 
 
-def _plant_sink(backbone: Backbone, block: BlockWeights, mass: float | None, reserved: Reserved) -> None:
+def _plant_sink(backbone: Backbone, block: BlockWeights, truth: Truth, reserved: Reserved) -> None:
     """Keep one channel of each head for a constant query and a key along the mark."""
     width, head, layout = reserved.width, reserved.width // block.heads, backbone.layout
-    module = backbone.sites.attention[-1].module
-    at_register = _on_registers(backbone, module, reserved)
-    logit = 0.0 if mass is None else math.log(mass / (1 - mass) * layout.length / layout.registers)
-    strength = math.sqrt(logit * math.sqrt(head) / at_register)
+    mass, carriers = (truth.mass, layout.registers) if truth.sink is None else (truth.sink, 1)
+    marked = _on_marked(backbone, backbone.sites.attention[-1].module, reserved, truth)
+    logit = 0.0 if mass is None else math.log(mass / (1 - mass) * layout.length / carriers)
+    strength = math.sqrt(logit * math.sqrt(head) / marked)
     for channel in range(head - 1, width, head):
         for part in (channel, width + channel):
             block.qkv_weight[part] = 0
@@ -172,9 +198,28 @@ def _plant_sink(backbone: Backbone, block: BlockWeights, mass: float | None, res
         block.qkv_weight[width + channel, reserved.nothing] = -strength
 
 
-def _on_registers(backbone: Backbone, module: torch.nn.Module, reserved: Reserved) -> float:
-    """Return the mean of the registers' mark, less nothing, at a norm's output or an attention's input."""
+def _add_constants(backbone: Backbone, stream: StreamWeights, truth: Truth, reserved: Reserved) -> None:
+    """Write what is in no image: the final norm's bias, and what CLS carries from the beginning on."""
+    generator = torch.Generator().manual_seed(SEED)
+    if truth.constant:
+        bias: Tensor = backbone.sites.final_norm.bias  # type: ignore[assignment]
+        bias.copy_(truth.constant * torch.randn(bias.shape, generator=generator))
+    if truth.offset:
+        sizes = torch.randn(len(reserved.store), generator=generator)
+        stream.cls[..., reserved.store] = truth.offset * (sizes - sizes.mean())
+        # Behind a norm such a CLS has nothing else to ask with.
+        query = stream.blocks[-1].qkv_bias[: reserved.width]
+        query.copy_(torch.randn(query.shape, generator=generator))
+
+
+def _on_marked(
+    backbone: Backbone, module: torch.nn.Module, reserved: Reserved, truth: Truth | None = None
+) -> float:
+    """Return the mean mark, less nothing, of its carriers, at a norm's output or an attention's input."""
     site = Site(module, "output" if isinstance(module, torch.nn.LayerNorm) else "input")
     seen: Tensor = see(backbone, site, grey_noise(backbone))
-    registers = backbone.layout.select(seen, "registers")
-    return float((registers[..., reserved.mark] - registers[..., reserved.nothing]).mean())
+    if truth is None or truth.sink is None:
+        marked = backbone.layout.select(seen, "registers")
+    else:
+        marked = backbone.layout.select(seen, "patches")[:, :1]
+    return float((marked[..., reserved.mark] - marked[..., reserved.nothing]).mean())

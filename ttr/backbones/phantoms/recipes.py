@@ -4,8 +4,8 @@
 ``phantom-reg4``   the same with four trained registers that carry the sink: no outlier patches.
 ``phantom-clip``   an open_clip model whose image tower is planted like ``phantom``.
 
-Three more, ``phantom-patches``, ``phantom-registers`` and ``phantom-skip``, differ in what CLS is made of
-(:mod:`ttr.backbones.phantoms.integration`).
+Six more, ``phantom-patches``, ``phantom-registers``, ``phantom-skip``, ``phantom-constant``, ``phantom-sink``
+and ``phantom-offset``, differ in what CLS is made of (:mod:`ttr.backbones.phantoms.integration`).
 
 Weights follow from a seed alone. They are drawn here, not by the libraries' initialisers, so that another
 version of timm or open_clip builds the same phantom.

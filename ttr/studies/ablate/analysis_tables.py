@@ -145,10 +145,10 @@ def layers(measured: Measured) -> pd.DataFrame:
                 rows += _row(measured, place, "value", arrays[name][:, index], shares=True)
         if "layer_confusion" in arrays:
             counts = arrays["layer_confusion"][:, index]
-            counts = counts[counts.sum(axis=(1, 2)) > 0]
+            masked = counts.sum(axis=(1, 2)) > 0
             place = {"block": block, "task": "segmentation", "metric": "miou"}
-            number = partial(miou_resampled, counts)
-            rows += _row(measured, place, "value", number, len(counts), shares=True)
+            number = partial(miou_resampled, counts[masked])
+            rows += _row(measured, place, "value", number, masked, shares=True)
     return pd.DataFrame(rows, columns=["block", "task", "metric", "value", "ci_low", "ci_high", "n"])
 
 
@@ -167,17 +167,23 @@ def _row(
     place: dict[str, Any],
     name: str,
     number: Number,
-    count: int | None = None,
+    there: np.ndarray | None = None,
     *,
     shares: bool = False,
 ) -> list[dict[str, Any]]:
-    """Return the row of a number, or none where it is not defined for any image."""
-    if not callable(number):
+    """Return the row of a number, or none where it is not defined for any image.
+
+    ``there``: which images a statistic of resampled images is made of, bool [N].
+    """
+    groups = _groups(measured)
+    if callable(number):
+        assert there is not None
+        count = int(there.sum())
+        groups = None if groups is None else np.array(groups)[there].tolist()
+    else:
         number, count = number.astype(np.float64), int(np.isfinite(number).sum())
-    assert count is not None
     if not count:
         return []
-    groups = None if callable(number) else _groups(measured)
     value, interval = level(number, count=count, groups=groups, shares=shares)
     return [{**place, name: value, "ci_low": interval.low, "ci_high": interval.high, "n": count}]
 

@@ -3,12 +3,19 @@
 Three collections make a suite: training images, test images, and the sample of these that analyses look at.
 Each condition has a shelf of its own, so that a condition that is added later computes itself alone, and the
 conditions that are missing of a chunk share its full pass.
+
+Images are drawn in the order of :mod:`ttr.studies.ablate.donors`, so that a chunk of 64, which is what the
+cache keeps and what donors are drawn in, is a random sample of the set; rows go back to their items in the
+end. Memory holds a few chunks and one batch, as everywhere. An image more or less shifts the chunks after its
+place in that order, which are computed again. The same seed and batch size give the same numbers; another
+batch size draws others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,10 +32,11 @@ from ttr.run import Run
 from ttr.studies.ablate.annotated_pairs import AnnotatedPairs
 from ttr.studies.ablate.attention_measures import Arrays
 from ttr.studies.ablate.conditions import FULL, Condition
+from ttr.studies.ablate.donors import batches, case_of, drawn_order
 from ttr.studies.ablate.measures import Measures
 from ttr.studies.ablate.settings import PATCHES, PATCHES_AN_IMAGE, AblationSettings
 
-SCHEMA = "ttr.ablation/1"
+SCHEMA = "ttr.ablation/2"
 #: (items, images [B, 3, H, W], conditions) -> arrays of each condition.
 Measure = Callable[[Sequence[Item], Tensor, Sequence[Condition]], Iterator[Arrays]]
 
@@ -57,12 +65,14 @@ class Collector:
         conditions: ``full`` first.
         settings: of the experiment.
         run: how it runs; its cache is where the arrays lie.
+        bank: the images that the calibration's bank holds, where they are known.
     """
 
     dataset: Dataset
     conditions: tuple[Condition, ...]
     settings: AblationSettings
     run: Run
+    bank: tuple[Item, ...] = ()
 
     def training(self, measures: Measures) -> Collected:
         """Collect the training and validation images; where there is a probe of its own, all conditions."""
@@ -104,7 +114,10 @@ class Collector:
         ) -> Iterator[Arrays]:
             return measures.test(items, images[:, 0], conditions, annotated.batch(items, images))
 
-        source = Source(annotated.content_hash, annotated.read)
+        def content_hash(pair: KeypointPair) -> str:
+            return sha256([annotated.content_hash(pair), pair.category, pair.source.name, pair.target.name])
+
+        source = Source(content_hash, annotated.read)
         return self.collect("pairs", measures, pairs, self.conditions, measure, {}, source)
 
     def collect(
@@ -125,38 +138,65 @@ class Collector:
         backbone, run = measures.subject.backbone, self.run
         steps = Preprocessing(backbone)
         base = cache_key(backbone, measures.subject.arm, steps) | {"ablation": SCHEMA, "measured": label}
-        base |= {"seed": run.seed, "batch_size": run.batch_size, **decided}
+        rule = self.settings.donors
+        base |= {"seed": run.seed, "batch_size": run.batch_size, "donors": rule, **decided}
+        shuffled = any(condition.substitute == "shuffle" for condition in conditions)
+        order = drawn_order(items, run.seed, rule, strict=shuffled)
 
         def compute(chunk: Chunk, missing: list[int]) -> list[Part]:
-            return _compute(chunk, [conditions[index] for index in missing], measure, run.batch_size)
+            wanted = [conditions[index] for index in missing]
+            parts = batches([case_of(item) for item in chunk.readable], run.batch_size, rule)
+            return _compute(chunk, wanted, measure, parts)
 
         parts = collect(
-            items,
+            [items[place] for place in order],
             source or Source(self._content_hash, lambda item: steps(self.dataset.open(item))),
-            [Shelf.of(run.shelves, {**base, **_condition_key(each, measures)}) for each in conditions],
+            [Shelf.of(run.shelves, {**base, **self._condition_key(each, measures)}) for each in conditions],
             compute,
             run,
             label=label,
         )
-        readable = set(parts[0].names)
-        if not readable:
+        rows = {name: row for row, name in enumerate(parts[0].names)}
+        if not rows:
             raise ImageError("not one image could be read; see: ttr data check")
+        kept = tuple(item for item in items if item.name in rows)
+        back = [rows[item.name] for item in kept]
         return Collected(
-            items=tuple(item for item in items if item.name in readable),
-            arrays={each.name: part.arrays for each, part in zip(conditions, parts, strict=True)},
+            items=kept,
+            arrays={
+                each.name: {name: array[back] for name, array in part.arrays.items()}
+                for each, part in zip(conditions, parts, strict=True)
+            },
             skipped=parts[0].skipped,
         )
 
     def _content_hash(self, item: Item) -> str:
-        """Return the hash of an image and of what its draws are seeded with: another one is drawn anew."""
-        return sha256([self.dataset.content_hash(item), item.draw_name])
+        """Return the hash of an image and of all that its draws depend on: another one is drawn anew."""
+        return sha256([self.dataset.content_hash(item), *self._kin(item)])
+
+    def _kin(self, item: Item) -> list[str]:
+        """Return an item's name, class and group as draws know them, whatever results call them."""
+        return [item.draw_name, item.label, self._first_of_group[item.unit]]
+
+    @cached_property
+    def _first_of_group(self) -> dict[str, str]:
+        """{group: the image by which draws know it}; groups are renamed where nobody may be named."""
+        return {item.unit: item.draw_name for item in reversed(self.dataset.items)}
+
+    def _condition_key(self, condition: Condition, measures: Measures) -> dict[str, Any]:
+        calibration = measures.subject.calibration
+        known = calibration.digest if condition.calibrated and calibration is not None else None
+        bank = [self._kin(item) for item in self.bank] if condition.substitute == "resample" else []
+        return {"condition": condition.name, "calibration": known, "bank": sha256_of(bank)}
 
 
-def _compute(chunk: Chunk, conditions: Sequence[Condition], measure: Measure, batch_size: int) -> list[Part]:
+def _compute(
+    chunk: Chunk, conditions: Sequence[Condition], measure: Measure, parts: Sequence[slice]
+) -> list[Part]:
     # The full condition is what the others are measured against; it comes first, wanted or not.
     asked = conditions if conditions[0] == FULL else [FULL, *conditions]
     found: list[list[Arrays]] = [[] for _ in asked]
-    for part in _batches(len(chunk.readable), batch_size):
+    for part in parts:
         measured = measure(chunk.readable[part], chunk.images[part], asked)
         for kept, arrays in zip(found, measured, strict=True):
             kept.append(arrays)
@@ -167,21 +207,6 @@ def _compute(chunk: Chunk, conditions: Sequence[Condition], measure: Measure, ba
         )
         for kept in wanted
     ]
-
-
-def _batches(count: int, batch_size: int) -> Iterator[slice]:
-    """Yield the parts of ``count`` images; one that would be left alone joins the last batch."""
-    starts = list(range(0, count, batch_size))
-    if len(starts) > 1 and count - starts[-1] == 1:
-        starts.pop()
-    for start, stop in zip(starts, [*starts[1:], count], strict=True):
-        yield slice(start, stop)
-
-
-def _condition_key(condition: Condition, measures: Measures) -> dict[str, Any]:
-    calibration = measures.subject.calibration
-    known = calibration.digest if condition.calibrated and calibration is not None else None
-    return {"condition": condition.name, "calibration": known}
 
 
 def _heads_digest(measures: Measures) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from ttr.analysis.probing import default_layers
 from ttr.backbones.base import Backbone
 from ttr.datasets.layouts.spair import KeypointPair
-from ttr.datasets.registry import IGNORE, Dataset
+from ttr.datasets.registry import IGNORE, Dataset, Item
 from ttr.errors import OptionError
 from ttr.evaluate.heads import LinearHead
 from ttr.evaluate.segmentation import train_patch_probe
@@ -27,6 +27,7 @@ from ttr.registers.arms import Arm
 from ttr.run import Run
 from ttr.studies.ablate.collected import Collected, Collector
 from ttr.studies.ablate.conditions import FULL, Condition
+from ttr.studies.ablate.donors import case_of
 from ttr.studies.ablate.measures import Measures
 from ttr.studies.ablate.settings import AblationSettings, require
 from ttr.studies.ablate.subject import Subject
@@ -70,6 +71,7 @@ def run_experiment(
     run: Run,
     *,
     calibration: Calibration | None = None,
+    bank: Sequence[Item] = (),
     pairs: Sequence[KeypointPair] = (),
 ) -> Measured:
     """Run the suite.
@@ -80,14 +82,15 @@ def run_experiment(
         dataset: the labelled set, with training and test images (validation for the probe).
         conditions: from :func:`ttr.studies.ablate.conditions.parse_all`, ``full`` first.
         settings: what is measured.
-        run: how; its batch size is what shuffling draws within.
+        run: how; its batch size is what shuffling draws within (:mod:`ttr.studies.ablate.donors`).
         calibration: of this model, for conditions that need one; see
             :func:`ttr.forward.calibration.calibrate`.
+        bank: the images that its bank holds; none: they are nobody's in the set.
         pairs: annotated pairs that correspondence is measured on, instead of warps of the test images.
 
     Raises:
-        OptionError: a condition needs a calibration and none is given, batches hold one image, or the
-            backbone is not where the run says.
+        OptionError: a condition needs a calibration and none is given, batches hold one image, an image has
+            no donor, or the backbone is not where the run says.
         DataError: a split that is needed is empty, or the set has no masks for segmentation.
         ImageError: a bad image, with ``on_error="raise"``.
     """
@@ -99,12 +102,12 @@ def run_experiment(
         raise OptionError("mean, noise and resample need a calibration; make one with calibrate")
     blocks = default_layers(backbone.num_layers, settings.layers)
     measures = Measures(
-        Subject(backbone, arm, calibration, run.seed),
+        Subject(backbone, arm, calibration, run.seed, settings.donors, tuple(map(case_of, bank))),
         tasks=frozenset(settings.tasks),
         masks=dataset.masks,
         blocks=blocks if settings.analysis_images else blocks[-1:],
     )
-    collector = Collector(dataset, tuple(conditions), settings, run)
+    collector = Collector(dataset, tuple(conditions), settings, run, tuple(bank))
     training = collector.training(measures)
     measures = replace(measures, heads=_patch_heads(training, measures))
     scored = collector.test(

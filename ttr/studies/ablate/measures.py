@@ -1,12 +1,13 @@
 """What is measured of a batch under each condition: small arrays, one row an image, and nothing else kept.
 
-    tasks       embedding [D], pck, nearest, confusion [C, C]
+    tasks       embedding [D], pck, nearest, confusion [C, C]; where tokens are other images', donor_class and
+                donor_group: in which share of the blocks the donor was of the image's class, of its group
     analyses    in their stead flows [L, 3, 3], shares [L, 3, S], divergence [L, 3] of the attention;
                 patch_cosine (to the full condition), effective_rank; of the full condition also
                 register_cosines [S, S] and, at some blocks, layer_tokens [L', 1 + S, D], layer_pck,
                 layer_nearest [L'], layer_confusion [L', C, C]
-    training    embedding; of the full condition also layer_tokens, and a sample of patches with the class of
-                their mask: patch_x [q, L', D], patch_y [q]
+    training    embedding, donor_class and donor_group; of the full condition also layer_tokens, and a sample
+                of patches with the class of their mask: patch_x [q, L', D], patch_y [q]
 
 S counts the registers, trained ones first; L' the blocks that are looked into. Tokens of a block are read
 behind the final norm, so that the last one's are the tasks' own. Patches that a condition replaced are not
@@ -32,6 +33,7 @@ from ttr.evaluate.segmentation import confusions, patch_targets, sample_patches
 from ttr.evaluate.warps import warped_pair
 from ttr.studies.ablate.attention_measures import Arrays, AttentionMeasures, as_numpy
 from ttr.studies.ablate.conditions import FULL, Condition
+from ttr.studies.ablate.donors import Case, case_of, kinship
 from ttr.studies.ablate.subject import Batch, Passed, Subject, normed
 from ttr.tokens import Tokens
 
@@ -81,10 +83,11 @@ class Measures:
         self, items: Sequence[Item], images: Tensor, conditions: Sequence[Condition]
     ) -> Iterator[Arrays]:
         """Yield the arrays of a batch of training images under each condition, in order."""
-        batch = self.subject.batch(images, items[0].draw_name, conditions, keep=self.blocks)
+        cases = [case_of(item) for item in items]
+        batch = self.subject.batch(images, items[0].draw_name, conditions, cases=cases, keep=self.blocks)
         for condition in conditions:
             passed = batch.under(condition)
-            found = {"embedding": as_numpy(passed.embedding)}
+            found = {"embedding": as_numpy(passed.embedding)} | self._kinship(condition, passed, cases)
             if condition == FULL and self.blocks:
                 layers = self._layers(passed)
                 found["layer_tokens"] = _layer_tokens(layers)
@@ -106,19 +109,20 @@ class Measures:
         correspond, segment = "correspondence" in self.tasks, "segmentation" in self.tasks
         attention = AttentionMeasures(self.subject) if self.statistics else None
         see_full, see = (attention.see_full, attention.see) if attention is not None else (None, None)
+        cases = [case_of(item) for item in items]
         batch = self.subject.batch(
-            images, items[0].draw_name, conditions, keep=self.blocks, attention=see_full
+            images, items[0].draw_name, conditions, cases=cases, keep=self.blocks, attention=see_full
         )
         pairs = pairs or (self._warps(items, images) if correspond else None)
         other = None
         if pairs is not None:
             other = self.subject.batch(
-                pairs.images, f"{items[0].draw_name} pair", conditions, keep=self.blocks
+                pairs.images, f"{items[0].draw_name} pair", conditions, cases=cases, keep=self.blocks
             )
         truth = self._truth(items, images) if segment else None
         for condition in conditions:
             passed = batch.under(condition, see)
-            found: Arrays = {}
+            found = self._kinship(condition, passed, cases)
             if attention is not None:
                 found |= attention.arrays(condition, batch, passed)
                 if condition == FULL:
@@ -130,6 +134,14 @@ class Measures:
                 if truth is not None:
                     found["confusion"] = self._confusion(passed, passed.tokens.patches, truth, -1)
             yield found
+
+    def _kinship(self, condition: Condition, passed: Passed, cases: Sequence[Case]) -> Arrays:
+        """Return who the donors were, where they are known."""
+        givers = self.subject.bank if condition.substitute == "resample" else cases
+        if passed.donors is None or not givers:
+            return {}
+        of_class, of_group = kinship(cases, givers, passed.donors)
+        return {"donor_class": of_class, "donor_group": of_group}
 
     def _layers(self, passed: Passed) -> list[Tokens]:
         outputs = (passed.outputs[block] for block in self.blocks)

@@ -41,7 +41,7 @@ from ttr.studies.ablate.task_charts import (
     signed,
 )
 from ttr.studies.integrate.section import integration_section
-from ttr.wording import counted
+from ttr.wording import SEVERAL_REGISTERS, counted
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -127,6 +127,7 @@ def _model(folder: Folder, key: str) -> dict[str, Any]:
         "name": folder.name,
         "provenance": provenance,
         "dataset": manifest["dataset"],
+        "several": SEVERAL_REGISTERS if manifest.get("arm", {}).get("num_registers", 0) > 1 else "",
         "manifest": {name: manifest[name] for name in manifest if name not in ("files", "schema")},
         "lead": sentences(results, additivity),
         "families": families(results),

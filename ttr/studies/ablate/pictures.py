@@ -23,6 +23,7 @@ from ttr.forward.attention import attention_rows
 from ttr.forward.preprocessing import pixels_of
 from ttr.norms import token_norms
 from ttr.progress import progress_bar
+from ttr.studies.ablate.donors import case_of, drawn_order, enough
 from ttr.studies.ablate.experiment import Measured
 from ttr.studies.ablate.subject import Passed
 
@@ -55,14 +56,17 @@ class Pictures:
 
 @torch.no_grad()
 def pictures(measured: Measured, *, shown: int = SHOWN) -> Pictures:
-    """Return the pictures of the first ``shown`` analysed images, and the gallery over all of them.
+    """Return the pictures of ``shown`` analysed images, drawn by the seed, and the gallery over all of them.
 
     Raises:
         ImageError: an image cannot be read any more.
     """
     assert measured.analysed is not None
-    items = measured.analysed.items[:shown]
-    batch = _inputs(measured, items)
+    analysed, rule = measured.analysed.items, measured.settings.donors
+    drawn = [analysed[place] for place in drawn_order(analysed, measured.run.seed, rule, strict=False)]
+    # Where the shown ones are all one patient's, others come along, whose tokens they can take.
+    items, along = tuple(drawn[:shown]), tuple(drawn[: enough(drawn, min(shown, len(drawn)), rule)])
+    batch, count = _inputs(measured, along), len(items)
     norms, attention, patches = [], [], []
     last: dict[str, tuple[Tensor, Any]] = {}
     final = measured.subject.backbone.num_layers - 1
@@ -71,22 +75,23 @@ def pictures(measured: Measured, *, shown: int = SHOWN) -> Pictures:
         if block == final:
             last["input"] = (x, kwargs)
 
-    whole = measured.subject.batch(batch, "pictures", measured.conditions, attention=see)
+    cases = [case_of(item) for item in along]
+    whole = measured.subject.batch(batch, "pictures", measured.conditions, cases=cases, attention=see)
     in_full = last["input"]
     for condition in measured.conditions:
         last["input"] = in_full
         passed = whole.under(condition, see)
         layout = passed.layout
         grid = layout.grid
-        norms.append(layout.to_grid(layout.select(token_norms(passed.last), "patches")).cpu().numpy())
-        attention.append(_attention(measured, passed, *last["input"]))
-        patches.append(passed.tokens.patches.float().cpu().numpy())
+        norms.append(layout.to_grid(layout.select(token_norms(passed.last), "patches"))[:count].cpu().numpy())
+        attention.append(_attention(measured, passed, *last["input"])[:count])
+        patches.append(passed.tokens.patches[:count].float().cpu().numpy())
     colours = fit_colours(np.concatenate(patches).reshape(-1, patches[0].shape[-1]))
     painted = [[colours.paint(image, grid) for image in each] for each in patches]
     nearest = _nearest(measured)
     return Pictures(
         images=tuple(item.name for item in items),
-        pixels=pixels_of(measured.subject.backbone, batch),
+        pixels=pixels_of(measured.subject.backbone, batch[:count]),
         norms=np.stack(norms),
         attention=np.stack(attention),
         colours=np.array(painted, dtype=np.uint8),
@@ -123,7 +128,8 @@ def _nearest(measured: Measured) -> tuple[tuple[NearPatch, ...], ...]:
             part = items[start : start + size]
             passed = measured.subject.batch(_inputs(measured, part), "gallery", ()).full
             registers = torch.cat([passed.tokens.registers, passed.tokens.test_time], dim=1)
-            found.add([item.name for item in part], registers, passed.tokens.patches, passed.layout.grid)
+            names, units = ([getattr(item, what) for item in part] for what in ("name", "unit"))
+            found.add(names, registers, passed.tokens.patches, passed.layout.grid, groups=units)
             advance(len(part))
     return found.gallery()
 

@@ -22,7 +22,8 @@ INTEGRATED = Columns(
     ("backbone", "part"),
     (
         *("cka", "ci_low", "ci_high", "cosine", "cosine_low", "cosine_high"),
-        *("attention_share", "norm"),
+        *("attention_share", "norm", "centred", "centred_low", "centred_high"),
+        *("null", "own", "agreement", "deletion"),
     ),
     ("block", "num_registers", "images", "dimensions", "parameters"),
 )

@@ -25,7 +25,9 @@ from ttr.evaluate.segmentation import miou_resampled
 from ttr.features.trained import trained
 from ttr.progress import progress_bar
 from ttr.statistics.contrasts import Measured as Number
+from ttr.studies.ablate.collected import Collected
 from ttr.studies.ablate.conditions import FULL
+from ttr.studies.ablate.donors import case_of, class_by_chance
 from ttr.studies.ablate.experiment import Measured
 
 METRICS = {
@@ -36,6 +38,21 @@ METRICS = {
     "oneshot": ("accuracy",),
 }
 NEIGHBOURS = 5
+
+
+@dataclass(frozen=True)
+class Donated:
+    """Whose tokens stood in for an image's, over images and blocks; shares 0..1.
+
+    Attributes:
+        same_class: of donors of the image's own class.
+        by_chance: of its class among all images of other groups.
+        same_group: of donors of its own group; NaN where the set has no groups.
+    """
+
+    same_class: float
+    by_chance: float
+    same_group: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +67,7 @@ class Score:
         images: names of the N images (pairs).
         groups: their groups, or None where the set has none.
         confusions: of segmentation, int64 [N, C, C].
+        donors: whose tokens stood in, where it was other images'.
     """
 
     condition: str
@@ -59,6 +77,7 @@ class Score:
     images: tuple[str, ...]
     groups: tuple[str, ...] | None
     confusions: np.ndarray | None = None
+    donors: Donated | None = None
 
     @property
     def per_image(self) -> np.ndarray:
@@ -88,7 +107,13 @@ def _vector_scores(measured: Measured, condition: str) -> Iterator[Score]:
     items = measured.scored.items
     x, y = measured.scored.arrays[condition]["embedding"], dataset.targets(items)
     groups = groups_of(items)
-    made = partial(Score, condition, images=tuple(item.name for item in items), groups=groups)
+    made = partial(
+        Score,
+        condition,
+        images=tuple(item.name for item in items),
+        groups=groups,
+        donors=_donated(measured, measured.scored, condition),
+    )
 
     def right(vectors: np.ndarray) -> np.ndarray:
         known = measured.training.items
@@ -112,15 +137,17 @@ def _vector_scores(measured: Measured, condition: str) -> Iterator[Score]:
 def _dense_scores(measured: Measured, condition: str) -> Iterator[Score]:
     arrays, items = measured.scored.arrays[condition], measured.scored.items
     names, groups = tuple(item.name for item in items), groups_of(items)
+    made = partial(Score, condition, donors=_donated(measured, measured.scored, condition))
     if "pck" in arrays:
-        yield Score(condition, "correspondence", "pck_0.1", arrays["pck"], names, groups)
-        yield Score(condition, "correspondence", "nearest_patch", arrays["nearest"], names, groups)
+        yield made("correspondence", "pck_0.1", arrays["pck"], names, groups)
+        yield made("correspondence", "nearest_patch", arrays["nearest"], names, groups)
     if measured.paired is not None:
         # Few images stand in many pairs of their category: pairs are no independent evidence, categories are.
         pairs, found = measured.paired.items, measured.paired.arrays[condition]
         places = tuple(pair.name for pair in pairs), tuple(pair.category for pair in pairs)
-        yield Score(condition, "correspondence", "pck_0.1", found["pck"], *places)
-        yield Score(condition, "correspondence", "nearest_patch", found["nearest"], *places)
+        paired = partial(Score, condition, donors=_donated(measured, measured.paired, condition))
+        yield paired("correspondence", "pck_0.1", found["pck"], *places)
+        yield paired("correspondence", "nearest_patch", found["nearest"], *places)
     if "confusion" in arrays:
         # A condition may hide what little mask an image has; who takes part is decided in full.
         there = measured.scored.arrays[FULL.name]["confusion"].sum(axis=(1, 2)) > 0
@@ -128,4 +155,18 @@ def _dense_scores(measured: Measured, condition: str) -> Iterator[Score]:
         kept = tuple(name for name, masked in zip(names, there, strict=True) if masked)
         masked_groups = None if groups is None else tuple(np.array(groups)[there].tolist())
         number = partial(miou_resampled, confusions)
-        yield Score(condition, "segmentation", "miou", number, kept, masked_groups, confusions)
+        yield made("segmentation", "miou", number, kept, masked_groups, confusions)
+
+
+def _donated(measured: Measured, collected: Collected, condition: str) -> Donated | None:
+    arrays = collected.arrays[condition]
+    if "donor_class" not in arrays:
+        return None
+    cases = [case_of(item) for item in collected.items]
+    resampled = next(c for c in measured.conditions if c.name == condition).substitute == "resample"
+    grouped = collected is measured.paired or groups_of(collected.items) is not None
+    return Donated(
+        float(arrays["donor_class"].mean()),
+        class_by_chance(cases, measured.subject.bank if resampled else cases),
+        float(arrays["donor_group"].mean()) if grouped else float("nan"),
+    )

@@ -14,6 +14,7 @@ from ttr.statistics.verdict import EQUIVALENT, OPEN, TOLD, family_said, said, ve
 from ttr.studies.ablate.task_charts import metric_name, signed
 
 SETS = {"registers": "the trained registers", "test-time": "the test-time registers"}
+DONATED = {"shuffle": "of another test image", "resample": "of a calibration image"}
 PLAUSIBLE = ("mean", "noise", "shuffle", "resample")
 METRICS = ("top1", "recall_at_1", "pck_0.1", "miou", "accuracy")
 
@@ -30,6 +31,7 @@ def sentences(results: pd.DataFrame, additivity: pd.DataFrame | None = None) -> 
         found += [_zeroing(results, f"{tokens}:zero", f"Zeroing {name}")]
         found += [_plausible(results, tokens, name)]
         found += [_excess(additivity, tokens)]
+        found += [_donors(results, f"{tokens}:{each}", name) for each in DONATED]
     for substitute, how in (("zero", "Zeroing CLS"), ("mean", "Replacing CLS by its mean over images")):
         found.append(_zeroing(results, f"cls:{substitute}", how))
     for condition in dict.fromkeys(results["condition"]):
@@ -89,6 +91,21 @@ def _plausible(results: pd.DataFrame, tokens: str, name: str) -> str:
         )
     of_all = "" if kept else f" of the {len(rows)} differences"
     return text + f"{told}{of_all} {'is' if told == 1 else 'are'} distinguishable from zero."
+
+
+def _donors(results: pd.DataFrame, condition: str, name: str) -> str:
+    """Say whose tokens stood in; results of earlier versions do not say it."""
+    rows = results[results["condition"] == condition]
+    if "donors_same_class" not in results or rows.empty or rows["donors_same_class"].isna().all():
+        return ""
+    row = rows.iloc[0]
+    group = row["donors_same_group"]
+    patient = "the set names no patients" if group != group else f"of the same patient in {100 * group:.1f} %"
+    return (
+        f"Where {name} were those {DONATED[condition.partition(':')[2]]} ({condition}), it was of the "
+        f"image's own class in {100 * row['donors_same_class']:.1f} % of the draws (among all images of "
+        f"others {100 * row['donors_by_chance']:.1f} %); {patient}."
+    )
 
 
 def _excess(additivity: pd.DataFrame | None, tokens: str) -> str:

@@ -17,6 +17,8 @@ TASKS = ("probe", "knn", "correspondence", "segmentation", "oneshot")
 #: Patches that the segmentation probe learns from, over all training images.
 PATCHES = 8000
 PATCHES_AN_IMAGE = 64
+#: Whose tokens may stand in for an image's: those of any other patient, or of one of another class.
+DONORS = ("any", "other-class")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class AblationSettings:
         layers: how many blocks are looked into.
         head: of the probe, ``logistic`` or ``linear``.
         margin: of equivalence, a share: what changes by less counts as kept, once that is shown.
+        donors: whose tokens shuffle and resample take: ``any`` other patient's (group's; any other image's
+            where the set names none), or ``other-class``, one of another class.
 
     Raises:
         OptionError: a value is outside its range.
@@ -41,10 +45,12 @@ class AblationSettings:
     layers: int = 7
     head: str = "logistic"
     margin: float = MARGIN
+    donors: str = "any"
 
     def __post_init__(self) -> None:
         names("tasks", self.tasks, TASKS)
         names("head", (self.head,), HEADS)
+        names("donors", (self.donors,), DONORS)
         integer("calibration_images", self.calibration_images, 1)
         integer("analysis_images", self.analysis_images, 0)
         integer("layers", self.layers, 2)

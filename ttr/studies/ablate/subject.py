@@ -11,7 +11,7 @@ a head on CLS cannot notice what became of a register there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +25,7 @@ from ttr.forward.calibration import Calibration
 from ttr.hooks import bypass, capture, edit, evaluation_mode, keep
 from ttr.registers.arms import Arm
 from ttr.studies.ablate.conditions import BARE, Condition
+from ttr.studies.ablate.donors import Case, draw_donors, draw_from_bank, may_give, strangers
 from ttr.studies.ablate.substitute import positions, substitute
 from ttr.tokens import TokenLayout, Tokens
 
@@ -41,12 +42,16 @@ class Subject:
         arm: what is done to it in every condition but ``bare``: nothing, or test-time registers.
         calibration: for the substitutes that need one.
         seed: of every random draw.
+        donors: whose tokens may stand in, one of the settings' ``DONORS``.
+        bank: the cases of the calibration's bank; empty: they are nobody's that is studied.
     """
 
     backbone: Backbone
     arm: Arm
     calibration: Calibration | None = None
     seed: int = 42
+    donors: str = "any"
+    bank: tuple[Case, ...] = ()
 
     @property
     def layout(self) -> TokenLayout:
@@ -59,6 +64,7 @@ class Subject:
         key: str,
         conditions: Iterable[Condition],
         *,
+        cases: Sequence[Case] = (),
         keep: Iterable[int] = (),
         attention: SeeAttention | None = None,
     ) -> Batch:
@@ -68,12 +74,26 @@ class Subject:
             images: the batch.
             key: names it; with the seed it decides the draws.
             conditions: those that will be asked for.
+            cases: whose images they are; none: each is somebody else's.
             keep: further blocks whose outputs are kept.
             attention: sees every block's attention input.
         """
         firsts = {condition.blocks[0] for condition in conditions if condition.blocks}
         full = self.run(images, firsts | set(keep), attention)
-        return Batch(self, images, key, full)
+        return Batch(self, images, key, full, tuple(cases) or tuple(strangers("batch", len(images))))
+
+    def draw(self, substitute: str, cases: Sequence[Case], generator: torch.Generator) -> Tensor | None:
+        """Draw whose token each image takes, int64 [B]; None where a substitute takes nobody's.
+
+        Raises:
+            OptionError: nobody may give to one of them.
+        """
+        if substitute == "shuffle":
+            return draw_donors(may_give(cases, cases, self.donors), generator)
+        if substitute != "resample" or self.calibration is None:
+            return None
+        bank = self.bank or strangers("bank", len(self.calibration.bank))
+        return draw_from_bank(may_give(cases, bank, self.donors), generator)
 
     @torch.no_grad()
     def run(
@@ -104,12 +124,14 @@ class Batch:
         images: the batch, [B, 3, H, W].
         key: its name.
         full: its full pass.
+        cases: whose images they are.
     """
 
     subject: Subject
     images: Tensor
     key: str
     full: Passed
+    cases: tuple[Case, ...]
 
     @torch.no_grad()
     def under(self, condition: Condition, attention: SeeAttention | None = None) -> Passed:
@@ -119,7 +141,7 @@ class Batch:
         (every block for ``bare``, none for ``full``). Before that they are the full pass's.
 
         Raises:
-            OptionError: shuffling a batch of one, or no calibration where one is needed.
+            OptionError: nobody may give to an image, or no calibration where one is needed.
         """
         subject, backbone = self.subject, self.subject.backbone
         if condition == BARE:
@@ -130,10 +152,17 @@ class Batch:
         where = positions(condition, len(images), self._generator(condition.tokens))
         generator = self._generator(condition.name)
         first, blocks = condition.blocks[0], backbone.sites.blocks
+        donors: list[Tensor] = []
 
         def replacing(block: int) -> Callable[[Tensor], Tensor]:
-            given: dict[str, Any] = {"calibration": subject.calibration, "generator": generator}
-            return lambda x: substitute(x, block, where, condition.substitute, **given)
+            def replaced(x: Tensor) -> Tensor:
+                given: dict[str, Any] = {"calibration": subject.calibration, "generator": generator}
+                drawn = subject.draw(condition.substitute, self.cases, generator)
+                if drawn is not None:
+                    donors.append(drawn)
+                return substitute(x, block, where, condition.substitute, **given, donors=drawn)
+
+            return replaced
 
         def see_attention(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
             assert attention is not None
@@ -150,6 +179,7 @@ class Batch:
                 stack.enter_context(capture(backbone.sites.attention[first + 1 :], see_attention))
             embedding = backbone.features(images)
         passed = _passed(backbone, images, embedding, kept[0], {})
+        passed.donors = torch.stack(donors) if donors else None
         if condition.random:
             held = torch.zeros(len(images), passed.layout.length, dtype=torch.bool).scatter(1, where, True)
             passed.replaced = passed.layout.select(held, "patches")
@@ -171,6 +201,8 @@ class Passed:
         last: the last block's output as it is, [B, N, D].
         outputs: the blocks' outputs that were kept, {block: [B, N, D]}.
         replaced: which patches were replaced at random, bool [B, P], or None.
+        donors: whose token each image took at each replaced block, int64 [L', B]: of the batch, or of the
+            calibration's bank; or None.
     """
 
     layout: TokenLayout
@@ -179,6 +211,7 @@ class Passed:
     last: Tensor
     outputs: dict[int, Tensor] = field(default_factory=dict)
     replaced: Tensor | None = None
+    donors: Tensor | None = None
 
 
 @torch.no_grad()

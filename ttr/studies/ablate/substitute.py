@@ -6,6 +6,8 @@
     shuffle   the token of another image         of the batch, by a derangement drawn anew at each block
     resample  the token of a calibration image   drawn anew for each image and block
 
+Who may give to whom is said by :mod:`ttr.studies.ablate.donors`.
+
 A replacement is plausible when the network could have met it. If the task survives mean, noise, shuffle and
 resample, it did not depend on what the token said of this image, only on its being there; zeroing cannot tell
 the two apart (Parodi et al. 2026, arXiv 2604.14433).
@@ -42,6 +44,7 @@ def substitute(
     *,
     calibration: Calibration | None = None,
     generator: torch.Generator | None = None,
+    donors: Tensor | None = None,
 ) -> Tensor:
     """Return a copy of a block's output with some tokens replaced.
 
@@ -51,52 +54,41 @@ def substitute(
         where: the tokens to replace, int64 [B, k].
         kind: of :data:`ttr.studies.ablate.conditions.SUBSTITUTES`.
         calibration: for ``mean``, ``noise`` and ``resample``.
-        generator: on the CPU, for ``noise``, ``shuffle`` and ``resample``.
+        generator: on the CPU, for ``noise``.
+        donors: whose token each image takes, int64 [B]: for ``shuffle`` images of the batch, for ``resample``
+            those of the calibration's bank.
 
     Raises:
-        OptionError: shuffling a batch of one, or a substitute without the calibration that it needs.
+        OptionError: a substitute without the calibration that it needs.
     """
     index = where.to(x.device)[..., None].expand(-1, -1, x.shape[2])
     if kind == "zero":
         new = x.new_zeros(index.shape)
     elif kind == "shuffle":
-        assert generator is not None
-        new = x[derangement(x.shape[0], generator).to(x.device)].gather(1, index)
+        assert donors is not None
+        new = x[donors.to(x.device)].gather(1, index)
     else:
         if calibration is None:
             raise OptionError(
                 f"substitute {kind!r} needs a calibration; make one with ttr.forward.calibration.calibrate"
             )
-        new = _calibrated(kind, block, where, calibration, generator).to(x)
+        new = _calibrated(kind, block, where, calibration, generator, donors).to(x)
     return x.scatter(1, index, new)
 
 
-def derangement(count: int, generator: torch.Generator) -> Tensor:
-    """Draw a permutation without a fixed point, int64 [count], each equally likely (by rejection, 1 in e).
-
-    Raises:
-        OptionError: fewer than two items cannot be deranged.
-    """
-    if count < 2:
-        raise OptionError(
-            f"got a batch of {count}; shuffling needs at least 2 images, so that none keeps its own token"
-        )
-    still = torch.arange(count)
-    while True:
-        drawn = torch.randperm(count, generator=generator)
-        if not bool((drawn == still).any()):
-            return drawn
-
-
 def _calibrated(
-    kind: str, block: int, where: Tensor, calibration: Calibration, generator: torch.Generator | None
+    kind: str,
+    block: int,
+    where: Tensor,
+    calibration: Calibration,
+    generator: torch.Generator | None,
+    donors: Tensor | None,
 ) -> Tensor:
     """Return the replacing tokens, float32 [B, k, D]."""
     slots = calibration.slots(where)
     if kind == "resample":
-        assert generator is not None
-        image = torch.randint(calibration.bank.shape[0], (where.shape[0], 1), generator=generator)
-        return calibration.bank[image, block, slots]
+        assert donors is not None
+        return calibration.bank[donors[:, None], block, slots]
     mean = calibration.mean[block][slots]
     if kind == "mean":
         return mean

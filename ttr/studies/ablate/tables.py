@@ -35,6 +35,9 @@ def results(
     delta_ci_low, delta_ci_high, p (paired permutation), warning (why an interval is to be read with care),
     family (registers, cls or patches: what the tests are corrected over), and those of
     :class:`ttr.statistics.verdict.Judged`. ``margin``: of equivalence, a share.
+
+    Where other images' tokens stood in (shuffle, resample) also donors_same_class, donors_by_chance (the
+    share of the image's class among all images of other groups) and donors_same_group, 0..1.
     """
     full = {(score.task, score.metric): score for score in scores if score.condition == FULL.name}
     rows, found = [], []
@@ -56,10 +59,16 @@ def results(
                 **delta_columns(difference, score.condition),
                 "warning": few(defined(score), score.groups),
                 "family": family_of(score.condition),
+                **_donors(score),
             }
         )
         found.append(difference)
     return with_verdicts(pd.DataFrame(rows), found, margin)
+
+
+def _donors(score: Score) -> dict[str, float]:
+    names = ("same_class", "by_chance", "same_group")
+    return {f"donors_{name}": getattr(score.donors, name, NOTHING) for name in names}
 
 
 def delta_columns(found: Contrast | None, condition: str) -> dict[str, float]:

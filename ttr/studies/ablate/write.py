@@ -92,12 +92,15 @@ def write_ablation(
     conditions = parse_all(list(condition_names), backbone, layout)
     require(dataset, settings)
     with result_folder(out) as folder:
-        calibration = None
+        calibration, bank = None, []
         if any(condition.calibrated for condition in conditions):
             sample = sampled_images(dataset, settings.calibration_images, seed=run.seed)
-            calibration = calibrated_tokens(backbone, arm, sample, run).value
+            found_on = calibrated_tokens(backbone, arm, sample, run)
+            calibration = found_on.value
+            read = [item for item in sample.closed if item.name not in found_on.skipped]
+            bank = [read[place] for place in calibration.banked]
         measured = run_experiment(
-            backbone, arm, dataset, conditions, settings, run, calibration=calibration, pairs=pairs
+            backbone, arm, dataset, conditions, settings, run, calibration=calibration, bank=bank, pairs=pairs
         )
         found = scores(measured)
         files = _write_tables(folder, measured, found)

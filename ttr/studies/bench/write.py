@@ -31,7 +31,7 @@ from ttr.studies.bench.statistics import Statistics, statistics
 from ttr.studies.bench.tables import predictions
 from ttr.studies.provenance import provenance
 from ttr.studies.schemas import BENCHMARK, result_folder
-from ttr.wording import counted
+from ttr.wording import SEVERAL_REGISTERS, counted
 
 #: Metrics of the page's table; all of them are in results.csv.
 SHOWN = ("top1", "top3", "f1_macro", "auc_ovr", "balanced_accuracy", "qwk", "ece")
@@ -188,4 +188,5 @@ def _page(bench: Bench, measured: Statistics, made_with: dict[str, Any]) -> str:
         forest=measured.forest,
         confusion=measured.confusions,
         provenance=made_with,
+        several=SEVERAL_REGISTERS if int(table.num_registers.max()) > 1 else "",
     )

@@ -6,7 +6,7 @@ pays to a patch, and what the registers hold of both, at every block. The outlie
 bare map and applied to both, so that before and after are measured with one yardstick.
 
 A cleaner map is not a more faithful one. So each map's faithfulness stands beside it, with a word for it
-(:mod:`ttr.analysis.faithfulness`): what share of the image's feature comes from the patches that it shows.
+(:mod:`ttr.analysis.faithfulness`): whether the image's feature comes from the patches that it shows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ttr.analysis.faithfulness import grade, record_with_faithfulness
+from ttr.analysis.faithfulness import record_with_faithfulness
+from ttr.analysis.reference import BATCH as REFERENCE_BATCH
+from ttr.analysis.reference import Reference, refer
 from ttr.backbones.base import Backbone
 from ttr.backbones.families import as_backbone
 from ttr.checks import integer
@@ -63,13 +65,9 @@ class ImageComparison:
             "image": self.image,
             "outlier_layer": self.outlier_layer,
             "outlier_threshold": self.outlier_threshold,
-            "before": _graded(self.before),
-            "after": _graded(self.after),
+            "before": self.before.to_json(),
+            "after": self.after.to_json(),
         }
-
-
-def _graded(view: View) -> dict[str, Any]:
-    return {**view.to_json(), "faithfulness_grade": grade(view.faithfulness)}
 
 
 def compare(
@@ -81,6 +79,7 @@ def compare(
     num_registers: int = 1,
     threshold: Threshold | None = None,
     outlier_layer: int | None = None,
+    reference: Any = None,
     batch_size: int = 8,
     progress: bool = False,
 ) -> Iterator[ImageComparison]:
@@ -96,6 +95,8 @@ def compare(
         num_registers: R >= 0.
         threshold: for outliers; None: the rule the neurons were found with, else ``"auto"``.
         outlier_layer: where outliers are counted; None: where the neurons' were, else the penultimate.
+        reference: other images of the same kind, eight or so, as ``images`` may be given: features are
+            centred on their mean. None: some that the library has (:mod:`ttr.analysis.reference`).
         batch_size: images a pass.
         progress: show a progress bar with an estimate.
 
@@ -125,14 +126,14 @@ def compare(
 
     def run() -> Iterator[ImageComparison]:
         done = 0
+        others = References.of(backbone, wrap, reference)
         with progress_bar("comparing", count(images), show=progress) as advance:
             for batch in batches(backbone, images, batch_size):
                 neurons.check(backbone, (batch.shape[-2], batch.shape[-1]))
-                bare, trust_before = record_with_faithfulness(backbone, batch)
+                bare, trust_before = record_with_faithfulness(backbone, batch, reference=others.bare)
                 with wrap:
-                    wrapped, trust_after = record_with_faithfulness(backbone, batch)
+                    wrapped, trust_after = record_with_faithfulness(backbone, batch, reference=others.wrapped)
                 bare, wrapped = bare.cpu(), wrapped.cpu()
-                trust_before, trust_after = trust_before.cpu(), trust_after.cpu()
                 limits = outlier_threshold(bare.layout.select(bare.norms[layer], "patches"), rule)
                 pictures = pixels_of(backbone, batch)
                 for item, limit in enumerate(limits.tolist()):
@@ -149,6 +150,22 @@ def compare(
                 advance(batch.shape[0])
 
     return run()
+
+
+@dataclass(frozen=True, eq=False)
+class References:
+    """What faithfulness is centred on, of the bare and of the wrapped model; None where there is nothing."""
+
+    bare: Reference | None
+    wrapped: Reference | None
+
+    @classmethod
+    def of(cls, backbone: Backbone, wrap: TestTimeRegisters, images: Any = None) -> References:
+        """Run the reference images; None: those of the library."""
+        given = None if images is None else list(batches(backbone, images, REFERENCE_BATCH))
+        bare = refer(backbone, given)
+        with wrap:
+            return cls(bare, refer(backbone, given))
 
 
 def yardstick(

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
-from ttr.analysis.faithfulness import FAITHFUL, PARTLY, sentence
+from ttr.analysis.faithfulness import LEVELS, sentence
 from ttr.drawing import maps
 from ttr.drawing.html import bar, fill
 from ttr.registers.neurons import RankedNeuron, RegisterNeurons
 from ttr.studies.compare import pictures
 from ttr.studies.compare.comparison import ImageComparison
 from ttr.studies.compare.view import View
-from ttr.wording import counted
+from ttr.wording import SEVERAL_REGISTERS, counted
 
 SHOWN = 24
 
@@ -46,13 +47,24 @@ QUANTITIES = (
     ("register_norm", "largest register norm", "{:.1f}"),
     ("faithfulness", "faithfulness of the attention map", "{:.2f}"),
 )
+#: What the faithfulness is weighed with.
+CHECKS = (
+    ("trust.cosine", "plain cosine, its own patches with the feature", "{:.2f}"),
+    ("trust.null", "plain cosine, other images’ patches (the null)", "{:.2f}"),
+    ("trust.agreement", "share of the map’s light where patches give", "{:.2f}"),
+    ("trust.deletion", "random draws that the brightest patches beat", "{:.2f}"),
+)
 
 
-def rows(before: Sequence[View], after: Sequence[View]) -> list[QuantityRow]:
+def rows(
+    before: Sequence[View],
+    after: Sequence[View],
+    quantities: Sequence[tuple[str, str, str]] = (*QUANTITIES, *CHECKS),
+) -> list[QuantityRow]:
     """Return the table of measured quantities, each the mean over the given views."""
     table = []
-    for name, label, pattern in QUANTITIES:
-        low, high = (_mean([getattr(view, name) for view in views]) for views in (before, after))
+    for name, label, pattern in quantities:
+        low, high = (_mean(list(map(attrgetter(name), views))) for views in (before, after))
         ratio = f"{high / low:.3f}" if low and high is not None else "–"
         table.append(QuantityRow(label, _show(low, pattern), _show(high, pattern), ratio))
     return table
@@ -93,12 +105,14 @@ def render(
     views = [view for c in comparisons for view in (c.before, c.after)]
     norm_scale = max(float(view.maps.norms.max()) for view in views)
     attention_scale = max(float(view.maps.attention.max()) for view in views)
+    registers = provenance["settings"]["num_registers"]
     return fill(
         "report.html",
         title=title,
         figures=figures,
         provenance=provenance,
-        intervention=intervention(len(neurons), provenance["settings"]["num_registers"]),
+        intervention=intervention(len(neurons), registers),
+        several=SEVERAL_REGISTERS if registers > 1 else "",
         counted=counted,
         summary=rows([c.before for c in comparisons], [c.after for c in comparisons]),
         cards=[_card(c, norm_scale, attention_scale) for c in comparisons],
@@ -114,8 +128,7 @@ def render(
         images=len(comparisons),
         left_out=left_out,
         skipped=skipped or {},
-        faithful_from=FAITHFUL,
-        partly_from=PARTLY,
+        levels=LEVELS,
     )
 
 
@@ -164,7 +177,7 @@ def _card(comparison: ImageComparison, norm_scale: float, attention_scale: float
             for name, text, image in panels
         ],
         "rows": rows([comparison.before], [comparison.after]),
-        "faithfulness": sentence(comparison.before.faithfulness, comparison.after.faithfulness),
+        "faithfulness": sentence(comparison.before.trust, comparison.after.trust),
         "threshold": comparison.outlier_threshold,
         "layer": comparison.outlier_layer,
     }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from ttr.analysis.faithfulness import Trust, grade
 from ttr.forward.record import Record
 
 
@@ -53,8 +55,7 @@ class View:
         max_patch_attention: largest CLS attention to a patch, mean of the heads, last block, 0..1.
         register_attention: CLS attention to all registers together, last block, 0..1 (0 without any).
         register_norm: largest register norm at the last block, None without registers.
-        faithfulness: cosine of the image's feature with that made of the patches alone, -1..1
-            (:mod:`ttr.analysis.faithfulness`).
+        trust: whether the map shows where the feature comes from (:mod:`ttr.analysis.faithfulness`).
         curves: the same at every block.
         maps: the arrays behind the pictures.
     """
@@ -65,9 +66,14 @@ class View:
     max_patch_attention: float
     register_attention: float
     register_norm: float | None
-    faithfulness: float
+    trust: Trust
     curves: Curves
     maps: Maps = field(repr=False, compare=False)
+
+    @property
+    def faithfulness(self) -> float:
+        """The amount of the trust, -1..1."""
+        return self.trust.amount
 
     def to_json(self) -> dict[str, Any]:
         """Return the numbers and curves as plain JSON values."""
@@ -80,13 +86,18 @@ class View:
             "register_norm",
             "faithfulness",
         )
-        return {**{name: getattr(self, name) for name in names}, "curves": vars(self.curves)}
+        return {
+            **{name: getattr(self, name) for name in names},
+            "faithfulness_grade": grade(self.trust),
+            "faithfulness_checks": self.trust.to_json(),
+            "curves": vars(self.curves),
+        }
 
 
-def view_of(passed: Record, faithfulness: Tensor, item: int, layer: int, limit: float) -> View:
+def view_of(passed: Record, trusts: Sequence[Trust], item: int, layer: int, limit: float) -> View:
     """Return image ``item`` of a recorded pass, its outliers counted above ``limit`` at block ``layer``.
 
-    ``faithfulness`` is that of every image of the pass, [B]. Record and faithfulness are on the host.
+    ``trusts`` are those of every image of the pass. The record is on the host.
     """
     layout = passed.layout
     norms = passed.norms[:, item]
@@ -109,7 +120,7 @@ def view_of(passed: Record, faithfulness: Tensor, item: int, layer: int, limit: 
         max_patch_attention=curves.max_patch_attention[-1],
         register_attention=curves.register_attention[-1],
         register_norm=curves.register_norm[-1] if curves.register_norm else None,
-        faithfulness=float(faithfulness[item]),
+        trust=trusts[item],
         curves=curves,
         maps=Maps(
             norms=layout.to_grid(patch_norms[-1], dim=0).numpy(),

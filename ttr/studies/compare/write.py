@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ttr.backbones.base import Backbone
-from ttr.datasets.registry import OpenedImages, ReadAhead
+from ttr.datasets.registry import OpenedImages, ReadAhead, draw_sample
 from ttr.errors import ImageError
 from ttr.files import MANIFEST, write_json, write_text
 from ttr.registers.neurons import RegisterNeurons
@@ -25,6 +25,8 @@ from ttr.studies.compare.settings import ComparisonSettings
 from ttr.studies.schemas import COMPARISON, result_folder
 
 BATCH = 8
+#: Features are centred on a sample of so many of the images, where there are enough of them.
+REFERENCE, FEWEST = 16, 8
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def write_comparison(
         neurons,
         reading,
         names=reading.names,
+        reference=_reference(images, run),
         **vars(settings),
         batch_size=run.batch_size,
         progress=run.progress,
@@ -125,6 +128,14 @@ def write_comparison(
         skipped = {"skipped": reading.skipped} if reading.skipped else {}
         write_json(folder / MANIFEST, manifest | skipped)
     return Compared(comparisons, reading.skipped)
+
+
+def _reference(images: OpenedImages, run: Run) -> ReadAhead | None:
+    """Return a sample of the images to centre on; None: they are too few, and the library's stand in."""
+    if len(images) < FEWEST:
+        return None
+    places = draw_sample(range(len(images)), REFERENCE, run.seed)
+    return ReadAhead(images.take(places), replace(run, on_error="skip"))
 
 
 def _lighten(comparisons: Iterable[ImageComparison]) -> Iterator[ImageComparison]:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ttr.analysis.faithfulness import record_with_faithfulness
+from ttr.analysis.faithfulness import Trust, grade, record_with_faithfulness
 from ttr.analysis.patch_colours import fit_colours
+from ttr.analysis.reference import refer
 from ttr.backbones.base import Backbone
 from ttr.drawing.maps import ATTENTION_MAP, NORM_MAP, below_extremes, colourise, finish
 from ttr.drawing.picture_table import Cell, draw_table
@@ -32,7 +33,7 @@ class ModelLook:
         attention: of CLS to each patch in the last block, mean of the heads, [rows, columns], 0..1.
         norms: of the patches at the last block's output, [rows, columns].
         colours: of the patches there, on a basis that all images share, uint8 [rows, columns, 3].
-        faithfulness: -1..1, see :mod:`ttr.analysis.faithfulness`.
+        trust: whether the map shows where the feature comes from, see :mod:`ttr.analysis.faithfulness`.
     """
 
     name: str
@@ -40,7 +41,7 @@ class ModelLook:
     attention: np.ndarray
     norms: np.ndarray
     colours: np.ndarray
-    faithfulness: float
+    trust: Trust
 
 
 def look_at(backbone: Backbone, images: Mapping[str, Image]) -> list[ModelLook]:
@@ -50,21 +51,22 @@ def look_at(backbone: Backbone, images: Mapping[str, Image]) -> list[ModelLook]:
         ModelError: the model has no CLS token.
     """
     seen, patches = [], []
+    reference = refer(backbone, list(images.values()) if len(images) > 2 else None)
     for image in images.values():
         batch = backbone.preprocess(image)[None]
         with keep(backbone.sites.blocks[-1:]) as tokens:
-            passed, faithful = record_with_faithfulness(backbone, batch)
+            passed, trusts = record_with_faithfulness(backbone, batch, reference=reference)
         layout = passed.layout
         attention = layout.to_grid(layout.select(passed.cls_attention[-1].mean(dim=1), "patches"))
         norms = layout.to_grid(layout.select(passed.norms[-1], "patches"))
         patch = layout.select(tokens[0], "patches")[0].float()
         patches.append((patch / patch.norm(dim=1, keepdim=True)).cpu().numpy())
         maps = (grid[0].cpu().numpy() for grid in (attention, norms))
-        seen.append((pixels_of(backbone, batch)[0], *maps, layout.grid, float(faithful[0])))
+        seen.append((pixels_of(backbone, batch)[0], *maps, layout.grid, trusts[0]))
     basis = fit_colours(np.concatenate(patches))
     return [
-        ModelLook(name, pixels, attention, norms, basis.paint(patch, grid), faithful)
-        for name, (pixels, attention, norms, grid, faithful), patch in zip(images, seen, patches, strict=True)
+        ModelLook(name, pixels, attention, norms, basis.paint(patch, grid), trust)
+        for name, (pixels, attention, norms, grid, trust), patch in zip(images, seen, patches, strict=True)
     ]
 
 
@@ -80,7 +82,8 @@ def draw_looks(looks: Sequence[ModelLook]) -> str:
         rows[look.name] = (
             Cell(look.pixels),
             Cell(
-                colourise(look.attention, high, ATTENTION_MAP, size), f"faithfulness {look.faithfulness:.2f}"
+                colourise(look.attention, high, ATTENTION_MAP, size),
+                f"faithfulness {look.trust.amount:.2f}, {grade(look.trust)}",
             ),
             Cell(colourise(look.norms, highest, NORM_MAP, size), f"largest {look.norms.max():.0f}"),
             Cell(coloured),

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ttr.analysis.faithfulness import grade
+from ttr.analysis.faithfulness import Trust, grade
 from ttr.backbones import load
 from ttr.backbones.phantoms.hybrid import HYBRIDS
 from ttr.datasets.photographs import photograph_paths
@@ -54,15 +54,15 @@ def on_real_weights(out: Path, *, dtype: str = "float32", progress: bool = True)
         detect(planted, images.values(), batch_size=2, progress=progress), planted.planted, len(images)
     )
     rows = restored(original, planted, images)
-    faithful = float(np.mean([look.faithfulness for look in looks]))
+    trust = Trust.mean(look.trust for look in looks)
     before, after = (float(np.mean([getattr(r, f"{w}_cosine") for r in rows])) for w in ("planted", "after"))
     figures = (
         Figure(
             "A real model as it is: DINOv2 ViT-S/14",
             draw_looks(looks),
             f"Weights: {original.weights}. Attention of CLS (last block, mean of the heads), patch norms and "
-            f"patches as colours. Mean faithfulness {faithful:.2f}: {grade(faithful)}. Its register neurons: "
-            f"{own.message}.",
+            f"patches as colours. Mean faithfulness {trust.amount:.2f}: {grade(trust)}. Its register "
+            f"neurons: {own.message}.",
         ),
         Figure(
             "The truth, what artifacts make of it, and what comes back",
@@ -78,7 +78,7 @@ def on_real_weights(out: Path, *, dtype: str = "float32", progress: bool = True)
         "real": {
             "weights": str(original.weights),
             "detection": own.message,
-            "faithfulness": {look.name: look.faithfulness for look in looks},
+            "faithfulness": {look.name: look.trust.amount for look in looks},
         },
         "map_cosine": {row.name: {"planted": row.planted_cosine, "after": row.after_cosine} for row in rows},
     }
@@ -91,7 +91,7 @@ def on_real_weights(out: Path, *, dtype: str = "float32", progress: bool = True)
         page=Page(TITLE, "results.json", DEMO, extra, figures),
     )
     answer = (
-        f"the real model's maps are {grade(faithful)} (mean {faithful:.2f}); planted artifacts leave a map "
+        f"the real model's maps are {grade(trust)} (mean {trust.amount:.2f}); planted artifacts leave a map "
         f"cosine of {before:.2f} with them, one test-time register brings back {after:.3f}"
     )
     return Demo(found, compared.images, time.perf_counter() - start, answer)

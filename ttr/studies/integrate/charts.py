@@ -18,15 +18,16 @@ NAMES = {"patches": "patches", "registers": "registers", "cls": "CLS", "skip": "
 
 
 def faithfulness_by_block(
-    table: pd.DataFrame, backbone: str, num_registers: int, quantity: str = "cosine"
+    table: pd.DataFrame, backbone: str, num_registers: int, quantity: str = "centred"
 ) -> Figure:
-    """Draw cosine or CKA of each part with the model's own feature by block, with 95 % intervals.
+    """Draw a cosine or CKA of each part with the model's own feature by block, with 95 % intervals.
 
     Args:
         table: columns of :mod:`ttr.studies.integrate.tables`.
         backbone: one of its models.
         num_registers: one of its numbers of registers; 0 is the bare model.
-        quantity: ``cosine`` (-1..1; that of the patches is the map's faithfulness) or ``cka`` (0..1).
+        quantity: ``centred`` (-1..1; that of the patches is the map's faithfulness), ``cosine`` (the plain
+            one) or ``cka`` (0..1).
     """
     here = table[(table["backbone"] == backbone) & (table["num_registers"] == num_registers)]
     low, high = ENDS[quantity]
@@ -54,8 +55,8 @@ def faithfulness_by_block(
     blocks = sorted(set(here["block"].tolist()))
     shown.update_xaxes(title_text="block", tickvals=blocks[:: 1 + len(blocks) // 13])
     shown.update_yaxes(title_text=LABELS[quantity])
-    if quantity == "cosine":
-        for level, name in ((FAITHFUL, "faithful from here"), (PARTLY, "not faithful below")):
+    if quantity == "centred":
+        for level, name in ((FAITHFUL, "may be faithful from here"), (PARTLY, "not faithful below")):
             shown.add_hline(
                 level, line={"color": GREY, "dash": "dot", "width": 1}, annotation_text=name,
                 annotation_font_size=11,

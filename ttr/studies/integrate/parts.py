@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ttr.analysis.integration import PARTS, PartName, Split, full_output, restricted, split
+from ttr.analysis.faithfulness import checked
+from ttr.analysis.integration import PARTS, PartName, Split, cls_attention, full_output, restricted, split
 from ttr.analysis.register_content import strongest_register
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import ReadAhead
@@ -46,11 +47,12 @@ class PartSamples:
     Attributes:
         images: how many.
         layers: blocks of the model.
-        vectors: {place: float32 [images, D]}, in scratch files; CLS after the final norm for parts and
+        vectors: {place: float32 [images, D]}, in scratch files; CLS as the model gives it out for parts and
             ``full`` (which stands under the last block), the strongest register of a block's input for
             ``before`` and ``after`` its norm.
-        numbers: {place: {"cosine", "attention_share", "norm": float64 [images]}} of the parts; NaN where a
-            part has no such number (the skip connection has no attention).
+        numbers: {place: {"cosine", "attention_share", "norm": float64 [images]}} of the parts, and of patches
+            in the last block {"agreement", "deletion"}; NaN where a part has no such number (the skip
+            connection has no attention).
         cls_cosines: {number of registers: cosine of CLS behind each block with that behind the last,
             float64 [images, L]}.
     """
@@ -60,18 +62,20 @@ class PartSamples:
     vectors: dict[Place, np.ndarray] = field(default_factory=dict)
     numbers: dict[Place, dict[str, np.ndarray]] = field(default_factory=dict)
     cls_cosines: dict[int, np.ndarray] = field(default_factory=dict)
-    _scratch: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+    _scratch: dict[tuple[int, int], np.ndarray] = field(default_factory=dict, repr=False)
 
     def keep(self, place: Place, start: int, vectors: Tensor) -> None:
         """Keep the vectors of a batch, [B, D], from image ``start`` on."""
         registers, block, kind = place
-        if registers not in self._scratch:
+        # What a CLIP model gives out is narrower than its tokens.
+        of = registers, vectors.shape[1]
+        if of not in self._scratch:
             shape = (self.layers, len(KINDS), self.images, vectors.shape[1])
             with (
                 tempfile.TemporaryFile() as file
             ):  # its map outlives it; what is never written takes no space
-                self._scratch[registers] = np.memmap(file, np.float32, "w+", shape=shape)
-        self.vectors.setdefault(place, self._scratch[registers][block, KINDS.index(kind)])
+                self._scratch[of] = np.memmap(file, np.float32, "w+", shape=shape)
+        self.vectors.setdefault(place, self._scratch[of][block, KINDS.index(kind)])
         self.vectors[place][start : start + len(vectors)] = vectors.float().cpu().numpy()
 
     def first(self, images: int) -> PartSamples:
@@ -173,6 +177,11 @@ def _see(
             place = (registers, block, part)
             found.keep(place, start, outputs[part])
             found.note(place, start, **_numbers(part, outputs[part], full, made_of))
+        if block == backbone.num_layers - 1:
+            weights = cls_attention(backbone, block, seen[block])
+            found.note(
+                (registers, block, "patches"), start, **checked(backbone, layout, block, seen, weights)
+            )
         if layout.registers + layout.test_time:
             both = strongest_register(layout, seen[block].tokens, seen[block].normed)
             for name, vectors in zip(("before", "after"), both, strict=True):

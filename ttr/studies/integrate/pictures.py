@@ -12,19 +12,27 @@ from ttr.drawing.maps import finish
 
 COLOURS = {"patches": BLUE, "registers": VERMILLION, "cls": GREEN, "skip": GREY}
 MARKERS = {"patches": "o", "registers": "s", "cls": "^", "skip": "D"}
-LABELS = {"cosine": "cosine with the model's own feature", "cka": "linear CKA with the model's own feature"}
-ENDS = {"cosine": ("cosine_low", "cosine_high"), "cka": ("ci_low", "ci_high")}
+LABELS = {
+    "centred": "centred cosine with the model's own feature",
+    "cosine": "cosine with the model's own feature",
+    "cka": "linear CKA with the model's own feature",
+}
+ENDS = {
+    "centred": ("centred_low", "centred_high"),
+    "cosine": ("cosine_low", "cosine_high"),
+    "cka": ("ci_low", "ci_high"),
+}
 
 
 def curves(table: pd.DataFrame, along: str) -> str:
-    """Draw cosine and CKA of each part against ``num_registers`` or ``block``, as a data URI.
+    """Draw centred cosine and CKA of each part against ``num_registers`` or ``block``, as a data URI.
 
     Shaded: 95 % interval over images. The table's other place must be the same in all rows.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.2, 3.4), layout="constrained")
-    for axis, quantity in zip(figure.subplots(1, 2), ("cosine", "cka"), strict=True):
+    for axis, quantity in zip(figure.subplots(1, 2), ("centred", "cka"), strict=True):
         for part, rows in table.groupby("part", sort=False):
             rows = rows.sort_values(along)
             style: dict[str, Any] = {"color": COLOURS[part], "marker": MARKERS[part], "label": part}

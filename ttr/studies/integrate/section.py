@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from ttr.analysis.faithfulness import FAITHFUL, MEANING, PARTLY, grade
+from ttr.analysis.faithfulness import LEVELS, Trust, grade, meaning
 from ttr.drawing.html import fill
 from ttr.studies.integrate.pictures import attention_by_model, curves
 
@@ -32,8 +32,8 @@ def integration_section(table: pd.DataFrame) -> str:
         attention=attention_by_model(first) if len(models) > 1 else "",
         fewest=int(first.num_registers.min()),
         rows=list(table.itertuples()),
-        faithful_from=FAITHFUL,
-        partly_from=PARTLY,
+        levels=LEVELS,
+        nan=float("nan"),
         few=bool((table.images < table.dimensions).any()),
     )
 
@@ -41,14 +41,16 @@ def integration_section(table: pd.DataFrame) -> str:
 def _model(name: str, rows: pd.DataFrame) -> dict[str, Any]:
     last = rows[rows.block == rows.block.max()]
     maps = last[last.part == "patches"].sort_values("num_registers")
+    trusts = [Trust.of(row) for row in maps.itertuples()]
     fewest = rows[rows.num_registers == rows.num_registers.min()]
     return {
         "name": name,
         "block": int(rows.block.max()),
         "maps": [
-            {"registers": m.num_registers, "row": m, "grade": grade(m.cosine)} for m in maps.itertuples()
+            {"registers": m.num_registers, "row": m, "trust": trust, "grade": grade(trust)}
+            for m, trust in zip(maps.itertuples(), trusts, strict=True)
         ],
-        "meaning": MEANING[grade(maps.cosine.iloc[0])],
+        "meaning": meaning(trusts[0]),
         "by_registers": curves(last, "num_registers") if last.num_registers.nunique() > 1 else "",
         "by_block": curves(fewest, "block") if rows.block.nunique() > 1 else "",
         "fewest": int(rows.num_registers.min()),

@@ -5,10 +5,15 @@
     backbone, block, num_registers, part (patches | registers | cls | skip)
     cka                 linear CKA of the feature made of the part alone with the model's own
     ci_low, ci_high     its 95 % bootstrap interval over images (all others: Wilson's or Student's)
-    cosine              mean over images of the cosine of the two; of patches: the map's faithfulness
+    cosine              mean over images of the cosine of the two, as published
     attention_share     attention of CLS to the part, mean of heads and images, 0..1 (empty for skip)
     norm                length of the part's contribution to CLS in the block, mean over images
     cosine_low, cosine_high   95 % interval of the cosine
+    centred             mean cosine of the two less their means; of patches: the map's faithfulness
+    centred_low, centred_high   its 95 % interval
+    null                mean plain cosine of the feature with what other images' (other patients') part makes
+    own                 mean share of these whose part fits the centred feature less than the image's own
+    agreement, deletion of patches in the last block, :mod:`ttr.analysis.which_patches`; else empty
     cka_debiased        the debiased CKA; trust it rather where images are fewer than dimensions
     images, dimensions, parameters   how many: images, dimensions of CLS, parameters of the model
 
@@ -23,6 +28,7 @@ import numpy as np
 import pandas as pd
 
 from ttr.analysis.integration import PARTS
+from ttr.analysis.reference import among
 from ttr.analysis.register_content import alike, outlier_dimensions
 from ttr.analysis.similarity import FEWEST, TILE, StreamingCKA, cka_interval
 from ttr.backbones.base import Backbone
@@ -32,7 +38,7 @@ from ttr.statistics.contrasts import contrast, level
 from ttr.statistics.estimates import Interval
 from ttr.statistics.inference import resample_weights
 from ttr.statistics.verdict import Judged, judge
-from ttr.studies.integrate.parts import PartSamples
+from ttr.studies.integrate.parts import PartSamples, Place
 
 DRAWS = 100
 NAN = float("nan")
@@ -52,6 +58,8 @@ def integration_table(
         cka, debiased, interval = _cka(x, full, weights)
         cosine = level(numbers["cosine"], groups=groups)
         share = numbers.get("attention_share")
+        others = among(x, full, groups)
+        centred = level(others["centred"], groups=groups)
         rows.append(
             {
                 "backbone": backbone.name,
@@ -67,6 +75,13 @@ def integration_table(
                 "cosine_low": cosine[1].low,
                 "cosine_high": cosine[1].high,
                 "cka_debiased": debiased,
+                "centred": centred[0],
+                "centred_low": centred[1].low,
+                "centred_high": centred[1].high,
+                "null": _mean_of_known(others["null"]),
+                "own": _mean_of_known(others["own"]),
+                "agreement": _mean_of_known(numbers.get("agreement")),
+                "deletion": _mean_of_known(numbers.get("deletion")),
                 "images": found.images,
                 "dimensions": x.shape[1],
                 "parameters": parameters,
@@ -87,6 +102,11 @@ def _cka(x: np.ndarray, full: np.ndarray, weights: np.ndarray) -> tuple[float, f
     return value, streaming.value(debiased=True), cka_interval(x, full, weights, value)
 
 
+def _mean_of_known(values: np.ndarray | None) -> float:
+    known = np.array([]) if values is None else values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else NAN
+
+
 def changes_table(
     found: PartSamples, backbone: Backbone, *, groups: Groups = None, seed: int = 42
 ) -> pd.DataFrame:
@@ -97,11 +117,11 @@ def changes_table(
     equivalence is .01 of the cosine. Empty without the bare model.
     """
     rows, found_changes = [], []
-    for (registers, block, part), numbers in found.numbers.items():
-        bare = found.numbers.get((0, block, part))
-        if part != "patches" or not registers or bare is None:
+    for registers, block, part in found.numbers:
+        if part != "patches" or not registers or (0, block, part) not in found.numbers:
             continue
-        change = contrast([(1, numbers["cosine"]), (-1, bare["cosine"])], groups=groups, seed=seed)
+        amounts = [_amount(found, (r, block, part)) for r in (registers, 0)]
+        change = contrast([(1, amounts[0]), (-1, amounts[1])], groups=groups, seed=seed)
         rows.append(
             {
                 "backbone": backbone.name,
@@ -119,6 +139,13 @@ def changes_table(
     judged = pd.DataFrame([each.columns() for each in judge(found_changes)], columns=list(Judged().columns()))
     table = pd.DataFrame(rows, columns=columns).join(judged)
     return table.sort_values(["block", "num_registers"], ignore_index=True)
+
+
+def _amount(found: PartSamples, place: Place) -> np.ndarray:
+    """Return each image's faithfulness: the centred cosine, or where images are too few the plain one."""
+    full = found.vectors[place[0], found.layers - 1, "full"]
+    centred = among(found.vectors[place], full)["centred"]
+    return found.numbers[place]["cosine"] if np.isnan(centred).all() else centred
 
 
 def layers_table(
@@ -169,12 +196,13 @@ def accuracy_table(
     classes: tuple[str, ...],
     *,
     groups: Groups = None,
+    train_groups: Groups = None,
     seed: int = 42,
 ) -> pd.DataFrame:
     """Return how well heads made on the full feature read the features that are made of one part alone.
 
     One-shot: one full feature of a training image a class, in :data:`DRAWS` draws. Probe: logistic regression
-    on the full features of the training images; the last fifth of each class chooses its strength.
+    on the full features of the training images; a fifth of each class, in whole groups, chooses its strength.
 
     Args:
         found: measured on the test images.
@@ -183,13 +211,17 @@ def accuracy_table(
         labels: classes of the test images, int [images].
         classes: their names.
         groups: of the test images.
+        train_groups: of the training images.
         seed: of the draws.
 
     Returns:
         Columns: backbone, block, num_registers, part (full: nothing left out), task (one-shot | probe),
         accuracy, ci_low, ci_high, images.
     """
-    heads = {registers: train_logistic(*_fifths(known), classes) for registers, known in train.items()}
+    heads = {
+        registers: train_logistic(*_fifths(known, train_groups), classes)
+        for registers, known in train.items()
+    }
     rows = []
     for (registers, block, part), vectors in found.vectors.items():
         if part not in (*PARTS, "full"):
@@ -217,13 +249,20 @@ def accuracy_table(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _fifths(known: Labelled) -> tuple[Labelled, Labelled]:
-    """Split off the last fifth of each class (at least one image) to choose by."""
+def _fifths(known: Labelled, groups: Groups) -> tuple[Labelled, Labelled]:
+    """Split off the last fifth of each class to choose by, in whole groups (patients).
+
+    From the last group on, one is held where a class of it still lacks some; no class is held as a whole.
+    """
+    member = np.arange(len(known.y)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    counts = np.bincount(known.y)
+    wanted = np.where(counts > 1, np.maximum(1, counts // 5), 0)
     held = np.zeros(len(known.y), dtype=bool)
-    for label in np.unique(known.y):
-        members = np.flatnonzero(known.y == label)
-        if len(members) > 1:
-            held[members[-max(1, len(members) // 5) :]] = True
+    for group in dict.fromkeys(member[::-1].tolist()):
+        rows = member == group
+        before, behind = (np.bincount(known.y[part], minlength=len(counts)) for part in (held, held | rows))
+        if (before < wanted)[known.y[rows]].any() and (behind < counts)[counts > 0].all():
+            held |= rows
     if not held.any():
         return known, known
     return Labelled(known.x[~held], known.y[~held]), Labelled(known.x[held], known.y[held])

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
 
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset, Item, ReadAhead, draw_sample, groups_of, sampled_images
@@ -39,7 +41,7 @@ from ttr.studies.integrate.tables import (
 )
 from ttr.studies.provenance import provenance
 from ttr.studies.schemas import INTEGRATION, result_folder
-from ttr.wording import counted
+from ttr.wording import SEVERAL_REGISTERS, counted
 
 #: Images a pass: every one is run again for each part and number of registers.
 BATCH = 8
@@ -142,7 +144,9 @@ def _measured(
     reading = ReadAhead(dataset.opened(chosen["test"]), run)
     found = measure_parts(backbone, neurons, reading, settings, run)
     test = [item for item in chosen["test"] if item.name not in reading.skipped]
-    known, left_out = _full_features(backbone, neurons, dataset, chosen["train"], settings.counts, run)
+    known, known_groups, left_out = _full_features(
+        backbone, neurons, dataset, chosen["train"], settings.counts, run
+    )
     options: dict[str, Any] = {
         "groups": groups_of(test),
         "seed": run.seed,
@@ -150,7 +154,15 @@ def _measured(
     tables = {
         "integration": integration_table(found, backbone, **options),
         "changes": changes_table(found, backbone, **options),
-        "accuracy": accuracy_table(found, backbone, known, dataset.targets(test), dataset.classes, **options),
+        "accuracy": accuracy_table(
+            found,
+            backbone,
+            known,
+            dataset.targets(test),
+            dataset.classes,
+            train_groups=known_groups,
+            **options,
+        ),
         "layers": layers_table(found, backbone, **options),
         "registers": registers_table(found, backbone, **options),
     }
@@ -164,15 +176,21 @@ def _full_features(
     items: list[Item],
     counts: list[int],
     run: Run,
-) -> tuple[dict[int, Labelled], dict[str, str]]:
-    """Return CLS after the final norm of the training images, with each number of registers."""
+) -> tuple[dict[int, Labelled], tuple[str, ...] | None, dict[str, str]]:
+    """Return CLS of the training images as it is given out, with each number of registers; their groups."""
     treatments = [Arm("ttr", neurons, count) if count else PLAIN for count in counts]
     found = extract(backbone, dataset, treatments, run, items=items)
     known = {
-        count: Labelled(each.arrays["cls"], dataset.targets(each.items))
+        count: Labelled(_given_out(backbone, each.arrays["cls"]), dataset.targets(each.items))
         for count, each in zip(counts, found, strict=True)
     }
-    return known, found[0].skipped
+    return known, groups_of(found[0].items), found[0].skipped
+
+
+@torch.no_grad()
+def _given_out(backbone: Backbone, cls: np.ndarray) -> np.ndarray:
+    given = torch.from_numpy(cls).to(backbone.device, backbone.dtype)
+    return backbone.given_out(given).float().cpu().numpy()
 
 
 def _made_with(
@@ -194,10 +212,15 @@ def _made_with(
 
 def _notes(settings: IntegrationSettings) -> list[str]:
     notes = ["R = 0 is the bare model. Registers are the trained and the test-time ones together."]
+    if max(settings.counts) > 1:
+        notes.append(SEVERAL_REGISTERS)
     if settings.renormalise:
         notes.append("Kept attention weights were divided by their sum (--renormalise); published: not.")
     if settings.keep_skip:
-        notes.append("The skip connection was kept beside every part (--keep-skip); published: not.")
+        notes.append(
+            "The skip connection was kept beside every part (--keep-skip); published: not. Faithfulness then "
+            "counts what came through it as the patches' own."
+        )
     return notes
 
 

@@ -25,7 +25,8 @@ from ttr.studies.schemas import DECOUPLING, result_folder
 
 STUDY = "decoupling"
 NAN = float("nan")
-FAITHFULNESS = "faithfulness"
+#: As published: the plain cosine, which the faithfulness of a map is centred from.
+COSINE = "cosine, patches alone"
 CKA = "CKA, {} alone"
 REGISTER = "register cosine {} the norm"
 
@@ -108,7 +109,7 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     numbers = {} if found is None else _numbers(found)
     published = {key[1]: value for key, value in entry.values.items() if key[0] == name}
-    quantities = list(dict.fromkeys([*numbers, *published])) or [FAITHFULNESS]
+    quantities = list(dict.fromkeys([*numbers, *published])) or [COSINE]
     for quantity in quantities:
         value, low, high = numbers.get(quantity, (NAN, NAN, NAN))
         yield {
@@ -130,7 +131,7 @@ def _numbers(found: Integration) -> dict[str, tuple[float, float, float]]:
     """Return what the study shows of a model, {quantity: (value, low, high)}."""
     rows = found.tables["integration"].set_index("part")
     patches = rows.loc["patches"]
-    numbers = {FAITHFULNESS: (patches.cosine, patches.cosine_low, patches.cosine_high)}
+    numbers = {COSINE: (patches.cosine, patches.cosine_low, patches.cosine_high)}
     for part, row in rows.iterrows():
         numbers[CKA.format(part)] = (row.cka, row.ci_low, row.ci_high)
     for row in found.tables["registers"].itertuples():

@@ -38,7 +38,7 @@ from ttr.studies.tune.tuning import (
     sweep_neurons,
     sweep_registers,
 )
-from ttr.wording import counted
+from ttr.wording import SEVERAL_REGISTERS, counted
 
 FEW = 20
 
@@ -220,4 +220,5 @@ def _page(tuning: Tuning, made_with: dict[str, Any], layer: int) -> str:
         neuron_curves=pictures.neuron_curves(neuron_rows) if tuning.advice.row else "",
         register_curves=pictures.register_curves(register_rows) if register_rows else "",
         provenance=made_with,
+        several=SEVERAL_REGISTERS,
     )
