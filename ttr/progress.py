@@ -34,7 +34,8 @@ def progress_bar(label: str, total: int | None, *, show: bool) -> Iterator[Advan
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _rate_column())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, TimeRemainingColumn(), console=console, get_time=time.monotonic) as bar:
         task = bar.add_task(label, total=total)
         said = time.monotonic()
 

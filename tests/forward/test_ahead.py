@@ -86,18 +86,18 @@ def test_only_a_few_batches_are_asked_for_ahead():
 
 
 def test_the_callers_random_numbers_are_left_alone_and_processes_end_with_the_last_batch():
-    before = torch.get_rng_state()
+    before, others = torch.get_rng_state(), _children()
     batches = decoded_ahead([[1], [2]], read, 1, CPU)
     next(batches)
-    children = [int(child) for child in _children()]
+    children = _children() - others
     assert children
     batches.close()
     deadline = time.monotonic() + 60
-    while set(children) & set(map(int, _children())) and time.monotonic() < deadline:
+    while children & _children() and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not set(children) & set(map(int, _children()))
+    assert not children & _children()
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def _children() -> list[str]:
-    return [str(child.pid) for child in multiprocessing.active_children()]
+def _children() -> set[int]:
+    return {child.pid for child in multiprocessing.active_children()}

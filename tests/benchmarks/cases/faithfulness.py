@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import torch
 from torch import Tensor
 
 import ttr
@@ -21,7 +20,7 @@ from tests.benchmarks import models
 from tests.benchmarks.raced import Against, rows
 from tests.benchmarks.results import Row
 from tests.benchmarks.settings import Settings, torch_dtype
-from ttr.analysis.faithfulness import record_with_faithfulness
+from ttr.analysis.faithfulness import Trust, record_with_faithfulness
 from ttr.backbones import Backbone
 from ttr.datasets.registry import OpenedImages
 from ttr.forward.record import Record, record
@@ -56,6 +55,6 @@ def faithfulness(settings: Settings) -> Iterator[Row]:
         yield from rows(settings, tasks, asked, settings.host_clock, images=len(images), **common)
 
 
-def without(backbone: Backbone, images: Tensor, **_: object) -> tuple[Record, Tensor]:
-    """Stand in for the function under test: the same record, and zeros."""
-    return record(backbone, images, attention=True), torch.zeros(len(images))
+def without(backbone: Backbone, images: Tensor, **_: object) -> tuple[Record, list[Trust]]:
+    """Stand in for the function under test: the same record, and no faithfulness."""
+    return record(backbone, images, attention=True), [Trust(0.0)] * len(images)
