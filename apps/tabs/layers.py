@@ -19,7 +19,8 @@ from ttr.studies.integrate.charts import faithfulness_by_block
 from ttr.studies.results import Results
 from ttr.studies.schemas import ABLATION, INTEGRATION
 
-QUANTITIES = {"centred cosine": "centred", "plain cosine": "cosine", "linear CKA": "cka"}
+FIRST = "centred cosine"
+QUANTITIES = {FIRST: "centred", "plain cosine": "cosine", "linear CKA": "cka"}
 
 
 def layers_tab(results: Results, tab: gr.Tab, chosen: gr.State) -> None:
@@ -105,9 +106,7 @@ def _faithfulness(results: Results, names: gr.Dropdown, said: gr.HTML) -> Conten
     with gr.Row():
         model = gr.Dropdown([], label="Model", min_width=220, elem_id="faithful-model")
         registers = gr.Dropdown([], label="Test-time registers", elem_id="faithful-registers")
-        quantity = gr.Radio(
-            list(QUANTITIES), value="centred cosine", label="Compared by", elem_id="faithful-by"
-        )
+        quantity = gr.Radio(list(QUANTITIES), value=FIRST, label="Compared by", elem_id="faithful-by")
     plot = gr.Plot(show_label=False, elem_id="faithful", elem_classes="ttr-plot")
     numbers = gr.HTML(elem_id="faithful-numbers")
     gr.HTML(explanations.why(explanations.FAITHFUL))
@@ -135,8 +134,8 @@ def _faithfulness(results: Results, names: gr.Dropdown, said: gr.HTML) -> Conten
         return [
             integration_html.about(found),
             gr.update(choices=models, value=models[0]),
-            *draw(name, models[0], "", "cosine"),
-            "cosine",
+            *draw(name, models[0], "", FIRST),
+            FIRST,
         ]
 
     return [about, model, registers, plot, numbers, quantity], show

@@ -148,7 +148,7 @@ def expected_divergence(p, q, layout_p, layout_q):
                 full = np.zeros((2, len(p[0]), len(union)))
                 full[0][:, [union.index(n) for n in mine]] = p[image, :, i]
                 full[1][:, [union.index(n) for n in theirs]] = q[image, :, j]
-                values += (jensenshannon(*full, axis=1) ** 2).tolist()
+                values += np.nan_to_num(jensenshannon(*full, axis=1) ** 2).tolist()  # the root of -1e-17
             found[image, group] = np.mean(values)
     return found
 

@@ -29,6 +29,7 @@ from torch import Tensor
 from ttr.analysis.integration import full_output, restricted
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import open_image, phantom_images, sample_paths
+from ttr.errors import TTRError
 from ttr.forward.batches import batches
 from ttr.forward.blocks import watch
 from ttr.forward.record import record
@@ -127,12 +128,12 @@ def refer(backbone: Backbone, images: Any = None) -> Reference | None:
         images: what :func:`ttr.forward.batches.batches` takes; None: those of the module.
 
     Returns:
-        None where no images were given and the model came without preprocessing for others.
+        None where no images were given and the model came without a preprocessing that fits it.
     """
     if images is None:
-        if backbone.preprocess_image is None or backbone.channels != 3:
-            return None
         images = list(_stand_ins())
+        if backbone.channels != 3 or not _can_be_made(backbone, images[0]):
+            return None
     last = backbone.num_layers - 1
     full, patches = [], []
     for batch in batches(backbone, images, BATCH):
@@ -141,6 +142,14 @@ def refer(backbone: Backbone, images: Any = None) -> Reference | None:
         full.append(full_output(backbone, layout, seen).cpu())
         patches.append(restricted(backbone, layout, last, seen, parts=["patches"])["patches"].cpu())
     return Reference(torch.cat(full), torch.cat(patches)) if full else None
+
+
+def _can_be_made(backbone: Backbone, image: Any) -> bool:
+    try:
+        backbone.check_batch(backbone.preprocess(image)[None])
+    except TTRError:
+        return False
+    return True
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from ttr.evaluate.segmentation import miou_resampled
 from ttr.features.chunks import chunked
 from ttr.registers.arms import PLAIN
 from ttr.run import Run
-from ttr.statistics.inference import bootstrap_interval, resample_weights
+from ttr.statistics.contrasts import level
 from ttr.studies.ablate.donors import (
     Case,
     batches,
@@ -218,8 +219,9 @@ def test_intervals_of_layers_are_over_patients(suite):
     measured = suite[1].measured
     counts = measured.analysed.arrays["full"]["layer_confusion"][:, -1]
     groups = groups_of(measured.analysed.items)
-    values = miou_resampled(counts, resample_weights(len(counts), groups=groups))
-    expected = bootstrap_interval(float(miou_resampled(counts, np.ones((1, len(counts))))[0]), values)
+    _, expected = level(partial(miou_resampled, counts), count=len(counts), groups=groups, shares=True)
+    _, ungrouped = level(partial(miou_resampled, counts), count=len(counts), shares=True)
+    assert expected != ungrouped
     table = pd.read_csv(suite[2] / "layers.csv")
     row = table[(table.metric == "miou") & (table.block == table.block.max())].iloc[0]
     assert (row.ci_low, row.ci_high) == pytest.approx((expected.low, expected.high))

@@ -266,6 +266,9 @@ def test_models_on_other_images_are_not_compared(made, copy, tmp_path):
     assert "were not measured on the same images" in text
 
 
+CENTRED = ("centred", "centred_low", "centred_high", "null", "own", "agreement", "deletion")
+
+
 def test_an_integration_adds_how_faithful_the_map_is(made, copy, tmp_path, run):
     rows = [
         {
@@ -280,7 +283,7 @@ def test_an_integration_adds_how_faithful_the_map_is(made, copy, tmp_path, run):
         for part in ("patches", "skip")
     ]
     table = pd.DataFrame(rows).assign(attention_share=0.5, images=9, dimensions=4, parameters=10)
-    ends = dict.fromkeys(("ci_low", "ci_high", "cosine_low", "cosine_high"), 0.4)
+    ends = dict.fromkeys(("ci_low", "ci_high", "cosine_low", "cosine_high", *CENTRED), 0.4)
     alone = tmp_path / "integration"
     alone.mkdir()
     for folder in (copy, alone):

@@ -17,6 +17,7 @@ from torchvision import transforms
 import ttr
 from tests.tools.tiny_models import tiny_vit
 from ttr.analysis.faithfulness import record_with_faithfulness
+from ttr.analysis.reference import refer
 from ttr.datasets.places.opening import images_at
 from ttr.datasets.registry import open_image
 from ttr.errors import ImageError, ModelError, OutputError
@@ -117,13 +118,14 @@ def test_whatever_else_is_kept_is_of_the_same_pass_bare_or_wrapped(backbone, pic
     for batch in batches(backbone, pictures):
         if wrap:
             wrap.install()
-        seen, trust = record_with_faithfulness(backbone, batch)
+        seen, trust = record_with_faithfulness(backbone, batch, reference=refer(backbone))
+        amounts = torch.tensor([each.amount for each in trust])
         embedding, tokens = backbone.embed_with_tokens(batch)
         if wrap:
             wrap.remove()
         norms = seen.layout.select(seen.norms[-2], "patches")
         share = (norms > outlier_threshold(norms)[:, None]).float().mean(dim=1)
-        found = {"embedding": embedding, "outlier_share": share, "faithfulness": trust}
+        found = {"embedding": embedding, "outlier_share": share, "faithfulness": amounts}
         for name, value in {**found, "patches": tokens.patches}.items():
             expected.setdefault(name, []).append(value)
     for name in ("embedding", "outlier_share", "faithfulness"):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ttr.analysis.integration import full_output, restricted
+from ttr.analysis.reference import Reference, refer
 from ttr.backbones.base import Backbone
 from ttr.forward.blocks import watch
 from ttr.hooks import evaluation_mode, keep
@@ -73,8 +75,21 @@ class Rows:
         if wanted.faithfulness:
             layout = backbone.layout_of(images, seen[last].output.shape[1])
             patches = restricted(backbone, layout, last, seen, parts=["patches"])["patches"]
-            found["faithfulness"] = F.cosine_similarity(patches, full_output(backbone, layout, seen))
+            found["faithfulness"] = self._amount(patches, full_output(backbone, layout, seen))
         return found
+
+    @cached_property
+    def reference(self) -> Reference | None:
+        """What faithfulness is centred on: the library's images, through the model as it stands."""
+        return refer(self.backbone)
+
+    def _amount(self, patches: Tensor, full: Tensor) -> Tensor:
+        """Return the centred cosine of each image, or where there is nothing to centre on the plain one."""
+        plain = F.cosine_similarity(patches, full)
+        if self.reference is None:
+            return plain
+        centred = self.reference.compared(patches.cpu(), full.cpu())["centred"].to(plain)
+        return torch.where(centred.isnan(), plain, centred)
 
     def of_nothing(self) -> dict[str, Tensor]:
         """Return the rows of one blank image: their widths, where none of a shard could be read."""

@@ -23,7 +23,8 @@ class EmbedSettings:
         pooling: what the embedding is, see :meth:`ttr.backbones.base.Backbone.embed`.
         num_registers: R >= 0, where neurons are given; else the model is bare.
         outlier_share: whether the share of outlier patches is kept, 0..1.
-        faithfulness: whether that of the attention map is kept, -1..1 (:mod:`ttr.analysis.faithfulness`).
+        faithfulness: whether that of the attention map is kept, -1..1: the amount of
+            :mod:`ttr.analysis.faithfulness`, centred on the library's images.
         patch_tokens: whether the patch tokens after the final norm are kept.
         threshold: of an outlier, of the map as it is (bare or wrapped); None: the rule that the neurons were
             found with, else ``"auto"``.
