@@ -20,10 +20,12 @@ from ttr.backbones.base import Backbone
 from ttr.datasets.registry import OpenedImages, ReadAhead, bad_image
 from ttr.digests import sha256, sha256_of
 from ttr.errors import ModelError, NeuronsError, OutputError
+from ttr.features.shared_detection import SharedDetection
 from ttr.features.shelf import cache_key
 from ttr.files import MOST_TENSORS, read_bytes, read_json, whole_file, write_json
 from ttr.forward.calibration import Calibration, calibrate
 from ttr.forward.preprocessing import Preprocessing
+from ttr.ranks import Rank
 from ttr.registers.arms import PLAIN, Arm
 from ttr.registers.attention_bias import BiasCalibration, calibrate_bias
 from ttr.registers.detection import DetectionRule, detect
@@ -77,8 +79,7 @@ def found_neurons(
         TTRError: as :func:`ttr.detect` does, or the cache cannot be written.
     """
     rule = (DetectionRule() if rule is None else rule).of(backbone)
-    decides = {**asdict(rule), "evidence": [FEWEST, STABLE]}
-    path = _place(backbone, PLAIN, images, run, "neurons", decides).with_suffix(".json")
+    path = _place_of_neurons(backbone, images, run, rule)
 
     def find(reading: ReadAhead) -> RegisterNeurons:
         return detect(
@@ -91,6 +92,46 @@ def found_neurons(
         )
 
     return _kept(path, images, run, RegisterNeurons, find)
+
+
+@dataclass(frozen=True)
+class StillToCome:
+    """What other processes have still to find before there is a finding.
+
+    Attributes:
+        missing: parts that are not there.
+        parts: of so many.
+        folder: where they are to lie.
+    """
+
+    missing: int
+    parts: int
+    folder: Path
+
+
+def shared_neurons(
+    backbone: Backbone, images: OpenedImages, run: Run, rule: DetectionRule, rank: Rank
+) -> Prepared[RegisterNeurons] | StillToCome:
+    """Do this process's share of :func:`found_neurons`; whoever ends last has them.
+
+    They are those that one process finds (:mod:`ttr.features.shared_detection`). The parts stay in the cache.
+
+    Raises:
+        TTRError: as :func:`ttr.detect` does, a part is missing or damaged, or the cache cannot be written.
+    """
+    path = _place_of_neurons(backbone, images, run, rule.of(backbone))
+    if (taken := _taken(path, run, RegisterNeurons)) is not None:
+        return taken
+    shared = SharedDetection(path.with_suffix(""), backbone, images, run, rule)
+    shared.write_own(rank)
+    if missing := shared.missing():
+        return StillToCome(missing, len(shared.stretches), shared.folder)
+    return _made(path, images, run, lambda reading: shared.merged(reading.skipped))
+
+
+def _place_of_neurons(backbone: Backbone, images: OpenedImages, run: Run, rule: DetectionRule) -> Path:
+    decides = {**asdict(rule), "evidence": [FEWEST, STABLE]}
+    return _place(backbone, PLAIN, images, run, "neurons", decides).with_suffix(".json")
 
 
 def calibrated_bias(
@@ -130,6 +171,16 @@ def _kept(
     What was skipped is written behind the finding, with a seal of both: without it, or where it does not fit,
     a finding is damaged or lies in another's place, and is made anew.
     """
+    taken: Prepared[T] | None = _taken(path, run, kind)
+    return _made(path, images, run, find) if taken is None else taken
+
+
+def _taken(path: Path, run: Run, kind: Any) -> Prepared[Any] | None:
+    """Return what an earlier run kept, or None.
+
+    Raises:
+        ImageError: it left out a bad image, and this run is not to.
+    """
     beside = path.with_suffix(".skipped.json")
     with suppress(NeuronsError, ModelError, OSError, ValueError):
         said = _Beside.model_validate(read_json(beside))
@@ -139,13 +190,18 @@ def _kept(
                 raise bad_image(*next(iter(said.skipped.items())))
             run.tell(f"{path.parent.name}: taken from the cache, as an earlier run found them")
             return kept
+    return None
+
+
+def _made(path: Path, images: OpenedImages, run: Run, find: Callable[[ReadAhead], T]) -> Prepared[T]:
+    """Find, and keep what was found with what was skipped for it."""
     can_keep = _can_keep(path, run)
     reading = ReadAhead(images, run)
     found: Any = find(reading)
     if can_keep:
         found.save(path)
         skipped = dict(reading.skipped)
-        write_json(beside, {"skipped": skipped, "seal": _seal(path, skipped)})
+        write_json(path.with_suffix(".skipped.json"), {"skipped": skipped, "seal": _seal(path, skipped)})
     return Prepared(found, dict(reading.skipped), can_keep)
 
 
@@ -167,7 +223,7 @@ def _can_keep(path: Path, run: Run) -> bool:
     try:
         with whole_file(path.with_suffix(".writable")) as probe:
             probe.touch()
-        path.with_suffix(".writable").unlink()
+        path.with_suffix(".writable").unlink(missing_ok=True)  # of two at once, one is first
         return True
     except (OutputError, OSError):
         if run.cache is not None:
