@@ -25,7 +25,7 @@ from ttr.features.shared_detection import stretches
 from ttr.forward.record import record
 from ttr.ranks import Rank
 from ttr.registers.detection import DetectionRule
-from ttr.registers.evidence import IMAGES_AT_ONCE
+from ttr.registers.evidence import IMAGES_AT_ONCE, Evidence
 from ttr.run import Run
 
 #: Three stretches, the last one not whole; of the doubles one has its other within, one in another stretch.
@@ -74,6 +74,15 @@ def looks(monkeypatch) -> list[int]:
     return seen
 
 
+@pytest.fixture
+def settled(monkeypatch) -> list[Evidence]:
+    """The evidence of each detection that ends, and of each part."""
+    seen: list[Evidence] = []
+    settle = Evidence.settle
+    monkeypatch.setattr(Evidence, "settle", lambda self: seen.append(self) or settle(self))
+    return seen
+
+
 def assert_same(found, expected) -> None:
     assert found.pairs == expected.pairs
     assert found.message == expected.message
@@ -84,14 +93,22 @@ def assert_same(found, expected) -> None:
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0), (2, 1, 0), (3, 4, 2, 0, 1)])
-def test_ranks_in_any_order_find_what_one_process_finds(backbone, images, rule, tmp_path, looks, order):
+def test_ranks_in_any_order_find_what_one_process_finds(
+    backbone, images, rule, tmp_path, looks, settled, order
+):
     run = Run(batch_size=BATCH, cache=tmp_path / "shared")
     expected = found_neurons(backbone, images, Run(batch_size=BATCH, cache=tmp_path / "one"), rule).value
     assert "of which 3 are doubles" in expected.message
     *others, last = (shared_neurons(backbone, images, run, rule, Rank(index, len(order))) for index in order)
     assert all(isinstance(each, StillToCome) for each in others[:1])
     assert_same(last.value, expected)
-    again = {(0, 1): 0, (1, 0): 1, (2, 1, 0): 1, (3, 4, 2, 0, 1): 1}[order]
+    one, parts, merged = settled[0], settled[1:-1], settled[-1]
+    assert any(part.with_outliers % 2 for part in parts[:-1]), "so that halves are to be exchanged"
+    for half, other in zip(merged.halves, one.halves, strict=True):
+        assert half.images == other.images
+        for name, sums in half.tensors().items():
+            np.testing.assert_allclose(sums, other.tensors()[name], rtol=1e-12, atol=0)
+    again = {(0, 1): 0, (1, 0): 1, (2, 1, 0): 2, (3, 4, 2, 0, 1): 1}[order]
     assert len(looks) == 3 + again, "a stretch is looked at twice only where it took doubles for new pictures"
 
 
