@@ -20,6 +20,8 @@ from ttr.backbones.base import Backbone
 from ttr.datasets.registry import OpenedImages, ReadAhead, bad_image
 from ttr.digests import sha256, sha256_of
 from ttr.errors import ModelError, NeuronsError, OutputError
+from ttr.features.shared import Shared
+from ttr.features.shared_calibration import SharedCalibration
 from ttr.features.shared_detection import SharedDetection
 from ttr.features.shelf import cache_key
 from ttr.files import MOST_TENSORS, read_bytes, read_json, whole_file, write_json
@@ -120,13 +122,19 @@ def shared_neurons(
         TTRError: as :func:`ttr.detect` does, a part is missing or damaged, or the cache cannot be written.
     """
     path = _place_of_neurons(backbone, images, run, rule.of(backbone))
-    if (taken := _taken(path, run, RegisterNeurons)) is not None:
-        return taken
     shared = SharedDetection(path.with_suffix(""), backbone, images, run, rule)
+    return _by_ranks(path, RegisterNeurons, shared, rank)
+
+
+def _by_ranks(path: Path, kind: Any, shared: Shared[T], rank: Rank) -> Prepared[T] | StillToCome:
+    """Load a finding, or do this process's share of it, and find and keep it if no part is missing then."""
+    taken: Prepared[T] | None = _taken(path, shared.run, kind)
+    if taken is not None:
+        return taken
     shared.write_own(rank)
     if missing := shared.missing():
         return StillToCome(missing, len(shared.stretches), shared.folder)
-    return _made(path, images, run, lambda reading: shared.merged(reading.skipped))
+    return _made(path, shared.images, shared.run, lambda reading: shared.merged(reading.skipped))
 
 
 def _place_of_neurons(backbone: Backbone, images: OpenedImages, run: Run, rule: DetectionRule) -> Path:
@@ -151,8 +159,7 @@ def calibrated_tokens(backbone: Backbone, arm: Arm, images: OpenedImages, run: R
 
     What is drawn for it depends on seed and batch size, so these belong to what decides it.
     """
-    decides = {"seed": run.seed, "batch_size": run.batch_size}
-    path = _place(backbone, arm, images, run, "calibrations", decides)
+    path = _place_of_tokens(backbone, arm, images, run)
 
     def find(reading: ReadAhead) -> Calibration:
         with arm.applied(backbone):
@@ -160,7 +167,21 @@ def calibrated_tokens(backbone: Backbone, arm: Arm, images: OpenedImages, run: R
                 backbone, reading, seed=run.seed, batch_size=run.batch_size, progress=run.progress
             )
 
-    return _kept(path.with_suffix(".safetensors"), images, run, Calibration, find)
+    return _kept(path, images, run, Calibration, find)
+
+
+def shared_tokens(
+    backbone: Backbone, arm: Arm, images: OpenedImages, run: Run, rank: Rank
+) -> Prepared[Calibration] | StillToCome:
+    """Do this process's share of :func:`calibrated_tokens`; as :func:`shared_neurons`."""
+    path = _place_of_tokens(backbone, arm, images, run)
+    shared = SharedCalibration(path.with_suffix(""), backbone, images, run, arm)
+    return _by_ranks(path, Calibration, shared, rank)
+
+
+def _place_of_tokens(backbone: Backbone, arm: Arm, images: OpenedImages, run: Run) -> Path:
+    decides = {"seed": run.seed, "batch_size": run.batch_size}
+    return _place(backbone, arm, images, run, "calibrations", decides).with_suffix(".safetensors")
 
 
 def _kept(
