@@ -126,13 +126,15 @@ def shared_neurons(
     return _by_ranks(path, RegisterNeurons, shared, rank)
 
 
-def _by_ranks(path: Path, kind: Any, shared: Shared[T], rank: Rank) -> Prepared[T] | StillToCome:
+def _by_ranks(
+    path: Path, kind: Any, shared: Shared[T], rank: Rank, patience: float = 0
+) -> Prepared[T] | StillToCome:
     """Load a finding, or do this process's share of it, and find and keep it if no part is missing then."""
     taken: Prepared[T] | None = _taken(path, shared.run, kind)
     if taken is not None:
         return taken
     shared.write_own(rank)
-    if missing := shared.missing():
+    if missing := shared.wait(patience):
         return StillToCome(missing, len(shared.stretches), shared.folder)
     return _made(path, shared.images, shared.run, lambda reading: shared.merged(reading.skipped))
 
@@ -171,12 +173,15 @@ def calibrated_tokens(backbone: Backbone, arm: Arm, images: OpenedImages, run: R
 
 
 def shared_tokens(
-    backbone: Backbone, arm: Arm, images: OpenedImages, run: Run, rank: Rank
+    backbone: Backbone, arm: Arm, images: OpenedImages, run: Run, rank: Rank, patience: float = 0
 ) -> Prepared[Calibration] | StillToCome:
-    """Do this process's share of :func:`calibrated_tokens`; as :func:`shared_neurons`."""
+    """Do this process's share of :func:`calibrated_tokens`; as :func:`shared_neurons`.
+
+    With ``patience`` it then waits for the others, until none has written a part for so many seconds.
+    """
     path = _place_of_tokens(backbone, arm, images, run)
     shared = SharedCalibration(path.with_suffix(""), backbone, images, run, arm)
-    return _by_ranks(path, Calibration, shared, rank)
+    return _by_ranks(path, Calibration, shared, rank, patience)
 
 
 def _place_of_tokens(backbone: Backbone, arm: Arm, images: OpenedImages, run: Run) -> Path:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -82,6 +83,15 @@ class Shared(ABC, Generic[T]):
     def missing(self) -> int:
         """Return how many parts are not there."""
         return sum(not self.path(index).exists() for index in range(len(self.stretches)))
+
+    def wait(self, patience: float) -> int:
+        """Wait until all parts are there, or none has come for ``patience`` seconds; return how many lack."""
+        missing, since = self.missing(), monotonic()
+        while missing and monotonic() - since < patience:
+            sleep(min(patience, 0.5))
+            before, missing = missing, self.missing()
+            since = monotonic() if missing < before else since
+        return missing
 
     def write_own(self, rank: Rank) -> None:
         """Write those of a process's parts that are not there.
