@@ -57,7 +57,7 @@ class SharedCalibration(Shared[Calibration]):
         return tensors, values
 
     def merged(self, skipped: dict[str, str]) -> Calibration:
-        """Return the statistics of all images; see :meth:`Shared.merged`."""
+        """Return the statistics of all images; see :meth:`ttr.features.shared.Shared.merged`."""
         moments = self._none(0)
         for index, part in self.parts(skipped):
             if not moments.join(self._told(part)):

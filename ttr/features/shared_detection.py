@@ -59,7 +59,7 @@ class SharedDetection(Shared[RegisterNeurons]):
         }
 
     def merged(self, skipped: dict[str, str]) -> RegisterNeurons:
-        """Return the neurons that one process finds; see :meth:`Shared.merged`."""
+        """Return the neurons that one process finds; see :meth:`ttr.features.shared.Shared.merged`."""
         evidence = Evidence(self.backbone)
         for index, part in self.parts(skipped):
             if not evidence.join(_shown(part)):
