@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -109,7 +109,8 @@ def ablate(
 
     Writes results.csv (every condition and metric with interval, change from full, paired test), tables of
     attention, divergence, geometry, layers and registers, index.html and manifest.json. Everything goes
-    through the feature cache, so a run that was interrupted goes on where it stopped.
+    through the feature cache, so a run that was interrupted goes on where it stopped. Under torchrun the
+    processes share the calibration, in one cache, and the first of them does the rest.
 
     \b
     Example:
@@ -118,6 +119,7 @@ def ablate(
           --conditions registers:zero,registers:mean,registers:shuffle,cls:mean --tasks probe,knn --out abl/
     """
     from ttr.errors import OptionError
+    from ttr.ranks import Rank
     from ttr.studies.ablate.conditions import check_conditions
     from ttr.studies.ablate.settings import require
 
@@ -126,19 +128,28 @@ def ablate(
     # What is refused of them is refused before anything heavy.
     measured.settings(blocks=2)
     check_conditions(options.parse_list(measured.conditions))
+    rank = Rank.of()
+    model = replace(model, device=rank.device(model.device))
     run = reading.run(model, seed=seed)
     labelled = data.open(anonymous=reading.anonymous)
     require(labelled, measured.settings(blocks=2))
-    from ttr.studies.ablate.write import write_ablation
+    from ttr.studies.ablate.write import share_calibration, write_ablation
 
     backbone, arm = _subject(model, neurons, num_registers)
+    backbone, settings = backbone.with_pooling(pooling.value), measured.settings(backbone.num_layers)
+    conditions = options.parse_list(measured.conditions)
+    if rank.count > 1:
+        share_calibration(backbone, arm, labelled, conditions, settings, run, rank)
+    if rank.index:
+        typer.echo(f"this process's part of the calibration is done; the first process goes on to {out}")
+        return
     found = write_ablation(
-        backbone.with_pooling(pooling.value),
+        backbone,
         arm,
         labelled,
-        options.parse_list(measured.conditions),
+        conditions,
         out,
-        measured.settings(backbone.num_layers),
+        settings,
         run,
         pairs=annotated.read(seed, anonymous=reading.anonymous),
     )

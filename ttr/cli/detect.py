@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,21 +103,39 @@ def detect(
     Give either --images or --dataset. Of a labelled set only the training images are looked at: neurons
     chosen on test images would leak them into every number measured there.
 
+    Under torchrun each process looks at its share of the images, and the last to end writes the file, with
+    what one process finds. They need one cache; run again after a kill, parts that are there are kept.
+
     \b
     Example:
       ttr detect --backbone timm:vit_large_patch14_dinov2 --weights dinov2_l.safetensors \\
           --image-size 224 --threshold 150 --top-layer 17 --top-k 45 --images radiographs/ --out neurons.json
       ttr detect --backbone phantom --dataset phantom --num-images 64 --seed 42 --out neurons.json
+      torchrun --nproc-per-node 8 -m ttr detect --backbone dinov2-vit-l-14 --pretrained --device cuda \\
+          --images radiographs/ --out neurons.json
     """
     data = None if dataset is None else options.DataOptions(dataset=dataset, root=root, finding=finding)
     theirs = {"--root": root, "--finding": finding}
+    from ttr.ranks import Rank
+
+    rank = Rank.of()
+    model = replace(model, device=rank.device(model.device))
     chosen = _choose(images, data, theirs, num_images, seed, reading.anonymous)
     rule = rules.rule(model.backbone)
     run = reading.run(model, seed=seed)
-    from ttr.features.prepared import found_neurons
+    from ttr.features.prepared import StillToCome, found_neurons, shared_neurons
 
     backbone = load_backbone(model)
-    found = found_neurons(backbone, chosen, run, rule)
+    if rank.count > 1:
+        found = shared_neurons(backbone, chosen, run, rule, rank)
+    else:
+        found = found_neurons(backbone, chosen, run, rule)
+    if isinstance(found, StillToCome):
+        typer.echo(
+            f"this process's parts are whole; {found.missing} of {found.parts} are still to come from other "
+            f"processes, the last of which writes {out}; they lie in {found.folder}"
+        )
+        return
     found.value.save(out)
     if not found.kept:
         typer.echo("not kept for the next command: the cache cannot be written; choose one with --cache")

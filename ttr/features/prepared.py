@@ -20,10 +20,14 @@ from ttr.backbones.base import Backbone
 from ttr.datasets.registry import OpenedImages, ReadAhead, bad_image
 from ttr.digests import sha256, sha256_of
 from ttr.errors import ModelError, NeuronsError, OutputError
+from ttr.features.shared import Shared
+from ttr.features.shared_calibration import SharedCalibration
+from ttr.features.shared_detection import SharedDetection
 from ttr.features.shelf import cache_key
 from ttr.files import MOST_TENSORS, read_bytes, read_json, whole_file, write_json
 from ttr.forward.calibration import Calibration, calibrate
 from ttr.forward.preprocessing import Preprocessing
+from ttr.ranks import Rank
 from ttr.registers.arms import PLAIN, Arm
 from ttr.registers.attention_bias import BiasCalibration, calibrate_bias
 from ttr.registers.detection import DetectionRule, detect
@@ -77,8 +81,7 @@ def found_neurons(
         TTRError: as :func:`ttr.detect` does, or the cache cannot be written.
     """
     rule = (DetectionRule() if rule is None else rule).of(backbone)
-    decides = {**asdict(rule), "evidence": [FEWEST, STABLE]}
-    path = _place(backbone, PLAIN, images, run, "neurons", decides).with_suffix(".json")
+    path = _place_of_neurons(backbone, images, run, rule)
 
     def find(reading: ReadAhead) -> RegisterNeurons:
         return detect(
@@ -91,6 +94,54 @@ def found_neurons(
         )
 
     return _kept(path, images, run, RegisterNeurons, find)
+
+
+@dataclass(frozen=True)
+class StillToCome:
+    """What other processes have still to find before there is a finding.
+
+    Attributes:
+        missing: parts that are not there.
+        parts: of so many.
+        folder: where they are to lie.
+    """
+
+    missing: int
+    parts: int
+    folder: Path
+
+
+def shared_neurons(
+    backbone: Backbone, images: OpenedImages, run: Run, rule: DetectionRule, rank: Rank
+) -> Prepared[RegisterNeurons] | StillToCome:
+    """Do this process's share of :func:`found_neurons`; whoever ends last has them.
+
+    They are those that one process finds (:mod:`ttr.features.shared_detection`). The parts stay in the cache.
+
+    Raises:
+        TTRError: as :func:`ttr.detect` does, a part is missing or damaged, or the cache cannot be written.
+    """
+    path = _place_of_neurons(backbone, images, run, rule.of(backbone))
+    shared = SharedDetection(path.with_suffix(""), backbone, images, run, rule)
+    return _by_ranks(path, RegisterNeurons, shared, rank)
+
+
+def _by_ranks(
+    path: Path, kind: Any, shared: Shared[T], rank: Rank, patience: float = 0
+) -> Prepared[T] | StillToCome:
+    """Load a finding, or do this process's share of it, and find and keep it if no part is missing then."""
+    taken: Prepared[T] | None = _taken(path, shared.run, kind)
+    if taken is not None:
+        return taken
+    shared.write_own(rank)
+    if missing := shared.wait(patience):
+        return StillToCome(missing, len(shared.stretches), shared.folder)
+    return _made(path, shared.images, shared.run, lambda reading: shared.merged(reading.skipped))
+
+
+def _place_of_neurons(backbone: Backbone, images: OpenedImages, run: Run, rule: DetectionRule) -> Path:
+    decides = {**asdict(rule), "evidence": [FEWEST, STABLE]}
+    return _place(backbone, PLAIN, images, run, "neurons", decides).with_suffix(".json")
 
 
 def calibrated_bias(
@@ -110,8 +161,7 @@ def calibrated_tokens(backbone: Backbone, arm: Arm, images: OpenedImages, run: R
 
     What is drawn for it depends on seed and batch size, so these belong to what decides it.
     """
-    decides = {"seed": run.seed, "batch_size": run.batch_size}
-    path = _place(backbone, arm, images, run, "calibrations", decides)
+    path = _place_of_tokens(backbone, arm, images, run)
 
     def find(reading: ReadAhead) -> Calibration:
         with arm.applied(backbone):
@@ -119,7 +169,24 @@ def calibrated_tokens(backbone: Backbone, arm: Arm, images: OpenedImages, run: R
                 backbone, reading, seed=run.seed, batch_size=run.batch_size, progress=run.progress
             )
 
-    return _kept(path.with_suffix(".safetensors"), images, run, Calibration, find)
+    return _kept(path, images, run, Calibration, find)
+
+
+def shared_tokens(
+    backbone: Backbone, arm: Arm, images: OpenedImages, run: Run, rank: Rank, patience: float = 0
+) -> Prepared[Calibration] | StillToCome:
+    """Do this process's share of :func:`calibrated_tokens`; as :func:`shared_neurons`.
+
+    With ``patience`` it then waits for the others, until none has written a part for so many seconds.
+    """
+    path = _place_of_tokens(backbone, arm, images, run)
+    shared = SharedCalibration(path.with_suffix(""), backbone, images, run, arm)
+    return _by_ranks(path, Calibration, shared, rank, patience)
+
+
+def _place_of_tokens(backbone: Backbone, arm: Arm, images: OpenedImages, run: Run) -> Path:
+    decides = {"seed": run.seed, "batch_size": run.batch_size}
+    return _place(backbone, arm, images, run, "calibrations", decides).with_suffix(".safetensors")
 
 
 def _kept(
@@ -130,6 +197,16 @@ def _kept(
     What was skipped is written behind the finding, with a seal of both: without it, or where it does not fit,
     a finding is damaged or lies in another's place, and is made anew.
     """
+    taken: Prepared[T] | None = _taken(path, run, kind)
+    return _made(path, images, run, find) if taken is None else taken
+
+
+def _taken(path: Path, run: Run, kind: Any) -> Prepared[Any] | None:
+    """Return what an earlier run kept, or None.
+
+    Raises:
+        ImageError: it left out a bad image, and this run is not to.
+    """
     beside = path.with_suffix(".skipped.json")
     with suppress(NeuronsError, ModelError, OSError, ValueError):
         said = _Beside.model_validate(read_json(beside))
@@ -139,13 +216,18 @@ def _kept(
                 raise bad_image(*next(iter(said.skipped.items())))
             run.tell(f"{path.parent.name}: taken from the cache, as an earlier run found them")
             return kept
+    return None
+
+
+def _made(path: Path, images: OpenedImages, run: Run, find: Callable[[ReadAhead], T]) -> Prepared[T]:
+    """Find, and keep what was found with what was skipped for it."""
     can_keep = _can_keep(path, run)
     reading = ReadAhead(images, run)
     found: Any = find(reading)
     if can_keep:
         found.save(path)
         skipped = dict(reading.skipped)
-        write_json(beside, {"skipped": skipped, "seal": _seal(path, skipped)})
+        write_json(path.with_suffix(".skipped.json"), {"skipped": skipped, "seal": _seal(path, skipped)})
     return Prepared(found, dict(reading.skipped), can_keep)
 
 
@@ -167,7 +249,7 @@ def _can_keep(path: Path, run: Run) -> bool:
     try:
         with whole_file(path.with_suffix(".writable")) as probe:
             probe.touch()
-        path.with_suffix(".writable").unlink()
+        path.with_suffix(".writable").unlink(missing_ok=True)  # of two at once, one is first
         return True
     except (OutputError, OSError):
         if run.cache is not None:

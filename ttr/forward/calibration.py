@@ -12,7 +12,7 @@ the images (reservoir sampling), and of each one patch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,8 @@ from ttr.errors import ImageError, ModelError
 from ttr.files import load_tensors, save_tensors
 from ttr.forward.batches import batches, count
 from ttr.hooks import evaluation_mode, keep
-from ttr.progress import progress_bar
+from ttr.progress import Advance, progress_bar
+from ttr.tokens import TokenLayout
 
 SCHEMA = "ttr.calibration/2"
 BANK = 64
@@ -112,27 +113,132 @@ class Calibration:
             ) from error
 
 
-class _Moments:
+@dataclass
+class Moments:
     """Running mean and sum of squared deviations, float64; see the module."""
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.mean: Tensor | float = 0.0
-        self.squares: Tensor | float = 0.0
+    count: int = 0
+    mean: Tensor | float = 0.0
+    squares: Tensor | float = 0.0
 
     def add(self, values: Tensor) -> None:
         """Add observations along the first axis."""
         values = values.double()
-        new = values.shape[0]
         mean = values.mean(dim=0)
-        step = mean - self.mean
-        total = self.count + new
-        self.squares = self.squares + ((values - mean) ** 2).sum(dim=0) + step**2 * (self.count * new / total)
-        self.mean = self.mean + step * (new / total)
+        self.join(Moments(values.shape[0], mean, ((values - mean) ** 2).sum(dim=0)))
+
+    def join(self, other: Moments) -> None:
+        """Add other observations by their moments."""
+        total = self.count + other.count
+        if not other.count:
+            return
+        step = other.mean - self.mean
+        self.squares = self.squares + other.squares + step**2 * (self.count * other.count / total)
+        self.mean = self.mean + step * (other.count / total)
         self.count = total
 
 
-@torch.no_grad()
+class Sample:
+    """The bank's sample as it is drawn, image by image (reservoir sampling)."""
+
+    def __init__(self, bank: int, seed: int) -> None:
+        self.bank, self.drawn = bank, 0
+        self._random = np.random.default_rng(seed)
+
+    def draw(self, patches: int) -> tuple[int, int]:
+        """Return the next image's place, in the bank if it is below its size, and one of its patches."""
+        place = self.drawn if self.drawn < self.bank else int(self._random.integers(self.drawn + 1))
+        self.drawn += 1
+        return place, int(self._random.integers(patches))
+
+
+class TokenMoments:
+    """What a stretch of calibration images shows, for one that begins it all and those that join it.
+
+    Args:
+        layers: blocks.
+        bank: how many images the bank keeps.
+        seed: of the bank's sample.
+        before: images before this stretch, of as many patches.
+
+    Attributes:
+        alone: of each block's tokens ahead of the patches.
+        patches: of each block's patches.
+        kept: {place in the bank: tokens [L, S, D]}.
+        banked: {place in the bank: which image that is, counted from the first of all}.
+        images: how many.
+        sizes: numbers of patches that they had.
+    """
+
+    def __init__(self, layers: int, bank: int, seed: int, before: int = 0) -> None:
+        self.alone = [Moments() for _ in range(layers)]
+        self.patches = [Moments() for _ in range(layers)]
+        self.kept: dict[int, Tensor] = {}
+        self.banked: dict[int, int] = {}
+        self.images = 0
+        self.sizes: set[int] = set()
+        self.before = before
+        self._sample = Sample(bank, seed)
+
+    def add(self, seen: Sequence[Tensor], layout: TokenLayout) -> None:
+        """Add the output tokens of a batch at each block, [B, N, D]."""
+        patches = layout.patches
+        ahead = layout.length - patches
+        for layer, x in enumerate(seen):
+            self.alone[layer].add(layout.select(x, "ahead"))
+            self.patches[layer].add(layout.select(x, "patches").flatten(0, 1))
+        while self._sample.drawn < self.before:
+            self._sample.draw(patches)
+        for item in range(seen[0].shape[0]):
+            place, patch = self._sample.draw(patches)
+            if place < self._sample.bank:
+                self.kept[place] = torch.stack([x[item, [*range(ahead), ahead + patch]] for x in seen])
+                self.banked[place] = self._sample.drawn - 1
+        self.images += seen[0].shape[0]
+        self.sizes.add(patches)
+
+    def join(self, other: TokenMoments) -> bool:
+        """Add the stretch that follows, unless other images came before it than it was told.
+
+        Its bank would not be that of one process then: nothing is added, and the answer is False.
+        """
+        told = other.before == self.before + self.images and len(self.sizes | other.sizes) <= 1
+        if other.images and not told:
+            return False
+        for mine, others in ((self.alone, other.alone), (self.patches, other.patches)):
+            for moments, more in zip(mine, others, strict=True):
+                moments.join(more)
+        for patches in other.sizes:
+            while self._sample.drawn < self.before + self.images + other.images:
+                self._sample.draw(patches)
+        self.kept |= other.kept
+        self.banked |= other.banked
+        self.images += other.images
+        self.sizes |= other.sizes
+        return True
+
+    def calibration(self) -> Calibration:
+        """Return the statistics.
+
+        Raises:
+            ImageError: there were no images.
+        """
+        if not self.images:
+            raise ImageError("no images were given; needed at least one to calibrate on")
+        pairs = list(zip(self.alone, self.patches, strict=True))
+        return Calibration(
+            mean=torch.stack([_joined(a.mean, p.mean) for a, p in pairs]),
+            variance=torch.stack([_joined(a.squares / a.count, p.squares / p.count) for a, p in pairs]),
+            bank=torch.stack([self.kept[place] for place in sorted(self.kept)]),
+            images=self.images,
+            banked=tuple(self.banked[place] for place in sorted(self.kept)),
+        )
+
+
+def _joined(first: Any, second: Any) -> Tensor:
+    return torch.cat([first, second[None]]).float()
+
+
 def calibrate(
     backbone: Backbone,
     images: Tensor | Iterable[Any],
@@ -156,46 +262,27 @@ def calibrate(
         ImageError: there are no images.
     """
     checks.integer("bank", bank, 1)
-    random = np.random.default_rng(seed)
-    alone: list[_Moments] = [_Moments() for _ in range(backbone.num_layers)]
-    patches: list[_Moments] = [_Moments() for _ in range(backbone.num_layers)]
-    kept: dict[int, Tensor] = {}
-    banked: dict[int, int] = {}
-    total = 0
+    moments = TokenMoments(backbone.num_layers, bank, seed)
+    with progress_bar("calibrating", count(images), show=progress) as advance:
+        measure(backbone, images, moments, batch_size, advance)
+    return moments.calibration()
+
+
+@torch.no_grad()
+def measure(
+    backbone: Backbone,
+    images: Tensor | Iterable[Any],
+    moments: TokenMoments,
+    batch_size: int,
+    advance: Advance,
+) -> None:
+    """Add the tokens of images to some moments."""
     with (
-        progress_bar("calibrating", count(images), show=progress) as advance,
         evaluation_mode(backbone.model),
         keep(backbone.sites.blocks, lambda x: x.float().cpu()) as seen,
     ):
         for batch in batches(backbone, images, batch_size):
             seen.clear()
             backbone.features(backbone.prepare(batch))
-            layout = backbone.layout_of(batch, seen[0].shape[1])
-            ahead = layout.length - layout.patches
-            for layer, x in enumerate(seen):
-                alone[layer].add(x[:, :ahead])
-                patches[layer].add(layout.select(x, "patches").flatten(0, 1))
-            for item in range(batch.shape[0]):
-                place = total if total < bank else int(random.integers(total + 1))
-                patch = ahead + int(random.integers(layout.patches))
-                if place < bank:
-                    slots = [*range(ahead), patch]
-                    kept[place] = torch.stack([x[item, slots] for x in seen])
-                    banked[place] = total
-                total += 1
+            moments.add(seen, backbone.layout_of(batch, seen[0].shape[1]))
             advance(batch.shape[0])
-    if not total:
-        raise ImageError("no images were given; needed at least one to calibrate on")
-
-    def joined(first: Any, second: Any) -> Tensor:
-        return torch.cat([first, second[None]]).float()
-
-    return Calibration(
-        mean=torch.stack([joined(a.mean, p.mean) for a, p in zip(alone, patches, strict=True)]),
-        variance=torch.stack(
-            [joined(a.squares / a.count, p.squares / p.count) for a, p in zip(alone, patches, strict=True)]
-        ),
-        bank=torch.stack([kept[place] for place in sorted(kept)]),
-        images=total,
-        banked=tuple(banked[place] for place in sorted(banked)),
-    )

@@ -28,7 +28,7 @@ from ttr.errors import ImageError, ModelError, OptionError
 from ttr.forward.batches import batches, count
 from ttr.hooks import edits_at
 from ttr.norms import Threshold, check_threshold
-from ttr.progress import progress_bar
+from ttr.progress import Advance, progress_bar
 from ttr.registers.evidence import FEWEST, STABLE, Evidence
 from ttr.registers.neurons import Provenance, RegisterNeurons
 from ttr.registers.seen import Seen, see
@@ -113,10 +113,18 @@ def detect(
         OptionError: a value is outside its range.
     """
     backbone = as_backbone(backbone)
-    threshold = check_threshold(threshold)
-    at = backbone.layer(outlier_layer, "outlier_layer")
-    if top_layer is not None:
-        top_layer = backbone.layer(top_layer, "top_layer")
+    rule = DetectionRule(threshold, outlier_layer, top_layer, top_k, sparsity, include_cls)
+    rule = checked_rule(backbone, rule)
+    evidence = Evidence(backbone)
+    with progress_bar("detecting", count(images), show=progress) as advance:
+        look(backbone, images, rule, evidence, batch_size, advance)
+    return conclude(backbone, evidence, rule, image_set)
+
+
+def checked_rule(backbone: Backbone, rule: DetectionRule) -> DetectionRule:
+    """Return a rule with the backbone's own blocks, or refuse it as :func:`detect` does."""
+    rule = replace(rule, threshold=check_threshold(rule.threshold)).of(backbone)
+    top_k = rule.top_k
     if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, Integral) or top_k < 1):
         raise OptionError(f"top_k={top_k!r}; needed an integer, at least 1, or None for the data-driven cut")
     if any(edits_at(site) for site in backbone.sites.neurons):
@@ -130,22 +138,49 @@ def detect(
             f"{backbone.name} has blocks of {' and '.join(map(str, widths))} neurons; needed the same number "
             "in every block to rank them: detect on the model from before it was pruned"
         )
-    evidence = Evidence(backbone)
-    sizes: set[tuple[int, int]] = set()
+    return rule
+
+
+def look(
+    backbone: Backbone,
+    images: Tensor | Iterable[Any],
+    rule: DetectionRule,
+    evidence: Evidence,
+    batch_size: int,
+    advance: Advance,
+) -> None:
+    """Add what images show to some evidence; ``rule`` is :func:`checked_rule`'s."""
     ahead = AHEAD.get(backbone.device.type, 0)
-    with progress_bar("detecting", count(images), show=progress) as advance:
-        on_the_way: deque[Seen] = deque()
-        for batch in batches(backbone, images, batch_size):
-            on_the_way.append(see(backbone, batch, at, threshold, sparsity=sparsity, include_cls=include_cls))
-            sizes.add((batch.shape[-2], batch.shape[-1]))
-            if len(on_the_way) > ahead:
-                evidence.add(on_the_way.popleft())
-            advance(batch.shape[0])
-        while on_the_way:
+    on_the_way: deque[Seen] = deque()
+    for batch in batches(backbone, images, batch_size):
+        seen = see(
+            backbone,
+            batch,
+            rule.outlier_layer,
+            rule.threshold,
+            sparsity=rule.sparsity,
+            include_cls=rule.include_cls,
+        )
+        on_the_way.append(seen)
+        if len(on_the_way) > ahead:
             evidence.add(on_the_way.popleft())
-        evidence.settle()
+        advance(batch.shape[0])
+    while on_the_way:
+        evidence.add(on_the_way.popleft())
+
+
+def conclude(
+    backbone: Backbone, evidence: Evidence, rule: DetectionRule, image_set: str | None
+) -> RegisterNeurons:
+    """Return what :func:`detect` does of all that its images showed.
+
+    Raises:
+        ImageError: there were none.
+    """
+    evidence.settle()
     if not evidence.images:
         raise ImageError("no images were given; needed at least one to look for outliers")
+    at, top_layer = rule.outlier_layer, rule.top_layer
     if top_layer is None:
         top_layer = evidence.emergence(at)
     provenance = Provenance(
@@ -155,22 +190,22 @@ def detect(
         dtype=str(backbone.dtype).removeprefix("torch."),
         num_layers=backbone.num_layers,
         num_neurons=backbone.num_neurons,
-        image_size=sizes.pop() if len(sizes) == 1 else None,
+        image_size=next(iter(evidence.sizes)) if len(evidence.sizes) == 1 else None,
         image_set=image_set,
         images=evidence.images,
         images_with_outliers=evidence.with_outliers + evidence.doubles,
         stability=evidence.stability(top_layer),
-        threshold=threshold,
+        threshold=rule.threshold,
         outlier_layer=at,
         top_layer=top_layer,
-        sparsity=sparsity,
-        include_cls=include_cls,
+        sparsity=rule.sparsity,
+        include_cls=rule.include_cls,
         ttr_version=__version__,
     )
-    return _conclude(evidence, provenance, top_layer, top_k)
+    return _in_words(evidence, provenance, top_layer, rule.top_k)
 
 
-def _conclude(
+def _in_words(
     evidence: Evidence, provenance: Provenance, top_layer: int, top_k: int | None
 ) -> RegisterNeurons:
     ranked = evidence.ranking()

@@ -32,10 +32,30 @@ class Pictures:
     def __init__(self) -> None:
         self.seen = np.empty((0, THUMBNAIL**2), np.float32)
 
+    @property
+    def full(self) -> bool:
+        """Whether as many are remembered as ever will be."""
+        return len(self.seen) >= REMEMBERED
+
     def is_new(self, thumbnail: np.ndarray) -> bool:
         """Return whether this picture [64] is no double of one before, and remember it."""
         if alike(thumbnail, self.seen).any():
             return False
-        if len(self.seen) < REMEMBERED:
+        if not self.full:
             self.seen = np.concatenate([self.seen, thumbnail[None]])
         return True
+
+
+class JudgedPictures(Pictures):
+    """Pictures that keep, of each they were asked for, the thumbnail and the answer."""
+
+    def __init__(self, before: Pictures) -> None:
+        self.seen = before.seen
+        self.asked: list[np.ndarray] = []
+        self.answers: list[bool] = []
+
+    def is_new(self, thumbnail: np.ndarray) -> bool:
+        """As :meth:`Pictures.is_new`, and keep both."""
+        self.asked.append(thumbnail.copy())  # of a batch that need not stay
+        self.answers.append(super().is_new(thumbnail))
+        return self.answers[-1]

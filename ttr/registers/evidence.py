@@ -11,6 +11,7 @@ the number of images, and several batches are computed together.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,8 +30,12 @@ SELECTIVE = 5.0
 EMERGED = 0.5
 #: What the data-driven cut needs: images with outliers, and how far the neurons of two halves of them agree.
 FEWEST, STABLE = 2, 0.5
-#: Images with outliers, and outliers, that wait at most before their neurons are computed again, together.
+#: Images that pass, and outliers that wait, at most before the neurons at these are computed again, together.
+#: Images are counted whether they have outliers or not, so that what is computed together is said by their
+#: places alone, and is the same in whatever process.
 IMAGES_AT_ONCE, OUTLIERS_AT_ONCE = 32, 1024
+#: The tensors of :class:`Sums`.
+SUMS = ("scores", "at_outliers", "elsewhere", "outlier_norms")
 
 
 @dataclass
@@ -60,15 +65,17 @@ class Sums:
         scores, at_outliers, elsewhere = torch.zeros(3, *shape, dtype=torch.float64, device=device)
         return cls(scores, at_outliers, elsewhere, scores.new_zeros(shape[0]))
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the sums by name."""
+        return {name: getattr(self, name) for name in SUMS}
+
     def cpu(self) -> Sums:
         """Return them on the host."""
-        return Sums(
-            self.scores.cpu(),
-            self.at_outliers.cpu(),
-            self.elsewhere.cpu(),
-            self.outlier_norms.cpu(),
-            self.images,
-        )
+        return Sums(**{name: x.cpu() for name, x in self.tensors().items()}, images=self.images)
+
+    def to(self, other: Sums) -> Sums:
+        """Return them where other sums are."""
+        return Sums(**{name: x.to(other.scores) for name, x in self.tensors().items()}, images=self.images)
 
     def __add__(self, other: Sums) -> Sums:
         return Sums(
@@ -93,22 +100,48 @@ class Sums:
         return passes
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What a stretch of the images showed by itself, for :meth:`Evidence.join`.
+
+    Attributes:
+        images: how many.
+        sizes: [height, width] of them.
+        halves: sums of every other one of the new pictures with outliers, and of those between.
+        thumbnails: of the images with outliers in order, float32 [K, 64].
+        new: which of these were taken to be no doubles, bool [K].
+    """
+
+    images: int
+    sizes: frozenset[tuple[int, int]]
+    halves: tuple[Sums, Sums]
+    thumbnails: np.ndarray
+    new: np.ndarray
+
+
 class Evidence:
     """What the images of one detection show.
 
+    Args:
+        backbone: that sees them.
+        pictures: what was seen before them; None: nothing.
+
     Attributes:
         images: images seen.
+        sizes: (height, width) of them.
         doubles: those with outliers that are nearly the same picture as one before, and add nothing.
         halves: the sums of every other one of the rest with outliers, and of those between; complete, and on
             the host, behind :meth:`settle`.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, pictures: Pictures | None = None) -> None:
         self.images = self.doubles = 0
+        self.sizes: set[tuple[int, int]] = set()
         self.halves = (Sums.empty(backbone), Sums.empty(backbone))
         self._backbone = backbone
-        self._pictures = Pictures()
+        self._pictures = Pictures() if pictures is None else pictures
         self._waiting: list[AtOutliers] = []
+        self._passed = 0
 
     @property
     def with_outliers(self) -> int:
@@ -130,15 +163,40 @@ class Evidence:
         finite, thumbs, found = np.split(seen.told(), [blocks, blocks + 64 * images])
         refuse_overflow(self._backbone, seen.images, finite > 0)
         self.images += images
+        self.sizes.add((seen.images.shape[-2], seen.images.shape[-1]))
         outliers, thumbs = found.reshape(images, -1) > 0, thumbs.reshape(images, -1)
         having = np.flatnonzero(outliers.any(axis=1)).tolist()
         items = [item for item in having if self._pictures.is_new(thumbs[item])]
         self.doubles += len(having) - len(items)
         if items:
             self._waiting.append(AtOutliers.of(seen, items, outliers))
-        waiting = [part.counts for part in self._waiting]
-        if sum(map(len, waiting)) >= IMAGES_AT_ONCE or sum(map(sum, waiting)) >= OUTLIERS_AT_ONCE:
+        self._passed += images
+        waiting = sum(int(part.counts.sum()) for part in self._waiting)
+        if self._passed >= IMAGES_AT_ONCE:
+            self._passed = 0
             self._compute()
+        elif waiting >= OUTLIERS_AT_ONCE:
+            self._compute()
+
+    def join(self, shown: Shown) -> bool:
+        """Add what the images that follow have shown, unless other ones of them are doubles than was thought.
+
+        Which are doubles is decided here, by all images before: where a stretch was decided by less, and
+        otherwise, its sums hold what must not count. Nothing is added then, and the answer is False: its
+        images are to be added themselves.
+        """
+        pictures = copy(self._pictures)
+        if [pictures.is_new(each) for each in shown.thumbnails] != shown.new.tolist():
+            return False
+        self._compute()
+        self._pictures, self._passed = pictures, 0
+        first = self.with_outliers
+        mine = [half + shown.halves[(n - first) % 2].to(half) for n, half in enumerate(self.halves)]
+        self.halves = (mine[0], mine[1])
+        self.images += shown.images
+        self.sizes |= shown.sizes
+        self.doubles += int((~shown.new).sum())
+        return True
 
     def settle(self) -> None:
         """Compute what waits, and bring the sums to the host."""
