@@ -1,6 +1,6 @@
 """Shards written by the machines of a Ray cluster: actors hold the model, each writes whole shards.
 
-Whoever is killed is started again, on another machine where its own is gone, and its shard with it.
+Where one is killed, or its machine is gone, another one starts and writes its shard.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 import logging
 import os
 import platform
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ttr.errors import DataError, ModelError, OptionError, OutputError, TTRError
@@ -92,14 +93,10 @@ def write_on_machines(
                 f"this model cannot be sent to another machine ({error}); leave the engine ray out"
             ) from error
         writer = ray.remote(ShardWriter).options(
-            num_cpus=1,
-            num_gpus=int(device == "cuda"),
-            max_restarts=-1,
-            max_task_retries=TRIES,
-            scheduling_strategy="SPREAD",
+            num_cpus=1, num_gpus=int(device == "cuda"), scheduling_strategy="SPREAD"
         )
-        actors = deque(writer.remote(sent, device) for _ in range(min(count, len(shards))))
-        for shard, refusal in _written(ray, actors, shards, named):
+        start = partial(writer.remote, sent, device)
+        for shard, refusal in _written(ray, start, min(count, len(shards)), shards, named):
             if refusal is not None:
                 raise refusal
             advance(shard.end - shard.start)
@@ -124,10 +121,15 @@ def default_actors(machines: Iterable[Mapping[str, float]], device: str) -> int:
 
 
 def _written(
-    ray: Any, idle: deque[Any], shards: Sequence[Shard], named: Callable[[int, int], Sequence[Named]]
+    ray: Any,
+    start: Callable[[], Any],
+    count: int,
+    shards: Sequence[Shard],
+    named: Callable[[int, int], Sequence[Named]],
 ) -> Iterator[tuple[Shard, TTRError | None]]:
-    """Yield each shard when its worker is done with it, and what it refuses."""
-    left = deque(shards)
+    """Yield each shard when its worker is done with it, and what it refuses; ``start`` makes a worker."""
+    left, killed = deque(shards), Counter[Shard]()
+    idle = deque(start() for _ in range(count))
     at_work: dict[Any, tuple[Shard, Any]] = {}
     while left or at_work:
         while idle and left:
@@ -139,13 +141,19 @@ def _written(
         (done,), _ = ray.wait([*at_work], num_returns=1)
         shard, actor = at_work.pop(done)
         try:
-            yield shard, ray.get(done)
+            refusal = ray.get(done)
         except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
-            why = str(error).strip().splitlines()[-1][:300]
-            raise TTRError(
-                f"the worker that writes {shard.name} did not start, or was killed {TRIES + 1} times ({why}); "
-                "the other shards stay: mend that and run again"
-            ) from error
+            killed[shard] += 1
+            if killed[shard] > TRIES:
+                why = str(error).strip().splitlines()[-1][:300]
+                raise TTRError(
+                    f"the worker for {shard.name} did not start, or was killed {TRIES + 1} times ({why}); "
+                    "the other shards stay: mend that and run again"
+                ) from error
+            left.appendleft(shard)
+            actor = start()
+        else:
+            yield shard, refusal
         idle.append(actor)
         del actor
 
@@ -167,9 +175,7 @@ def _connected(address: str | None) -> Iterator[Any]:
     Raises:
         OptionError: no cluster answers.
     """
-    # Both are read when Ray is imported: it is not to phone home, and refusals alone are to be seen.
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it is read when Ray is imported
     import ray
 
     if ray.is_initialized():
@@ -181,7 +187,10 @@ def _connected(address: str | None) -> Iterator[Any]:
     try:
         ray.init(address or "local", **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise OptionError(f"no Ray cluster can be joined at {address or 'this machine'} ({error})") from error
+        raise OptionError(
+            f"no Ray cluster can be joined at {address or 'this machine'} ({error}); needed the Ray and "
+            "Python that it has, and RAY_AUTH_MODE=token with its token where it asks for one"
+        ) from error
     try:
         yield ray
     finally:
