@@ -1,4 +1,4 @@
-"""The real thing: processes killed by the system, torchrun, Ray, and memory that does not grow with the images."""
+"""The real thing: processes that are killed, torchrun, Ray, and memory that does not grow with the images."""
 
 from __future__ import annotations
 

@@ -75,7 +75,9 @@ def write_on_machines(
     machines: Machines,
     advance: Advance,
 ) -> None:
-    """Have a cluster write shards; ``named`` and ``advance`` are as :meth:`Work.write` takes them.
+    """Have a cluster write shards, each whole or not at all.
+
+    The rest is what :meth:`ttr.studies.embed.work.Work.write` takes.
 
     Raises:
         OptionError: there is no such cluster, or it has no GPU where one is asked for.
@@ -160,12 +162,9 @@ def _written(
 
 def _anywhere(image: Named) -> Named:
     """Return an image whose file is found from whatever folder a process works in."""
-    entry = image.entry
-    return (
-        image
-        if entry.address
-        else Named(replace(entry, file=os.path.join(os.getcwd(), entry.file)), image.name)
-    )
+    if image.entry.address:
+        return image
+    return image._replace(entry=replace(image.entry, file=os.path.join(os.getcwd(), image.entry.file)))
 
 
 @contextmanager
