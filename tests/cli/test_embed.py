@@ -10,6 +10,7 @@ import pytest
 
 import ttr
 from ttr.datasets.registry import phantom_images
+from ttr.studies.embed import machines
 
 SMALL = ("embed", "--backbone", "phantom", "--image-size", 64, "--workers", 1, "--quiet", "--shard-size", 2)
 
@@ -92,14 +93,34 @@ def test_a_process_of_several_says_that_others_are_still_at_work(run, folder, tm
         (("--storage", "int8"), "storage='int8'; needed one of float32, float16"),
         (("--threshold", "high"), "threshold='high'"),
         (("--num-registers", 4), "got --num-registers 4 without --neurons"),
+        (("--address", "127.0.0.1:1"), "got --address without --engine ray"),
+        (("--actors", 2), "got --actors without --engine ray"),
+        (("--engine", "ray", "--address", "ray://head:1"), "needed host:port of its head"),
+        (("--engine", "ray", "--address", "127.0.0.1:1"), "no Ray cluster answers at 127.0.0.1:1"),
     ],
 )
-def test_what_cannot_be_done_is_refused_on_one_line(run, folder, tmp_path, words, complaint):
+def test_what_cannot_be_done_is_refused_on_one_line(run, folder, tmp_path, monkeypatch, words, complaint):
+    monkeypatch.setattr(machines, "find_spec", lambda name: True)
     given = words if words[0] == "--images" else ("--images", folder, *words)
     status, _, err = run(*SMALL, "--out", tmp_path / "out", *given)
     assert (status, err.count("\n")) == (2, 1)
     assert complaint in err
     assert not (tmp_path / "out").exists()
+
+
+def test_ray_is_asked_for_where_it_is_not_installed_or_under_torchrun(run, folder, tmp_path, monkeypatch):
+    words = (*SMALL, "--images", folder, "--out", tmp_path / "out", "--engine", "ray")
+    with monkeypatch.context() as patch:
+        patch.setattr(machines, "find_spec", lambda name: None)
+        status, _, err = run(*words)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "needs the package ray, which is not installed; run: pip install '.[ray]'" in err
+    monkeypatch.setattr(machines, "find_spec", lambda name: True)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    status, _, err = run(*words)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "got the engine ray under torchrun" in err
 
 
 def test_a_folder_of_something_else_is_refused_before_a_model_is_loaded(run, folder, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +15,16 @@ from ttr.cli.loading import load_backbone, load_with_neurons
 from ttr.cli.tables import print_path
 
 if TYPE_CHECKING:
+    from ttr.studies.embed.machines import Machines
     from ttr.studies.embed.settings import EmbedSettings
     from ttr.studies.embed.write import Embedded
+
+
+class Engine(str, Enum):
+    """Who computes."""
+
+    here = "here"
+    ray = "ray"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +95,49 @@ class KeptOptions(Group):
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions(Group):
+    """Who computes: this process, or machines."""
+
+    engine: Annotated[
+        Engine, typer.Option(help="This process, or the machines of a Ray cluster (extra [ray]).")
+    ] = Engine.here
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Of the Ray cluster's head, or auto: the cluster that this machine belongs to; default: "
+            "RAY_ADDRESS, else this machine alone.",
+        ),
+    ] = None
+    actors: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Ray processes that hold the model; default: one a GPU, or a CPU but one of each machine.",
+        ),
+    ] = None
+
+    def machines(self) -> Machines | None:
+        """Return the machines, None: this process.
+
+        Raises:
+            OptionError: Ray is not installed, no cluster answers, or an option is given that needs it.
+        """
+        from ttr.errors import OptionError
+        from ttr.studies.embed.machines import Machines
+
+        if self.engine is Engine.ray:
+            machines = Machines(self.address, self.actors)
+            machines.check_answers()
+            return machines
+        for name in ("address", "actors"):
+            if getattr(self, name) is not None:
+                raise OptionError(f"got --{name} without --engine ray; add that, or leave it out")
+        return None
+
+
 def _verify(folder: Path | None) -> None:
     """Say whether a folder is whole, and end: with 1 where it is not."""
     if folder is None:
@@ -129,6 +181,7 @@ def embed(
     num_registers: options.NumRegisters = 1,
     kept: KeptOptions,
     reading: AheadOptions,
+    engine: EngineOptions,
     verify: Annotated[
         Path | None,
         typer.Option(
@@ -143,9 +196,10 @@ def embed(
 
     A shard is whole or absent. The same command goes on where an earlier one was killed, and ends with the
     same bytes; another model, setting or set of images is refused with what differs. Under torchrun each
-    process writes its own shards, and --device cuda is the GPU of each. manifest.json comes last: it proves
-    that every image listed has exactly one row. With --on-error skip a bad image has a reason instead of an
-    embedding; to try it again, remove its shard.
+    process writes its own shards, and --device cuda is the GPU of each; with --engine ray the machines of a
+    Ray cluster write them, each worker on a GPU of its own. manifest.json comes last: it proves that every
+    image listed has exactly one row. With --on-error skip a bad image has a reason instead of an embedding;
+    to try it again, remove its shard.
 
     \b
     Columns of shard-00000-of-00010.parquet and so on:
@@ -161,6 +215,8 @@ def embed(
       ttr embed --backbone dinov2-vit-l-14 --pretrained --image-size 224 --images radiographs/ --out shards/
       torchrun --nproc-per-node 8 -m ttr embed --backbone dinov2-vit-l-14 --pretrained --device cuda \\
           --dtype bf16 --neurons neurons.json --images s3://bucket/tars --out shards/
+      ttr embed --backbone dinov2-vit-l-14 --pretrained --device cuda --images s3://bucket/tars \\
+          --out /shared/shards --engine ray --address 10.0.0.1:6379
       ttr embed --verify shards/
     """
     from ttr.errors import OptionError
@@ -173,8 +229,11 @@ def embed(
             "neurons that are to be moved onto them, or leave it out"
         )
     settings = kept.settings(num_registers)
+    machines = engine.machines()
     model = replace(model, device=rank.device(model.device))
     run = reading.run(model)
+    if machines is not None:
+        model = replace(model, device="cpu")  # it is sent from here, and computes elsewhere
     from ttr.datasets.places.opening import images_at
 
     listing = images_at(place.images, column=place.path_column, root=place.root)
@@ -187,7 +246,14 @@ def embed(
     from ttr.studies.embed.write import embed_images
 
     done = embed_images(
-        backbone, listing, out, neurons=found, settings=settings, run=run, anonymous=reading.anonymous
+        backbone,
+        listing,
+        out,
+        neurons=found,
+        settings=settings,
+        run=run,
+        anonymous=reading.anonymous,
+        machines=machines,
     )
     _say(done)
 

@@ -52,6 +52,7 @@ OPTIONAL = {
         ("onnx", "onnxruntime", "onnxscript"),
         "ttr export --format onnx",
     ),
+    "ray": (("ray",), "ttr embed --engine ray"),
     "samples": (("skimage",), "making the samples anew"),
     "transformers": (
         ("transformers",),

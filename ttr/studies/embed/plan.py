@@ -157,7 +157,7 @@ def plan_of(
     # Processes that share the work write one and the same plan.
     for when_and_where in ("created", "python", "platform", "settings"):
         del made[when_and_where]
-    made["backbone"]["device"] = backbone.device.type
+    made["backbone"]["device"] = (run.device or backbone.device.type).partition(":")[0]
     return Plan(
         schema_=SCHEMA,
         decides=decides,

@@ -2,45 +2,38 @@
 
 The folder holds ``plan.json`` (first), ``shard-00000-of-00010.parquet`` and so on, and ``manifest.json``
 (last). Shards are dealt out to the processes, each writes its own, and whoever finds all of them there
-writes the manifest. A batch never reaches from one shard into the next, so a shard's bytes depend neither on
-how many processes there are nor on where an earlier run was killed.
+writes the manifest. A shard's bytes depend neither on how many processes there are, nor on which machines,
+nor on where an earlier run was killed.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, TypeVar
-
-import torch
-from torch import Tensor
 
 from ttr.backbones.base import Backbone
 from ttr.backbones.families import as_backbone
-from ttr.backbones.made_input import Preprocess
-from ttr.datasets.places.listing import Entry, Listing
-from ttr.datasets.places.opening import images_at, open_entry
+from ttr.datasets.places.listing import Listing
+from ttr.datasets.places.opening import images_at
 from ttr.datasets.registry import bad_image
 from ttr.files import MANIFEST
-from ttr.forward.ahead import Decoded, decoded_ahead
 from ttr.progress import progress_bar
 from ttr.ranks import Rank
 from ttr.registers.arms import PLAIN, Arm
 from ttr.registers.neurons import RegisterNeurons
 from ttr.run import Run
+from ttr.studies.embed.actors import write_on_machines
 from ttr.studies.embed.folder import check_folder
+from ttr.studies.embed.machines import Machines
 from ttr.studies.embed.manifest import is_of, write_manifest
 from ttr.studies.embed.plan import Plan, Shard, begin, plan_of
 from ttr.studies.embed.rows import Rows
 from ttr.studies.embed.settings import EmbedSettings
-from ttr.studies.embed.shards import Said, ShardRows, first_error, said_of, write_shard
+from ttr.studies.embed.shards import Said, first_error, said_of
+from ttr.studies.embed.work import Named, Work
 from ttr.wording import counted
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -62,24 +55,6 @@ class Embedded:
     missing: int
 
 
-class Named(NamedTuple):
-    """An image to read, and what its row is called."""
-
-    entry: Entry
-    name: str
-
-
-@dataclass(frozen=True)
-class Read:
-    """How a worker reads an image."""
-
-    preprocess: Preprocess
-
-    def __call__(self, image: Named) -> Tensor:
-        """Return the model's input, [C, H, W]; raises ImageError."""
-        return self.preprocess(open_entry(image.entry, image.name))
-
-
 def embed_images(
     backbone: Backbone,
     images: str | Path | Listing,
@@ -89,10 +64,12 @@ def embed_images(
     settings: EmbedSettings | None = None,
     run: Run | None = None,
     anonymous: bool = False,
+    machines: Machines | None = None,
 ) -> Embedded:
     """Write the embeddings of any number of images as Parquet shards, and go on where an earlier run stopped.
 
-    Under ``torchrun`` each process writes its own shards. Memory holds one shard and a few batches.
+    Under ``torchrun`` each process writes its own shards; with ``machines`` the workers of a Ray cluster do,
+    and this process writes the plan and the manifest. Memory holds one shard and a few batches.
 
     Args:
         backbone: the bare backbone.
@@ -103,6 +80,8 @@ def embed_images(
         settings: what is kept of each image.
         run: how; ``workers`` are processes, and its batch size decides rounding.
         anonymous: rows are called ``image 1``, ``image 2``, ... in the order of the listing.
+        machines: a Ray cluster; ``out`` and the images are then where all its machines see them. Its workers
+            compute on the device of ``run``, wherever the backbone is.
 
     Raises:
         ImageError: the images cannot be listed, or one cannot be read with ``on_error="raise"``.
@@ -110,7 +89,11 @@ def embed_images(
         TTRError: what is asked for cannot be had of this model.
     """
     backbone, settings, run, out = as_backbone(backbone), settings or EmbedSettings(), run or Run(), Path(out)
-    run.check(backbone)
+    if machines is None:
+        run.check(backbone)
+    else:
+        machines.check(run, backbone)
+        out = out.absolute()
     check_folder(out)
     listing = images if isinstance(images, Listing) else images_at(images)
     arm = PLAIN
@@ -121,9 +104,8 @@ def embed_images(
     rows = Rows.of(backbone, arm.neurons, settings)
     plan = plan_of(backbone, arm, listing, naming.all(), settings, run)
     begin(out, plan)
-    with arm.applied(backbone):
-        _write_own(out, plan, naming, rows, run, Rank.of())
-    return _ended(out, plan, run)
+    _write_missing(Work(out, plan, arm, rows, run), naming, Rank.of(), machines)
+    return _ended(out, plan)
 
 
 @dataclass(frozen=True)
@@ -134,16 +116,16 @@ class _Naming:
     anonymous: bool
 
     def all(self) -> Iterator[str]:
-        return (each.name for each in self.of(0, len(self.listing)))
+        return (self.of(place, place + 1)[0].name for place in range(len(self.listing)))
 
-    def of(self, start: int, end: int) -> Iterator[Named]:
-        for place in range(start, end):
-            entry = self.listing.entry(place)
-            yield Named(entry, f"image {place + 1}" if self.anonymous else entry.name)
+    def of(self, start: int, end: int) -> list[Named]:
+        entries = enumerate(self.listing.entries(start, end), start + 1)
+        return [Named(each, f"image {number}" if self.anonymous else each.name) for number, each in entries]
 
 
-def _write_own(out: Path, plan: Plan, naming: _Naming, rows: Rows, run: Run, rank: Rank) -> None:
-    """Write those of this process's shards that are not there."""
+def _write_missing(work: Work, naming: _Naming, rank: Rank, machines: Machines | None) -> None:
+    """Write those of this process's shards that are not there, or have machines write them."""
+    out, plan, run = work.out, work.plan, work.run
     own = [shard for shard in plan.shards if rank.takes(shard.index)]
     missing = [shard for shard in own if _kept(out, shard, plan, run) is None]
     if len(missing) < len(own):
@@ -155,50 +137,11 @@ def _write_own(out: Path, plan: Plan, naming: _Naming, rows: Rows, run: Run, ran
     with suppress(FileNotFoundError):
         (out / MANIFEST).unlink()  # of a folder from which a shard was taken away
     total = sum(shard.end - shard.start for shard in missing)
-    asked = ([*naming.of(start, end)] for _, start, end in _batches(missing, run.batch_size))
-    batches = decoded_ahead(asked, Read(rows.backbone.preprocess_alone), run.workers, rows.backbone.device)
-    storage = getattr(torch, rows.settings.storage)
     with progress_bar("embedding", total, show=run.progress and rank.index == 0) as advance:
-        computed = _one_late(_computed(batches, rows))
-        for shard in missing:
-            names = [each.name for each in naming.of(shard.start, shard.end)]
-            held = ShardRows(names, storage)
-            for _, start, end in _batches([shard], run.batch_size):
-                found, errors = next(computed)
-                held.put(start - shard.start, {name: x.cpu() for name, x in found.items()})
-                held.errors |= {start - shard.start + place: why for place, why in errors.items()}
-                if held.errors and run.on_error == "raise":
-                    row = min(held.errors)
-                    raise bad_image(names[row], held.errors[row])
-                advance(end - start)
-            if not held.arrays:
-                held.put(0, {name: x[:0] for name, x in rows.of_nothing().items()})
-            write_shard(out, shard, plan.digest, held)
-
-
-def _batches(shards: Iterable[Shard], size: int) -> Iterator[tuple[Shard, int, int]]:
-    """Yield where each batch begins and ends; none reaches from one shard into another."""
-    for shard in shards:
-        for start in range(shard.start, shard.end, size):
-            yield shard, start, min(start + size, shard.end)
-
-
-def _computed(
-    batches: Iterable[Decoded], rows: Callable[[Tensor], dict[str, Tensor]]
-) -> Iterator[tuple[dict[str, Tensor], dict[int, str]]]:
-    """Yield what is kept of each batch, still on the device, and the errors of its images."""
-    for batch in batches:
-        yield (rows(batch.images) if batch.images.numel() else {}), batch.errors
-
-
-def _one_late(given: Iterable[T]) -> Iterator[T]:
-    """Yield each when the next one is on the way: a device has work while results are fetched from it."""
-    behind: deque[T] = deque()
-    for each in given:
-        behind.append(each)
-        if len(behind) > 1:
-            yield behind.popleft()
-    yield from chain(behind)
+        if machines is None:
+            work.write(missing, naming.of, advance)
+        else:
+            write_on_machines(work, missing, naming.of, machines, advance)
 
 
 def _kept(out: Path, shard: Shard, plan: Plan, run: Run) -> Said | None:
@@ -215,7 +158,7 @@ def _kept(out: Path, shard: Shard, plan: Plan, run: Run) -> Said | None:
     return said
 
 
-def _ended(out: Path, plan: Plan, run: Run) -> Embedded:
+def _ended(out: Path, plan: Plan) -> Embedded:
     said = [said_of(out, shard, plan.digest) for shard in plan.shards]
     missing = said.count(None)
     if not missing and not is_of(out, plan):
