@@ -66,6 +66,10 @@ def test_the_parts_sum_to_what_the_block_really_adds(backbone, images):
             scale = backbone.mixing.scale(backbone.sites.blocks[block].module)
             expected = seen[block].tokens[:, 0] + (attended if scale is None else attended * scale)
             torch.testing.assert_close(found.total(), expected, rtol=1e-5, atol=1e-5)
+            alone = expected - seen[block].tokens[:, 0]
+            torch.testing.assert_close(found.attended(), alone, rtol=1e-4, atol=1e-5)
+            without = alone - sum(found.contributions[part] for part in ("registers", "cls"))
+            torch.testing.assert_close(found.attended("patches"), without, rtol=1e-4, atol=1e-5)
             shares = torch.stack(list(found.shares.values()))
             torch.testing.assert_close(shares.sum(dim=0), torch.ones(5), rtol=0, atol=1e-5)
             assert (found.shares["registers"] > 0).all() == (layout.registers + layout.test_time > 0)

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -36,16 +31,6 @@ def test_a_neuron_is_sparse_if_half_of_all_tokens_are_quiet_and_each_is_without_
         sums, sparse = seen.of(torch.tensor([0]))
         assert sparse.tolist() == [[expected]]
         assert sums.tolist() == [[[3, 4]]]
-
-
-@pytest.mark.skipif(
-    importlib.util.find_spec("triton") is None, reason="the kernel is Triton's, which is not installed"
-)
-def test_the_kernel_equals_plain_pytorch():
-    interpreted = {**os.environ, "TRITON_INTERPRET": "1"}
-    command = [sys.executable, "-m", "tests.registers.activity_kernel_cases"]
-    done = subprocess.run(command, env=interpreted, capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "equal", done.stderr
 
 
 def test_where_no_kernel_can_be_built_there_is_none():

@@ -1,4 +1,4 @@
-"""The kernel for CUDA, run by Triton's interpreter on the CPU."""
+"""The kernels for CUDA, run by Triton's interpreter on the CPU, in one process of their own."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ import torch
 
 from ttr.registers import move
 
+BOTH = "from tests.registers import activity_kernel_cases, kernel_cases as edit_cases; "
+
 
 @pytest.mark.skipif(
-    importlib.util.find_spec("triton") is None, reason="the kernel is Triton's, which is not installed"
+    importlib.util.find_spec("triton") is None, reason="the kernels are Triton's, which is not installed"
 )
-def test_the_kernel_equals_the_edit_in_plain_pytorch():
+def test_the_kernels_equal_plain_pytorch():
     interpreted = {**os.environ, "TRITON_INTERPRET": "1"}
-    command = [sys.executable, "-m", "tests.registers.kernel_cases"]
+    command = [sys.executable, "-c", f"{BOTH} edit_cases.main(); activity_kernel_cases.main()"]
     done = subprocess.run(command, env=interpreted, capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "equal", done.stderr
+    assert done.stdout.split() == ["equal", "equal"], done.stderr
 
 
 @pytest.fixture

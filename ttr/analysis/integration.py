@@ -61,6 +61,15 @@ class Split:
         """Return the sum of all: CLS behind the block's attention and skip connection, [B, D]."""
         return torch.stack([*self.contributions.values(), self.constant]).sum(dim=0)
 
+    def attended(self, part: PartName = "full") -> Tensor:
+        """Return what the block's attention alone gives CLS, of all tokens or of one part, [B, D].
+
+        The skip connection is on neither side of that comparison, and neither passes the MLP and the norm:
+        so compares section 3 of the study, and section 4 as :func:`restricted` does.
+        """
+        kept = [self.contributions[each] for each in GROUPS if part in (each, "full")]
+        return torch.stack([*kept, self.constant]).sum(dim=0)
+
 
 def cls_attention(backbone: Backbone, block: int, seen: SeenBlock) -> Tensor:
     """Return the attention of CLS over all tokens, float32 [B, heads, N]."""

@@ -31,13 +31,18 @@ def test_a_missing_model_keeps_its_published_numbers_and_a_present_one_is_measur
     written = pd.read_csv(out / "reproduction.csv", keep_default_na=False, na_values=[""])
     assert len(written) == len(table)
     giant = table[table.backbone == "dinov2-vit-g-14-reg4"].set_index("quantity")
-    assert giant.published["cosine, patches alone"] == -0.0092
+    assert giant.published["cosine of attention outputs, patches alone"] == -0.0092
+    assert "cosine, patches alone" not in giant.index, "published is the other reading alone"
     assert giant.published["register cosine before the norm"] == 0.9989
     assert giant.measured.isna().all()
     assert set(giant.missing) == {"its weights are elsewhere"}
     small = table[table.backbone == "dinov2-vit-s-14-reg4"].set_index("quantity")
     assert small.measured["cosine, patches alone"] < 0.3 < 0.8 < small.measured["CKA, registers alone"]
     assert {"register cosine before the norm", "register cosine after the norm"} <= set(small.index)
+    assert {"CKA of attention outputs, patches alone", "cosine of attention outputs, patches alone"} <= {
+        *small.index
+    }
+    assert "CKA of attention outputs, skip alone" not in small.index
     assert small.published.isna().all()
     assert table.backbone.nunique() == 8
     manifest = json.loads((out / "manifest.json").read_text())

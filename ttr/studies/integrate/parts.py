@@ -19,7 +19,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ttr.analysis.faithfulness import checked
-from ttr.analysis.integration import PARTS, PartName, Split, cls_attention, full_output, restricted, split
+from ttr.analysis.integration import (
+    GROUPS,
+    PARTS,
+    PartName,
+    Split,
+    cls_attention,
+    full_output,
+    restricted,
+    split,
+)
 from ttr.analysis.register_content import strongest_register
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import ReadAhead
@@ -34,8 +43,11 @@ from ttr.registers.wrap import TestTimeRegisters
 from ttr.run import Run
 from ttr.studies.integrate.settings import IntegrationSettings
 
-#: What vectors are kept of: CLS made of a part; the strongest register before and after the norm.
-KINDS = (*PARTS, "full", "before", "after")
+#: Ahead of a part: what attention alone gives CLS of it.
+ATTENDED = "attended "
+#: What vectors are kept of: CLS made of a part, and what attention alone gives of it; the strongest register
+#: before and after the norm.
+KINDS = (*PARTS, "full", *(f"{ATTENDED}{part}" for part in (*GROUPS, "full")), "before", "after")
 #: (number of registers, block, one of these).
 Place = tuple[int, int, str]
 
@@ -48,11 +60,11 @@ class PartSamples:
         images: how many.
         layers: blocks of the model.
         vectors: {place: float32 [images, D]}, in scratch files; CLS as the model gives it out for parts and
-            ``full`` (which stands under the last block), the strongest register of a block's input for
-            ``before`` and ``after`` its norm.
-        numbers: {place: {"cosine", "attention_share", "norm": float64 [images]}} of the parts, and of patches
-            in the last block {"agreement", "deletion"}; NaN where a part has no such number (the skip
-            connection has no attention).
+            ``full`` (which stands under the last block), what attention alone gives CLS behind
+            :data:`ATTENDED`, the strongest register of a block's input for ``before`` and ``after`` its norm.
+        numbers: {place: {"cosine", "attended_cosine", "attention_share", "norm": float64 [images]}} of the
+            parts, and of patches in the last block {"agreement", "deletion"}; NaN where a part has no such
+            number (the skip connection has no attention).
         cls_cosines: {number of registers: cosine of CLS behind each block with that behind the last,
             float64 [images, L]}.
     """
@@ -173,10 +185,13 @@ def _see(
             keep_skip=settings.keep_skip,
         )
         made_of = split(backbone, layout, block, seen[block])
+        found.keep((registers, block, f"{ATTENDED}full"), start, made_of.attended())
         for part in (part for part in PARTS if part in outputs):
             place = (registers, block, part)
             found.keep(place, start, outputs[part])
             found.note(place, start, **_numbers(part, outputs[part], full, made_of))
+            if part in GROUPS:
+                found.keep((registers, block, f"{ATTENDED}{part}"), start, made_of.attended(part))
         if block == backbone.num_layers - 1:
             weights = cls_attention(backbone, block, seen[block])
             found.note(
@@ -196,4 +211,6 @@ def _numbers(part: PartName, output: Tensor, full: Tensor, made_of: Split) -> di
     }
     if part in made_of.shares:
         numbers["attention_share"] = made_of.shares[part]
+        alone, whole = made_of.attended(part).double(), made_of.attended().double()
+        numbers["attended_cosine"] = F.cosine_similarity(alone, whole)
     return numbers

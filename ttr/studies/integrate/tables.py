@@ -13,6 +13,9 @@
     centred_low, centred_high   its 95 % interval
     null                mean plain cosine of the feature with what other images' (other patients') part makes
     own                 mean share of these whose part fits the centred feature less than the image's own
+    attended_cka, attended_cka_low, attended_cka_high   CKA of what attention alone gives CLS, of the part
+                        with of all tokens: without skip connection, MLP and norm on either side
+    attended_cosine, attended_cosine_low, attended_cosine_high   cosine of the two, mean over images
     agreement, deletion of patches in the last block, :mod:`ttr.analysis.which_patches`; else empty
     cka_debiased        the debiased CKA; trust it rather where images are fewer than dimensions
     images, dimensions, parameters   how many: images, dimensions of CLS, parameters of the model
@@ -38,7 +41,7 @@ from ttr.statistics.contrasts import contrast, level
 from ttr.statistics.estimates import Interval
 from ttr.statistics.inference import resample_weights
 from ttr.statistics.verdict import Judged, judge
-from ttr.studies.integrate.parts import PartSamples, Place
+from ttr.studies.integrate.parts import ATTENDED, PartSamples, Place
 
 DRAWS = 100
 NAN = float("nan")
@@ -58,6 +61,7 @@ def integration_table(
         cka, debiased, interval = _cka(x, full, weights)
         cosine = level(numbers["cosine"], groups=groups)
         share = numbers.get("attention_share")
+        attended = _attended(found, (registers, block, part), weights, groups)
         others = among(x, full, groups)
         centred = level(others["centred"], groups=groups)
         rows.append(
@@ -80,6 +84,7 @@ def integration_table(
                 "centred_high": centred[1].high,
                 "null": _mean_of_known(others["null"]),
                 "own": _mean_of_known(others["own"]),
+                **attended,
                 "agreement": _mean_of_known(numbers.get("agreement")),
                 "deletion": _mean_of_known(numbers.get("deletion")),
                 "images": found.images,
@@ -90,6 +95,25 @@ def integration_table(
     table = pd.DataFrame(rows)
     table["order"] = [PARTS.index(part) for part in table.part]
     return table.sort_values(["block", "num_registers", "order"], ignore_index=True).drop(columns="order")
+
+
+def _attended(found: PartSamples, place: Place, weights: np.ndarray, groups: Groups) -> dict[str, float]:
+    """Return how what attention alone gives CLS of a part compares with what it gives of all, as columns."""
+    registers, block, part = place
+    x = found.vectors.get((registers, block, f"{ATTENDED}{part}"))
+    nothing = Interval(NAN, NAN, "no attention")
+    (cka, _, around), (cosine, interval) = (NAN, NAN, nothing), (NAN, nothing)
+    if x is not None:
+        cka, _, around = _cka(x, found.vectors[registers, block, f"{ATTENDED}full"], weights)
+        cosine, interval = level(found.numbers[place]["attended_cosine"], groups=groups)
+    return {
+        "attended_cka": cka,
+        "attended_cka_low": around.low,
+        "attended_cka_high": around.high,
+        "attended_cosine": cosine,
+        "attended_cosine_low": interval.low,
+        "attended_cosine_high": interval.high,
+    }
 
 
 def _cka(x: np.ndarray, full: np.ndarray, weights: np.ndarray) -> tuple[float, float, Interval]:

@@ -25,9 +25,12 @@ from ttr.studies.schemas import DECOUPLING, result_folder
 
 STUDY = "decoupling"
 NAN = float("nan")
-#: As published: the plain cosine, which the faithfulness of a map is centred from.
+#: Of the whole output, skip connection, MLP and norm with it (section 4): what faithfulness is centred from.
 COSINE = "cosine, patches alone"
 CKA = "CKA, {} alone"
+#: Of what attention alone gives CLS, without skip connection, MLP and norm on either side (section 3).
+ATTENDED_COSINE = "cosine of attention outputs, patches alone"
+ATTENDED_CKA = "CKA of attention outputs, {} alone"
 REGISTER = "register cosine {} the norm"
 
 
@@ -131,9 +134,16 @@ def _numbers(found: Integration) -> dict[str, tuple[float, float, float]]:
     """Return what the study shows of a model, {quantity: (value, low, high)}."""
     rows = found.tables["integration"].set_index("part")
     patches = rows.loc["patches"]
-    numbers = {COSINE: (patches.cosine, patches.cosine_low, patches.cosine_high)}
+    around = (patches.attended_cosine_low, patches.attended_cosine_high)
+    numbers = {
+        COSINE: (patches.cosine, patches.cosine_low, patches.cosine_high),
+        ATTENDED_COSINE: (patches.attended_cosine, *around),
+    }
     for part, row in rows.iterrows():
         numbers[CKA.format(part)] = (row.cka, row.ci_low, row.ci_high)
+        if part != "skip":
+            ends = (row.attended_cka_low, row.attended_cka_high)
+            numbers[ATTENDED_CKA.format(part)] = (row.attended_cka, *ends)
     for row in found.tables["registers"].itertuples():
         numbers[REGISTER.format(row.when)] = (row.cosine, row.ci_low, row.ci_high)
     return numbers
