@@ -45,10 +45,19 @@ class Turn:
     """How often one visitor gave something, or took it away; the last counts, whichever is done last."""
 
     last: int = 0
+    given: float = 0.0
 
-    def passes(self) -> None:
-        """What was begun before has had its turn: its answer is shown no more."""
+    def passes(self, given: float | None = None) -> bool:
+        """What was begun before has had its turn: its answer is shown no more.
+
+        What was ``given`` (in the page's milliseconds) before something that is known already comes too late,
+        passes no turn, and the answer is False.
+        """
+        if given is not None and given < self.given:
+            return False
+        self.given = self.given if given is None else given
         self.last += 1
+        return True
 
 
 class Read(NamedTuple):

@@ -46,6 +46,10 @@ WITHIN = (
 )
 
 
+#: When something was given: what is asked at once is not always done in the order in which it was asked.
+NOW = "(...inputs) => [...inputs.slice(0, -1), performance.now()]"
+
+
 @dataclass(frozen=True)
 class Listed:
     """A list elsewhere whose images open here.
@@ -88,19 +92,21 @@ class Opening:
         self.elsewhere = [value for each in others for value in each.values]
         self.inputs = [chosen, *widgets.controls.all()]
         self.turn, self.found = gr.State(Turn()), gr.State(None, time_to_live=FORGOTTEN)
+        self.given = gr.Number(0, visible=False)
 
     def connect(self, blocks: gr.Blocks) -> None:
         """Let the tab's own widgets open an image, and show it another way."""
         widgets, again = self.widgets, [self.turn, self.case, *self.inputs]
         upload, coming = widgets.upload, explanations.empty(explanations.COMING)
-        widgets.given(partial(self._taken_away, said=coming), self.turn, self.all, **AT_ONCE)
+        asked, timed = [self.turn, self.given], {**AT_ONCE, "js": NOW}
+        widgets.given(partial(self._taken_away, said=coming), asked, self.all, **timed)
         emptied = gr.on(
-            [upload.upload, upload.clear, upload.delete], self._taken_away, self.turn, self.all, **AT_ONCE
+            [upload.upload, upload.clear, upload.delete], self._taken_away, asked, self.all, **timed
         )
         self._reading(emptied.then, _uploaded, [upload])
         for name, button in widgets.samples.items():
             emptied = button.click(
-                lambda turn: [None, *self._taken_away(turn)], self.turn, [upload, *self.all], **AT_ONCE
+                lambda turn, at: [None, *self._taken_away(turn, at)], asked, [upload, *self.all], **timed
             )
             self._reading(emptied.then, partial(sample, name), [])
         self._reading(blocks.load, partial(sample, "chest"), [])
@@ -121,20 +127,20 @@ class Opening:
         """Let a list open an image, and turn to the tab Compare."""
         path, upload = gr.State(None), self.widgets.upload
         found = listed.event(listed.path, listed.asked, path, **AT_ONCE)
-        found = found.success(self._emptied_for, [self.turn, path], [upload, *self.all], **AT_ONCE)
+        asked, outputs = [self.turn, path, self.given], [upload, *self.all]
+        found = found.success(self._emptied_for, asked, outputs, js=NOW, **AT_ONCE)
         found = self._reading(found.success, _listed, [path])
         found.success(lambda: gr.update(selected=compare.NAME), None, tabs, **AT_ONCE)
 
     def _emptied(self, said: str = "") -> list[Any]:
         return [*compare.empty(said), *self.elsewhere]
 
-    def _taken_away(self, turn: Turn, said: str = "") -> list[Any]:
-        """Empty all that shows an image; what is still computed of it is shown no more."""
-        turn.passes()
-        return self._emptied(said)
+    def _taken_away(self, turn: Turn, at: float, said: str = "") -> list[Any]:
+        """Empty all that shows an image, unless another was given since; what is begun of it is dropped."""
+        return self._emptied(said) if turn.passes(at) else [gr.skip() for _ in self.all]
 
-    def _emptied_for(self, turn: Turn, path: str | None) -> list[Any]:
-        return [gr.skip()] * (1 + len(self.all)) if path is None else [None, *self._taken_away(turn)]
+    def _emptied_for(self, turn: Turn, path: str | None, at: float) -> list[Any]:
+        return [gr.skip()] * (1 + len(self.all)) if path is None else [None, *self._taken_away(turn, at)]
 
     def _reading(
         self, event: Callable[..., Any], read: Callable[..., Picture | None], asked: list[Any]

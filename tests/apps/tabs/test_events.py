@@ -84,6 +84,17 @@ class Slow(Workbench):
         return found
 
 
+def test_what_is_emptied_late_takes_nothing_of_the_newer_image_away():
+    """It was asked when a file was chosen, and is done when the file was read already."""
+    turn = Turn()
+    assert turn.passes(20.0)
+    reading = turn.last
+    assert not turn.passes(10.0)
+    assert turn.last == reading
+    assert turn.passes(30.0)
+    assert turn.last != reading
+
+
 @pytest.mark.parametrize("meanwhile", ["another is given", "nothing"])
 def test_no_late_answer_of_an_image_comes_after_another_was_given(meanwhile):
     """The new one may never arrive: the page must not show the former one beside its name."""
@@ -92,7 +103,7 @@ def test_no_late_answer_of_an_image_comes_after_another_was_given(meanwhile):
         case, chosen = gr.State(None), gr.State(None)
         opening = Opening(bench, compare_tab(bench, blocks, case, chosen), case, chosen, [])
     turn, seen = Turn(), (None, 5, "mean of heads", "CLS", "raw", "shared")
-    bench.meanwhile = (lambda: None) if meanwhile == "nothing" else (lambda: opening._taken_away(turn))
+    bench.meanwhile = (lambda: None) if meanwhile == "nothing" else (lambda: opening._taken_away(turn, 1.0))
     read = Read(turn.last, bench.memory.keep(sample("fundus")))
     shown = opening._opened(turn, read, *seen)
     assert all(map(skips, shown)) == (meanwhile != "nothing")
