@@ -228,7 +228,7 @@ def test_a_refused_or_removed_file_leaves_nothing_of_the_former(page):
     not_an_image = me.upload("page.png", b"<html>")
     assert "base64" in opened(me, me.upload("mine.png", png(11)))
     for paths, says in (([not_an_image], "not an image"), ([], "There is no image here now")):
-        for values in (me.call(first, [None]), asked_with(me, reading, *paths)):
+        for values in (me.call(first, [None, 0]), asked_with(me, reading, *paths)):
             interactive = [each["interactive"] for each in values if "interactive" in (each or {})]
             assert interactive == [False, False]
             assert "base64" not in json.dumps(values)
