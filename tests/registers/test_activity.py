@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ttr.registers import activity
+from ttr.registers import activity, tried
 from ttr.registers.activity import Activity, sums_and_quiet
 from ttr.tokens import TokenLayout
 
@@ -33,7 +33,8 @@ def test_a_neuron_is_sparse_if_half_of_all_tokens_are_quiet_and_each_is_without_
         assert sums.tolist() == [[[3, 4]]]
 
 
-def test_where_no_kernel_can_be_built_there_is_none():
-    activity.kernel_works.cache_clear()
-    assert not activity.kernel_works(torch.device("cuda", 0)) or torch.cuda.is_available()
-    activity.kernel_works.cache_clear()
+@pytest.mark.filterwarnings("ignore:detection runs in plain PyTorch")
+def test_where_no_kernel_can_be_built_there_is_none(monkeypatch):
+    monkeypatch.setattr(tried, "_KNOWN", {})
+    works = tried.kernel_works("detection", torch.device("cuda", 0), activity._counts)
+    assert not works or torch.cuda.is_available()

@@ -8,19 +8,16 @@ from memory once.
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 from torch import Tensor
 
+from ttr.registers.tried import KERNEL_TYPES, kernel_works
 from ttr.tokens import TokenLayout
 
 SPARSE_BELOW = 0.5
 SPARSE_SHARE = 0.5
 #: Activations of a tile, for each thread of the CPU: half a megabyte, twice, fits into its cache.
 TILE = 2**17
-#: Types of activations that the kernel sums as plain torch does.
-KERNEL_TYPES = {torch.float32, torch.float16, torch.bfloat16}
 
 
 class Activity:
@@ -59,7 +56,7 @@ def sums_and_quiet(x: Tensor, patches: slice, sparsity: bool = True) -> Tensor:
     """
     wide = torch.promote_types(x.dtype, torch.float32)
     found = x.new_empty((2, x.shape[0], x.shape[2]), dtype=wide)
-    if x.is_cuda and x.dtype in KERNEL_TYPES and kernel_works(x.device):
+    if x.is_cuda and x.dtype in KERNEL_TYPES and kernel_works("detection", x.device, _counts):
         from ttr.registers.activity_kernel import reduce
 
         reduce(x, found, patches)
@@ -92,15 +89,11 @@ def _tile(x: Tensor) -> tuple[int, int]:
     return max(held // x.shape[2], 1), min(max(held, 256), x.shape[2])
 
 
-@cache
-def kernel_works(device: torch.device) -> bool:
-    """Return whether the Triton kernel can be built for a CUDA device and counts two numbers right."""
-    try:
-        from ttr.registers.activity_kernel import reduce
+def _counts(device: torch.device) -> bool:
+    """Return whether the kernel sums one of two numbers and counts what is below the bound."""
+    from ttr.registers.activity_kernel import reduce
 
-        x = torch.tensor([[[1.0], [-2.0]]], device=device)
-        found = x.new_empty(2, 1, 1)
-        reduce(x, found, slice(1, 2))
-        return found.flatten().tolist() == [2, 1]
-    except Exception:  # Triton is not there, or lacks a C compiler or a driver: plain torch does the same
-        return False
+    x = torch.tensor([[[1.0], [-2.0]]], device=device)
+    found = x.new_empty(2, 1, 1)
+    reduce(x, found, slice(1, 2))
+    return found.flatten().tolist() == [2, 1]

@@ -8,7 +8,6 @@ is there. Nothing in it waits for the device or depends on values, so a CUDA gra
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,15 +18,12 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from ttr.backbones.own_code import runs_library_code
 from ttr.hooks import inside, seen_before
 from ttr.registers.passage import Passage
+from ttr.registers.tried import KERNEL_TYPES, kernel_works
 from ttr.tokens import TokenLayout
 
 RegisterValue = Literal["neuron", "layer"]
 Others = Literal["zero", "mean", "clip", "keep"]
 Scope = Literal["all", "patches"]
-
-#: What the kernel computes exactly as plain torch does.
-KERNEL_TYPES = {torch.float32, torch.float16, torch.bfloat16}
-_KERNEL_WORKS: dict[torch.device, bool] = {}
 
 
 def signed_maximum(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
@@ -82,7 +78,7 @@ class MoveNeurons:
         if _is_differentiated(x):
             return x.index_copy(2, indices, self.moved(x.index_select(2, indices)))
         own = x if self._is_nobodys(x) else x.clone()
-        if self._fits_kernel(x) and kernel_works(x.device):
+        if self._fits_kernel(x) and kernel_works("the edit", x.device, _moves):
             self._by_kernel(own, indices)
             return own
         return own.index_copy_(2, indices, self.moved(own.index_select(2, indices)))
@@ -172,31 +168,10 @@ def _is_differentiated(x: Tensor) -> bool:
     return x.requires_grad or torch.autograd.forward_ad._current_level >= 0
 
 
-def kernel_works(device: torch.device) -> bool:
-    """Return whether the Triton kernel runs on a CUDA device; tried once, on two numbers."""
-    if device not in _KERNEL_WORKS:
-        if torch.cuda.is_current_stream_capturing():  # nothing can be built and looked at now
-            return False
-        _KERNEL_WORKS[device] = _try_kernel(device)
-    return _KERNEL_WORKS[device]
+def _moves(device: torch.device) -> bool:
+    """Return whether the kernel moves one of two numbers, and leaves 0 of the other."""
+    from ttr.registers import kernel
 
-
-def _try_kernel(device: torch.device) -> bool:
-    try:
-        from ttr.registers import kernel
-    except ImportError:
-        return False
-    try:
-        with torch.cuda.device(device):
-            x, neurons = torch.tensor([[[1.0], [-2.0]]], device=device), torch.zeros(1, device=device).long()
-            kernel.move(x, neurons, first=0, registers=1, kept=0)
-            return x.flatten().tolist() == [-2, 0]
-    except Exception as error:  # it is built by a C compiler and a driver, which fail in ways of their own
-        reason = " ".join(str(error).split())[:200]
-        warnings.warn(
-            f"the edit runs in plain PyTorch on {device}, a little slower, since Triton could not build its "
-            f"kernel ({type(error).__name__}: {reason}); Triton needs a C compiler",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return False
+    x, neurons = torch.tensor([[[1.0], [-2.0]]], device=device), torch.zeros(1, device=device).long()
+    kernel.move(x, neurons, first=0, registers=1, kept=0)
+    return x.flatten().tolist() == [-2, 0]
