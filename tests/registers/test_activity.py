@@ -36,5 +36,6 @@ def test_a_neuron_is_sparse_if_half_of_all_tokens_are_quiet_and_each_is_without_
 @pytest.mark.filterwarnings("ignore:detection runs in plain PyTorch")
 def test_where_no_kernel_can_be_built_there_is_none(monkeypatch):
     monkeypatch.setattr(tried, "_KNOWN", {})
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     works = tried.kernel_works("detection", torch.device("cuda", 0), activity._counts)
     assert not works or torch.cuda.is_available()
