@@ -38,7 +38,6 @@ from ttr.version import __version__
 
 DETECTION_IMAGES = 200
 CALIBRATION_IMAGES = 1000
-TOKEN_IMAGES = 5000
 T = TypeVar("T")
 
 
