@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ttr.errors import OptionError
-from ttr.evaluate.oneshot import oneshot
+from ttr.evaluate.oneshot import balanced, one_each, oneshot
 from ttr.evaluate.probe import Labelled
 
 
@@ -68,3 +68,56 @@ def test_what_cannot_be_answered_is_refused():
         oneshot(support, support, draws=0, seed=0)
     with pytest.raises(OptionError, match="sizes 6 and 2"):
         oneshot(support, Labelled(queries.x[:, :2], queries.y), seed=0)
+
+
+def exact_top(support, queries, k):
+    """Return the accuracy that one exemplar and one query a class are expected to have, over all choices."""
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (support.x, queries.x)]
+    choices = list(product(*(np.flatnonzero(support.y == c) for c in np.unique(support.y))))
+    best = [np.argsort(-(unit[1] @ unit[0][list(chosen)].T), axis=1)[:, :k] for chosen in choices]
+    right = np.mean([(top == queries.y[:, None]).any(axis=1) for top in best], axis=0)
+    return np.mean([right[queries.y == c].mean() for c in np.unique(queries.y)])
+
+
+def test_one_query_a_class_reaches_the_expectation_over_all_choices():
+    """Classes count alike, whatever the number of their queries."""
+    support, queries = blobs(16, 0, classes=4), blobs(40, 1, classes=4)
+    fewer = np.flatnonzero((queries.y != 2) | (np.arange(40) < 8))
+    queries = Labelled(queries.x[fewer], queries.y[fewer])
+    found = one_each(support, queries, tops=(1, 2, 4), draws=3000, seed=0)
+    for k in (1, 2):
+        expected = exact_top(support, queries, k)
+        assert 0.2 < expected < 0.98
+        assert found.accuracies[k].mean() == pytest.approx(expected, abs=4 * 0.25 / 3000**0.5)
+    assert (found.accuracies[4] == 1).all(), "four of four classes cannot miss"
+    assert found.asked.sum() == 3000 * 4
+    assert found.classes == 4
+
+
+def test_the_mean_over_draws_is_the_mean_over_classes_of_what_was_asked():
+    support, queries = blobs(12, 0), blobs(20, 1)
+    found = one_each(support, queries, tops=(1, 2), draws=30, seed=3)
+    whole = np.ones((1, 20))
+    for k in (1, 2):
+        value = balanced(found.hits[k], found.asked, queries.y, whole)
+        assert value == pytest.approx([found.accuracies[k].mean()])
+    weights = np.random.default_rng(0).integers(0, 3, (2, 20)) * (queries.y != 1)
+    expected = [
+        np.mean(
+            [
+                (w * found.hits[1])[queries.y == c].sum() / (w * found.asked)[queries.y == c].sum()
+                for c in (0, 2)
+            ]
+        )
+        for w in weights
+    ]
+    np.testing.assert_allclose(balanced(found.hits[1], found.asked, queries.y, weights), expected)
+
+
+def test_one_each_asks_ablated_features_with_the_same_draws():
+    support, queries = blobs(30, 0), blobs(24, 1)
+    first = one_each(support, queries, draws=20, seed=1)
+    scaled = one_each(support, Labelled(7 * queries.x, queries.y), draws=20, seed=1)
+    assert np.array_equal(first.hits[1], scaled.hits[1])
+    noise = Labelled(np.random.default_rng(0).normal(size=queries.x.shape), queries.y)
+    assert np.array_equal(first.asked, one_each(support, noise, draws=20, seed=1).asked)

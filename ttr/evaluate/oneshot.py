@@ -4,9 +4,13 @@ It is how Lappe and Giese (2025) ask what a feature carries without training any
 full features, the queries may be those of an ablated model. Which image stands for its class is a matter of
 luck, so the draw is repeated, and each query has a share of draws instead of a right or wrong. The draws
 follow from the seed and the support alone: two conditions are compared on the same exemplars.
+
+:func:`oneshot` asks every query in every draw, :func:`one_each` as they do: one query a class.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -34,6 +38,91 @@ def oneshot(support: Labelled, queries: Labelled, *, draws: int = 20, seed: int)
     Raises:
         OptionError: no draws, features of two sizes, or a query whose class the support does not have.
     """
+    known, asked, own = _units(support, queries, draws)
+    members = _of_each_class(support.y)
+    generator = np.random.default_rng(seed)
+    right = np.zeros(len(queries.y))
+    for _ in range(draws):
+        right += _place(asked @ known[_one_of(members, generator)].T, own) < 1
+    return right / draws
+
+
+@dataclass(frozen=True, eq=False)
+class OneEach:
+    """One-shot classification of one query a class, in many draws.
+
+    Attributes:
+        classes: candidates of each answer, C.
+        accuracies: {k: share of a draw's queries whose class is among the k most similar, float64 [draws]}.
+        hits: {k: in how many draws each query was right so, int [N]}.
+        asked: in how many draws it was asked at all, int [N].
+    """
+
+    classes: int
+    accuracies: dict[int, np.ndarray]
+    hits: dict[int, np.ndarray]
+    asked: np.ndarray
+
+
+def one_each(
+    support: Labelled, queries: Labelled, *, tops: tuple[int, ...] = (1, 5), draws: int = 100, seed: int
+) -> OneEach:
+    """Draw an exemplar and a query of every class; is the query's own among the k most similar?
+
+    Similarity and ties are those of :func:`oneshot`. A class that no query has stays a candidate.
+
+    Args:
+        support: what the exemplars are drawn from.
+        queries: N features of the same size, none of them in the support.
+        tops: values of k.
+        draws: how many times.
+        seed: of the draws, which follow from it and the labels alone.
+
+    Raises:
+        OptionError: as :func:`oneshot` does.
+    """
+    known, asked, own = _units(support, queries, draws)
+    candidates, mine = _of_each_class(support.y), _of_each_class(queries.y)
+    generator = np.random.default_rng(seed)
+    counts = np.zeros(len(own), dtype=int)
+    hits = {k: np.zeros(len(own), dtype=int) for k in tops}
+    accuracies = {k: np.zeros(draws) for k in tops}
+    for draw in range(draws):
+        exemplars, drawn = (_one_of(members, generator) for members in (candidates, mine))
+        place = _place(asked[drawn] @ known[exemplars].T, own[drawn])
+        counts[drawn] += 1
+        for k in tops:
+            hits[k][drawn] += place < k
+            accuracies[k][draw] = (place < k).mean()
+    return OneEach(len(candidates), accuracies, hits, counts)
+
+
+def balanced(hits: np.ndarray, asked: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the mean over classes of sum(w hits) / sum(w asked); with weights 1 the mean over draws.
+
+    Args:
+        hits: in how many draws each query was right, [N].
+        asked: in how many it was asked, [N].
+        y: classes, int [N].
+        weights: how often each query counts, [R, N]; a class that counts nothing is left out.
+
+    Returns:
+        float64 [R].
+    """
+    member = np.unique(y, return_inverse=True)[1]
+    order = np.argsort(member, kind="stable")
+    starts = np.searchsorted(member[order], np.arange(member.max() + 1))
+    tops, bottoms = (
+        np.add.reduceat((weights * counts)[:, order].astype(np.float64), starts, axis=1)
+        for counts in (hits, asked)
+    )
+    there = bottoms > 0
+    shares = np.divide(tops, bottoms, out=np.zeros_like(tops), where=there)
+    return shares.sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+
+
+def _units(support: Labelled, queries: Labelled, draws: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the unit vectors of both, and where among the support's classes each query's own stands."""
     from sklearn.preprocessing import normalize
 
     integer("draws", draws, 1)
@@ -42,13 +131,20 @@ def oneshot(support: Labelled, queries: Labelled, *, draws: int = 20, seed: int)
     strange = np.setdiff1d(queries.y, classes)
     if strange.size:
         raise OptionError(f"class {strange[0]} of the queries has no support image; add one, or leave it out")
-    members = [np.flatnonzero(support.y == label) for label in classes]
-    generator = np.random.default_rng(seed)
     known, asked = (normalize(part.x.astype(np.float64)) for part in (support, queries))
-    right = np.zeros(len(queries.y))
-    for _ in range(draws):
-        exemplars = known[[generator.choice(found) for found in members]]
-        similarity = asked @ exemplars.T
-        closest = (similarity >= similarity.max(axis=1, keepdims=True) - TIE).argmax(axis=1)
-        right += classes[closest] == queries.y
-    return right / draws
+    return known, asked, np.searchsorted(classes, queries.y)
+
+
+def _of_each_class(y: np.ndarray) -> list[np.ndarray]:
+    return [np.flatnonzero(y == label) for label in np.unique(y)]
+
+
+def _one_of(members: list[np.ndarray], generator: np.random.Generator) -> list[int]:
+    return [generator.choice(found) for found in members]
+
+
+def _place(similarity: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Return how many classes stand before each query's own, [N, C] -> [N]; the lowest of equals is first."""
+    true = np.take_along_axis(similarity, own[:, None], axis=1)
+    equal_before = (np.abs(similarity - true) <= TIE) & (np.arange(similarity.shape[1]) < own[:, None])
+    return ((similarity > true + TIE) | equal_before).sum(axis=1)
