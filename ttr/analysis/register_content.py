@@ -8,11 +8,14 @@ different images follows from the sum of their unit vectors u_i,
     cosine = (|sum_i u_i|^2 - n) / (n (n - 1)),
 
 so no pair is ever looked at.
+
+A model without registers keeps such a token among its patches: the high-norm patches of Darcet et al. (2024).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,27 +24,43 @@ from torch import Tensor
 from ttr.norms import token_norms
 from ttr.statistics.estimates import Interval
 from ttr.statistics.inference import bootstrap_interval
-from ttr.tokens import TokenLayout
+from ttr.tokens import Group, TokenLayout
 
 OUTLYING = 10.0
 NAMED = 10
+#: Dimensions that are shown, as published.
+SHOWN = 100
 
 
-def strongest_register(layout: TokenLayout, tokens: Tensor, normed: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each image's register of the largest norm, and the same token after the norm.
+class Strongest(NamedTuple):
+    """Each image's token of the largest norm.
+
+    Attributes:
+        before: what the block was given of it, float32 [B, D].
+        after: the same after the block's first norm, float32 [B, D].
+        place: which one of its group it is, int64 [B].
+    """
+
+    before: Tensor
+    after: Tensor
+    place: Tensor
+
+
+def strongest_token(
+    layout: TokenLayout, tokens: Tensor, normed: Tensor, group: Group = "all_registers"
+) -> Strongest:
+    """Return each image's token of the largest norm in a group; of equal ones the first.
 
     Args:
-        layout: with at least one register, trained or test-time.
+        layout: with at least one token of the group.
         tokens: what the block was given, [B, N, D].
         normed: the same after its first norm, [B, N, D].
-
-    Returns:
-        Float32 [B, D] each.
+        group: ``all_registers``, or ``patches`` of a model without registers.
     """
-    before, after = (layout.select(x, "all_registers").float() for x in (tokens, normed))
-    chosen = token_norms(before).argmax(dim=1)
-    rows = torch.arange(len(chosen), device=chosen.device)
-    return before[rows, chosen], after[rows, chosen]
+    before, after = (layout.select(x, group) for x in (tokens, normed))
+    place = token_norms(before).argmax(dim=1)
+    rows = torch.arange(len(place), device=place.device)
+    return Strongest(before[rows, place].float(), after[rows, place].float(), place)
 
 
 @dataclass(frozen=True)
@@ -77,6 +96,37 @@ def alike(vectors: np.ndarray, weights: np.ndarray) -> Alike:
     if np.isnan(value):
         return Alike(value, Interval(np.nan, np.nan, "one image has no pair"))
     return Alike(value, bootstrap_interval(value, mean(weights.astype(np.float64))))
+
+
+@dataclass(frozen=True, eq=False)
+class LargestDimensions:
+    """The dimensions in which a token is largest, over the images.
+
+    Attributes:
+        dimensions: indices, the largest mean |value| before the norm first, int [k].
+        before: mean |value| of each before the norm, float64 [k].
+        after: the same after the norm.
+        signed_before: mean value before the norm.
+        signed_after: the same after the norm.
+    """
+
+    dimensions: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    signed_before: np.ndarray
+    signed_after: np.ndarray
+
+
+def largest_dimensions(before: np.ndarray, after: np.ndarray, count: int = SHOWN) -> LargestDimensions:
+    """Return the ``count`` largest dimensions of a token across images, [n, D] before and after the norm."""
+    size = np.abs(before).mean(axis=0, dtype=np.float64)
+    found = np.argsort(-size, kind="stable")[:count]
+    return LargestDimensions(
+        found,
+        size[found],
+        np.abs(after[:, found]).mean(axis=0, dtype=np.float64),
+        *(x[:, found].mean(axis=0, dtype=np.float64) for x in (before, after)),
+    )
 
 
 @dataclass(frozen=True)

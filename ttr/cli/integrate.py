@@ -96,9 +96,10 @@ def integrate(
     blocks run again for each part, so --blocks 0..11 takes many times as long as the last block alone.
 
     Writes integration.csv, changes.csv (registers against the bare model, tested image by image),
-    accuracy.csv (one-shot and probe accuracy of each part), layers.csv (CLS of each block against the
-    last), registers.csv (the strongest register across images, before and after the norm), index.html and
-    manifest.json.
+    accuracy.csv (one-shot and probe accuracy of each part), oneshot.csv (one-shot top-1 and top-5 of one test
+    image a class), layers.csv (CLS of each block against the last), registers.csv (the strongest register
+    across images, before and after the norm), dimensions.csv (its largest dimensions), shares.csv (each
+    image's attention to patches and registers), index.html and manifest.json.
 
     \b
     Columns of integration.csv:
@@ -106,7 +107,9 @@ def integrate(
       cka, ci_low, ci_high                    linear CKA with the model's own feature, 95 % interval
       cosine, cosine_low, cosine_high         mean cosine with it, as published
       attention_share                         attention of CLS to the part (empty for skip)
-      norm                                    length of its contribution to CLS in the block
+      share_without_cls, ..._low, ..._high    the same of patches and registers alone: they add up to one
+      norm, norm_low, norm_high               length of its contribution to CLS in the block
+      attended_cka, attended_cosine           as cka and cosine, of what attention alone gives CLS
       cka_debiased                            CKA without the bias of few images
       centred, centred_low, centred_high      cosine less the means; of the patches: the map's faithfulness
       null, own, agreement, deletion          what the faithfulness is weighed with (docs/methods.md)

@@ -115,7 +115,8 @@ def decoupling(
 
     Each model's last block is split into patches, registers, CLS itself and the skip connection; cosine and
     CKA say how much of the image's feature each makes. Any labelled set will do (the study used COCO and
-    ImageNet). Writes an integration a model (as ttr integrate), reproduction.csv and manifest.json.
+    ImageNet). Writes an integration a model (as ttr integrate), reproduction.csv, index.html with the study's
+    figures across the models, and manifest.json.
 
     Models whose weights are not there are named. The exit status is 0 if all were measured, 1 if some are
     missing, 2 if not one could be.
@@ -134,7 +135,7 @@ def decoupling(
     table = reproduce_decoupling(load, labelled, out, run, backbones=backbone or None, num_images=num_images)
     show_reproduction(table, study, ", ".join(backbone) if backbone else None)
     missing = table[table.missing != ""].drop_duplicates("backbone")
-    _finish([f"{row.backbone}: {row.missing}" for row in missing.itertuples()], out)
+    _finish([f"{row.backbone}: {row.missing}" for row in missing.itertuples()], out, "index.html")
 
 
 @reproduce.command("zero-ablation")
@@ -193,10 +194,10 @@ def zero_ablation(
     _finish(reasons(table), out)
 
 
-def _finish(missing: list[str], out: Path) -> None:
-    """Name what is missing and the table to open; the exit status is 1 if anything is."""
+def _finish(missing: list[str], out: Path, file: str = "reproduction.csv") -> None:
+    """Name what is missing and the file to open; the exit status is 1 if anything is."""
     for reason in missing:
         typer.echo(f"missing: {reason}")
-    print_path(out / "reproduction.csv")
+    print_path(out / file)
     if missing:
         raise typer.Exit(1)

@@ -49,13 +49,13 @@ HOLDS = {
     INTEGRATION: Holds(
         (
             *(f"{name}.csv" for name in ("integration", "changes", "accuracy", "layers", "registers")),
-            "index.html",
+            *("oneshot.csv", "dimensions.csv", "shares.csv", "index.html"),
         )
     ),
     TUNING: Holds(("tune.json", "tune.csv", "neurons.json", "index.html")),
     COMPARISON: Holds(("compare.json", "index.html")),
     DEMO: Holds(("results.json", "index.html")),
-    DECOUPLING: Holds(("reproduction.csv",), INTEGRATION),
+    DECOUPLING: Holds(("reproduction.csv", "index.html"), INTEGRATION),
     MEDICAL: Holds(("reproduction.csv",), BENCHMARK),
     ZERO_ABLATION: Holds(("reproduction.csv",), ABLATION),
 }

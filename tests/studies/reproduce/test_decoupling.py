@@ -49,6 +49,14 @@ def test_a_missing_model_keeps_its_published_numbers_and_a_present_one_is_measur
     assert {p.name for p in out.iterdir()} == {*manifest["files"], "manifest.json"}
     assert is_result(out)
     assert (out / "dinov2-vit-s-14-reg4" / "integration.csv").exists()
+    page = (out / "index.html").read_text()
+    assert "://" not in page
+    assert "<script" not in page
+    assert "7 models missing" in page
+    assert page.count("its weights are elsewhere") == 7
+    assert "-0.0092" in page
+    assert "0.9989" in page
+    assert "A rehearsal" not in page
 
 
 def test_nothing_to_measure_is_refused_and_leaves_nothing(run, tmp_path):

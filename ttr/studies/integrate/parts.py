@@ -29,12 +29,12 @@ from ttr.analysis.integration import (
     restricted,
     split,
 )
-from ttr.analysis.register_content import strongest_register
+from ttr.analysis.register_content import strongest_token
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import ReadAhead
 from ttr.errors import ImageError
 from ttr.forward.batches import batches
-from ttr.forward.blocks import watch
+from ttr.forward.blocks import SeenBlock, watch
 from ttr.forward.record import record
 from ttr.hooks import keep
 from ttr.progress import progress_bar
@@ -42,12 +42,16 @@ from ttr.registers.neurons import RegisterNeurons
 from ttr.registers.wrap import TestTimeRegisters
 from ttr.run import Run
 from ttr.studies.integrate.settings import IntegrationSettings
+from ttr.tokens import TokenLayout
 
 #: Ahead of a part: what attention alone gives CLS of it.
 ATTENDED = "attended "
 #: What vectors are kept of: CLS made of a part, and what attention alone gives of it; the strongest register
-#: before and after the norm.
-KINDS = (*PARTS, "full", *(f"{ATTENDED}{part}" for part in (*GROUPS, "full")), "before", "after")
+#: before and after the norm, and the strongest patch, where there is no register.
+KINDS = (
+    *(*PARTS, "full", *(f"{ATTENDED}{part}" for part in (*GROUPS, "full"))),
+    *("before", "after", "patch before", "patch after"),
+)
 #: (number of registers, block, one of these).
 Place = tuple[int, int, str]
 
@@ -61,10 +65,13 @@ class PartSamples:
         layers: blocks of the model.
         vectors: {place: float32 [images, D]}, in scratch files; CLS as the model gives it out for parts and
             ``full`` (which stands under the last block), what attention alone gives CLS behind
-            :data:`ATTENDED`, the strongest register of a block's input for ``before`` and ``after`` its norm.
+            :data:`ATTENDED`, the strongest register of a block's input for ``before`` and ``after`` its norm,
+            the strongest patch for ``patch before`` and ``patch after``.
         numbers: {place: {"cosine", "attended_cosine", "attention_share", "norm": float64 [images]}} of the
-            parts, and of patches in the last block {"agreement", "deletion"}; NaN where a part has no such
-            number (the skip connection has no attention).
+            parts, of patches in the last block {"agreement", "deletion"}, of registers "strongest" (which
+            register is); NaN where a part has no such number (the skip connection has no attention).
+        registers: {number of registers: each register of the last block's input, float32 [K, 2, images, D],
+            before and after its norm, in scratch files}; test-time registers are equal and count as one.
         cls_cosines: {number of registers: cosine of CLS behind each block with that behind the last,
             float64 [images, L]}.
     """
@@ -73,6 +80,7 @@ class PartSamples:
     layers: int
     vectors: dict[Place, np.ndarray] = field(default_factory=dict)
     numbers: dict[Place, dict[str, np.ndarray]] = field(default_factory=dict)
+    registers: dict[int, np.ndarray] = field(default_factory=dict)
     cls_cosines: dict[int, np.ndarray] = field(default_factory=dict)
     _scratch: dict[tuple[int, int], np.ndarray] = field(default_factory=dict, repr=False)
 
@@ -82,13 +90,18 @@ class PartSamples:
         # What a CLIP model gives out is narrower than its tokens.
         of = registers, vectors.shape[1]
         if of not in self._scratch:
-            shape = (self.layers, len(KINDS), self.images, vectors.shape[1])
-            with (
-                tempfile.TemporaryFile() as file
-            ):  # its map outlives it; what is never written takes no space
-                self._scratch[of] = np.memmap(file, np.float32, "w+", shape=shape)
+            self._scratch[of] = _scratch(self.layers, len(KINDS), self.images, vectors.shape[1])
         self.vectors.setdefault(place, self._scratch[of][block, KINDS.index(kind)])
         self.vectors[place][start : start + len(vectors)] = vectors.float().cpu().numpy()
+
+    def keep_registers(self, registers: int, start: int, *both: Tensor) -> None:
+        """Keep the registers of a batch before and after the norm, [B, K, D] each, from ``start`` on."""
+        _, count, size = both[0].shape
+        if registers not in self.registers:
+            self.registers[registers] = _scratch(count, 2, self.images, size)
+        for place, tokens in enumerate(both):
+            kept = self.registers[registers][:, place, start : start + len(tokens)]
+            kept[:] = tokens.transpose(0, 1).float().cpu().numpy()
 
     def first(self, images: int) -> PartSamples:
         """Return what was measured of the first images alone, where fewer could be read than were there."""
@@ -102,6 +115,7 @@ class PartSamples:
                 place: {name: values[:images] for name, values in numbers.items()}
                 for place, numbers in self.numbers.items()
             },
+            {registers: tokens[:, :, :images] for registers, tokens in self.registers.items()},
             {registers: cosines[:images] for registers, cosines in self.cls_cosines.items()},
         )
 
@@ -111,6 +125,11 @@ class PartSamples:
         for name, values in numbers.items():
             known.setdefault(name, np.full(self.images, np.nan))
             known[name][start : start + len(values)] = values.double().cpu().numpy()
+
+
+def _scratch(*shape: int) -> np.ndarray:
+    with tempfile.TemporaryFile() as file:  # its map outlives it; what is never written takes no space
+        return np.memmap(file, np.float32, "w+", shape=shape)
 
 
 @torch.no_grad()
@@ -197,10 +216,28 @@ def _see(
             found.note(
                 (registers, block, "patches"), start, **checked(backbone, layout, block, seen, weights)
             )
-        if layout.registers + layout.test_time:
-            both = strongest_register(layout, seen[block].tokens, seen[block].normed)
-            for name, vectors in zip(("before", "after"), both, strict=True):
-                found.keep((registers, block, name), start, vectors)
+        _see_strongest(found, layout, seen[block], (registers, block), start)
+
+
+def _see_strongest(
+    found: PartSamples, layout: TokenLayout, seen: SeenBlock, place: tuple[int, int], start: int
+) -> None:
+    """Keep a block's strongest register; of the last block every register, or else the strongest patch."""
+    last = place[1] == found.layers - 1
+    if layout.registers + layout.test_time:
+        strongest = strongest_token(layout, seen.tokens, seen.normed)
+        distinct = layout.registers + min(layout.test_time, 1)
+        chosen = strongest.place.clamp(max=distinct - 1)
+        found.note((*place, "registers"), start, strongest=chosen)
+        found.keep((*place, "before"), start, strongest.before)
+        found.keep((*place, "after"), start, strongest.after)
+        if last:
+            both = (layout.select(x, "all_registers")[:, :distinct] for x in (seen.tokens, seen.normed))
+            found.keep_registers(place[0], start, *both)
+    elif last:
+        strongest = strongest_token(layout, seen.tokens, seen.normed, "patches")
+        found.keep((*place, "patch before"), start, strongest.before)
+        found.keep((*place, "patch after"), start, strongest.after)
 
 
 def _numbers(part: PartName, output: Tensor, full: Tensor, made_of: Split) -> dict[str, Tensor]:

@@ -10,6 +10,12 @@ from ttr.analysis.faithfulness import LEVELS, Trust, grade, meaning
 from ttr.drawing.html import fill
 from ttr.studies.integrate.pictures import attention_by_model, curves
 
+LATER = tuple(
+    f"{name}{end}"
+    for name in ("attended_cka", "attended_cosine", "share_without_cls")
+    for end in ("", "_low", "_high")
+)
+
 
 def integration_section(table: pd.DataFrame) -> str:
     """Return the HTML section of an integration: curves over registers and blocks, shares, and the numbers.
@@ -21,6 +27,9 @@ def integration_section(table: pd.DataFrame) -> str:
     Returns:
         An HTML fragment with headings from ``h2`` on, figures as data URIs; it asks nothing of the network.
     """
+    # Tables of earlier versions lack them.
+    later = [name for name in LATER if name not in table]
+    table = table.assign(**dict.fromkeys(later, float("nan")))
     models = [_model(name, rows) for name, rows in table.groupby("backbone", sort=False)]
     last = pd.concat(
         [rows[rows.block == rows.block.max()] for _, rows in table.groupby("backbone", sort=False)]

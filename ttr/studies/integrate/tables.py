@@ -16,6 +16,10 @@
     attended_cka, attended_cka_low, attended_cka_high   CKA of what attention alone gives CLS, of the part
                         with of all tokens: without skip connection, MLP and norm on either side
     attended_cosine, attended_cosine_low, attended_cosine_high   cosine of the two, mean over images
+    share_without_cls   attention of CLS to the part, of that to patches and registers together: each image's
+                        two add up to one (empty for cls and skip, and without registers)
+    share_without_cls_low, share_without_cls_high   its 95 % interval
+    norm_low, norm_high   that of norm
     agreement, deletion of patches in the last block, :mod:`ttr.analysis.which_patches`; else empty
     cka_debiased        the debiased CKA; trust it rather where images are fewer than dimensions
     images, dimensions, parameters   how many: images, dimensions of CLS, parameters of the model
@@ -26,24 +30,26 @@ Zero registers are the bare model.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ttr.analysis.integration import PARTS
 from ttr.analysis.reference import among
-from ttr.analysis.register_content import alike, outlier_dimensions
 from ttr.analysis.similarity import FEWEST, TILE, StreamingCKA, cka_interval
 from ttr.backbones.base import Backbone
-from ttr.evaluate.oneshot import oneshot
+from ttr.evaluate.oneshot import OneEach, balanced, one_each, oneshot
 from ttr.evaluate.probe import Labelled, probabilities, train_logistic
 from ttr.statistics.contrasts import contrast, level
 from ttr.statistics.estimates import Interval
 from ttr.statistics.inference import resample_weights
 from ttr.statistics.verdict import Judged, judge
 from ttr.studies.integrate.parts import ATTENDED, PartSamples, Place
+from ttr.studies.integrate.token_tables import shares_without_cls
 
 DRAWS = 100
+TOPS = (1, 5)
 NAN = float("nan")
 Groups = Sequence[str] | None
 
@@ -85,6 +91,7 @@ def integration_table(
                 "null": _mean_of_known(others["null"]),
                 "own": _mean_of_known(others["own"]),
                 **attended,
+                **_share_and_norm(found, (registers, block, part), groups),
                 "agreement": _mean_of_known(numbers.get("agreement")),
                 "deletion": _mean_of_known(numbers.get("deletion")),
                 "images": found.images,
@@ -113,6 +120,23 @@ def _attended(found: PartSamples, place: Place, weights: np.ndarray, groups: Gro
         "attended_cosine": cosine,
         "attended_cosine_low": interval.low,
         "attended_cosine_high": interval.high,
+    }
+
+
+def _share_and_norm(found: PartSamples, place: Place, groups: Groups) -> dict[str, float]:
+    """Return the share of a part without CLS, and how sure its norm is, as columns."""
+    registers, block, part = place
+    share = shares_without_cls(found, registers, block).get(part)
+    value, around = NAN, Interval(NAN, NAN, "no registers beside patches")
+    if share is not None:
+        value, around = level(share, groups=groups, shares=True)
+    _, norm = level(found.numbers[place]["norm"], groups=groups)
+    return {
+        "share_without_cls": value,
+        "share_without_cls_low": around.low,
+        "share_without_cls_high": around.high,
+        "norm_low": norm.low,
+        "norm_high": norm.high,
     }
 
 
@@ -185,33 +209,6 @@ def layers_table(
     return pd.DataFrame(rows, columns=["backbone", "num_registers", "block", "cosine", "ci_low", "ci_high"])
 
 
-def registers_table(
-    found: PartSamples, backbone: Backbone, *, groups: Groups = None, seed: int = 42
-) -> pd.DataFrame:
-    """Return how alike the strongest register is across images, at the input of each block.
-
-    Columns: backbone, block, num_registers, when (before or after the norm), cosine, ci_low, ci_high,
-    outlier_dimensions (how many), named (up to ten, strongest first), outlier_share (of the squared
-    length). Empty for a model without registers.
-    """
-    weights = resample_weights(found.images, groups=groups, seed=seed)
-    rows = []
-    for (registers, block, what), before in found.vectors.items():
-        if what != "before":
-            continue
-        after = found.vectors[registers, block, "after"]
-        outliers = outlier_dimensions(before, after)
-        named = " ".join(map(str, outliers.dimensions))
-        shares = (outliers.share_before, outliers.share_after)
-        for when, vectors, share in zip(("before", "after"), (before, after), shares, strict=True):
-            same = alike(vectors, weights)
-            place = (backbone.name, block, registers, when)
-            interval = (same.interval.low, same.interval.high)
-            rows.append((*place, same.cosine, *interval, outliers.count, named, share))
-    columns = ["backbone", "block", "num_registers", "when", "cosine", "ci_low", "ci_high"]
-    return pd.DataFrame(rows, columns=[*columns, "outlier_dimensions", "named", "outlier_share"])
-
-
 def accuracy_table(
     found: PartSamples,
     backbone: Backbone,
@@ -271,6 +268,64 @@ def accuracy_table(
         "images",
     ]
     return pd.DataFrame(rows, columns=columns)
+
+
+def oneshot_table(
+    found: PartSamples,
+    backbone: Backbone,
+    train: dict[int, Labelled],
+    labels: np.ndarray,
+    *,
+    groups: Groups = None,
+    seed: int = 42,
+) -> pd.DataFrame:
+    """Return one-shot accuracy as published: one training image and one test image a class, in each draw.
+
+    The exemplars are full features. Where a top-k of C <= k classes could not fail, a reason stands in place
+    of the number.
+
+    Args:
+        found: measured on the test images.
+        backbone: as measured.
+        train: {number of registers: full features of the training images}.
+        labels: classes of the test images, int [images].
+        groups: of the test images.
+        seed: of the draws.
+
+    Returns:
+        Columns: backbone, block, num_registers, part (full: nothing left out), top (k), accuracy (mean of
+        :data:`DRAWS` draws), ci_low, ci_high (over test images), draws_low, draws_high (within which 95 % of
+        single draws lie), chance (k / C), classes (C), images, missing (why there is no number, else empty).
+    """
+    rows = []
+    for (registers, block, part), vectors in found.vectors.items():
+        if part not in (*PARTS, "full"):
+            continue
+        each = one_each(
+            train[registers], Labelled(np.array(vectors), labels), tops=TOPS, draws=DRAWS, seed=seed
+        )
+        for k in TOPS:
+            place = {"backbone": backbone.name, "block": block, "num_registers": registers, "part": part}
+            rows.append({**place, "top": k, **_top(each, k, labels, groups), "images": found.images})
+    table = pd.DataFrame(rows)
+    return table[[*(name for name in table if name != "missing"), "missing"]]
+
+
+def _top(each: OneEach, k: int, labels: np.ndarray, groups: Groups) -> dict[str, Any]:
+    """Return the accuracy of the k nearest as columns; none where it cannot fail."""
+    known = {"chance": min(1.0, k / each.classes), "classes": each.classes, "missing": ""}
+    ends = ("ci_low", "ci_high", "draws_low", "draws_high")
+    if each.classes <= k:
+        why = f"top-{k} cannot fail with {each.classes} classes"
+        return {"accuracy": NAN, **dict.fromkeys(ends, NAN), **known, "missing": why}
+    value, interval = level(
+        lambda weights: balanced(each.hits[k], each.asked, labels, weights),
+        count=len(labels),
+        groups=groups,
+        shares=True,
+    )
+    numbers = (interval.low, interval.high, *np.percentile(each.accuracies[k], (2.5, 97.5)))
+    return {"accuracy": value, **dict(zip(ends, map(float, numbers), strict=True)), **known}
 
 
 def _fifths(known: Labelled, groups: Groups) -> tuple[Labelled, Labelled]:

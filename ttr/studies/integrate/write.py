@@ -1,7 +1,8 @@
 """An integration as a folder: a labelled set and one or more backbones in, tables and a page out.
 
-The folder holds ``integration.csv``, ``changes.csv``, ``accuracy.csv``, ``layers.csv`` and ``registers.csv``
-(columns in :mod:`ttr.studies.integrate.tables`), ``index.html`` and, written last, ``manifest.json``.
+The folder holds ``integration.csv``, ``changes.csv``, ``accuracy.csv``, ``oneshot.csv``, ``layers.csv``
+(columns in :mod:`ttr.studies.integrate.tables`), ``registers.csv``, ``dimensions.csv``, ``shares.csv`` (in
+:mod:`ttr.studies.integrate.token_tables`), ``index.html`` and, written last, ``manifest.json``.
 Test images are measured; heads learn from training images, and neurons are found on these, too.
 """
 
@@ -28,8 +29,8 @@ from ttr.registers.arms import PLAIN, Arm
 from ttr.registers.neurons import RegisterNeurons
 from ttr.run import Run
 from ttr.statistics.verdict import said
+from ttr.studies.integrate.by_model_section import by_model_section
 from ttr.studies.integrate.parts import measure_parts
-from ttr.studies.integrate.pictures import cls_path
 from ttr.studies.integrate.section import integration_section
 from ttr.studies.integrate.settings import IntegrationSettings
 from ttr.studies.integrate.tables import (
@@ -37,24 +38,38 @@ from ttr.studies.integrate.tables import (
     changes_table,
     integration_table,
     layers_table,
-    registers_table,
+    oneshot_table,
 )
+from ttr.studies.integrate.token_tables import dimensions_table, registers_table, shares_table
 from ttr.studies.provenance import provenance
 from ttr.studies.schemas import INTEGRATION, result_folder
 from ttr.wording import SEVERAL_REGISTERS, counted
 
 #: Images a pass: every one is run again for each part and number of registers.
 BATCH = 8
-TABLES = ("integration", "changes", "accuracy", "layers", "registers")
+TABLES = (
+    *("integration", "changes", "accuracy", "oneshot"),
+    *("layers", "registers", "dimensions", "shares"),
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Integration:
-    """What was measured: the tables by name, notes to read before them, and the images that were left out."""
+    """What was measured.
+
+    Attributes:
+        tables: by name.
+        notes: to read before them.
+        skipped: images that were left out, and why.
+        made_with: the provenance of each backbone.
+        images: how many test images were read.
+    """
 
     tables: dict[str, pd.DataFrame]
     notes: list[str]
     skipped: dict[str, str]
+    made_with: list[dict[str, Any]]
+    images: int
 
 
 def write_integration(
@@ -95,16 +110,17 @@ def write_integration(
                 found_on = _found_neurons(backbone, dataset, settings, run)
                 neurons, skipped = found_on.value, skipped | found_on.skipped
             notes += [*filter(None, [backbone.beside_cls]), *_about(backbone, neurons, settings.counts)]
-            tables, left_out = _measured(backbone, neurons, dataset, chosen, settings, run)
+            measured, left_out = _measured(backbone, neurons, dataset, chosen, settings, run)
             skipped |= left_out
-            for table, rows in tables.items():
+            for table, rows in measured.items():
                 found[table].append(rows)
             made_with.append(_made_with(backbone, neurons, dataset, settings, run))
-        result = Integration({name: pd.concat(rows) for name, rows in found.items()}, notes, skipped)
+        read = {split: sum(item.name not in skipped for item in items) for split, items in chosen.items()}
+        tables = {name: pd.concat(rows) for name, rows in found.items()}
+        result = Integration(tables, notes, skipped, made_with, read["test"])
         for name, table in result.tables.items():
             write_table(folder / f"{name}.csv", table)
-        read = {split: sum(item.name not in skipped for item in items) for split, items in chosen.items()}
-        write_text(folder / "index.html", _page(result, dataset, read["test"], made_with))
+        write_text(folder / "index.html", _page(result, dataset))
         manifest = {
             "schema": INTEGRATION,
             "files": [*(f"{name}.csv" for name in TABLES), "index.html"],
@@ -140,17 +156,15 @@ def _measured(
     settings: IntegrationSettings,
     run: Run,
 ) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
-    """Return the five tables of one backbone, and the training and test images that could not be read."""
+    """Return the tables of one backbone, and the training and test images that could not be read."""
     reading = ReadAhead(dataset.opened(chosen["test"]), run)
     found = measure_parts(backbone, neurons, reading, settings, run)
     test = [item for item in chosen["test"] if item.name not in reading.skipped]
     known, known_groups, left_out = _full_features(
         backbone, neurons, dataset, chosen["train"], settings.counts, run
     )
-    options: dict[str, Any] = {
-        "groups": groups_of(test),
-        "seed": run.seed,
-    }
+    options: dict[str, Any] = {"groups": groups_of(test), "seed": run.seed}
+    labels = dataset.targets(test)
     tables = {
         "integration": integration_table(found, backbone, **options),
         "changes": changes_table(found, backbone, **options),
@@ -158,13 +172,16 @@ def _measured(
             found,
             backbone,
             known,
-            dataset.targets(test),
+            labels,
             dataset.classes,
             train_groups=known_groups,
             **options,
         ),
+        "oneshot": oneshot_table(found, backbone, known, labels, **options),
         "layers": layers_table(found, backbone, **options),
         "registers": registers_table(found, backbone, **options),
+        "dimensions": dimensions_table(found, backbone),
+        "shares": shares_table(found, backbone, [item.name for item in test]),
     }
     return tables, reading.skipped | left_out
 
@@ -232,25 +249,34 @@ def _about(backbone: Backbone, neurons: RegisterNeurons, counts: list[int]) -> l
     return [f"{backbone.name}: no register neurons were found, so R > 0 appends blank tokens (a control)."]
 
 
-def _page(result: Integration, dataset: Dataset, images: int, made_with: list[dict[str, Any]]) -> str:
+def together(made_with: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what made several results as one provenance, which names every backbone."""
+    shown = {**made_with[0], "backbones": [made["backbone"] for made in made_with]}
+    del shown["backbone"]
+    return shown
+
+
+def phantom_warnings(made_with: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the warnings of what was made with, each once."""
+    return list(dict.fromkeys(made["warning"] for made in made_with if made["warning"]))
+
+
+def _page(result: Integration, dataset: Dataset) -> str:
     from markupsafe import Markup
 
     tables = result.tables
-    shown = {**made_with[0], "backbones": [made["backbone"] for made in made_with]}
-    del shown["backbone"]
     return fill(
         "integrate.html",
         dataset=dataset,
-        images=images,
+        images=result.images,
         counted=counted,
         notes=result.notes,
         skipped=result.skipped,
-        warnings=list(dict.fromkeys(made["warning"] for made in made_with if made["warning"])),
+        warnings=phantom_warnings(result.made_with),
         section=Markup(integration_section(tables["integration"])),
         changes=list(tables["changes"].to_dict("records")),
         said=said,
         accuracies=tables["accuracy"].to_dict("records"),
-        path=cls_path(tables["layers"]),
-        registers=tables["registers"].to_dict("records"),
-        provenance=shown,
+        by_model=Markup(by_model_section(tables)),
+        provenance=together(result.made_with),
     )

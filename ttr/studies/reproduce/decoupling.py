@@ -2,7 +2,8 @@
 
 Each of the study's eight models, DINOv2 S to g with and without trained registers, is an integration of its
 own (:mod:`ttr.studies.integrate.write`) at the last block of the bare model. A model whose weights are not
-there is a row all the same: it keeps its published numbers, and says what is missing.
+there is a row all the same: it keeps its published numbers, and says what is missing. ``index.html`` draws
+the study's figures across the models that could be measured (:mod:`ttr.studies.reproduce.decoupling_page`).
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import pandas as pd
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset
 from ttr.errors import ImageError, ModelError
-from ttr.files import MANIFEST, write_json, write_table
+from ttr.files import MANIFEST, write_json, write_table, write_text
 from ttr.run import Run
 from ttr.studies.integrate.settings import IntegrationSettings
+from ttr.studies.integrate.token_tables import STRONGEST
 from ttr.studies.integrate.write import BATCH, Integration, write_integration
+from ttr.studies.reproduce.decoupling_page import decoupling_page
 from ttr.studies.reproduce.published import PublishedStudy, published_studies
 from ttr.studies.schemas import DECOUPLING, result_folder
 
@@ -43,7 +46,7 @@ def reproduce_decoupling(
     backbones: list[str] | None = None,
     num_images: int | None = 500,
 ) -> pd.DataFrame:
-    """Measure the models and write the folder ``out``: an integration each, ``reproduction.csv``, a manifest.
+    """Measure the models and write the folder ``out``: an integration each, a table, a page, a manifest.
 
     Args:
         load: catalog name -> backbone; a ModelError makes that model a missing one.
@@ -66,7 +69,7 @@ def reproduce_decoupling(
     run = run or Run(seed=entry.settings["seed"], batch_size=BATCH)
     settings = IntegrationSettings(num_registers=(0,), num_images=num_images)
     rows: list[dict[str, Any]] = []
-    measured: list[str] = []
+    measured: dict[str, Integration] = {}
     with result_folder(out) as folder:
         for name in names:
             weights: list[str] = []
@@ -77,34 +80,34 @@ def reproduce_decoupling(
                 return backbone, None
 
             try:
-                found = write_integration(
-                    [name],
-                    loaded,
-                    dataset,
-                    folder / name.replace(":", "-").replace("/", "-"),
-                    settings,
-                    run,
-                )
+                found = write_integration([name], loaded, dataset, folder / _place(name), settings, run)
             except (ModelError, ImageError) as error:
                 rows += _rows(entry, name, None, "", str(error))
                 continue
             rows += _rows(entry, name, found, weights[0], "")
-            measured.append(name.replace(":", "-").replace("/", "-"))
+            measured[name] = found
         table = pd.DataFrame(rows)
         if not measured:
             reasons = "; ".join(dict.fromkeys(table.missing))
             raise ModelError(f"not one model could be measured: {reasons}")
         write_table(folder / "reproduction.csv", table)
+        page = decoupling_page(entry, measured, table, dataset, rehearsal=backbones is not None)
+        write_text(folder / "index.html", page)
         published = {"source": entry.source, "settings": entry.settings, "notes": entry.notes}
         manifest = {
             "schema": DECOUPLING,
-            "files": ["reproduction.csv", *measured],
+            "files": ["reproduction.csv", "index.html", *map(_place, measured)],
             "published": published,
             "dataset": dataset.name,
             "settings": {"num_images": num_images, "seed": run.seed},
         }
         write_json(folder / MANIFEST, manifest)
     return table
+
+
+def _place(name: str) -> str:
+    """Return the name of a model's folder."""
+    return name.replace(":", "-").replace("/", "-")
 
 
 def _rows(
@@ -144,6 +147,7 @@ def _numbers(found: Integration) -> dict[str, tuple[float, float, float]]:
         if part != "skip":
             ends = (row.attended_cka_low, row.attended_cka_high)
             numbers[ATTENDED_CKA.format(part)] = (row.attended_cka, *ends)
-    for row in found.tables["registers"].itertuples():
+    registers = found.tables["registers"]
+    for row in registers[registers.token == STRONGEST].itertuples():
         numbers[REGISTER.format(row.when)] = (row.cosine, row.ci_low, row.ci_high)
     return numbers
