@@ -114,6 +114,20 @@ def test_the_mean_over_draws_is_the_mean_over_classes_of_what_was_asked():
     np.testing.assert_allclose(balanced(found.hits[1], found.asked, queries.y, weights), expected)
 
 
+def test_within_one_set_an_exemplar_is_never_of_the_querys_own_patient():
+    """Features at right angles but for a patient's own: only its own patient would make a query right."""
+    patients = np.arange(12) // 2
+    y = np.array([0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2])
+    images = Labelled(np.eye(6, dtype=np.float32)[patients], y)
+    found = one_each(images, images, tops=(1,), draws=50, seed=0, apart=patients)
+    assert found.accuracies[1] == pytest.approx(1 / 3), "of three equals the lowest class counts"
+    alone = one_each(images, images, tops=(1,), draws=50, seed=0, apart=np.where(y == 1, 9, patients))
+    assert alone.asked[y == 1].sum() == 0, "all of class 1 are of one patient"
+    assert alone.asked.sum() == 2 * 50
+    assert alone.classes == 3
+    assert not one_each(images, images, draws=2, seed=0, apart=np.zeros(12)).asked.any()
+
+
 def test_one_each_asks_ablated_features_with_the_same_draws():
     support, queries = blobs(30, 0), blobs(24, 1)
     first = one_each(support, queries, draws=20, seed=1)

@@ -65,7 +65,13 @@ class OneEach:
 
 
 def one_each(
-    support: Labelled, queries: Labelled, *, tops: tuple[int, ...] = (1, 5), draws: int = 100, seed: int
+    support: Labelled,
+    queries: Labelled,
+    *,
+    tops: tuple[int, ...] = (1, 5),
+    draws: int = 100,
+    seed: int,
+    apart: np.ndarray | None = None,
 ) -> OneEach:
     """Draw an exemplar and a query of every class; is the query's own among the k most similar?
 
@@ -73,22 +79,32 @@ def one_each(
 
     Args:
         support: what the exemplars are drawn from.
-        queries: N features of the same size, none of them in the support.
+        queries: N features of the same size, none of them of an image in the support but with ``apart``.
         tops: values of k.
         draws: how many times.
-        seed: of the draws, which follow from it and the labels alone.
+        seed: of the draws, which follow from it, the labels and ``apart`` alone.
+        apart: where both are of the same N images, which patient each is of, int [N]: a draw's exemplar and
+            query of a class are of two. A class of a single patient is not asked.
 
     Raises:
         OptionError: as :func:`oneshot` does.
     """
     known, asked, own = _units(support, queries, draws)
     candidates, mine = _of_each_class(support.y), _of_each_class(queries.y)
+    if apart is not None:
+        mine = [members for members in mine if np.ptp(apart[members])]
     generator = np.random.default_rng(seed)
     counts = np.zeros(len(own), dtype=int)
     hits = {k: np.zeros(len(own), dtype=int) for k in tops}
     accuracies = {k: np.zeros(draws) for k in tops}
     for draw in range(draws):
-        exemplars, drawn = (_one_of(members, generator) for members in (candidates, mine))
+        exemplars = np.array(_one_of(candidates, generator))
+        pools = mine
+        if apart is not None:
+            pools = [each[apart[each] != apart[exemplars[own[each[0]]]]] for each in mine]
+        drawn = _one_of(pools, generator)
+        if not drawn:
+            continue
         place = _place(asked[drawn] @ known[exemplars].T, own[drawn])
         counts[drawn] += 1
         for k in tops:

@@ -18,9 +18,10 @@ from ttr.forward.record import record
 from ttr.run import Run
 from ttr.studies.integrate import by_model
 from ttr.studies.integrate.by_model_section import by_model_section
-from ttr.studies.integrate.parts import PartSamples, measure_parts
+from ttr.studies.integrate.oneshot_table import DRAWS, oneshot_table
+from ttr.studies.integrate.parts import ATTENDED, PartSamples, measure_parts
 from ttr.studies.integrate.settings import IntegrationSettings
-from ttr.studies.integrate.tables import DRAWS, integration_table, layers_table, oneshot_table
+from ttr.studies.integrate.tables import integration_table, layers_table
 from ttr.studies.integrate.token_tables import dimensions_table, registers_table, shares_table
 
 COUNT = 4
@@ -135,14 +136,21 @@ def samples(labels, spread):
     random = np.random.default_rng(1)
     centres = np.eye(labels.max() + 1)[labels]
     noisy = (centres + spread * random.normal(size=centres.shape)).astype(np.float32)
-    vectors = {(0, 0, "full"): centres.astype(np.float32), (0, 0, "patches"): noisy}
+    whole = centres.astype(np.float32)
+    vectors = {
+        (0, 0, f"{kind}{part}"): x
+        for kind in ("", ATTENDED)
+        for part, x in (("full", whole), ("patches", noisy))
+    }
     return PartSamples(len(labels), 1, vectors=vectors)
 
 
 def test_one_shot_is_the_mean_of_draws_of_one_test_image_a_class(backbone):
     labels = np.arange(24) % 8
     made, train = samples(labels, 1.5), {0: Labelled(np.eye(8, dtype=np.float32), np.arange(8))}
-    table = oneshot_table(made, backbone, train, labels, seed=3).set_index(["part", "top"])
+    table = oneshot_table(made, backbone, train, labels, seed=3)
+    attention = table[table.of == "attention"].set_index(["part", "top"])
+    table = table[table.of == "output"].set_index(["part", "top"])
     each = one_each(train[0], Labelled(made.vectors[0, 0, "patches"], labels), draws=DRAWS, seed=3).accuracies
     for top in (1, 5):
         row = table.loc["patches", top]
@@ -154,12 +162,17 @@ def test_one_shot_is_the_mean_of_draws_of_one_test_image_a_class(backbone):
     assert table.accuracy["full", 1] == 1
     assert table.ci_low["full", 1] < 1
     assert (table.missing == "").all()
+    assert (attention.loc["full"].accuracy == 1).all(), "another image of the class has the same centre"
+    assert attention.accuracy["patches", 1] < attention.accuracy["patches", 5] < 1
+    alone = oneshot_table(made, backbone, train, labels, groups=[f"p{y}" for y in labels])
+    assert set(alone.missing[alone.of == "attention"]) == {"no class has two test images (of two patients)"}
 
 
 def test_a_top_5_that_cannot_fail_is_no_number(backbone):
     labels = np.arange(10) % 5
     train = {0: Labelled(np.eye(5, dtype=np.float32), np.arange(5))}
-    table = oneshot_table(samples(labels, 0.6), backbone, train, labels).set_index(["part", "top"])
+    table = oneshot_table(samples(labels, 0.6), backbone, train, labels)
+    table = table[table.of == "output"].set_index(["part", "top"])
     assert np.isnan(table.accuracy["full", 5])
     assert table.missing["full", 5] == "top-5 cannot fail with 5 classes"
     assert table.accuracy["full", 1] == 1

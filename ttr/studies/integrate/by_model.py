@@ -27,7 +27,10 @@ TOKEN_COLOURS = {STRONGEST: VERMILLION, PATCH: BLUE}
 
 def at_last(table: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
     """Return the rows of each model's last measured block, models in this order."""
-    last = table[table.block == table.groupby("backbone").block.transform("max")]
+    whole = table.part == "full" if "part" in table else pd.Series(False, table.index)
+    # What nothing is left out of stands under the model's last block, measured or not.
+    measured = table.block.where(~whole).groupby(table.backbone).transform("max")
+    last = table[whole | (table.block == measured)]
     place = last.backbone.map({name: place for place, name in enumerate(order)})
     return last.assign(place=place).sort_values(["place", "num_registers"], kind="stable")
 

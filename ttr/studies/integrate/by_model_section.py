@@ -13,8 +13,12 @@ from ttr.studies.integrate.by_model import (
     parts_by_model,
     shares_by_model,
 )
+from ttr.studies.integrate.oneshot_table import ATTENTION, OUTPUT
 from ttr.studies.integrate.pictures import cls_path
 from ttr.wording import counted
+
+#: What one-shot accuracies are drawn of.
+PARTS = {ATTENTION: ["full", "patches", "registers"], OUTPUT: ["full", "patches", "registers", "skip"]}
 
 
 def by_model_section(tables: Mapping[str, pd.DataFrame]) -> str:
@@ -30,7 +34,7 @@ def by_model_section(tables: Mapping[str, pd.DataFrame]) -> str:
         lambda p: "registers" in set(p)
     )
     shares, bare = tables["shares"], last[~with_registers.astype(bool)]
-    top = oneshot[oneshot.top == (oneshot.top.max() if oneshot.missing.eq("").all() else oneshot.top.min())]
+    top = int(oneshot.top[oneshot.accuracy.notna() | (oneshot.top == oneshot.top.min())].max())
     ends = {name: (name, f"{name}_low", f"{name}_high") for name in ("attended_cka", "norm")}
     published = ["patches", "registers"]
     return fill(
@@ -42,14 +46,8 @@ def by_model_section(tables: Mapping[str, pd.DataFrame]) -> str:
         attended=parts_by_model(
             last[with_registers.astype(bool)], published, ends["attended_cka"], "CKA of attention outputs"
         ),
-        oneshot=parts_by_model(
-            top,
-            ["full", *published, "skip"],
-            ("accuracy", "ci_low", "ci_high"),
-            f"one-shot top-{int(top.top.iloc[0])} accuracy",
-            chance=True,
-        ),
-        top=int(top.top.iloc[0]),
+        oneshot={of: _oneshot(oneshot[(oneshot.of == of) & (oneshot.top == top)], of, top) for of in PARTS},
+        top=top,
         cannot_fail=sorted(set(oneshot.missing) - {""}),
         oneshots=list(oneshot.itertuples()),
         norms=parts_by_model(last, ["patches", "skip"], ends["norm"], "length of the contribution to CLS"),
@@ -59,3 +57,8 @@ def by_model_section(tables: Mapping[str, pd.DataFrame]) -> str:
         ),
         registers=list(tables["registers"].itertuples()),
     )
+
+
+def _oneshot(rows: pd.DataFrame, of: str, top: int) -> str:
+    columns, label = ("accuracy", "ci_low", "ci_high"), f"one-shot top-{top} accuracy of the {of}"
+    return parts_by_model(rows, PARTS[of], columns, label, chance=True)

@@ -30,7 +30,6 @@ Zero registers are the bare model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +38,7 @@ from ttr.analysis.integration import PARTS
 from ttr.analysis.reference import among
 from ttr.analysis.similarity import FEWEST, TILE, StreamingCKA, cka_interval
 from ttr.backbones.base import Backbone
-from ttr.evaluate.oneshot import OneEach, balanced, one_each, oneshot
+from ttr.evaluate.oneshot import oneshot
 from ttr.evaluate.probe import Labelled, probabilities, train_logistic
 from ttr.statistics.contrasts import contrast, level
 from ttr.statistics.estimates import Interval
@@ -49,7 +48,6 @@ from ttr.studies.integrate.parts import ATTENDED, PartSamples, Place
 from ttr.studies.integrate.token_tables import shares_without_cls
 
 DRAWS = 100
-TOPS = (1, 5)
 NAN = float("nan")
 Groups = Sequence[str] | None
 
@@ -268,64 +266,6 @@ def accuracy_table(
         "images",
     ]
     return pd.DataFrame(rows, columns=columns)
-
-
-def oneshot_table(
-    found: PartSamples,
-    backbone: Backbone,
-    train: dict[int, Labelled],
-    labels: np.ndarray,
-    *,
-    groups: Groups = None,
-    seed: int = 42,
-) -> pd.DataFrame:
-    """Return one-shot accuracy as published: one training image and one test image a class, in each draw.
-
-    The exemplars are full features. Where a top-k of C <= k classes could not fail, a reason stands in place
-    of the number.
-
-    Args:
-        found: measured on the test images.
-        backbone: as measured.
-        train: {number of registers: full features of the training images}.
-        labels: classes of the test images, int [images].
-        groups: of the test images.
-        seed: of the draws.
-
-    Returns:
-        Columns: backbone, block, num_registers, part (full: nothing left out), top (k), accuracy (mean of
-        :data:`DRAWS` draws), ci_low, ci_high (over test images), draws_low, draws_high (within which 95 % of
-        single draws lie), chance (k / C), classes (C), images, missing (why there is no number, else empty).
-    """
-    rows = []
-    for (registers, block, part), vectors in found.vectors.items():
-        if part not in (*PARTS, "full"):
-            continue
-        each = one_each(
-            train[registers], Labelled(np.array(vectors), labels), tops=TOPS, draws=DRAWS, seed=seed
-        )
-        for k in TOPS:
-            place = {"backbone": backbone.name, "block": block, "num_registers": registers, "part": part}
-            rows.append({**place, "top": k, **_top(each, k, labels, groups), "images": found.images})
-    table = pd.DataFrame(rows)
-    return table[[*(name for name in table if name != "missing"), "missing"]]
-
-
-def _top(each: OneEach, k: int, labels: np.ndarray, groups: Groups) -> dict[str, Any]:
-    """Return the accuracy of the k nearest as columns; none where it cannot fail."""
-    known = {"chance": min(1.0, k / each.classes), "classes": each.classes, "missing": ""}
-    ends = ("ci_low", "ci_high", "draws_low", "draws_high")
-    if each.classes <= k:
-        why = f"top-{k} cannot fail with {each.classes} classes"
-        return {"accuracy": NAN, **dict.fromkeys(ends, NAN), **known, "missing": why}
-    value, interval = level(
-        lambda weights: balanced(each.hits[k], each.asked, labels, weights),
-        count=len(labels),
-        groups=groups,
-        shares=True,
-    )
-    numbers = (interval.low, interval.high, *np.percentile(each.accuracies[k], (2.5, 97.5)))
-    return {"accuracy": value, **dict(zip(ends, map(float, numbers), strict=True)), **known}
 
 
 def _fifths(known: Labelled, groups: Groups) -> tuple[Labelled, Labelled]:

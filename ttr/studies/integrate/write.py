@@ -1,8 +1,9 @@
 """An integration as a folder: a labelled set and one or more backbones in, tables and a page out.
 
-The folder holds ``integration.csv``, ``changes.csv``, ``accuracy.csv``, ``oneshot.csv``, ``layers.csv``
-(columns in :mod:`ttr.studies.integrate.tables`), ``registers.csv``, ``dimensions.csv``, ``shares.csv`` (in
-:mod:`ttr.studies.integrate.token_tables`), ``index.html`` and, written last, ``manifest.json``.
+The folder holds ``integration.csv``, ``changes.csv``, ``accuracy.csv``, ``layers.csv`` (columns in
+:mod:`ttr.studies.integrate.tables`), ``oneshot.csv`` (in :mod:`ttr.studies.integrate.oneshot_table`),
+``registers.csv``, ``dimensions.csv``, ``shares.csv`` (in :mod:`ttr.studies.integrate.token_tables`),
+``index.html`` and, written last, ``manifest.json``.
 Test images are measured; heads learn from training images, and neurons are found on these, too.
 """
 
@@ -30,6 +31,7 @@ from ttr.registers.neurons import RegisterNeurons
 from ttr.run import Run
 from ttr.statistics.verdict import said
 from ttr.studies.integrate.by_model_section import by_model_section
+from ttr.studies.integrate.oneshot_table import oneshot_table
 from ttr.studies.integrate.parts import measure_parts
 from ttr.studies.integrate.section import integration_section
 from ttr.studies.integrate.settings import IntegrationSettings
@@ -38,7 +40,6 @@ from ttr.studies.integrate.tables import (
     changes_table,
     integration_table,
     layers_table,
-    oneshot_table,
 )
 from ttr.studies.integrate.token_tables import dimensions_table, registers_table, shares_table
 from ttr.studies.provenance import provenance
