@@ -162,5 +162,5 @@ def _one_of(members: list[np.ndarray], generator: np.random.Generator) -> list[i
 def _place(similarity: np.ndarray, own: np.ndarray) -> np.ndarray:
     """Return how many classes stand before each query's own, [N, C] -> [N]; the lowest of equals is first."""
     true = np.take_along_axis(similarity, own[:, None], axis=1)
-    equal_before = (np.abs(similarity - true) <= TIE) & (np.arange(similarity.shape[1]) < own[:, None])
-    return ((similarity > true + TIE) | equal_before).sum(axis=1)
+    first = np.arange(similarity.shape[1]) < own[:, None]
+    return np.count_nonzero(similarity > np.where(first, true - TIE, true + TIE), axis=1)

@@ -60,5 +60,5 @@ def by_model_section(tables: Mapping[str, pd.DataFrame]) -> str:
 
 
 def _oneshot(rows: pd.DataFrame, of: str, top: int) -> str:
-    columns, label = ("accuracy", "ci_low", "ci_high"), f"one-shot top-{top} accuracy of the {of}"
+    columns, label = ("accuracy", "ci_low", "ci_high"), f"one-shot top-{top} accuracy, {of}"
     return parts_by_model(rows, PARTS[of], columns, label, chance=True)
