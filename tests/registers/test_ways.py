@@ -10,7 +10,7 @@ from sklearn.cluster import KMeans
 import ttr
 from tests.tools.tiny_models import scramble, tiny_clip, tiny_vit
 from ttr.datasets.registry import phantom_images
-from ttr.errors import OptionError
+from ttr.errors import ModelError, OptionError
 from ttr.hooks import Site, edit, evaluation_mode, keep
 from ttr.registers.by_gradient import contributions
 from ttr.registers.two_clusters import smaller_cluster
@@ -108,6 +108,11 @@ def test_batches_change_nothing_and_scores_are_means_over_images(by, sparsity, i
     assert together.any()
     plain = {**rule, "by": "norms"}
     assert ttr.detect(backbone, images, **plain).ranked != ttr.detect(backbone, images, **rule).ranked
+
+
+def test_a_pass_without_gradients_is_refused_by_name(phantom, phantom_batch):
+    with torch.inference_mode(), pytest.raises(ModelError, match="passes no gradient.*or by norms"):
+        ttr.detect(phantom, phantom_batch, by="gradient")
 
 
 def test_another_way_is_refused(phantom, phantom_batch):

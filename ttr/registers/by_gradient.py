@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ttr.backbones.base import Backbone
+from ttr.errors import ModelError
 from ttr.hooks import evaluation_mode, keep
 
 
@@ -24,6 +25,9 @@ def contributions(backbone: Backbone, images: Tensor, layer: int, outliers: Tens
         images: [B, C, H, W], on the model's device.
         layer: block at whose output outliers are read; later blocks contribute nothing.
         outliers: bool [B, N].
+
+    Raises:
+        ModelError: the model passes no gradient.
     """
     sites = backbone.sites
     seen = images.to(backbone.dtype).detach().requires_grad_()
@@ -36,7 +40,15 @@ def contributions(backbone: Backbone, images: Tensor, layer: int, outliers: Tens
     ):
         backbone.features(seen)
         norms = torch.linalg.vector_norm(tokens[0].float(), dim=-1)
-        gradients = torch.autograd.grad((norms * outliers).sum(), activations)
+        try:
+            gradients = torch.autograd.grad((norms * outliers).sum(), activations)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise ModelError(
+                f"{backbone.name} passes no gradient ({str(error).splitlines()[0]}); detect outside of "
+                "torch.inference_mode and before quantising the model, or by norms"
+            ) from error
     found = images.new_zeros((backbone.num_layers, len(images), backbone.num_neurons), dtype=torch.float32)
     weights = outliers / outliers.sum(dim=1, keepdim=True).clamp(min=1)
     for block, (a, gradient) in enumerate(zip(activations, gradients, strict=True)):
