@@ -14,7 +14,7 @@ from ttr.cli.groups import Group, grouped
 from ttr.cli.main import app
 
 #: What these run is no model, or one whose answers are known in float32 alone.
-RUN_NONE = {"report", "backbones", "doctor", "data info", "data check"}
+RUN_NONE = {"report", "backbones", "neurons compare", "doctor", "data info", "data check"}
 CALLS: list[dict[str, object]] = []
 
 

@@ -29,14 +29,20 @@ NEURONS = torch.tensor([4, 1, 6])
 
 
 def expected_and_found(
-    x: torch.Tensor, prefix: int, registers: int, scope: str, factors: tuple[float, ...]
+    x: torch.Tensor,
+    prefix: int,
+    registers: int,
+    scope: str,
+    factors: tuple[float, ...],
+    value: str = "neuron",
 ) -> tuple[torch.Tensor, torch.Tensor]:
     layout = TokenLayout(min(prefix, 1), max(prefix - 1, 0), registers, (1, x.shape[1] - prefix - registers))
-    edit = MoveNeurons(NEURONS, layout, "neuron", "zero", scope, factors)
+    edit = MoveNeurons(NEURONS, layout, value, "zero", scope, factors)
     expected = edit(x)
     scales = edit._scales(x)
-    kept = prefix if scope == "patches" else 0
-    kernel.move(x, NEURONS, first=prefix, registers=registers, kept=kept, scales=scales)
+    kept = {"all": 0, "all-but-cls": min(prefix, 1), "patches": prefix}[scope]
+    how = {"kept": kept, "signed": value == "neuron"}
+    kernel.move(x, NEURONS, first=prefix, registers=registers, scales=scales, **how)
     return expected, x
 
 
@@ -54,6 +60,12 @@ def main() -> None:
     for kind in (torch.float32, torch.float16):
         expected, found = expected_and_found(values(kind, 2, 9), 1, 2, "all", (1.7, -0.3))
         assert torch.equal(expected, found), f"{kind}: a product is rounded once"
+
+    for prefix, registers in ((5, 2), (1, 1), (1, 0), (0, 2)):
+        released = (prefix, registers, "all-but-cls", (1.0,) * registers, "maximum")
+        for raised in (0.0, -9.0):  # where all lies below zero, too
+            expected, found = expected_and_found(values(torch.float32, 2, 12) + raised, *released)
+            assert torch.equal(expected, found), released
 
     kernel.MOST_AT_ONCE = 8
     for length in (7, 8, 9, 23, 24):
@@ -79,6 +91,10 @@ def main() -> None:
         x = torch.zeros(1, 6, 8, dtype=kind)
         x[0, 1, 4], x[0, 5, 4] = pair
         expected, found = expected_and_found(x, 1, 1, "all", (1.0,))
+        assert torch.equal(expected.isnan(), found.isnan()), (kind, pair)
+        assert torch.equal(expected.nan_to_num(), found.nan_to_num()), (kind, pair)
+        x[0, :, 4], x[0, 1, 4], x[0, 5, 4] = -7.0, *pair
+        expected, found = expected_and_found(x, 1, 1, "all-but-cls", (1.0,), "maximum")
         assert torch.equal(expected.isnan(), found.isnan()), (kind, pair)
         assert torch.equal(expected.nan_to_num(), found.nan_to_num()), (kind, pair)
     print("equal")

@@ -6,6 +6,7 @@ from tests.tools.tiny_models import scramble, tiny_vit
 from ttr.errors import NeuronsError, OptionError
 from ttr.registers.arm_names import DEFAULT, NAMES
 from ttr.registers.arms import arms, random_neurons
+from ttr.registers.variants import VARIANTS
 
 SOME = ttr.RegisterNeurons.from_pairs([(0, 3), (1, 5), (1, 90)])
 
@@ -63,6 +64,22 @@ def test_equal_treatments_have_equal_fingerprints(backbone):
     assert empty.fingerprint == token.fingerprint
 
 
+def test_two_variants_are_two_treatments_of_neurons_and_one_of_none(backbone, images):
+    bias = ttr.calibrate_bias(backbone, SOME, images)
+    given = {"draws": 1, "bias": bias}
+    one, other = (arms(NAMES, backbone, SOME, variant=v, **given) for v in VARIANTS)
+    same = {a.name for a, b in zip(one, other, strict=True) if a.fingerprint == b.fingerprint}
+    assert same == {"plain", "token", "attention-bias"}
+    assert {a.name for a in other if a.to_json()["variant"] == "released-code"} == {
+        *("neurons", "ttr", "random:0", "random-neurons:0")
+    }
+    released = next(a for a in other if a.name == "ttr")
+    with ttr.TestTimeRegisters(backbone, SOME, variant="released-code"):
+        expected = backbone.embed(images)
+    with released.applied(backbone):
+        assert torch.equal(backbone.embed(images), expected)
+
+
 @pytest.mark.parametrize(
     ("names", "options", "complaint"),
     [
@@ -71,6 +88,7 @@ def test_equal_treatments_have_equal_fingerprints(backbone):
         ((), {}, "arms none"),
         (("ttr",), {"num_registers": 0}, "num_registers=0"),
         (("random",), {"draws": 0}, "draws=0"),
+        (("ttr",), {"variant": "max"}, "variant='max'; needed one of 'algorithm', 'released-code'"),
         (("attention-bias",), {}, "needs bias=; make it with ttr.calibrate_bias"),
     ],
 )

@@ -32,15 +32,15 @@ def reference(x, indices, layout, register_value, others, scope, scale):
         column = {i: [x[b, t, i].item() for t in range(x.shape[1])] for i in indices}
         everything = [value for values in column.values() for value in values]
         for i in indices:
-            source = column[i] if register_value == "neuron" else everything
-            peak = max(source, key=abs)
+            source = everything if register_value == "layer" else column[i]
+            peak = max(source) if register_value == "maximum" else max(source, key=abs)
             over_patches = [column[i][t] for t in patches]
             mean = statistics.fmean(over_patches)
             limit = mean + statistics.stdev(over_patches)
             for t in range(x.shape[1]):
                 if t in registers:
                     out[b][t][i] = scale[t - layout.prefix] * peak
-                elif scope == "patches" and t < layout.prefix:
+                elif (scope == "patches" and t < layout.prefix) or (scope == "all-but-cls" and t == 0):
                     continue
                 elif others == "zero":
                     out[b][t][i] = 0.0
@@ -54,9 +54,9 @@ def reference(x, indices, layout, register_value, others, scope, scale):
     seed=st.integers(0, 99),
     registers=st.integers(0, 3),
     trained=st.integers(0, 2),
-    register_value=st.sampled_from(["neuron", "layer"]),
+    register_value=st.sampled_from(["neuron", "maximum", "layer"]),
     others=st.sampled_from(["zero", "mean", "clip", "keep"]),
-    scope=st.sampled_from(["all", "patches"]),
+    scope=st.sampled_from(["all", "all-but-cls", "patches"]),
 )
 def test_the_edit_equals_the_algorithm_number_by_number(
     seed, registers, trained, register_value, others, scope
@@ -180,7 +180,7 @@ def test_two_threads_agree_with_one(images):
         ({"num_registers": 1025}, "num_registers=1025; needed an integer from 0 to 1024"),
         ({"num_registers": 1.5}, "num_registers=1.5"),
         ({"num_registers": True}, "num_registers=True"),
-        ({"register_value": "max"}, "register_value='max'; needed one of 'neuron', 'layer'"),
+        ({"register_value": "max"}, "register_value='max'; needed one of 'neuron', 'maximum', 'layer'"),
         ({"others": "drop"}, "others='drop'"),
         ({"scope": "cls"}, "scope='cls'"),
         ({"num_registers": 2, "scale": [1.0]}, "needed one finite number, or 2 of them"),

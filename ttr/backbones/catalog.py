@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ttr.errors import NeuronsError
+
 HERE = Path(__file__).resolve().parent
 PRESETS = HERE.parent / "checkpoints"
 WEIGHT_FILES = (
@@ -97,3 +99,15 @@ def preset_for(name: str) -> Path | None:
         if entry.preset and own in (entry.loads, architecture(entry.loads)):
             return PRESETS / entry.preset
     return None
+
+
+def published_neurons(name: str) -> Path:
+    """Return the register neurons published under a name, such as ``dinov2-vit-l-14-natural``.
+
+    Raises:
+        NeuronsError: none are.
+    """
+    known = sorted(path.stem for path in PRESETS.glob("*.json"))
+    if name not in known:
+        raise NeuronsError(f"no register neurons are published as {name!r}; needed one of {', '.join(known)}")
+    return PRESETS / f"{name}.json"

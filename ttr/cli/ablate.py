@@ -96,6 +96,7 @@ def ablate(
             help="Study the model wrapped with so many; 0: bare.",
         ),
     ] = 0,
+    variant: options.VariantName = options.Variant.algorithm,
     annotated: options.PairsOptions,
     seed: options.DrawSeed = 42,
     pooling: options.PoolingName = options.Pooling.own,
@@ -135,7 +136,7 @@ def ablate(
     require(labelled, measured.settings(blocks=2))
     from ttr.studies.ablate.write import share_calibration, write_ablation
 
-    backbone, arm = _subject(model, neurons, num_registers)
+    backbone, arm = _subject(model, neurons, num_registers, variant)
     backbone, settings = backbone.with_pooling(pooling.value), measured.settings(backbone.num_layers)
     conditions = options.parse_list(measured.conditions)
     if rank.count > 1:
@@ -156,7 +157,9 @@ def ablate(
     show_ablation(found.results, found.skipped, out / "index.html")
 
 
-def _subject(model: options.ModelOptions, neurons: Path | None, num_registers: int) -> tuple[Backbone, Arm]:
+def _subject(
+    model: options.ModelOptions, neurons: Path | None, num_registers: int, variant: options.Variant
+) -> tuple[Backbone, Arm]:
     """Load the backbone and say what is done to it in every condition.
 
     Raises:
@@ -170,4 +173,4 @@ def _subject(model: options.ModelOptions, neurons: Path | None, num_registers: i
     if not num_registers:
         return load_backbone(model), PLAIN
     found, backbone = load_with_neurons(neurons, model)
-    return backbone, Arm("ttr", found, num_registers)
+    return backbone, Arm("ttr", found, num_registers, variant=variant.value)

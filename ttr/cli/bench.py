@@ -48,6 +48,7 @@ class BenchmarkOptions(Group):
         str, typer.Option(metavar="LIST", help="Before the backbone's own: fundus-crop, ben-graham, clahe.")
     ] = ""
     margin: options.Margin = 1.0
+    variant: options.VariantName = options.Variant.algorithm
 
     @property
     def first_seed(self) -> int:
@@ -73,6 +74,7 @@ class BenchmarkOptions(Group):
             draws=self.draws,
             steps=tuple(parse_steps(self.preprocess)),
             margin=options.points(self.margin),
+            variant=self.variant.value,
         )
 
 

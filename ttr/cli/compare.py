@@ -26,6 +26,7 @@ def compare(
     out: options.OutFolder,
     neurons: options.NeuronsFile = None,
     num_registers: options.NumRegisters = 1,
+    variant: options.VariantName = options.Variant.algorithm,
     threshold: options.Threshold = None,
     outlier_layer: options.OutlierLayer = None,
     reading: options.ReadingOptions = IN_EIGHTS,
@@ -44,7 +45,9 @@ def compare(
     from ttr.studies.compare.settings import ComparisonSettings
 
     chosen = given_images(images, frame=frame, anonymous=reading.anonymous)
-    settings = ComparisonSettings(num_registers, given.parse_threshold(threshold), outlier_layer)
+    settings = ComparisonSettings(
+        num_registers, given.parse_threshold(threshold), outlier_layer, variant=variant.value
+    )
     run = reading.run(model)
     from ttr.studies.compare.write import write_comparison
 

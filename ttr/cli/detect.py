@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,13 +12,21 @@ import typer
 from ttr.cli import given, options
 from ttr.cli.groups import Group, grouped
 from ttr.cli.loading import load_backbone
-from ttr.cli.tables import show_neurons, show_skipped
+from ttr.cli.tables import show_halves, show_neurons, show_skipped
 
 if TYPE_CHECKING:
     from ttr.datasets.registry import OpenedImages
     from ttr.registers.detection import DetectionRule
 
 IN_SIXTEENS = options.StudyOptions(batch_size=16)
+
+
+class Way(str, Enum):
+    """How neurons are ranked."""
+
+    norms = "norms"
+    gradient = "gradient"
+    clustering = "clustering"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +47,21 @@ class RuleOptions(Group):
     ] = False
     sparsity: Annotated[bool, typer.Option(help="Only neurons quiet on half of the tokens.")] = True
     include_cls: Annotated[bool, typer.Option(help="Let CLS count as an outlier.")] = False
+    by: Annotated[
+        Way,
+        typer.Option(
+            help="Rank by activity at patches of outlying norm, by its gradient, or at the smaller of two "
+            "clusters of patches."
+        ),
+    ] = Way.norms
+    halves: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Draw random halves of the images N times: do these agree? 200 will do.",
+        ),
+    ] = 0
 
     def rule(self, backbone: str) -> DetectionRule:
         """Return the rule, as it was published for a backbone where that is asked for.
@@ -58,6 +82,8 @@ class RuleOptions(Group):
             top_k=top_k,
             sparsity=self.sparsity,
             include_cls=self.include_cls,
+            by=self.by.value,
+            halves=self.halves,
         )
 
 
@@ -141,6 +167,8 @@ def detect(
         typer.echo("not kept for the next command: the cache cannot be written; choose one with --cache")
     show_skipped(found.skipped, named=True)
     show_neurons(found.value, out)
+    if found.value.provenance.split_halves:
+        show_halves(found.value.provenance.split_halves)
 
 
 def _published(backbone: str) -> tuple[str, int, int, int]:

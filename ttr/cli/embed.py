@@ -80,7 +80,7 @@ class KeptOptions(Group):
     ] = "float32"
     shard_size: Annotated[int, typer.Option(min=1, help="Images a shard; one shard stands in memory.")] = 1024
 
-    def settings(self, num_registers: int) -> EmbedSettings:
+    def settings(self, num_registers: int, variant: options.Variant) -> EmbedSettings:
         """Return them.
 
         Raises:
@@ -91,6 +91,7 @@ class KeptOptions(Group):
         kept = {**vars(self), "pooling": self.pooling.value}
         return EmbedSettings(
             num_registers=num_registers,
+            variant=variant.value,
             **{**kept, "threshold": given.parse_threshold(self.threshold)},
         )
 
@@ -179,6 +180,7 @@ def embed(
         ),
     ] = None,
     num_registers: options.NumRegisters = 1,
+    variant: options.VariantName = options.Variant.algorithm,
     kept: KeptOptions,
     reading: AheadOptions,
     engine: EngineOptions,
@@ -228,7 +230,7 @@ def embed(
             f"got --num-registers {num_registers} without --neurons; the bare model has none: name the "
             "neurons that are to be moved onto them, or leave it out"
         )
-    settings = kept.settings(num_registers)
+    settings = kept.settings(num_registers, variant)
     machines = engine.machines()
     model = replace(model, device=rank.device(model.device))
     run = reading.run(model)

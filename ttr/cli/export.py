@@ -38,6 +38,7 @@ def export(
     ] = Format.onnx,
     neurons: options.NeuronsFile = None,
     num_registers: options.NumRegisters = 1,
+    variant: options.VariantName = options.Variant.algorithm,
     pooling: options.PoolingName = options.Pooling.own,
     quiet: options.Quiet = False,
 ) -> None:
@@ -64,6 +65,7 @@ def export(
     found, model = load_with_neurons(neurons, weights.of(backbone))
     settings: dict[str, Any] = {
         "num_registers": num_registers,
+        "variant": variant.value,
         "pooling": pooling.value,
         "progress": not quiet,
     }

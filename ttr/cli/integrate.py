@@ -34,6 +34,7 @@ class IntegrationOptions(Group):
     num_registers: Annotated[
         str, typer.Option(metavar="LIST", help="Test-time registers; 0 is the bare model.")
     ] = "0..4"
+    variant: options.VariantName = options.Variant.algorithm
     renormalise: Annotated[
         bool, typer.Option("--renormalise", help="Divide the kept attention weights by their sum.")
     ] = False
@@ -55,6 +56,7 @@ class IntegrationOptions(Group):
         return IntegrationSettings(
             blocks=tuple(options.parse_numbers("--blocks", self.blocks.replace("last", "-1"))),
             num_registers=tuple(options.parse_numbers("--num-registers", self.num_registers)),
+            variant=self.variant.value,
             renormalise=self.renormalise,
             keep_skip=self.keep_skip,
             num_images=self.num_images,

@@ -26,6 +26,7 @@ from ttr.cli.doctor import doctor
 from ttr.cli.embed import embed
 from ttr.cli.export import export
 from ttr.cli.integrate import integrate
+from ttr.cli.neurons import neurons
 from ttr.cli.plant import plant
 from ttr.cli.report import report
 from ttr.cli.reproduce import reproduce
@@ -60,6 +61,7 @@ activity onto tokens appended at test time, and look at what changed.
   ttr export --backbone NAME --neurons neurons.json --out model.onnx
   ttr plant --backbone NAME --out FILE       artifacts in real weights, whose own maps are the truth
   ttr zero-shot --backbone NAME --classes A,B --neurons neurons.json IMAGE...
+  ttr neurons compare A.json B.json          do two sets of images name the same neurons?
   ttr backbones                              what has a short name, and what is cached
   ttr data info [NAME]                       the labelled sets, and what to know of them
   ttr data check --dataset NAME --root DIR   would it mislead a benchmark?
@@ -96,6 +98,7 @@ app.command()(zero_shot)
 app.command()(backbones)
 app.command()(doctor)
 app.add_typer(data, name="data")
+app.add_typer(neurons, name="neurons")
 app.add_typer(reproduce, name="reproduce")
 
 

@@ -29,6 +29,13 @@ class Pooling(str, Enum):
     patches = "patches"
 
 
+class Variant(str, Enum):
+    """How register neurons are moved."""
+
+    algorithm = "algorithm"
+    released_code = "released-code"
+
+
 BackboneName = Annotated[
     str,
     typer.Option(
@@ -74,6 +81,14 @@ PoolingName = Annotated[
 NumRegisters = Annotated[
     int,
     typer.Option("--num-registers", min=0, max=MOST_REGISTERS, help="Test-time registers to append."),
+]
+VariantName = Annotated[
+    Variant,
+    typer.Option(
+        "--variant",
+        help="How neurons are moved: as in the published algorithm (a register gets the value of largest "
+        "magnitude, all else 0), or in the released code (the maximum; CLS keeps its own).",
+    ),
 ]
 Threshold = Annotated[
     str | None,

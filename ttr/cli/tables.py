@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from torch import Tensor
 
-    from ttr.registers.neurons import RegisterNeurons
+    from ttr.registers.agreement import Agreement
+    from ttr.registers.neurons import RegisterNeurons, SplitHalves
     from ttr.studies.compare.comparison import ImageComparison
     from ttr.studies.doctor import Check
     from ttr.studies.export.write import Exported
@@ -49,6 +50,36 @@ def show_neurons(neurons: RegisterNeurons, out: Path) -> None:
             console.print(f"... and {len(neurons) - SHOWN} more in the file")
     console.print(neurons.message, highlight=False)
     print_path(out)
+
+
+def show_halves(halves: Sequence[SplitHalves]) -> None:
+    """Print how far random halves of the images agree on each head of the ranking."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("best", "overlap of halves", "95 % of them", "chance", title_justify="left")
+    for each in halves:
+        spread = f"{each.low:.2f}..{each.high:.2f}"
+        table.add_row(str(each.top), f"{each.overlap:.2f}", spread, f"{each.chance:.4f}")
+    Console().print(table)
+
+
+def show_agreements(found: Sequence[Agreement]) -> None:
+    """Print how far every two sets of register neurons agree."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    names = (Column(name, overflow="fold") for name in ("first", "second"))
+    table = Table(*names, "best", "shared", "overlap", "chance", "p", "rbo", "tau", "rho", "halves")
+    for each in found:
+        sizes = " and ".join(dict.fromkeys(map(str, (each.first_size, each.second_size))))
+        numbers = (each.overlap, each.chance, each.p, each.rbo, each.kendall, each.spearman)
+        written = ("" if number is None else f"{number:.2g}" for number in numbers)
+        within = [half for half in (each.within_first, each.within_second) if half is not None]
+        top = f"{each.top} ({sizes})" if isinstance(each.top, str) else str(each.top)
+        halves = " and ".join(f"{half.overlap:.2f}" for half in within)
+        table.add_row(each.first, each.second, top, str(each.shared), *written, halves)
+    Console().print(table)
 
 
 def show_comparison(comparisons: Sequence[ImageComparison], page: Path) -> None:

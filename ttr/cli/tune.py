@@ -47,6 +47,7 @@ class TuningOptions(Group):
     ] = 0.05
     threshold: options.Threshold = None
     outlier_layer: options.OutlierLayer = None
+    variant: options.VariantName = options.Variant.algorithm
 
     def settings(self) -> TuningSettings:
         """Return them.
@@ -63,6 +64,7 @@ class TuningOptions(Group):
             tolerance=self.tolerance,
             threshold=given.parse_threshold(self.threshold),
             outlier_layer=self.outlier_layer,
+            variant=self.variant.value,
         )
 
 

@@ -44,6 +44,7 @@ def zero_shot(
         ),
     ] = None,
     num_registers: options.NumRegisters = 1,
+    variant: options.VariantName = options.Variant.algorithm,
     reading: options.ReadingOptions = IN_SIXTEENS,
 ) -> None:
     """Score images against class names with a CLIP model, bare and with its registers moved.
@@ -78,8 +79,9 @@ def zero_shot(
         "templates": template or list(TEMPLATES),
         "batch_size": reading.batch_size,
     }
+    wrapped: dict[str, Any] = {"num_registers": num_registers, "variant": variant.value}
     before = score(backbone, images_read, names, progress=not reading.quiet, **settings)
-    with TestTimeRegisters(backbone, found, num_registers=num_registers):
+    with TestTimeRegisters(backbone, found, **wrapped):
         after = score(backbone, images_read, names, progress=not reading.quiet, **settings)
     read = images_read.names
     if out is not None and out.suffix == ".csv":
@@ -91,7 +93,7 @@ def zero_shot(
             "classes": names,
             "images": [{"image": image, "before": b, "after": a} for image, b, a in rows],
             "neurons": found.pairs,
-            "provenance": provenance(backbone, num_registers=num_registers, **settings),
+            "provenance": provenance(backbone, **wrapped, **settings),
         }
         skipped = images_read.skipped
         write_json(out, result | ({"skipped": skipped} if skipped else {}))

@@ -17,6 +17,7 @@ import torch
 
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import OpenedImages
+from ttr.errors import OptionError
 from ttr.features.shared import Content, Shared
 from ttr.progress import Advance
 from ttr.registers.detection import DetectionRule, checked_rule, conclude, look
@@ -36,12 +37,17 @@ class SharedDetection(Shared[RegisterNeurons]):
     ) -> None:
         super().__init__(folder, backbone, images, run)
         self.rule = checked_rule(backbone, rule)
+        if rule.halves:
+            raise OptionError(
+                f"halves={rule.halves} with several processes, whose parts hold two halves each; needed one "
+                "process to draw others: run ttr detect without torchrun, or without --halves"
+            )
         self._thumbnails: dict[int, np.ndarray] = {}
 
     def made(self, index: int, advance: Advance) -> Content:
         """Return the sums of a stretch, and what its images with outliers were taken for."""
         pictures = JudgedPictures(self._before(index))
-        evidence = Evidence(self.backbone, pictures)
+        evidence = self.rule.evidence(self.backbone, pictures)
         skipped = self._look(index, evidence, advance)
         evidence.settle()
         tensors = {
@@ -60,7 +66,7 @@ class SharedDetection(Shared[RegisterNeurons]):
 
     def merged(self, skipped: dict[str, str]) -> RegisterNeurons:
         """Return the neurons that one process finds; see :meth:`ttr.features.shared.Shared.merged`."""
-        evidence = Evidence(self.backbone)
+        evidence = self.rule.evidence(self.backbone)
         for index, part in self.parts(skipped):
             if not evidence.join(_shown(part)):
                 self._look(index, evidence, lambda done: None)

@@ -30,6 +30,7 @@ from ttr.errors import OptionError
 from ttr.registers.arm_names import NAMES
 from ttr.registers.attention_bias import AttentionBias, BiasCalibration
 from ttr.registers.neurons import RegisterNeurons
+from ttr.registers.variants import ALGORITHM, Variant, check_variant
 from ttr.registers.wrap import TestTimeRegisters
 
 
@@ -42,12 +43,14 @@ class Arm:
         neurons: the neurons that are edited; an empty set edits none.
         num_registers: R >= 0 appended tokens.
         bias: the calibrated attention bias, of that arm alone.
+        variant: how the neurons are moved, see :mod:`ttr.registers.variants`.
     """
 
     name: str
     neurons: RegisterNeurons = field(repr=False)
     num_registers: int
     bias: BiasCalibration | None = field(default=None, repr=False)
+    variant: Variant = ALGORITHM
 
     @property
     def kind(self) -> str:
@@ -60,12 +63,15 @@ class Arm:
             return AttentionBias(backbone, self.neurons, self.bias)
         if not len(self.neurons) and not self.num_registers:
             return nullcontext()
-        return TestTimeRegisters(backbone, self.neurons, num_registers=self.num_registers)
+        options: dict[str, Any] = {"num_registers": self.num_registers, "variant": self.variant}
+        return TestTimeRegisters(backbone, self.neurons, **options)
 
     @property
     def fingerprint(self) -> str:
         """The treatment as 16 hex digits, whatever its name: equal treatments are equal."""
         treatment: dict[str, Any] = {"pairs": sorted(self.neurons.pairs), "num_registers": self.num_registers}
+        if len(self.neurons) and self.variant != ALGORITHM:
+            treatment["variant"] = self.variant
         if self.bias is not None:
             treatment["bias"] = [part.flatten().tolist() for part in (self.bias.keys, self.bias.values)]
         return sha256([json.dumps(treatment)], 16)
@@ -76,6 +82,7 @@ class Arm:
         return {
             "name": self.name,
             "num_registers": self.num_registers,
+            "variant": self.variant,
             "neurons": self.neurons.pairs,
             "bias_calibrated_on": calibrated,
         }
@@ -94,6 +101,7 @@ def arms(
     draws: int = 3,
     seed: int = 42,
     bias: BiasCalibration | None = None,
+    variant: Variant = ALGORITHM,
 ) -> list[Arm]:
     """Return the named arms for a backbone and its register neurons.
 
@@ -105,12 +113,14 @@ def arms(
         draws: how many times the random arms are drawn.
         seed: of the draws.
         bias: for the arm ``attention-bias``, from :func:`ttr.registers.attention_bias.calibrate_bias`.
+        variant: how neurons are moved; the attention bias moves none, and knows none.
 
     Raises:
         OptionError: an unknown arm, one named twice, or a value outside its range.
         NeuronsError: the neurons belong to another backbone.
     """
     check_names(names)
+    check_variant(variant)
     neurons.check(backbone)
     checks.integer("num_registers", num_registers, 1)  # the arm 'neurons' is the one without a register
     checks.integer("draws", draws, 1)
@@ -122,19 +132,18 @@ def arms(
         elif name == "token":
             made.append(Arm(name, nothing, num_registers))
         elif name == "neurons":
-            made.append(Arm(name, neurons, 0))
+            made.append(Arm(name, neurons, 0, variant=variant))
         elif name == "ttr":
-            made.append(Arm(name, neurons, num_registers))
+            made.append(Arm(name, neurons, num_registers, variant=variant))
         elif name == "attention-bias":
             if bias is None:
                 raise OptionError("the arm 'attention-bias' needs bias=; make it with ttr.calibrate_bias")
             made.append(Arm(name, neurons, 0, bias))
         else:
             registers = num_registers if name == "random" else 0
-            made += [
-                Arm(f"{name}:{draw}", random_neurons(neurons, backbone, seed=seed + draw), registers)
-                for draw in range(draws)
-            ]
+            for draw in range(draws):
+                drawn = random_neurons(neurons, backbone, seed=seed + draw)
+                made.append(Arm(f"{name}:{draw}", drawn, registers, variant=variant))
     return made
 
 

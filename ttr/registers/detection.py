@@ -24,14 +24,18 @@ from torch import Tensor
 
 from ttr.backbones.base import Backbone
 from ttr.backbones.families import as_backbone
+from ttr.checks import integer
 from ttr.errors import ImageError, ModelError, OptionError
 from ttr.forward.batches import batches, count
 from ttr.hooks import edits_at
 from ttr.norms import Threshold, check_threshold
 from ttr.progress import Advance, progress_bar
+from ttr.registers.doubles import Pictures
 from ttr.registers.evidence import FEWEST, STABLE, Evidence
 from ttr.registers.neurons import Provenance, RegisterNeurons
 from ttr.registers.seen import Seen, see
+from ttr.registers.split_halves import PARTS, split_halves
+from ttr.registers.ways import By, check_way
 from ttr.version import __version__
 from ttr.wording import counted
 
@@ -49,6 +53,13 @@ class DetectionRule:
     top_k: int | None = None
     sparsity: bool = True
     include_cls: bool = False
+    by: By = "norms"
+    halves: int = 0
+
+    def evidence(self, backbone: Backbone, pictures: Pictures | None = None) -> Evidence:
+        """Return evidence of nothing yet, held as the rule needs it."""
+        parts = PARTS if self.halves else 2
+        return Evidence(backbone, pictures, parts=parts, contrast=self.by == "clustering")
 
     def of(self, backbone: Backbone) -> DetectionRule:
         """Return the rule with the backbone's own blocks, none of them counted from the last.
@@ -72,6 +83,8 @@ def detect(
     top_k: int | None = None,
     sparsity: bool = True,
     include_cls: bool = False,
+    by: By = "norms",
+    halves: int = 0,
     batch_size: int = 16,
     image_set: str | None = None,
     progress: bool = False,
@@ -98,6 +111,12 @@ def detect(
             its SD at most, whatever its brightness) counts once, here and in the score.
         sparsity: apply the sparsity filter.
         include_cls: let CLS count as an outlier, as the predecessor's code does.
+        by: ``"norms"``, as above; ``"gradient"``: outliers as above, and a neuron's score is what their norm
+            would lose without it (:mod:`ttr.registers.by_gradient`); ``"clustering"``: outliers are the
+            smaller of two clusters of the patches, whatever their norm, and a neuron's score what its
+            activity there is above that elsewhere (:mod:`ttr.registers.two_clusters`).
+        halves: how many times the images are split into random halves, to say how far these agree on the
+            head of the ranking (:mod:`ttr.registers.split_halves`); 0: not.
         batch_size: images a pass. Memory holds one batch's MLP inputs, [B, N, D] a block; on CUDA those of
             two, where small batches cost throughput.
         image_set: what the images are, in words, for the provenance.
@@ -113,9 +132,9 @@ def detect(
         OptionError: a value is outside its range.
     """
     backbone = as_backbone(backbone)
-    rule = DetectionRule(threshold, outlier_layer, top_layer, top_k, sparsity, include_cls)
+    rule = DetectionRule(threshold, outlier_layer, top_layer, top_k, sparsity, include_cls, by, halves)
     rule = checked_rule(backbone, rule)
-    evidence = Evidence(backbone)
+    evidence = rule.evidence(backbone)
     with progress_bar("detecting", count(images), show=progress) as advance:
         look(backbone, images, rule, evidence, batch_size, advance)
     return conclude(backbone, evidence, rule, image_set)
@@ -124,6 +143,8 @@ def detect(
 def checked_rule(backbone: Backbone, rule: DetectionRule) -> DetectionRule:
     """Return a rule with the backbone's own blocks, or refuse it as :func:`detect` does."""
     rule = replace(rule, threshold=check_threshold(rule.threshold)).of(backbone)
+    check_way(rule.by)
+    integer("halves", rule.halves, 0)
     top_k = rule.top_k
     if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, Integral) or top_k < 1):
         raise OptionError(f"top_k={top_k!r}; needed an integer, at least 1, or None for the data-driven cut")
@@ -160,6 +181,7 @@ def look(
             rule.threshold,
             sparsity=rule.sparsity,
             include_cls=rule.include_cls,
+            by=rule.by,
         )
         on_the_way.append(seen)
         if len(on_the_way) > ahead:
@@ -200,9 +222,14 @@ def conclude(
         top_layer=top_layer,
         sparsity=rule.sparsity,
         include_cls=rule.include_cls,
+        by=None if rule.by == "norms" else rule.by,
         ttr_version=__version__,
     )
-    return _in_words(evidence, provenance, top_layer, rule.top_k)
+    found = _in_words(evidence, provenance, top_layer, rule.top_k)
+    if not rule.halves:
+        return found
+    halves = split_halves(evidence.parts, top_layer, len(found), rule.halves)
+    return replace(found, provenance=replace(provenance, split_halves=halves))
 
 
 def _in_words(

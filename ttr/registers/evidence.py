@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import numpy as np
 import torch
@@ -125,28 +127,38 @@ class Evidence:
     Args:
         backbone: that sees them.
         pictures: what was seen before them; None: nothing.
+        parts: in how many parts the sums are held, an even number.
+        contrast: score by what the activity at outliers is above that elsewhere.
 
     Attributes:
         images: images seen.
         sizes: (height, width) of them.
         doubles: those with outliers that are nearly the same picture as one before, and add nothing.
-        halves: the sums of every other one of the rest with outliers, and of those between; complete, and on
-            the host, behind :meth:`settle`.
+        parts: the sums of the rest with outliers, dealt out one after the other; complete, and on the host,
+            behind :meth:`settle`.
     """
 
-    def __init__(self, backbone: Backbone, pictures: Pictures | None = None) -> None:
+    def __init__(
+        self, backbone: Backbone, pictures: Pictures | None = None, *, parts: int = 2, contrast: bool = False
+    ) -> None:
         self.images = self.doubles = 0
         self.sizes: set[tuple[int, int]] = set()
-        self.halves = (Sums.empty(backbone), Sums.empty(backbone))
+        self.parts = tuple(Sums.empty(backbone) for _ in range(parts))
+        self._contrast = contrast
         self._backbone = backbone
         self._pictures = Pictures() if pictures is None else pictures
         self._waiting: list[AtOutliers] = []
         self._passed = 0
 
     @property
+    def halves(self) -> tuple[Sums, Sums]:
+        """The sums of every other one of the images, and of those between."""
+        return reduce(add, self.parts[0::2]), reduce(add, self.parts[1::2])
+
+    @property
     def with_outliers(self) -> int:
         """How many different images have an outlier."""
-        return sum(half.images for half in self.halves)
+        return sum(part.images for part in self.parts)
 
     def whole(self) -> Sums:
         """Return the sums over all different images with outliers."""
@@ -191,8 +203,7 @@ class Evidence:
         self._compute()
         self._pictures, self._passed = pictures, 0
         first = self.with_outliers
-        mine = [half + shown.halves[(n - first) % 2].to(half) for n, half in enumerate(self.halves)]
-        self.halves = (mine[0], mine[1])
+        self.parts = tuple(part + shown.halves[(n - first) % 2].to(part) for n, part in enumerate(self.parts))
         self.images += shown.images
         self.sizes |= shown.sizes
         self.doubles += int((~shown.new).sum())
@@ -201,7 +212,7 @@ class Evidence:
     def settle(self) -> None:
         """Compute what waits, and bring the sums to the host."""
         self._compute()
-        self.halves = (self.halves[0].cpu(), self.halves[1].cpu())
+        self.parts = tuple(part.cpu() for part in self.parts)
 
     @torch.no_grad()
     def _compute(self) -> None:
@@ -223,17 +234,26 @@ class Evidence:
         at_outliers, on_patches_too = found[:, : len(counts)] * each[:, None], found[:, -len(counts) :]
         elsewhere = torch.cat([part.patch_sums for part in parts], dim=1) - on_patches_too
         elsewhere = elsewhere.clamp_(min=0) * send(torch.from_numpy(per_other), device)[:, None]
-        scores = at_outliers * torch.cat([part.sparse for part in parts], dim=1)
+        scores = self._scored(parts, at_outliers, elsewhere)
+        scores = scores * torch.cat([part.sparse for part in parts], dim=1)
         norms = torch.cat([part.norms for part in parts], dim=1).to(precise)
         norms = (norms @ sums[: len(counts)].T) * each
         first = self.with_outliers
-        for number, half in enumerate(self.halves):
-            places = slice((number - first) % 2, None, 2)  # every other image, wherever the last batch ended
+        dealt = len(self.parts)
+        for number, half in enumerate(self.parts):
+            places = slice((number - first) % dealt, None, dealt)  # in turn, wherever the last batch ended
             half.images += len(counts[places])
             half.scores += scores[:, places].sum(dim=1).to(half.scores)
             half.at_outliers += at_outliers[:, places].sum(dim=1).to(half.scores)
             half.elsewhere += elsewhere[:, places].sum(dim=1).to(half.scores)
             half.outlier_norms += norms[:, places].sum(dim=1).to(half.scores)
+
+    def _scored(self, parts: list[AtOutliers], at_outliers: Tensor, elsewhere: Tensor) -> Tensor:
+        """Return what the neurons of each image are ranked by, float64 [L, B, hidden]."""
+        given = [part.scores for part in parts if part.scores is not None]
+        if given:
+            return torch.cat(given, dim=1).to(at_outliers)
+        return (at_outliers - elsewhere).clamp_(min=0) if self._contrast else at_outliers
 
     def emergence(self, at: int) -> int:
         """Return the first block at whose output the outliers have half of their norm at block ``at``."""

@@ -1,9 +1,9 @@
 """The published edit as one Triton kernel a block, for CUDA; imported where it is wanted.
 
-One program an image and neuron. It reads the neuron's column over the tokens, finds its signed maximum v,
-and writes the column anew: scale_r v at register r, 0 at every other token that is not to be kept. What is
-computed, ties and NaN included, is what :class:`ttr.registers.move.MoveNeurons` computes in plain PyTorch;
-the tests hold one against the other in Triton's interpreter.
+One program an image and neuron. It reads the neuron's column over the tokens, finds its signed maximum v (or
+its maximum), and writes the column anew: scale_r v at register r, 0 at every other token that is not to be
+kept. What is computed, ties and NaN included, is what :class:`ttr.registers.move.MoveNeurons` computes in
+plain PyTorch; the tests hold one against the other in Triton's interpreter.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ def _move(  # type: ignore[no-untyped-def]
     item_stride,
     token_stride,
     neuron_stride,
+    SIGNED: tl.constexpr,  # noqa: N803
     SCALED: tl.constexpr,  # noqa: N803
     BLOCK: tl.constexpr,  # noqa: N803
 ):
@@ -43,8 +44,9 @@ def _move(  # type: ignore[no-untyped-def]
         high = tl.maximum(high, tl.where(there, value, float("-inf")))
         low = tl.minimum(low, tl.where(there, value, float("inf")))
         lost += (value != value).to(tl.int32)
-    most, least = tl.max(high, 0), tl.min(low, 0)
-    moved = tl.where(most > -least, most, least)
+    moved, least = tl.max(high, 0), tl.min(low, 0)
+    if SIGNED:
+        moved = tl.where(moved > -least, moved, least)
     moved = tl.where(tl.max(lost, 0) > 0, float("nan"), moved)
     for start in range(0, length, BLOCK):
         token = start + tl.arange(0, BLOCK)
@@ -58,7 +60,14 @@ def _move(  # type: ignore[no-untyped-def]
 
 
 def move(
-    x: Tensor, neurons: Tensor, *, first: int, registers: int, kept: int, scales: Tensor | None = None
+    x: Tensor,
+    neurons: Tensor,
+    *,
+    first: int,
+    registers: int,
+    kept: int,
+    signed: bool = True,
+    scales: Tensor | None = None,
 ) -> None:
     """Edit activations [B, N, hidden] in place: float32, float16 or bfloat16, of any strides.
 
@@ -68,6 +77,7 @@ def move(
         first: place of the first register among the tokens.
         registers: how many there are, R.
         kept: how many tokens keep what they have, counted from token 0.
+        signed: take the value of largest magnitude; else the maximum.
         scales: [R], in the type of ``x``; None for 1.
     """
     items, length, _ = x.shape
@@ -80,6 +90,7 @@ def move(
         registers,
         kept,
         *x.stride(),
+        SIGNED=signed,
         SCALED=scales is not None,
         BLOCK=min(triton.next_power_of_2(length), MOST_AT_ONCE),
     )

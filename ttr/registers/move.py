@@ -21,9 +21,9 @@ from ttr.registers.passage import Passage
 from ttr.registers.tried import KERNEL_TYPES, kernel_works
 from ttr.tokens import TokenLayout
 
-RegisterValue = Literal["neuron", "layer"]
+RegisterValue = Literal["neuron", "maximum", "layer"]
 Others = Literal["zero", "mean", "clip", "keep"]
-Scope = Literal["all", "patches"]
+Scope = Literal["all", "all-but-cls", "patches"]
 
 
 def signed_maximum(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
@@ -39,9 +39,10 @@ class MoveNeurons:
     Attributes:
         indices: the block's register neurons, int64 [k].
         layout: counts of prefix and test-time tokens (the patches are all that follow).
-        register_value: one signed maximum a neuron, or one a layer over all listed neurons and tokens.
+        register_value: of largest magnitude, a neuron or over all listed ones of the layer; or a neuron's
+            maximum as it is.
         others: what the remaining tokens get.
-        scope: whether CLS and trained registers are among the remaining tokens.
+        scope: whether CLS, or CLS and trained registers, are not among the remaining tokens.
         scale: factor on the register's value, one number a register.
         passage: the block's; None edits whatever sequence comes.
         mlp: the MLP that makes the activations; None takes them for somebody else's, which are never changed.
@@ -85,17 +86,27 @@ class MoveNeurons:
 
     def moved(self, active: Tensor) -> Tensor:
         """Return the edited activations of the listed neurons alone, [B, N, k] -> [B, N, k]."""
-        prefix, registers = self.layout.prefix, self.layout.test_time
-        kept = self.layout.where("prefix")
-        ahead, patches = active[:, kept], active[:, prefix + registers :]
-        parts = [ahead if self.scope == "patches" else self._ordinary(ahead, patches)]
+        prefix, registers, kept = self.layout.prefix, self.layout.test_time, self._kept
+        patches = active[:, prefix + registers :]
+        parts = [active[:, :kept], self._ordinary(active[:, kept:prefix], patches)]
         if registers:
-            value = signed_maximum(active, 1 if self.register_value == "neuron" else (1, 2))
+            value = self._value(active)
             scales = self._scales(active)
             value = value if scales is None else scales[:, None] * value
             parts.append(value.expand(-1, registers, active.shape[2]))
         parts.append(self._ordinary(patches, patches))
         return torch.cat(parts, dim=1)
+
+    @property
+    def _kept(self) -> int:
+        """How many tokens keep what they have, counted from the first."""
+        return {"all": 0, "all-but-cls": self.layout.cls, "patches": self.layout.prefix}[self.scope]
+
+    def _value(self, active: Tensor) -> Tensor:
+        """Return what a register is given, [B, 1, k]; [B, 1, 1] where it is the layer's."""
+        if self.register_value == "maximum":
+            return active.amax(1, keepdim=True)
+        return signed_maximum(active, 1 if self.register_value == "neuron" else (1, 2))
 
     def _ordinary(self, tokens: Tensor, patches: Tensor) -> Tensor:
         if self.others == "zero":
@@ -117,12 +128,13 @@ class MoveNeurons:
                 indices,
                 first=layout.prefix,
                 registers=layout.test_time,
-                kept=layout.prefix if self.scope == "patches" else 0,
+                kept=self._kept,
+                signed=self.register_value == "neuron",
                 scales=self._scales(x),
             )
 
     def _fits_kernel(self, x: Tensor) -> bool:
-        published = self.register_value == "neuron" and self.others == "zero"
+        published = self.register_value != "layer" and self.others == "zero"
         return x.is_cuda and published and x.ndim == 3 and x.dtype in KERNEL_TYPES
 
     def _is_nobodys(self, x: Tensor) -> bool:

@@ -48,6 +48,26 @@ class RankedNeuron(NamedTuple):
 
 
 @dataclass(frozen=True)
+class SplitHalves:
+    """How far the heads of two rankings agree that random halves of the images make.
+
+    Attributes:
+        top: so many neurons of each are compared.
+        overlap: share of them that both name, mean over the splits, 0..1.
+        low, high: between which 95 % of the splits lie.
+        chance: the share that random neurons have.
+        splits: how many.
+    """
+
+    top: int
+    overlap: float
+    low: float
+    high: float
+    chance: float
+    splits: int
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where a set of register neurons was measured; None where it is not known.
 
@@ -63,6 +83,8 @@ class Provenance:
         images: images looked at.
         images_with_outliers: those that had at least one outlier, which alone are scored, doubles once.
         stability: how far two halves of these choose the same neurons, 0..1 (Jaccard's index).
+        split_halves: the same of many random halves, for each head of the ranking.
+        by: what neurons are ranked by, where it is not their activity at outliers.
         threshold: the rule or norm for outliers.
         outlier_layer: block at whose output outliers were read.
         top_layer: last block from which neurons were kept.
@@ -82,6 +104,8 @@ class Provenance:
     images: int | None = None
     images_with_outliers: int | None = None
     stability: float | None = None
+    split_halves: tuple[SplitHalves, ...] | None = None
+    by: str | None = None
     threshold: float | str | None = None
     outlier_layer: int | None = None
     top_layer: int | None = None

@@ -18,9 +18,13 @@ from torch import Tensor
 from ttr.backbones.base import Backbone
 from ttr.backbones.transfer import ask, send
 from ttr.forward.record import Record, watch_pass
+from ttr.hooks import keep
 from ttr.norms import Threshold, outlier_threshold
 from ttr.registers.activity import Activity
+from ttr.registers.by_gradient import contributions
 from ttr.registers.doubles import thumbnails
+from ttr.registers.two_clusters import smaller_cluster
+from ttr.registers.ways import By
 
 
 def find_outliers(passed: Record, layer: int, threshold: Threshold, include_cls: bool = False) -> Tensor:
@@ -45,6 +49,7 @@ class Seen:
         images: as they were given, [B, C, H, W].
         passed: norms and MLP inputs.
         activity: what was kept of the activations.
+        scores: what the neurons of each image are ranked by, float32 [L, B, hidden]; None: their activity.
         told: waits for the device and gives, one after the other: at which blocks all norms are finite [L],
             the thumbnails [B, 64], and which tokens are outliers [B, N].
     """
@@ -53,6 +58,7 @@ class Seen:
     passed: Record
     activity: Activity
     told: Callable[[], np.ndarray]
+    scores: Tensor | None = None
 
 
 @torch.no_grad()
@@ -64,15 +70,30 @@ def see(
     *,
     sparsity: bool = True,
     include_cls: bool = False,
+    by: By = "norms",
 ) -> Seen:
-    """Send a batch [B, C, H, W] through the model; the device may still be at it when this returns."""
+    """Send a batch [B, C, H, W] through the model; the device may still be at it when this returns.
+
+    ``by`` says what outliers are, and what neurons are ranked by; see :func:`ttr.detect`.
+    """
     backbone.check_batch(images)
     sent = send(images, backbone.device)
     activity = Activity(backbone.layout_for(images), sparsity)
-    passed = watch_pass(backbone, sent, neurons=activity)
-    outliers = find_outliers(passed, layer, threshold, include_cls)
+    with keep([backbone.sites.blocks[layer]] if by == "clustering" else []) as tokens:
+        passed = watch_pass(backbone, sent, neurons=activity)
+    scores = None
+    if by == "clustering":
+        outliers = torch.zeros_like(passed.norms[layer], dtype=torch.bool)
+        outliers[:, passed.layout.where("patches")] = smaller_cluster(
+            passed.layout.select(tokens[0], "patches")
+        )
+    else:
+        outliers = find_outliers(passed, layer, threshold, include_cls)
+    if by == "gradient":
+        scores = contributions(backbone, sent, layer, outliers)
     parts = (passed.finite(), thumbnails(sent), outliers)
-    return Seen(images, passed, activity, ask(torch.cat([part.flatten().float() for part in parts])))
+    told = ask(torch.cat([part.flatten().float() for part in parts]))
+    return Seen(images, passed, activity, told, scores)
 
 
 @dataclass
@@ -87,6 +108,7 @@ class AtOutliers:
         counts: outliers of each image, [B].
         on_patches: which of the outliers are patches, bool [K].
         patches: of an image, outliers or not.
+        scores: what neurons are ranked by, [L, B, hidden]; None: their activity.
     """
 
     mlp_inputs: Tensor
@@ -96,6 +118,7 @@ class AtOutliers:
     counts: np.ndarray
     on_patches: np.ndarray
     patches: int
+    scores: Tensor | None = None
 
     @classmethod
     def of(cls, seen: Seen, items: Sequence[int], outliers: np.ndarray) -> AtOutliers:
@@ -115,4 +138,5 @@ class AtOutliers:
             np.bincount(rows),
             is_patch[tokens],
             passed.layout.patches,
+            None if seen.scores is None else seen.scores.index_select(1, chosen),
         )

@@ -42,6 +42,7 @@ from ttr.registers.passage import (
     Passage,
     RequireRegisters,
 )
+from ttr.registers.variants import ALGORITHM, OPTIONS, Variant, check_variant
 from ttr.registers.wrapping import Step, Wrap
 
 #: What a wrap puts into a model; nothing else is of these kinds.
@@ -55,13 +56,16 @@ class TestTimeRegisters(Wrap):
         backbone_or_model: a Backbone, or a model that ``ttr.adapt`` knows.
         neurons: the register neurons; an empty set makes the blank-token control.
         num_registers: R appended tokens, 0 to 1024; 0 zeroes the neurons without a substitute.
+        variant: ``"algorithm"``, as published, or ``"released-code"``, as the authors' code does it
+            (:mod:`ttr.registers.variants`): what ``register_value`` and ``scope`` are where they are None.
         register_value: ``"neuron"``, the published rule: each neuron's own signed maximum over all tokens;
-            ``"layer"``, the predecessor's code: one signed maximum over all listed neurons of the block.
+            ``"maximum"``, the released code: its maximum, whatever lies below zero; ``"layer"``, the
+            predecessor's code: one signed maximum over all listed neurons of the block.
         others: what the other tokens get at the register neurons: ``"zero"`` (published), ``"mean"`` (the
             neuron's mean over the patches), ``"clip"`` (activations more than one sample standard deviation
             above the patch mean become that mean), ``"keep"``.
-        scope: ``"all"`` tokens but the registers (published), or ``"patches"``: CLS and trained registers
-            keep their activations (the predecessor's code).
+        scope: ``"all"`` tokens but the registers (published); ``"all-but-cls"``: CLS keeps its activations
+            (the released code); or ``"patches"``: CLS and trained registers do (the predecessor's code).
         scale: factor on the registers' values; one number, or one a register.
 
     The model's outputs keep the bare model's shapes, its parameters and state dict are untouched, and
@@ -97,9 +101,10 @@ class TestTimeRegisters(Wrap):
         neurons: RegisterNeurons,
         *,
         num_registers: int = 1,
-        register_value: RegisterValue = "neuron",
+        variant: Variant = ALGORITHM,
+        register_value: RegisterValue | None = None,
         others: Others = "zero",
-        scope: Scope = "all",
+        scope: Scope | None = None,
         scale: float | Sequence[float] | Tensor = 1.0,
     ) -> None:
         super().__init__(backbone_or_model, neurons)
@@ -109,21 +114,19 @@ class TestTimeRegisters(Wrap):
                 "ttr.detect, RegisterNeurons.load(path) or RegisterNeurons.from_pairs(pairs)"
             )
         self.num_registers = _count(num_registers)
-        _check("register_value", register_value, RegisterValue)
-        _check("others", others, Others)
-        _check("scope", scope, Scope)
+        given = {"register_value": register_value, "others": others, "scope": scope}
+        told = {name: value for name, value in given.items() if value is not None}
+        self.variant = check_variant(variant)
+        chosen = {**OPTIONS[self.variant], **told}
+        for name, allowed in (("register_value", RegisterValue), ("others", Others), ("scope", Scope)):
+            _check(name, chosen.get(name), allowed)
         neurons.check(self.backbone)
         if self.num_registers and self.backbone.no_place:
             raise ModelError(
                 f"{self.backbone.name} {self.backbone.no_place}, so no register can be inserted; "
                 "num_registers=0 silences the neurons without one"
             )
-        self._settings: dict[str, Any] = {
-            "register_value": register_value,
-            "others": others,
-            "scope": scope,
-            "scale": _scales(scale, self.num_registers),
-        }
+        self._settings: dict[str, Any] = {**chosen, "scale": _scales(scale, self.num_registers)}
 
     def _on_the_device(self, indices: Sequence[int]) -> Tensor:
         """Return the indices where the model takes images, or with values at least, and fit for training."""

@@ -110,6 +110,7 @@ def test_a_result_is_frozen_and_says_what_it_was_made_with(phantom, phantom_batc
     assert first.provenance is second.provenance
     assert first.provenance["backbone"]["weights_hash"] == phantom.weights_hash
     settings = {"num_registers": 2, "threshold": 80.0, "outlier_layer": 4, "batch_size": 8}
+    settings["variant"] = "algorithm"
     assert first.provenance["settings"] == settings
     with pytest.raises(dataclasses.FrozenInstanceError):
         first.image = "another"

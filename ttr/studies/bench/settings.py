@@ -9,6 +9,7 @@ from ttr.errors import OptionError
 from ttr.evaluate.head_names import NAMES as HEADS
 from ttr.forward.preprocessing import check_steps
 from ttr.registers.arm_names import DEFAULT, NAMES
+from ttr.registers.variants import ALGORITHM, Variant, check_variant
 from ttr.run import Run
 from ttr.statistics.verdict import MARGIN, check_margin
 
@@ -29,6 +30,7 @@ class BenchmarkSettings:
             samples and of the random arms.
         draws: of the random arms.
         steps: optional preprocessing, see :mod:`ttr.forward.preprocessing`.
+        variant: how the neurons are moved, see :mod:`ttr.registers.variants`.
         margin: of equivalence, a share: arms that differ by less count as equivalent, once that is shown.
 
     Raises:
@@ -43,9 +45,11 @@ class BenchmarkSettings:
     draws: int = 3
     steps: tuple[str, ...] = ()
     margin: float = MARGIN
+    variant: Variant = ALGORITHM
 
     def __post_init__(self) -> None:
         names("arms", self.arms, NAMES)
+        check_variant(self.variant)
         check_steps(self.steps)
         names("heads", self.heads, HEADS)
         _check_features(self.features)

@@ -89,6 +89,7 @@ def write_bench(
             backbone,
             arms=list(settings.arms),
             num_registers=list(settings.num_registers),
+            variant=settings.variant,
             heads=list(settings.heads),
             features=list(settings.features),
             seeds=list(seeds),
@@ -115,6 +116,7 @@ def _arms(
         sample = sampled_images(dataset, CALIBRATION_IMAGES, seed=run.seed)
         bias = calibrated_bias(backbone, neurons, sample, run).value
     given: dict[str, Any] = {"draws": settings.draws, "seed": run.seed, "bias": bias}
+    given["variant"] = settings.variant
     made: dict[tuple[str, int], Arm] = {}
     for count in settings.num_registers:
         for arm in arms(settings.arms, backbone, neurons, num_registers=count, **given):

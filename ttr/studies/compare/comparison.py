@@ -31,6 +31,7 @@ from ttr.forward.preprocessing import pixels_of
 from ttr.norms import Threshold, check_threshold, outlier_threshold
 from ttr.progress import progress_bar
 from ttr.registers.neurons import RegisterNeurons
+from ttr.registers.variants import ALGORITHM, Variant
 from ttr.registers.wrap import TestTimeRegisters
 from ttr.studies.compare.view import View, view_of
 from ttr.studies.provenance import provenance
@@ -77,6 +78,7 @@ def compare(
     *,
     names: Sequence[str] | None = None,
     num_registers: int = 1,
+    variant: Variant = ALGORITHM,
     threshold: Threshold | None = None,
     outlier_layer: int | None = None,
     reference: Any = None,
@@ -93,6 +95,7 @@ def compare(
         images: files, PIL images, arrays, tensors, a DataLoader, ... (:func:`ttr.forward.batches.batches`).
         names: a name for each image; None: "image 0", ...
         num_registers: R >= 0.
+        variant: how the neurons are moved, see :mod:`ttr.registers.variants`.
         threshold: for outliers; None: the rule the neurons were found with, else ``"auto"``.
         outlier_layer: where outliers are counted; None: where the neurons' were, else the penultimate.
         reference: other images of the same kind, eight or so, as ``images`` may be given: features are
@@ -112,12 +115,13 @@ def compare(
     check_images(backbone, images)
     if names is not None and not isinstance(names, Sequence):
         raise OptionError(f"names={names!r}; needed a list, one name an image")
-    wrap = TestTimeRegisters(backbone, neurons, num_registers=num_registers)
+    wrap = TestTimeRegisters(backbone, neurons, num_registers=num_registers, variant=variant)
     rule, layer = yardstick(backbone, neurons, threshold, outlier_layer)
     made_with = MappingProxyType(
         provenance(
             backbone,
             num_registers=wrap.num_registers,
+            variant=wrap.variant,
             threshold=rule,
             outlier_layer=layer,
             batch_size=int(batch_size),

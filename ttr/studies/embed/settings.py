@@ -9,6 +9,7 @@ from ttr.backbones.pooling import Pooling
 from ttr.checks import integer, register_counts
 from ttr.errors import OptionError
 from ttr.norms import Threshold, check_threshold
+from ttr.registers.variants import ALGORITHM, Variant, check_variant
 
 #: Floating-point types in which numbers are written.
 STORAGE = ("float32", "float16")
@@ -22,6 +23,7 @@ class EmbedSettings:
     Attributes:
         pooling: what the embedding is, see :meth:`ttr.backbones.base.Backbone.embed`.
         num_registers: R >= 0, where neurons are given; else the model is bare.
+        variant: how the neurons are moved, see :mod:`ttr.registers.variants`.
         outlier_share: whether the share of outlier patches is kept, 0..1.
         faithfulness: whether that of the attention map is kept, -1..1: the amount of
             :mod:`ttr.analysis.faithfulness`, centred on the library's images.
@@ -38,6 +40,7 @@ class EmbedSettings:
 
     pooling: Pooling = "own"
     num_registers: int = 1
+    variant: Variant = ALGORITHM
     outlier_share: bool = False
     faithfulness: bool = False
     patch_tokens: bool = False
@@ -50,6 +53,7 @@ class EmbedSettings:
         if self.pooling not in get_args(Pooling):
             known = ", ".join(map(repr, get_args(Pooling)))
             raise OptionError(f"pooling={self.pooling!r}; needed one of {known}")
+        check_variant(self.variant)
         register_counts([self.num_registers], 0)
         integer("shard_size", self.shard_size, 1)
         if self.threshold is not None:

@@ -99,7 +99,7 @@ def embed_images(
     arm = PLAIN
     if neurons is not None:
         neurons.check(backbone)
-        arm = Arm("ttr", neurons, settings.num_registers)
+        arm = Arm("ttr", neurons, settings.num_registers, variant=settings.variant)
     naming = _Naming(listing, anonymous)
     rows = Rows.of(backbone, arm.neurons, settings)
     plan = plan_of(backbone, arm, listing, naming.all(), settings, run)

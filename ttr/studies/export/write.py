@@ -35,6 +35,7 @@ from ttr.files import whole_file
 from ttr.hooks import evaluation_mode
 from ttr.progress import progress_bar
 from ttr.registers.neurons import RegisterNeurons
+from ttr.registers.variants import ALGORITHM, Variant
 from ttr.registers.wrap import TestTimeRegisters
 from ttr.studies.export.formats import (
     FORMATS,
@@ -80,6 +81,7 @@ def export(
     *,
     format: Format = "onnx",
     num_registers: int = 1,
+    variant: Variant = ALGORITHM,
     pooling: Pooling = "own",
     progress: bool = False,
 ) -> Exported:
@@ -91,6 +93,7 @@ def export(
         out: file to write, ending in ``.onnx`` or ``.pt2`` like the format; an earlier one is replaced.
         format: ``"onnx"`` (needs the extra ``[onnx]``) or ``"pt2"``.
         num_registers: R >= 0.
+        variant: how the neurons are moved, see :mod:`ttr.registers.variants`.
         pooling: what ``embedding`` is, see :meth:`ttr.Backbone.embed`.
         progress: show a progress bar.
 
@@ -108,7 +111,7 @@ def export(
     out = Path(out)
     backbone = as_backbone(backbone).with_pooling(pooling)
     _refuse_unfit(backbone, out, format)
-    wrap = TestTimeRegisters(backbone, neurons, num_registers=num_registers)
+    wrap = TestTimeRegisters(backbone, neurons, num_registers=num_registers, variant=variant)
     write, read = FORMATS[format]
     checked = [_images(backbone, count) for count in CHECKED_BATCHES]
     bare = [_outputs(backbone, images) for images in checked]
@@ -118,7 +121,7 @@ def export(
             advance(1)
             expected = [_outputs(backbone, images) for images in checked]
             shapes = {name: tuple(x.shape[1:]) for name, x in zip(OUTPUTS, expected[0], strict=True)}
-            metadata = _metadata(backbone, neurons, num_registers, shapes)
+            metadata = _metadata(wrap, shapes)
             write(program, file, json.dumps(metadata, allow_nan=False))
             del program
             advance(1)
@@ -215,13 +218,13 @@ def _refuse_unfit(backbone: Backbone, out: Path, format: str) -> None:
         )
 
 
-def _metadata(
-    backbone: Backbone, neurons: RegisterNeurons, num_registers: int, shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, Any]:
+def _metadata(wrap: TestTimeRegisters, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    backbone = wrap.backbone
+    settings = {"num_registers": wrap.num_registers, "variant": wrap.variant}
     rows, columns = backbone.layout.grid
     return {
         "schema": EXPORT,
-        **provenance(backbone, num_registers=num_registers, neurons=neurons.pairs),
+        **provenance(backbone, **settings, neurons=wrap.neurons.pairs),
         "input": {"name": INPUT, "shape": ["batch", backbone.channels, *backbone.image_size]},
         "outputs": {name: ["batch", *shape] for name, shape in shapes.items()},
         "patch_grid": [rows, columns],

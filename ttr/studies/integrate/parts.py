@@ -159,7 +159,9 @@ def measure_parts(
         raise ImageError("no images were given; needed at least one to measure on")
     found = PartSamples(len(images), backbone.num_layers)
     contexts: dict[int, AbstractContextManager[Any]] = {
-        r: TestTimeRegisters(backbone, neurons, num_registers=r) if r else nullcontext()
+        r: TestTimeRegisters(backbone, neurons, num_registers=r, variant=settings.variant)
+        if r
+        else nullcontext()
         for r in settings.counts
     }
     done = 0

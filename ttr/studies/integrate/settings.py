@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ttr.checks import integer, integers, register_counts
 from ttr.errors import OptionError
+from ttr.registers.variants import ALGORITHM, Variant, check_variant
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class IntegrationSettings:
     Attributes:
         blocks: where CLS is restricted; negative ones count from the last.
         num_registers: values of R; 0 is the bare model.
+        variant: how the neurons are moved, see :mod:`ttr.registers.variants`.
         renormalise: divide the kept attention weights by their sum; published: not.
         keep_skip: leave the skip connection beside every part; published: not.
         num_images: a seeded sample of so many test (and training) images; None: all.
@@ -25,6 +27,7 @@ class IntegrationSettings:
 
     blocks: tuple[int, ...] = (-1,)
     num_registers: tuple[int, ...] = (0, 1, 2, 3, 4)
+    variant: Variant = ALGORITHM
     renormalise: bool = False
     keep_skip: bool = False
     num_images: int | None = 500
@@ -34,6 +37,7 @@ class IntegrationSettings:
         if not given or min(register_counts(given)) < 0 or len(set(given)) != len(given):
             said = ", ".join(map(str, given)) or "none"
             raise OptionError(f"num_registers {said}; needed numbers >= 0, each once (0: the bare model)")
+        check_variant(self.variant)
         integers("blocks", self.blocks)
         if self.num_images is not None:
             integer("num_images", self.num_images, 1)

@@ -219,6 +219,7 @@ def _made_with(
         dataset=dataset.name,
         blocks=list(settings.blocks),
         num_registers=settings.counts,
+        variant=settings.variant,
         neurons=neurons.pairs,
         num_images=settings.num_images,
         seed=run.seed,

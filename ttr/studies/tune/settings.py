@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ttr.checks import integers, register_counts
 from ttr.errors import OptionError
 from ttr.norms import Threshold, check_threshold
+from ttr.registers.variants import ALGORITHM, Variant, check_variant
 
 REGISTERS = (0, 1, 2, 3, 4, 5, 10, 20)
 TOLERANCE = 0.05
@@ -24,6 +25,7 @@ class TuningSettings:
         tolerance: share of the bare model's outliers below which they have vanished.
         threshold: for outliers; None: the rule of the given neurons, else ``"auto"``.
         outlier_layer: where they are counted; None: where the given neurons' were, else the penultimate.
+        variant: how the neurons are moved, see :mod:`ttr.registers.variants`.
 
     Raises:
         OptionError: a list is empty, or a value is outside its range.
@@ -35,8 +37,10 @@ class TuningSettings:
     tolerance: float = TOLERANCE
     threshold: Threshold | None = None
     outlier_layer: int | None = None
+    variant: Variant = ALGORITHM
 
     def __post_init__(self) -> None:
+        check_variant(self.variant)
         register_counts(self.num_registers, 0)
         if self.top_k is not None:
             integers("top_k", self.top_k, 1)

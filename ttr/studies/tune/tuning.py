@@ -28,6 +28,7 @@ from ttr.backbones.base import Backbone
 from ttr.errors import OptionError
 from ttr.registers.detection import DetectionRule
 from ttr.registers.neurons import RegisterNeurons
+from ttr.registers.variants import ALGORITHM, Variant
 from ttr.registers.wrap import TestTimeRegisters
 from ttr.run import Run
 from ttr.statistics.estimates import CONFIDENCE
@@ -128,6 +129,7 @@ def sweep_neurons(
     top_k: Sequence[int],
     top_layers: Sequence[int],
     num_registers: int = 1,
+    variant: Variant = ALGORITHM,
     rule: DetectionRule | None = None,
     run: Run | None = None,
 ) -> list[SweepRow]:
@@ -140,6 +142,7 @@ def sweep_neurons(
         top_k: numbers of neurons, at least 1.
         top_layers: last blocks; negative ones count from the last block.
         num_registers: R >= 0.
+        variant: how the neurons are moved, see :mod:`ttr.registers.variants`.
         rule: what an outlier is; None: the default of detection.
         run: batch size, seed and progress; None: the default, in batches of 8.
 
@@ -158,7 +161,8 @@ def sweep_neurons(
     blocks = sorted({backbone.layer(block, "top_layer") for block in top_layers})
     grid = [(block, k, neurons.top(k, block)) for block in blocks for k in counts]
     sets = {frozenset(chosen.kept): chosen for _, _, chosen in grid}
-    wraps = [TestTimeRegisters(backbone, each, num_registers=num_registers) for each in sets.values()]
+    options: dict[str, Any] = {"num_registers": num_registers, "variant": variant}
+    wraps = [TestTimeRegisters(backbone, each, **options) for each in sets.values()]
     samples = sweep(backbone, wraps, images, rule, run)
     runs = {kept: run for run, kept in enumerate(sets, start=1)}
     rows = [SweepRow("bare", None, None, 0, 0, **_outliers(samples, 0))]
@@ -174,6 +178,7 @@ def sweep_registers(
     images: Tensor | Iterable[Any],
     *,
     num_registers: Sequence[int] = REGISTERS,
+    variant: Variant = ALGORITHM,
     rule: DetectionRule | None = None,
     run: Run | None = None,
 ) -> list[SweepRow]:
@@ -183,7 +188,7 @@ def sweep_registers(
     """
     counts = ascending("num_registers", list(num_registers), 0)
     order = [1, *(number for number in counts if number != 1)]
-    wraps = [TestTimeRegisters(backbone, neurons, num_registers=number) for number in order]
+    wraps = [TestTimeRegisters(backbone, neurons, num_registers=n, variant=variant) for n in order]
     samples = sweep(backbone, wraps, images, rule, run)
     rows = []
     for number in counts:

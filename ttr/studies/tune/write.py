@@ -107,6 +107,7 @@ def write_tuning(
             **run.only("batch_size", "progress"),
             tolerance=settings.tolerance,
             num_registers=counts,
+            variant=settings.variant,
             seed=run.seed,
         )
         content = {**_content(tuning, settings.tolerance), "found_on": used, "measured_on": reading.names}
@@ -168,7 +169,8 @@ def _swept(
     ks = [1] if barren else settings.top_k or default_top_k(neurons)
     blocks = [rule.outlier_layer] if barren else settings.top_layers
     blocks = blocks or default_top_layers(neurons, rule.outlier_layer)
-    rows = sweep_neurons(backbone, neurons, images, top_k=ks, top_layers=blocks, rule=rule, run=run)
+    shared: dict[str, Any] = {"variant": settings.variant, "rule": rule, "run": run}
+    rows = sweep_neurons(backbone, neurons, images, top_k=ks, top_layers=blocks, **shared)
     if barren and rows[0].outlier_share:
         raise ImageError(
             f"outlier patches are rare: none of the {neurons.provenance.images} images to find neurons on "
@@ -177,7 +179,7 @@ def _swept(
     advice = recommend(rows, neurons, settings.tolerance)
     if advice.row:
         counts = settings.num_registers
-        rows += sweep_registers(backbone, advice.neurons, images, num_registers=counts, rule=rule, run=run)
+        rows += sweep_registers(backbone, advice.neurons, images, num_registers=counts, **shared)
     return advice, rows
 
 
