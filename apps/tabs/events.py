@@ -24,6 +24,9 @@ READING: dict[str, Any] = {
     "show_progress": "hidden",
     "api_visibility": "private",
 }
+#: What is asked while the same is under way is done after it; else the library drops it, and what the visitor
+#: chose last is never shown.
+IN_A_ROW: dict[str, Any] = {"trigger_mode": "multiple"}
 #: What makes room for a pass waits for its turn too, unseen: it must not come after what it made room for.
 IN_ORDER: dict[str, Any] = {**ALONE, "show_progress": "hidden"}
 #: What only looks another way at what was computed answers at once.
@@ -42,22 +45,32 @@ IN_BROWSER: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_vi
 
 @dataclass
 class Turn:
-    """How often one visitor gave something, or took it away; the last counts, whichever is done last."""
+    """How often one visitor gave something, or took it away; the last counts, whichever is done last.
+
+    What is asked at once is not always done in the order in which it was asked, so that each says when that
+    was, in the page's milliseconds.
+    """
 
     last: int = 0
     given: float = 0.0
 
-    def passes(self, given: float | None = None) -> bool:
-        """What was begun before has had its turn: its answer is shown no more.
-
-        What was ``given`` (in the page's milliseconds) before something that is known already comes too late,
-        passes no turn, and the answer is False.
-        """
-        if given is not None and given < self.given:
-            return False
-        self.given = self.given if given is None else given
+    def passes(self) -> None:
+        """What was begun before has had its turn: its answer is shown no more."""
         self.last += 1
-        return True
+
+    def empties(self, asked: float) -> bool:
+        """Pass the turn, unless something was given since: then the emptying comes too late."""
+        return self._passes(asked, too_late=asked <= self.given)
+
+    def reads(self, asked: float) -> bool:
+        """Pass the turn, unless something was given since; the emptying of the same moment is none."""
+        return self._passes(asked, too_late=asked < self.given)
+
+    def _passes(self, asked: float, *, too_late: bool) -> bool:
+        if not too_late:
+            self.given = asked
+            self.passes()
+        return not too_late
 
 
 class Read(NamedTuple):
@@ -108,9 +121,10 @@ def tried(work: Callable[[], T]) -> T | TTRError:
         )
 
 
-def read_in_turn(work: Callable[[], T], turn: Turn) -> Any:
+def read_in_turn(work: Callable[[], T], turn: Turn, asked: float) -> Any:
     """Return what :func:`tried` does, or nothing new where the visitor gave something else meanwhile."""
-    turn.passes()
+    if not turn.reads(asked):
+        return gr.skip()
     mine = turn.last
     found = tried(work)
     return found if turn.last == mine else gr.skip()

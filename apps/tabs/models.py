@@ -10,7 +10,7 @@ from markupsafe import escape
 from ttr.apps.image.intake import Picture, take_in
 from ttr.apps.image.uploads import FORGOTTEN
 from ttr.apps.image.workbench import Chosen, Workbench, read_neurons
-from ttr.apps.tabs.events import ALONE, READING, done, guarded, tried
+from ttr.apps.tabs.events import ALONE, IN_A_ROW, READING, done, guarded, tried
 from ttr.errors import TTRError
 from ttr.wording import counted
 
@@ -44,11 +44,11 @@ def model_box(workbench: Workbench, blocks: gr.Blocks, chosen: gr.State) -> list
         said = guarded(lambda: _with_note(workbench, workbench.detect(name, done(found))), 3)
         return [*said, []]
 
-    blocks.load(picked, model, outputs, **ALONE)
+    blocks.load(picked, model, outputs, **ALONE, **IN_A_ROW)
     return [
-        model.select(picked, model, outputs, **ALONE),
-        source.select(picked, [model, source], outputs, **ALONE),
-        file.upload(given, [file, model], outputs, **ALONE),
+        model.select(picked, model, outputs, **ALONE, **IN_A_ROW),
+        source.select(picked, [model, source], outputs, **ALONE, **IN_A_ROW),
+        file.upload(given, [file, model], outputs, **ALONE, **IN_A_ROW),
         detect.click(read, own, pictures, **READING).success(
             detected, [model, pictures], [*outputs, pictures], **ALONE
         ),

@@ -2,7 +2,8 @@
 
 So whatever happens between the two (a refusal, a full queue, a model that takes its time), no map, number or
 export of one patient stands beside the file of another. The file is read in an event of its own, which holds
-up no pass of another visitor; of what a visitor gives in a row the last is shown.
+up no pass of another visitor; of what a visitor gives in a row the last is shown. Emptying and reading are
+asked in the same moment: one that waited for the other could be overtaken by what was given next.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ttr.apps.tabs.events import (
     ALONE,
     AS_SENT,
     AT_ONCE,
+    IN_A_ROW,
     READING,
     Emptied,
     Read,
@@ -46,8 +48,11 @@ WITHIN = (
 )
 
 
-#: When something was given: what is asked at once is not always done in the order in which it was asked.
+#: What shows the image.
+SHOWING = {**ALONE, **AS_SENT, **IN_A_ROW}
+#: When something was emptied, and when it was read: never before the emptying of the same moment.
 NOW = "(...inputs) => [...inputs.slice(0, -1), performance.now()]"
+AND_THEN = "(...inputs) => [...inputs.slice(0, -1), performance.now() + 20]"
 
 
 @dataclass(frozen=True)
@@ -100,23 +105,20 @@ class Opening:
         upload, coming = widgets.upload, explanations.empty(explanations.COMING)
         asked, timed = [self.turn, self.given], {**AT_ONCE, "js": NOW}
         widgets.given(partial(self._taken_away, said=coming), asked, self.all, **timed)
-        emptied = gr.on(
-            [upload.upload, upload.clear, upload.delete], self._taken_away, asked, self.all, **timed
-        )
-        self._reading(emptied.then, _uploaded, [upload])
+        uploads = partial(gr.on, [upload.upload, upload.clear, upload.delete])
+        uploads(self._taken_away, asked, self.all, **timed)
+        self._reading(uploads, _uploaded, [upload])
         for name, button in widgets.samples.items():
-            emptied = button.click(
-                lambda turn, at: [None, *self._taken_away(turn, at)], asked, [upload, *self.all], **timed
-            )
-            self._reading(emptied.then, partial(sample, name), [])
+            button.click(self._taken_away_with_file, asked, [upload, *self.all], **timed)
+            self._reading(button.click, partial(sample, name), [])
         self._reading(blocks.load, partial(sample, "chest"), [])
         for event in widgets.changed:
-            event.then(self._again, again, self.shown, **ALONE, **AS_SENT)
+            event.then(self._again, again, self.shown, **SHOWING)
         window = widgets.window
         # A dropdown of the library says input twice, and the second answer would undo what was typed since.
-        window.preset.select(self._preset, [window.preset, *again], self.shown, **ALONE, **AS_SENT)
+        window.preset.select(self._preset, [window.preset, *again], self.shown, **SHOWING)
         typed = [window.center, window.width, *again]
-        window.apply.click(self._typed, typed, self.shown, **ALONE, **AS_SENT)
+        window.apply.click(self._typed, typed, self.shown, **SHOWING)
         controls = widgets.controls.all()
         for control in controls:
             outputs = [*widgets.maps, widgets.status]
@@ -128,35 +130,44 @@ class Opening:
         path, upload = gr.State(None), self.widgets.upload
         found = listed.event(listed.path, listed.asked, path, **AT_ONCE)
         asked, outputs = [self.turn, path, self.given], [upload, *self.all]
-        found = found.success(self._emptied_for, asked, outputs, js=NOW, **AT_ONCE)
-        found = self._reading(found.success, _listed, [path])
-        found.success(lambda: gr.update(selected=compare.NAME), None, tabs, **AT_ONCE)
+        found.success(self._emptied_for, asked, outputs, js=NOW, **AT_ONCE)
+        shown = self._reading(found.success, _listed, [path])
+        shown.success(lambda: gr.update(selected=compare.NAME), None, tabs, **AT_ONCE)
 
     def _emptied(self, said: str = "") -> list[Any]:
         return [*compare.empty(said), *self.elsewhere]
 
     def _taken_away(self, turn: Turn, at: float, said: str = "") -> list[Any]:
         """Empty all that shows an image, unless another was given since; what is begun of it is dropped."""
-        return self._emptied(said) if turn.passes(at) else [gr.skip() for _ in self.all]
+        return self._emptied(said) if turn.empties(at) else [gr.skip() for _ in self.all]
+
+    def _taken_away_with_file(self, turn: Turn, at: float) -> list[Any]:
+        """Empty the place for files, too: what is shown next is none of the visitor's."""
+        found = self._taken_away(turn, at)
+        return [gr.skip() if found[0] == gr.skip() else None, *found]
 
     def _emptied_for(self, turn: Turn, path: str | None, at: float) -> list[Any]:
-        return [gr.skip()] * (1 + len(self.all)) if path is None else [None, *self._taken_away(turn, at)]
+        return [gr.skip()] * (1 + len(self.all)) if path is None else self._taken_away_with_file(turn, at)
 
     def _reading(
         self, event: Callable[..., Any], read: Callable[..., Picture | None], asked: list[Any]
     ) -> Any:
-        """After an event, read an image from the values of ``asked``, then show it; return the last event."""
+        """At an event, read an image from the values of ``asked``, then show it; return the last event."""
 
         def kept(*values: Any) -> Kept[Picture] | None:
             picture = read(*values)
             return None if picture is None else self.workbench.memory.keep(picture)
 
         def work(turn: Turn, *values: Any) -> Any:
-            return read_in_turn(lambda: Read(turn.last, tried(partial(kept, *values))), turn)
+            *given, at = values
+            if read is _listed and given == [None]:
+                return gr.skip()
+            return read_in_turn(lambda: Read(turn.last, tried(partial(kept, *given))), turn, at)
 
-        reading = event(work, [self.turn, *asked], self.found, **READING, **AS_SENT)
+        inputs = [self.turn, *asked, self.given]
+        reading = event(work, inputs, self.found, js=AND_THEN, **READING, **AS_SENT, **IN_A_ROW)
         inputs = [self.turn, self.found, *self.inputs]
-        return reading.success(self._opened, inputs, self.all, **ALONE, **AS_SENT)
+        return reading.success(self._opened, inputs, self.all, **SHOWING)
 
     def _opened(self, turn: Turn, read: Read | None, *given: Any) -> list[Any]:
         """Show what was read in this turn, or why it is refused; nothing of a former one stays either way."""
@@ -213,5 +224,5 @@ def _uploaded(file: dict[str, Any] | None) -> Picture | None:
     return None if file is None else take_in(file["path"])
 
 
-def _listed(path: str | None) -> Any:
-    return gr.skip() if path is None else take_in(path)
+def _listed(path: str) -> Picture:
+    return take_in(path)

@@ -45,11 +45,31 @@ def test_of_files_that_are_read_at_once_the_last_that_was_given_counts():
     turn = Turn()
 
     def slow():
-        assert read_in_turn(lambda: "second", turn) == "second"
+        assert read_in_turn(lambda: "second", turn, 2.0) == "second"
         return "first"
 
-    assert skips(read_in_turn(slow, turn))
-    assert read_in_turn(lambda: "third", turn) == "third"
+    assert skips(read_in_turn(slow, turn, 1.0))
+    assert read_in_turn(lambda: "third", turn, 3.0) == "third"
+
+
+def test_what_is_read_late_takes_not_the_turn_of_what_was_given_after_it():
+    """A file was taken away and another given: which of the two is read first is chance."""
+    turn = Turn()
+    assert turn.empties(10.0)
+    assert turn.empties(30.0)
+    assert read_in_turn(lambda: "another", turn, 50.0) == "another"
+    reading = turn.last
+    assert skips(read_in_turn(pytest.fail, turn, 30.0))
+    assert turn.last == reading
+
+
+def test_no_choice_is_dropped_because_the_one_before_is_under_way():
+    """What opens an image, shows it another way or loads a model; the library drops it by default."""
+    blocks = page(Workbench())
+    shows = {"work", "_opened", "_again", "_preset", "_typed", "picked", "given"}
+    found = [fn for fn in blocks.fns.values() if fn.name in shows]
+    assert {fn.name for fn in found} == shows
+    assert {fn.trigger_mode for fn in found} == {"multiple"}
 
 
 def test_no_pass_waits_for_a_picture_that_is_decoded():
@@ -87,11 +107,12 @@ class Slow(Workbench):
 def test_what_is_emptied_late_takes_nothing_of_the_newer_image_away():
     """It was asked when a file was chosen, and is done when the file was read already."""
     turn = Turn()
-    assert turn.passes(20.0)
+    assert turn.reads(20.0)
     reading = turn.last
-    assert not turn.passes(10.0)
+    assert not turn.empties(10.0)
+    assert not turn.empties(20.0)
     assert turn.last == reading
-    assert turn.passes(30.0)
+    assert turn.empties(30.0)
     assert turn.last != reading
 
 
