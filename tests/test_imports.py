@@ -25,6 +25,7 @@ ORDER = (
     "analysis",
     "registers",
     "evaluate",
+    "attribution",
     "features",
     "drawing",
     "studies",

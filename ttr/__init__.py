@@ -22,6 +22,7 @@ from ttr.torchvision_operators import declare_before_torchvision
 from ttr.version import __version__
 
 if TYPE_CHECKING:
+    from ttr.attribution.attribute import attribute
     from ttr.backbones import Backbone, adapt, load, plant
     from ttr.evaluate.zero_shot import zero_shot
     from ttr.registers.attention_bias import AttentionBias, BiasCalibration, calibrate_bias
@@ -41,6 +42,7 @@ _HOME = {
     "calibrate_bias": "ttr.registers.attention_bias",
     "Backbone": "ttr.backbones",
     "adapt": "ttr.backbones",
+    "attribute": "ttr.attribution.attribute",
     "load": "ttr.backbones",
     "compare": "ttr.studies.compare.comparison",
     "detect": "ttr.registers.detection",
@@ -64,6 +66,7 @@ __all__ = [
     "TestTimeRegisters",
     "__version__",
     "adapt",
+    "attribute",
     "calibrate_bias",
     "compare",
     "detect",

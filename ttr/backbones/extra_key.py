@@ -105,6 +105,14 @@ def extra_key(module: Any) -> Tensor | None:
     return forward.key if isinstance(forward, AttentionWithExtraKey) else None
 
 
+def extra_value(module: Any) -> Tensor | None:
+    """Return the extra value of an attention module, [heads, d], or None if it has none."""
+    if isinstance(module, nn.MultiheadAttention):
+        return None if module.bias_v is None else module.bias_v.reshape(module.num_heads, -1)
+    forward = vars(module).get("forward")
+    return forward.value if isinstance(forward, AttentionWithExtraKey) else None
+
+
 def key_and_value(module: Any, x: Tensor, kwargs: Any) -> tuple[Tensor, Tensor]:
     """Return keys as they enter the softmax and values, each [B, heads, N, d], of an attention input."""
     family = open_clip_vit if isinstance(module, nn.MultiheadAttention) else timm_vit

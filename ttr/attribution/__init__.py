@@ -1,0 +1,1 @@
+"""Where in an image a model's answer comes from, patch by patch."""
