@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import re
@@ -57,9 +58,19 @@ def asked_with(visitor, event, *paths):
 LINKED = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
 
 
+MOMENTS = itertools.count(1)
+
+
+def read(visitor, event, *paths):
+    """Let the event that reads a file happen, later than all before; return what shows it."""
+    visitor.call(event, [*visitor.data(event, *paths)[:-1], next(MOMENTS)])
+    shown = visitor.after(event)
+    return visitor.call(shown, visitor.data(shown))
+
+
 def opened(visitor, *paths):
     """Return what the tab Compare shows after the upload of a path: all its values in one text."""
-    return json.dumps(asked_with(visitor, visitor.after(visitor.event(IMAGE, "upload")), *paths))
+    return json.dumps(read(visitor, visitor.event(IMAGE, "upload"), *paths))
 
 
 def files(folder):
@@ -174,9 +185,9 @@ def test_a_session_is_its_visitors_own_whoever_names_it(page):
 def test_a_body_that_can_be_read_in_two_ways_is_read_in_one(page):
     _, me, you = page
     yours = you.upload("yours.png", png(8))
-    reading = me.after(me.event(IMAGE, "upload"))
+    reading = me.event(IMAGE, "upload")
     mine = me.upload("mine.png", png(9))
-    data = json.dumps(me.data(reading, mine)).replace(
+    data = json.dumps([*me.data(reading, mine)[:-1], next(MOMENTS)]).replace(
         f'"path": "{mine}"', f'"path": "{mine}", "path": "{yours}"'
     )
     body = f'{{"data": {data}, "fn_index": {reading["id"]}, "session_hash": "{me.session}"}}'
@@ -222,13 +233,14 @@ def test_a_visitor_is_known_by_a_cookie_that_no_script_and_no_other_site_gets(pa
 
 def test_a_refused_or_removed_file_leaves_nothing_of_the_former(page):
     _, me, _ = page
-    first = me.event(IMAGE, "upload")
-    reading, export = me.after(first), me.event("Export ZIP", "click")
-    assert me.event(IMAGE, "clear")["id"] == first["id"] == me.event(IMAGE, "delete")["id"]
+    reading, export = me.event(IMAGE, "upload"), me.event("Export ZIP", "click")
+    assert me.event(IMAGE, "clear")["id"] == reading["id"] == me.event(IMAGE, "delete")["id"]
+    same = [each for each in me.events() if each["targets"] == reading["targets"]]
+    emptying = next(each for each in same if not each["queue"])
     not_an_image = me.upload("page.png", b"<html>")
     assert "base64" in opened(me, me.upload("mine.png", png(11)))
     for paths, says in (([not_an_image], "not an image"), ([], "There is no image here now")):
-        for values in (me.call(first, [None, 0]), asked_with(me, reading, *paths)):
+        for values in (me.call(emptying, [None, next(MOMENTS)]), read(me, reading, *paths)):
             interactive = [each["interactive"] for each in values if "interactive" in (each or {})]
             assert interactive == [False, False]
             assert "base64" not in json.dumps(values)
