@@ -1,247 +1,220 @@
-"""Every method against the eager model with its own attention weights, and what may be asked of it."""
+"""What may be asked of the one door, of what, and how it leaves the model."""
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import ttr
-from tests.tools.tiny_models import FAMILIES, SIZE, WIDTH, scramble, tiny_clip, tiny_eva, tiny_vit
-from ttr.errors import ModelError, OptionError
+from tests.tools.eager_attention import eager_attention
+from tests.tools.tiny_models import FAMILIES, PATCH, SIZE, WIDTH, scramble, tiny_clip, tiny_vit
+from ttr.attribution.attribute import WITHOUT_TARGET, Method
+from ttr.errors import ImageError, ModelError, OptionError
 from ttr.evaluate.heads import LinearHead
+from ttr.hooks import Site, edit
 
+METHODS = Method.__args__
+OF_ANSWERS = tuple(method for method in METHODS if method not in WITHOUT_TARGET)
 SOME = ttr.RegisterNeurons.from_pairs([(0, 3), (1, 5), (1, 9)])
-METHODS = ("attention", "value-attention", "rollout")
-WITH_TARGET = ("gradient-rollout", "chefer", "legrad", "gradcam", "input-gradient", "perturbation")
-MODELS = {
-    "vit": lambda: tiny_vit(num_classes=5),
-    "registers": lambda: tiny_vit(
-        num_classes=5, reg_tokens=4, no_embed_class=True, init_values=0.5, qk_norm=True
-    ),
-    "mean": lambda: tiny_vit(num_classes=5, global_pool="avg", class_token=False, fc_norm=False),
-    "rotary": lambda: tiny_eva(num_classes=5, global_pool="token", qkv_bias=False),
-}
-REFUSED = {
-    "eva-02": {"legrad"},
-    "eva-bias": {"legrad"},
-    "open-clip-late-norm": {"legrad"},
-    "transformers-dinov2-classifier": {"legrad"},
-    "transformers-siglip": {*METHODS, "gradient-rollout", "chefer", "legrad"},
-}
-TARGET = torch.tensor([3, 1])
 
 
 @pytest.fixture
-def images():
-    return torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+def trio():
+    return torch.randn(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
 
 
-class Eager:
-    """The same model with unfused attention, whose weights pass through its dropout and are kept there."""
-
-    def __init__(self, backbone, images, count):
-        self.weights, self.blocks, self.entered = [], [], []
-        model = self.model = backbone.model
-        self.images = images.clone().requires_grad_()
-        self.ahead = backbone.layout.prefix + count
-        self.reads = slice(0, 1) if backbone.layout.cls else slice(-backbone.layout.patches, None)
-        handles = [model.blocks[-1].register_forward_pre_hook(lambda _, args: self.entered.append(args[0]))]
-        for block in model.blocks:
-            block.attn.fused_attn = False
-            keep = lambda _, args, out: self.weights.append(out)  # noqa: E731
-            handles += [block.attn.attn_drop.register_forward_hook(keep)]
-            handles += [block.register_forward_hook(lambda _, args, out: self.blocks.append(out))]
-        self.logits = model(self.images)
-        for handle in handles:
-            handle.remove()
-        self.score = self.logits[range(2), TARGET].sum()
-
-    def row(self, matrix):
-        return matrix[:, self.reads].mean(dim=1)[:, self.ahead :]
-
-    def weighted(self):
-        slopes = torch.autograd.grad(self.score, self.weights, retain_graph=True)
-        return [(a * s).relu().mean(dim=1) for a, s in zip(self.weights, slopes, strict=True)]
-
-    def product(self, matrices, normalise):
-        one = torch.eye(matrices[0].shape[-1])
-        whole = one
-        for matrix in matrices:
-            step = matrix + one
-            whole = (step / step.sum(dim=-1, keepdim=True) if normalise else step) @ whole
-        return self.row(whole)
-
-    def attention(self):
-        return self.row(self.weights[-1].mean(dim=1))
-
-    def value_attention(self):
-        attention = self.model.blocks[-1].attn
-        x = self.model.blocks[-1].norm1(self.entered[0])
-        v = attention.qkv(x).chunk(3, dim=-1)[2] if attention.qkv is not None else attention.v_proj(x)
-        found = 0
-        heads = attention.num_heads
-        for head, own in enumerate(v.chunk(heads, dim=-1)):
-            weight = attention.proj.weight.chunk(heads, dim=1)[head]
-            found = found + self.weights[-1][:, head] * (own @ weight.T).norm(dim=-1)[:, None] / heads
-        return self.row(found)
-
-    def rollout(self):
-        return self.product([a.mean(dim=1) for a in self.weights], True)
-
-    def gradient_rollout(self):
-        return self.product(self.weighted(), True)
-
-    def chefer(self):
-        return self.product(self.weighted(), False)
-
-    def legrad(self):
-        total = 0
-        for weights, tokens in zip(self.weights, self.blocks, strict=True):
-            tokens = self.model.norm.forward(tokens)
-            logits = self.model.head(tokens[:, self.reads].mean(dim=1))
-            score = logits[range(2), TARGET].sum()
-            (slope,) = torch.autograd.grad(score, weights, retain_graph=True)
-            total = total + slope.relu().mean(dim=(1, 2))[:, self.ahead :]
-        return total / len(self.weights)
-
-    def gradcam(self):
-        x = self.entered[0]
-        (slope,) = torch.autograd.grad(self.score, x, retain_graph=True)
-        patches = slice(self.ahead, None)
-        return torch.einsum("bnd,bd->bn", x[:, patches], slope[:, patches].mean(dim=1)).relu()
-
-    def input_gradient(self):
-        (slope,) = torch.autograd.grad(self.score, self.images, retain_graph=True)
-        return slope.abs().unfold(2, 8, 8).unfold(3, 8, 8).mean(dim=(1, 4, 5)).flatten(1)
-
-    def perturbation(self):
-        whole = self.logits[range(2), TARGET]
-        drops = []
-        for row in range(0, SIZE, 8):
-            for column in range(0, SIZE, 8):
-                without = self.images.detach().clone()
-                without[:, :, row : row + 8, column : column + 8] = 0
-                drops.append(whole - self.model(without)[range(2), TARGET])
-        return torch.stack(drops, dim=1)
+@pytest.fixture
+def backbone():
+    return ttr.adapt(scramble(tiny_vit(num_classes=5)))
 
 
-@pytest.mark.parametrize("count", [None, 0, 1, 4], ids=lambda n: f"R{n}")
-@pytest.mark.parametrize("kind", MODELS)
-def test_values_are_those_of_the_eager_model(kind, count, images):
-    model = scramble(MODELS[kind]().eval())
-    fused, eager = ttr.adapt(model), ttr.adapt(copy.deepcopy(model))
-    wraps = []
-    if count is not None:
-        wraps = [ttr.TestTimeRegisters(each, SOME, num_registers=count).install() for each in (fused, eager)]
-    reference = Eager(eager, images, count or 0)
-    for method in (*METHODS, *WITH_TARGET):
-        target = {"target": TARGET} if method in WITH_TARGET else {}
-        found = ttr.attribute(fused, images, method=method, **target)
-        expected = getattr(reference, method.replace("-", "_"))()
-        assert found.shape == (2, 4, 4)
-        assert found.dtype == torch.float32
-        assert expected.std() > 0, method
-        torch.testing.assert_close(found.flatten(1), expected.detach(), atol=1e-5, rtol=1e-5, msg=method)
-    for wrap in wraps:
-        wrap.remove()
+@pytest.mark.parametrize("family", ["timm-vit", "open-clip", "transformers-dinov2-reg4"])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_batch_is_its_images_one_by_one(family, wrapped, trio):
+    backbone = ttr.adapt(scramble(FAMILIES[family]()))
+    torch.manual_seed(0)
+    head = nn.Linear(backbone.embed(trio).shape[1], 3)
+    wrap = ttr.TestTimeRegisters(backbone, SOME, num_registers=2)
+    if wrapped:
+        wrap.install()
+    for method in METHODS:
+        asked = {} if method in WITHOUT_TARGET else {"head": head}
+        targets = [{} if method in WITHOUT_TARGET else {"target": each} for each in (2, 0, 1)]
+        together = {} if method in WITHOUT_TARGET else {"target": [2, 0, 1]}
+        found = ttr.attribute(backbone, trio, method=method, batch_size=2, **asked, **together)
+        alone = [
+            ttr.attribute(backbone, x[None], method=method, **asked, **target)
+            for x, target in zip(trio, targets, strict=True)
+        ]
+        assert found.shape == (3, *backbone.layout.grid)
+        torch.testing.assert_close(found, torch.cat(alone), atol=1e-5, rtol=1e-4)
+    wrap.remove()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_answers_or_says_why_not(family, images):
-    """A refusal is a sentence, and a batch gives what its images give one by one."""
-    backbone = ttr.adapt(scramble(FAMILIES[family]().eval()))
-    size = backbone.image_size
-    images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(2))
-    head = nn.Linear(backbone.embed(images).shape[1], 3)
-    refused = []
-    for method in (*METHODS, *WITH_TARGET[:-1]):
-        target = {"target": 1, "head": head} if method in WITH_TARGET else {}
-        try:
-            found = ttr.attribute(backbone, images, method=method, **target)
-        except ModelError:
-            refused.append(method)
-            continue
-        assert found.shape == (2, *backbone.layout.grid)
-        assert found.isfinite().all()
-        assert found.std() > 0, method
-        alone = torch.cat([ttr.attribute(backbone, x[None], method=method, **target) for x in images])
-        torch.testing.assert_close(found, alone, atol=1e-5, rtol=1e-4)
-    assert not {"gradcam", "input-gradient"} & set(refused)
-    assert set(refused) == REFUSED.get(family, set())
+@pytest.mark.parametrize("count", [0, 4])
+def test_perturbation_is_the_drop_without_each_patch(backbone, count, trio):
+    with ttr.TestTimeRegisters(backbone, SOME, num_registers=count), torch.no_grad():
+        found = ttr.attribute(backbone, trio, method="perturbation", target=3, batch_size=5)
+        for row, column in ((0, 0), (1, 2), (3, 3)):
+            without = trio.clone()
+            without[:, :, PATCH * row :, PATCH * column :][:, :, :PATCH, :PATCH] = 0
+            drop = (backbone.model(trio) - backbone.model(without))[:, 3]
+            torch.testing.assert_close(found[:, row, column], drop, atol=1e-5, rtol=1e-5)
 
 
-def test_a_text_is_the_cosine_to_its_embedding(images):
-    clip = scramble(tiny_clip().eval())
-    tokens = torch.tensor([[1, 7, 9, 99, 0, 0, 0, 0]])
-    found = ttr.attribute(
-        ttr.adapt(clip), images, method="input-gradient", target="a nodule", tokenizer=lambda texts: tokens
-    )
-    given = images.clone().requires_grad_()
-    text = nn.functional.normalize(clip.encode_text(tokens), dim=-1)[0].detach()
-    (slope,) = torch.autograd.grad(
-        (nn.functional.normalize(clip.encode_image(given), dim=-1) @ text).sum(), given
-    )
-    expected = slope.abs().unfold(2, 8, 8).unfold(3, 8, 8).mean(dim=(1, 4, 5))
+def test_a_block_a_head_and_a_query_are_those_that_were_asked_for(backbone, trio):
+    with eager_attention() as seen:
+        backbone.model(trio)
+    weights = seen[1][0].detach()[:, 1]
+    for query, row in (("cls", weights[:, 0]), ((2, 3), weights[:, 1 + 2 * 4 + 3])):
+        found = ttr.attribute(backbone, trio, block=1, attention_head=1, query=query)
+        torch.testing.assert_close(found.flatten(1), row[:, 1:], atol=1e-6, rtol=1e-5)
+    found = ttr.attribute(backbone, trio, block=-2, attention_head=1, query="patches")
+    torch.testing.assert_close(found.flatten(1), weights[:, 1:, 1:].mean(dim=1), atol=1e-6, rtol=1e-5)
+
+
+def test_images_may_be_pictures(backbone):
+    pictures = [Image.new("RGB", (40, 40), (grey, 90, 10)) for grey in (0, 200)]
+    inputs = torch.linspace(-1, 1, 3 * SIZE * SIZE).reshape(3, SIZE, SIZE)
+    backbone = ttr.adapt(backbone.model, preprocess=lambda picture: inputs * picture.getpixel((0, 0))[0] / 99)
+    tensors = torch.stack([backbone.preprocess(picture) for picture in pictures])
+    found = ttr.attribute(backbone, pictures, method="rollout")
+    torch.testing.assert_close(found, ttr.attribute(backbone, tensors, method="rollout"))
+
+
+def test_without_a_target_it_is_the_highest_class_of_the_answer(backbone, trio):
+    """LeGrad and perturbation look at other features, too: their class stays the answer's."""
+    highest = backbone.model(trio).argmax(dim=1)
+    assert len(set(highest.tolist())) > 1
+    own = backbone.model.head
+    head = LinearHead(own.weight.detach(), own.bias.detach(), tuple("abcde"))
+    for method in OF_ANSWERS:
+        found = ttr.attribute(backbone, trio, method=method)
+        torch.testing.assert_close(
+            found, ttr.attribute(backbone, trio, method=method, target=highest, head=head)
+        )
+    by_name = ttr.attribute(backbone, trio, method="chefer", target="c", head=head)
+    torch.testing.assert_close(by_name, ttr.attribute(backbone, trio, method="chefer", target=2))
+
+
+@pytest.mark.parametrize("family", ["torchvision", "transformers-vit", "transformers-dinov2-classifier"])
+def test_the_models_own_classifier_makes_its_own_logits(family, trio):
+    backbone = ttr.adapt(scramble(FAMILIES[family]()))
+    given = trio.clone().requires_grad_()
+    logits = backbone.model(given)
+    logits = getattr(logits, "logits", logits)
+    (slope,) = torch.autograd.grad(logits[:, 1].sum(), given)
+    expected = nn.functional.avg_pool2d(slope.abs().mean(dim=1), PATCH)
+    found = ttr.attribute(backbone, trio, method="input-gradient", target=1)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
 
 
-def test_the_highest_class_is_settled_once(images):
-    """LeGrad and perturbation look at other features than the answer's: their class stays the answer's."""
-    model = scramble(tiny_vit(num_classes=5).eval())
-    backbone = ttr.adapt(model)
-    highest = model(images).argmax(dim=1)
-    head = LinearHead(model.head.weight.detach().clone(), model.head.bias.detach().clone())
-    for method in ("legrad", "perturbation", "chefer"):
-        named = ttr.attribute(backbone, images, method=method, target=highest, head=head)
-        torch.testing.assert_close(ttr.attribute(backbone, images, method=method), named)
+def test_a_text_is_the_cosine_to_its_embedding(trio):
+    clip = scramble(tiny_clip())
+    tokens = torch.tensor([[1, 7, 9, 99, 0, 0, 0, 0]])
+    backbone = ttr.adapt(clip)
+    asked = {"target": "a nodule", "tokenizer": lambda texts: tokens}
+    found = ttr.attribute(backbone, trio, method="input-gradient", **asked)
+    given = trio.clone().requires_grad_()
+    text = nn.functional.normalize(clip.encode_text(tokens), dim=-1)[0].detach()
+    cosines = nn.functional.normalize(clip.encode_image(given), dim=-1) @ text
+    (slope,) = torch.autograd.grad(cosines.sum(), given)
+    expected = nn.functional.avg_pool2d(slope.abs().mean(dim=1), PATCH)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+    for method in ("chefer", "legrad", "perturbation"):
+        assert ttr.attribute(backbone, trio, method=method, **asked).std() > 0
+    with pytest.raises(ModelError, match="or as target= a text"):
+        ttr.attribute(backbone, trio, method="chefer")
 
 
-def test_the_model_is_left_as_it_was(images):
-    model = scramble(tiny_vit(num_classes=5).train())
-    backbone = ttr.adapt(model)
+def state(model: nn.Module) -> list:
+    modules = [*model.modules()]
+    return [
+        [len(x._forward_hooks) + len(x._forward_pre_hooks) for x in modules],
+        [x.training for x in modules],
+        ["forward" in vars(x) for x in modules],
+        [(x.requires_grad, x.grad) for x in model.parameters()],
+    ]
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_the_model_and_the_images_are_left_as_they_were(backbone, mode, trio):
+    model = backbone.model.train()
     model.blocks[0].eval()
-    for parameter in model.blocks[1].parameters():
+    for parameter in [*model.blocks[1].parameters(), *model.patch_embed.parameters()]:
         parameter.requires_grad_(False)
+    before, pixels = state(model), trio.clone()
+    expected = ttr.attribute(backbone, trio, method="legrad", target=1)
+    with mode():
+        for method in METHODS:
+            asked = {} if method in WITHOUT_TARGET else {"target": 1}
+            found = ttr.attribute(backbone, trio.clone(), method=method, **asked)
+            assert not found.requires_grad
+            if method == "legrad":
+                assert torch.equal(found, expected)
+            assert state(model) == before
+    assert torch.equal(trio, pixels)
+    assert not trio.requires_grad
 
-    def state():
-        hooks = [len(x._forward_hooks) + len(x._forward_pre_hooks) for x in model.modules()]
-        training = [x.training for x in model.modules()]
-        return hooks, training, [(x.requires_grad, x.grad) for x in model.parameters()]
 
-    before = state()
-    with torch.inference_mode():
-        inside = ttr.attribute(backbone, images, method="legrad", target=1)
-    with torch.no_grad():
-        torch.testing.assert_close(ttr.attribute(backbone, images, method="legrad", target=1), inside)
+def test_the_model_is_left_as_it_was_after_a_failure(backbone, trio):
+    before = state(backbone.model)
     with pytest.raises(OptionError, match="5 classes"):
-        ttr.attribute(backbone, images, method="chefer", target=5)
-    assert state() == before
-    assert not images.requires_grad
+        ttr.attribute(backbone, trio, method="legrad", target=5)
+
+    def fail(x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="middle"), edit([(Site(backbone.model.norm, "input"), fail)]):
+        ttr.attribute(backbone, trio, method="legrad", target=1)
+    assert state(backbone.model) == before
 
 
-def test_what_cannot_be_answered_is_refused(images):
-    backbone = ttr.adapt(tiny_vit())
-    for asked, error, words in (
-        ({"method": "lime"}, OptionError, "needed one of attention"),
-        ({"method": "chefer"}, ModelError, "no linear classifier"),
-        ({"method": "rollout", "target": 1}, OptionError, "knows no target"),
-        ({"method": "attention", "attention_head": 2}, OptionError, r"0\.\.1"),
-        ({"method": "attention", "query": (4, 0)}, OptionError, "4x4 grid"),
-        ({"method": "chefer", "target": 0, "head": nn.Linear(WIDTH + 1, 2)}, ModelError, "features of size"),
-        ({"method": "chefer", "target": "a nodule"}, ModelError, "no text tower"),
+def test_half_precision_is_near_full(trio):
+    model = scramble(tiny_vit(num_classes=5))
+    asked = {"rollout": {}, "chefer": {"target": 1}, "legrad": {"target": 1}}
+    full = {m: ttr.attribute(ttr.adapt(model), trio, method=m, **asked[m]) for m in asked}
+    backbone = ttr.adapt(model.bfloat16())
+    for method, expected in full.items():
+        found = ttr.attribute(backbone, trio, method=method, **asked[method])
+        assert found.dtype == torch.float32
+        likeness = nn.functional.cosine_similarity(found.flatten(1), expected.flatten(1))
+        assert likeness.min() > 0.98, method
+
+
+def test_what_gives_no_gradient_is_refused(backbone, trio):
+    with (
+        edit([(Site(backbone.model.blocks[1], "output"), torch.detach)]),
+        pytest.raises(ModelError, match="no gradient comes through VisionTransformer"),
     ):
-        with pytest.raises(error, match=words):
-            ttr.attribute(backbone, images, **asked)
+        ttr.attribute(backbone, trio, method="chefer", target=1)
 
 
-def test_a_block_a_head_and_a_query_are_those_that_were_asked_for(images):
-    model = scramble(tiny_vit(num_classes=5).eval())
-    reference = Eager(ttr.adapt(copy.deepcopy(model)), images, 0)
-    found = ttr.attribute(
-        ttr.adapt(model), images, method="attention", block=1, attention_head=1, query=(2, 3)
-    )
-    expected = reference.weights[1][:, 1, 1 + 2 * 4 + 3, 1:].detach()
-    torch.testing.assert_close(found.flatten(1), expected, atol=1e-6, rtol=1e-5)
+@pytest.mark.parametrize(
+    ("asked", "error", "words"),
+    [
+        ({"method": "lime"}, OptionError, "needed one of attention, value-attention"),
+        ({"method": "rollout", "target": 1}, OptionError, "takes no target; it knows query"),
+        ({"method": "rollout", "block": 1}, OptionError, "takes no block"),
+        ({"method": "legrad", "query": "cls"}, OptionError, "takes no query; it knows head, target"),
+        ({"block": 3}, ModelError, "has 3 blocks"),
+        ({"attention_head": 2}, OptionError, r"0\.\.1"),
+        ({"query": (4, 0)}, OptionError, "4x4 grid"),
+        ({"query": "nose"}, OptionError, "'cls', 'patches' or a patch"),
+        ({"images": []}, ImageError, "no images"),
+        ({"method": "chefer"}, ModelError, "no classifier of its own.*give head="),
+        ({"method": "chefer", "target": "a nodule"}, ModelError, "no text tower"),
+        ({"method": "chefer", "target": 0, "head": nn.Linear(WIDTH + 1, 2)}, ModelError, "features of size"),
+        ({"method": "chefer", "target": [0, 1], "head": nn.Linear(WIDTH, 2)}, OptionError, "targets for 3"),
+        ({"method": "chefer", "target": [0] * 4, "head": nn.Linear(WIDTH, 2)}, OptionError, "4 targets"),
+        ({"method": "chefer", "target": 0.5, "head": nn.Linear(WIDTH, 2)}, OptionError, "needed a class"),
+        ({"method": "chefer", "target": "cat", "head": nn.Linear(WIDTH, 2)}, OptionError, "no names"),
+        ({"method": "chefer", "target": 0, "head": nn.Identity()}, OptionError, "is a Identity"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_answered_is_refused(asked, error, words, trio):
+    with pytest.raises(error, match=words):
+        ttr.attribute(ttr.adapt(tiny_vit().eval()), asked.pop("images", trio), **asked)

@@ -1,39 +1,27 @@
 """The one door: ``ttr.attribute`` gives a map over the patches by any of the methods.
 
-Written with A_l [heads, N, N] for the attention of block l = 1..L, s for the score of the target, q for the
-query whose row is read, and mean_h over attention heads:
-
-    attention         mean_h A_l[q]
-    value-attention   mean_h A_l[h, q, i] |W_o^h v_i^h|                    (after Kobayashi et al. 2020)
-    rollout           product of (mean_h A_l + I), rows of sum 1           (Abnar and Zuidema 2020)
-    gradient-rollout  the same of mean_h relu(A_l * ds/dA_l)
-    chefer            R <- R + mean_h relu(A_l * ds/dA_l) R                (Chefer et al. 2021)
-    legrad            mean_l mean_{h, queries} relu(ds_l/dA_l), s_l the score of block l's own output
-                      behind the final norm                               (Bousselham et al. 2024)
-    gradcam           relu(sum_d w_d x_d), x what the last block is given, w the mean of ds/dx over patches
-    input-gradient    mean of |ds/d(pixel)| over a patch and its channels
-    perturbation      s - s(image with that patch at the normalised mean)  (slow: a pass a patch)
-
-Only patches are shown: CLS and registers, trained or at test time, take part in every product and are none.
+The formulas stand with the methods: :mod:`ttr.attribution.from_attention` (attention, value-attention,
+rollout), :mod:`ttr.attribution.from_gradients` (gradient-rollout, chefer, legrad, gradcam) and
+:mod:`ttr.attribution.from_pixels` (input-gradient, perturbation). CLS and the registers, trained or at test
+time, take part in all of them and are shown by none: they are no part of the image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Literal, get_args
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, get_args
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ttr.attribution import rows
-from ttr.attribution.targets import Score, Target, score_of
-from ttr.attribution.watching import Pass, watched
+from ttr.attribution import from_attention, from_gradients, from_pixels
+from ttr.attribution.passes import Pass, watched
+from ttr.attribution.rows import Query
+from ttr.attribution.targets import Head, Score, Target, score_of
 from ttr.backbones.base import Backbone
-from ttr.errors import OptionError
-from ttr.evaluate.heads import LinearHead
+from ttr.errors import ImageError, OptionError
 from ttr.evaluate.zero_shot import Tokenizer
-from ttr.hooks import evaluation_mode
+from ttr.forward.batches import batches
 
 Method = Literal[
     "attention",
@@ -46,138 +34,115 @@ Method = Literal[
     "input-gradient",
     "perturbation",
 ]
-OF_ATTENTION = ("attention", "value-attention", "rollout")
+#: By what they are given besides the pass: a block, a head and a query; a score; a score and a query.
+OF_A_BLOCK: dict[str, Callable[[Pass, int, int | None, Query | None], Tensor]] = {
+    "attention": from_attention.attention,
+    "value-attention": from_attention.value_attention,
+}
+WITHOUT_TARGET = (*OF_A_BLOCK, "rollout")
+OF_A_SCORE: dict[str, Callable[[Pass, Score], Tensor]] = {
+    "legrad": from_gradients.legrad,
+    "gradcam": from_gradients.gradcam,
+    "input-gradient": from_pixels.input_gradient,
+}
+OF_A_SCORE_IN_A_ROW: dict[str, Callable[[Pass, Score, Query | None], Tensor]] = {
+    "gradient-rollout": from_gradients.gradient_rollout,
+    "chefer": from_gradients.chefer,
+}
 
 
 def attribute(
     backbone: Backbone,
-    images: Tensor,
+    images: Tensor | Iterable[Any],
     *,
-    method: Method = "chefer",
+    method: Method = "attention",
     target: Target = None,
-    head: LinearHead | nn.Linear | None = None,
+    head: Head | None = None,
     block: int = -1,
     attention_head: int | None = None,
-    query: rows.Query | None = None,
+    query: Query | None = None,
     tokenizer: Tokenizer | None = None,
     batch_size: int = 16,
 ) -> Tensor:
-    """Return where in each image the model's answer comes from, by one of the module's formulas.
+    """Return where in each image a model looks, or where its answer comes from, patch by patch.
 
     Args:
-        backbone: bare or wrapped; an installed wrap takes part.
-        images: a normalised batch [B, 3, H, W].
-        method: one of the nine; ``attention``, ``value-attention`` and ``rollout`` know no target.
-        target: a class of the head, one an image, or a text for CLIP; None: the head's highest class.
+        backbone: bare or wrapped; an installed wrap takes part. Fused attention stays on, and nothing of the
+            model is changed: no gradient, flag or hook stays.
+        images: a tensor [B, 3, H, W], or what :func:`ttr.forward.batches.batches` takes, of one size.
+        method: ``attention``, ``value-attention`` and ``rollout`` know no target; the others do.
+        target: a class of the head, by number or name, or one an image, [B]; a text, for a whole CLIP model;
+            None: the head's highest class of each image.
         head: a linear head on the model's feature; None: the model's own.
         block: whose attention, of ``attention`` and ``value-attention``.
         attention_head: one of its heads; None: their mean.
-        query: ``"cls"``, ``"patches"`` (the mean over their rows) or a patch (row, column), of methods that
-            read a row; None: what the model's feature is made of.
-        tokenizer: of a text; None: the architecture's own.
-        batch_size: images a pass, of ``perturbation``.
+        query: of methods that read a row: ``"cls"``, ``"patches"`` (all alike), or one patch (row, column);
+            None: CLS, or the patches where the model (where there is a target: its answer) has no CLS in it.
+        tokenizer: texts -> token ids, of a text; None: the architecture's own.
+        batch_size: images a pass.
 
     Returns:
-        Float32 [B, rows, columns] over the patch grid, on the model's device, as the formula gives it.
+        Float32 [B, rows, columns] over the patch grid, on the model's device, as the formula gives it and not
+        scaled; ``perturbation`` alone can be negative.
 
     Raises:
-        OptionError: no such method, target, head or query.
-        ModelError: the model has none of what the method reads, or images that do not fit.
-        ImageError: no tensor of finite floats.
+        OptionError: an argument that has no such value, or that the method does not know.
+        ModelError: the model has none of what the method reads, or no gradient passes it.
+        ImageError: no images of finite floats.
+
+    Example:
+        >>> ttr.attribute(backbone, images, method="chefer", target=3, head=LinearHead.load(path))
     """
-    if method not in get_args(Method):
-        raise OptionError(f"method={method!r}; needed one of {', '.join(get_args(Method))}")
-    if method in OF_ATTENTION:
-        if target is not None or head is not None:
-            raise OptionError(f"method={method!r} knows no target; leave out target= and head=")
-        with watched(backbone, images, gradients=False) as seen:
-            return _of_attention(seen, method, backbone.layer(block, "block"), attention_head, query)
-    with torch.inference_mode(False):
-        score = score_of(backbone, target, head, tokenizer)
-    if method == "perturbation":
-        return _perturbation(backbone, images, score, batch_size)
-    with watched(backbone, images, gradients=True) as seen:
-        if method in ("gradient-rollout", "chefer"):
-            row = rows.first_row(seen, query)
-            found = rows.rolled(row, _weighted(seen, score), normalised=method == "gradient-rollout")
-            return rows.on_grid(seen.layout, found)
-        return _OF_GRADIENTS[method](seen, score)
+    layer = backbone.layer(block, "block")
+    _check(method, target=target, head=head, block=block, attention_head=attention_head, query=query)
+    maps: list[Tensor] = []
+    if method in WITHOUT_TARGET:
+        for batch in batches(backbone, images, batch_size):
+            with watched(backbone, batch, gradients=False) as seen:
+                maps.append(_of_attention(seen, method, layer, attention_head, query))
+    else:
+        with torch.inference_mode(False):
+            score = score_of(backbone, target, head, tokenizer)
+        done = 0
+        for batch in batches(backbone, images, batch_size):
+            own = score.part(slice(done, done + len(batch)))
+            maps.append(_of_score(backbone, batch, method, own, query, batch_size))
+            done += len(batch)
+        score.require_images(done)
+    if not maps:
+        raise ImageError("no images were given; needed at least one")
+    return torch.cat(maps)
 
 
 def _of_attention(
-    seen: Pass, method: str, block: int, attention_head: int | None, query: rows.Query | None
+    seen: Pass, method: str, block: int, attention_head: int | None, query: Query | None
 ) -> Tensor:
-    row = rows.first_row(seen, query)
     if method == "rollout":
-        means = (seen.attention(each).mean(dim=1) for each in reversed(range(len(seen.inputs))))
-        return rows.on_grid(seen.layout, rows.rolled(row, means, normalised=True))
-    found = torch.einsum("bq,bhqn->bhn", row, seen.attention(block).to(row))
-    if method == "value-attention":
-        found = found * rows.value_lengths(seen, block)
-    return rows.on_grid(seen.layout, rows.of_heads(found, attention_head))
+        return from_attention.rollout(seen, query)
+    return OF_A_BLOCK[method](seen, block, attention_head, query)
 
 
-def _weighted(seen: Pass, score: Score) -> Iterator[Tensor]:
-    """Yield mean_h relu(A * ds/dA) of each block, [B, N, N], the last block first."""
-    gradients = torch.autograd.grad(score(seen.feature).sum(), seen.outputs)
-    for block in reversed(range(len(gradients))):
-        weights, gradient = seen.attention_and_gradient(block, gradients[block])
-        yield (weights * gradient).relu().mean(dim=1)
+def _of_score(
+    backbone: Backbone, images: Tensor, method: str, score: Score, query: Query | None, batch_size: int
+) -> Tensor:
+    if method == "perturbation":
+        return from_pixels.perturbation(backbone, images, score, batch_size)
+    with watched(backbone, images, gradients=True) as seen:
+        if method in OF_A_SCORE_IN_A_ROW:
+            return OF_A_SCORE_IN_A_ROW[method](seen, score, query)
+        return OF_A_SCORE[method](seen, score)
 
 
-def _legrad(seen: Pass, score: Score) -> Tensor:
-    rows.require_final_feature(seen)
-    score = score.settled(seen.feature)
-    total = seen.feature.new_zeros(len(seen.images), seen.layout.length, dtype=torch.float32)
-    for block, tokens in enumerate(seen.blocks):
-        scores = score(rows.feature_behind(seen, tokens))
-        (of_output,) = torch.autograd.grad(scores.sum(), seen.outputs[block], retain_graph=True)
-        _, gradient = seen.attention_and_gradient(block, of_output)
-        total += gradient.relu().mean(dim=(1, 2))
-    return rows.on_grid(seen.layout, total / len(seen.blocks))
-
-
-def _gradcam(seen: Pass, score: Score) -> Tensor:
-    (gradient,) = torch.autograd.grad(score(seen.feature).sum(), seen.entered)
-    patches, slopes = (seen.layout.select(x.detach().float(), "patches") for x in (seen.entered, gradient))
-    cam = (patches * slopes.mean(dim=1, keepdim=True)).sum(dim=2).relu()
-    return seen.layout.to_grid(cam)
-
-
-def _input_gradient(seen: Pass, score: Score) -> Tensor:
-    (gradient,) = torch.autograd.grad(score(seen.feature).sum(), seen.images)
-    return _over_patches(seen.backbone, gradient.float().abs().mean(dim=1))
-
-
-def _over_patches(backbone: Backbone, pixels: Tensor) -> Tensor:
-    """Return the mean of [B, H, W] over each patch; one that the image does not fill counts what it has."""
-    size = backbone.patch_size
-    return F.avg_pool2d(pixels[:, None], size, ceil_mode=True, count_include_pad=False)[:, 0]
-
-
-_OF_GRADIENTS: dict[str, Callable[[Pass, Score], Tensor]] = {
-    "legrad": _legrad,
-    "gradcam": _gradcam,
-    "input-gradient": _input_gradient,
-}
-
-
-def _perturbation(backbone: Backbone, images: Tensor, score: Score, size: int) -> Tensor:
-    """Return the drop of the score when each patch in turn is zero, the mean of normalised pixels."""
-    if size < 1:
-        raise OptionError(f"batch_size={size}; needed one or more")
-    given = backbone.prepare(images)
-    rows_, columns = backbone.layout_for(given).grid
-    height, width = backbone.patch_size
-    cells = [(row, column) for row in range(rows_) for column in range(columns)]
-    drops: list[Tensor] = []
-    with torch.no_grad(), evaluation_mode(backbone.model):
-        feature = backbone.features(given)
-        score = score.settled(feature)
-        whole = score(feature)
-        for row, column in cells:
-            without = given.clone()
-            without[..., row * height : (row + 1) * height, column * width : (column + 1) * width] = 0
-            features = [backbone.features(part) for part in without.split(size)]
-            drops.append(whole - score(torch.cat(features)))
-    return torch.stack(drops, dim=1).unflatten(1, (rows_, columns)).float()
+def _check(method: str, **asked: Any) -> None:
+    """Raise OptionError unless there is such a method, and it knows what was asked of it."""
+    if method not in get_args(Method):
+        raise OptionError(f"method={method!r}; needed one of {', '.join(get_args(Method))}")
+    if method in OF_A_BLOCK:
+        known = {"block", "attention_head", "query"}
+    elif method == "rollout":
+        known = {"query"}
+    else:
+        known = {"target", "head"} | ({"query"} if method in OF_A_SCORE_IN_A_ROW else set())
+    for name, value in asked.items():
+        if name not in known and value is not None and (name, value) != ("block", -1):
+            raise OptionError(f"method={method!r} takes no {name}; it knows {', '.join(sorted(known))}")

@@ -1,6 +1,7 @@
 """What an attribution is of: one number an image, made of its feature.
 
-A class of a linear head stands for its logit, w . f + b; a text for its cosine in the space of CLIP.
+A class of a head stands for its logit, w . f + b where the head is linear; a text for the cosine to its
+embedding in CLIP's space. Without a class it is the head's highest, image by image.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ttr.backbones.base import Backbone
+from ttr.backbones.transformers_vit import classifiers
 from ttr.errors import ModelError, OptionError
 from ttr.evaluate.heads import LinearHead
-from ttr.evaluate.zero_shot import Tokenizer, class_embeddings
+from ttr.evaluate.zero_shot import Tokenizer, class_embeddings, has_text_tower
 
 Target = int | str | Sequence[int] | Tensor | None
+Head = LinearHead | nn.Module
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +36,19 @@ class OfText:
 
     def __call__(self, features: Tensor) -> Tensor:
         """Return [B] of features [B, E]."""
-        return F.normalize(features.to(self.text.dtype), dim=-1) @ self.text
+        wide = torch.promote_types(features.dtype, torch.float32)
+        return F.normalize(features.to(wide), dim=-1) @ self.text.to(features.device, wide)
 
     def settled(self, features: Tensor) -> OfText:
         """Return itself: a text is the same for every feature."""
         return self
+
+    def part(self, images: slice | int) -> OfText:
+        """Return itself: a text is the same for every image."""
+        return self
+
+    def require_images(self, count: int) -> None:
+        """Do nothing: a text is of any number of images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,82 +57,120 @@ class OfClass:
 
     Attributes:
         head: whose class.
-        target: a class, one an image, or None for the highest.
+        classes: one of all images, int64 [], one an image, [B], or None for the highest.
     """
 
-    head: LinearHead | nn.Linear
-    target: Any
+    head: Head
+    classes: Tensor | None = None
 
     def __call__(self, features: Tensor) -> Tensor:
         """Return [B] of features [B, D]."""
         logits = self._logits(features)
-        return logits.gather(1, _classes(self.target, logits)[:, None])[:, 0]
+        return logits.gather(1, self._chosen(logits)[:, None])[:, 0]
 
     def settled(self, features: Tensor) -> OfClass:
         """Return the score of the same class for other features than these, whichever is highest there."""
-        return replace(self, target=_classes(self.target, self._logits(features.detach())))
+        return replace(self, classes=self._chosen(self._logits(features)))
+
+    def part(self, images: slice | int) -> OfClass:
+        """Return the score of some of the images, or of one, whatever is made of it."""
+        one_an_image = self.classes is not None and self.classes.ndim
+        return replace(self, classes=self.classes[images]) if one_an_image else self  # type: ignore[index]
+
+    def require_images(self, count: int) -> None:
+        """Raise OptionError if there are classes for more or fewer images than these."""
+        if self.classes is not None and self.classes.ndim and len(self.classes) != count:
+            raise OptionError(
+                f"got {len(self.classes)} targets for {count} images; needed one an image, or one for all"
+            )
 
     def _logits(self, features: Tensor) -> Tensor:
-        weight, bias = self.head.weight.detach(), self.head.bias
+        if not isinstance(self.head, LinearHead | nn.Linear):
+            return self.head(features)
+        weight, bias = self.head.weight, self.head.bias
         if features.shape[-1] != weight.shape[1]:
             raise ModelError(
                 f"got features of size {features.shape[-1]}, but this head takes {weight.shape[1]}; "
                 "use the backbone that it was trained on"
             )
         wide = torch.promote_types(features.dtype, torch.float32)
-        logits = features.to(wide) @ weight.to(features.device, wide).T
-        return logits if bias is None else logits + bias.detach().to(logits)
+        return F.linear(
+            features.to(wide),
+            weight.detach().to(features.device, wide),
+            None if bias is None else bias.detach().to(features.device, wide),
+        )
+
+    def _chosen(self, logits: Tensor) -> Tensor:
+        """Return the class of each image, int64 [B]."""
+        if self.classes is None:
+            return logits.detach().argmax(dim=1)
+        images, known = logits.shape
+        self.require_images(images)
+        if ((self.classes < 0) | (self.classes >= known)).any():
+            raise OptionError(
+                f"target={self.classes.tolist()}, but the head has {known} classes; give 0..{known - 1}"
+            )
+        return self.classes.to(logits.device).expand(images)
 
 
 Score = OfText | OfClass
 
 
-def score_of(
-    backbone: Backbone, target: Target, head: LinearHead | nn.Linear | None, tokenizer: Tokenizer | None
-) -> Score:
+def score_of(backbone: Backbone, target: Target, head: Head | None, tokenizer: Tokenizer | None) -> Score:
     """Return what makes scores [B] of features [B, D].
 
+    Args:
+        backbone: whose features.
+        target: a class, one an image, the name of a class of the head, or a text where no head is given.
+        head: None: the model's own.
+        tokenizer: of a text.
+
     Raises:
-        OptionError: a target that is none.
+        OptionError: a target or a head that is none.
         ModelError: no head, or no text tower.
     """
-    if isinstance(target, str):
-        if head is not None:
-            raise OptionError("target is a text and head is given; give one of them")
-        row = class_embeddings(backbone, [target], templates=("{}",), tokenizer=tokenizer)[0]
-        return OfText(row.clone())
+    if isinstance(target, str) and head is None:
+        return OfText(class_embeddings(backbone, [target], templates=("{}",), tokenizer=tokenizer)[0].clone())
     given = own_classifier(backbone) if head is None else head
     if given is None:
-        text = ", or a text where the model is a whole CLIP" if target is None else ""
+        text = ", or as target= a text" if has_text_tower(backbone) else ""
         raise ModelError(
-            f"{backbone.name} has no linear classifier of its own, so nothing says what is to be attributed; "
-            f"give head= and target=, a class of it{text}"
+            f"{backbone.name} has no classifier of its own, so nothing says what is to be attributed; "
+            f"give head= (a LinearHead or nn.Linear on its feature) and target=, a class of it{text}"
         )
-    return OfClass(given, target)
+    if head is not None and not isinstance(head, LinearHead | nn.Linear):
+        raise OptionError(f"head is a {type(head).__name__}; needed a ttr LinearHead or an nn.Linear")
+    return OfClass(given, _classes(target, given))
 
 
-def own_classifier(backbone: Backbone) -> nn.Linear | None:
-    """Return the linear layer that is given the model's own feature, or None."""
+def own_classifier(backbone: Backbone) -> nn.Module | None:
+    """Return the module that is given the model's own feature and makes its logits, or None.
+
+    A distilled model has two, each for a feature of its own, and so none.
+    """
     features: Any = backbone.features
-    if getattr(features, "others", ()):  # a distilled model's answer is the mean of two heads
+    if backbone.pooling == "classifier":
+        return classifiers(backbone.model)[0]
+    if getattr(features, "others", ()):
         return None
-    found = getattr(features, "head", None)
-    model: Any = backbone.model
-    if found is None and backbone.pooling == "classifier":
-        found = getattr(model, "classifier", None)
-    return found if isinstance(found, nn.Linear) else None
+    head = getattr(features, "head", None)
+    return head if isinstance(head, nn.Module) and any(True for _ in head.parameters()) else None
 
 
-def _classes(target: Any, logits: Tensor) -> Tensor:
-    """Return the class of each image, int64 [B]."""
+def _classes(target: Any, head: Head) -> Tensor | None:
+    """Return classes as numbers, int64 [] or [B]; None for None."""
     if target is None:
-        return logits.detach().argmax(dim=1)
-    classes = torch.as_tensor(target, device=logits.device)
-    count, known = logits.shape
+        return None
+    if isinstance(target, str):
+        names = getattr(head, "classes", None) or ()
+        if target not in names:
+            known = f"knows {', '.join(names)}" if names else "has no names of classes"
+            raise OptionError(f"target={target!r}, but the head {known}; give one, or a class's number")
+        return torch.tensor(names.index(target))
+    try:
+        classes = torch.as_tensor(target)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise OptionError(f"target={target!r}; needed a class, one class an image, or a text") from error
     if classes.dtype.is_floating_point or classes.dtype == torch.bool or classes.ndim > 1:
         raise OptionError(f"target={target!r}; needed a class, one class an image, or a text")
-    if classes.ndim and len(classes) != count:
-        raise OptionError(f"got {len(classes)} targets for {count} images; needed one an image, or one")
-    if ((classes < 0) | (classes >= known)).any():
-        raise OptionError(f"target={target!r}, but the head has {known} classes; give 0..{known - 1}")
-    return classes.long().expand(count)
+    return classes.long()

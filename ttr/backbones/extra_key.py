@@ -105,12 +105,13 @@ def extra_key(module: Any) -> Tensor | None:
     return forward.key if isinstance(forward, AttentionWithExtraKey) else None
 
 
-def extra_value(module: Any) -> Tensor | None:
-    """Return the extra value of an attention module, [heads, d], or None if it has none."""
-    if isinstance(module, nn.MultiheadAttention):
-        return None if module.bias_v is None else module.bias_v.reshape(module.num_heads, -1)
-    forward = vars(module).get("forward")
-    return forward.value if isinstance(forward, AttentionWithExtraKey) else None
+def beside_extra_value(module: Any, values: Tensor) -> Tensor:
+    """Return values [B, heads, N, d] and behind them the extra one of an attention module, if it has one."""
+    if extra_key(module) is None:
+        return values
+    mha = isinstance(module, nn.MultiheadAttention)
+    extra: Tensor = module.bias_v.reshape(module.num_heads, -1) if mha else module.forward.value
+    return torch.cat([values, extra.to(values)[None, :, None].expand(len(values), -1, -1, -1)], dim=2)
 
 
 def key_and_value(module: Any, x: Tensor, kwargs: Any) -> tuple[Tensor, Tensor]:

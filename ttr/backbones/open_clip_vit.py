@@ -145,6 +145,13 @@ class TowerOutput:
         except ModelError:
             return cls
 
+    @property
+    def pools_by_attention(self) -> bool:
+        """Whether the tower's output is an attention over its tokens."""
+        trunk = getattr(self.tower, "trunk", None)
+        pooled = getattr(self.tower if trunk is None else trunk, "attn_pool", None)
+        return pooled is not None or hasattr(getattr(self.tower, "head", None), "pool")
+
     def shared(self, tokens: Tensor) -> Tensor:
         """Project tokens behind the final norm, [..., D], into the space shared with text, [..., E].
 
@@ -154,8 +161,7 @@ class TowerOutput:
             ModelError: the tower pools by attention, which gives no token a place of its own.
         """
         trunk = getattr(self.tower, "trunk", None)
-        pooled = getattr(self.tower if trunk is None else trunk, "attn_pool", None)
-        if pooled is not None or hasattr(getattr(self.tower, "head", None), "pool"):
+        if self.pools_by_attention:
             raise ModelError(
                 "this image tower pools its tokens by attention, so a patch has no place in the space "
                 "that it shares with text; needed one that takes CLS or a mean, such as open_clip:ViT-B-16"

@@ -57,3 +57,10 @@ def asked_pooling(backbone: Any, pooling: Literal["cls", "patches"]) -> Pooled:
             f"{backbone.name} has no CLS token to take as its feature; choose pooling='own' or 'patches'"
         )
     return Pooled(backbone, pooling)
+
+
+def pools_by_attention(backbone: Any) -> bool:
+    """Return whether the feature is an attention over the tokens, which gives each a weight of its own."""
+    by_attention = getattr(backbone.features, "pools_by_attention", None)
+    own = not isinstance(backbone.features, Pooled) and backbone.pooling in ("map", "prr")
+    return own if by_attention is None else bool(by_attention)

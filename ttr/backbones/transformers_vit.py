@@ -264,14 +264,14 @@ def _sites(tower: Any, parts: Parts) -> Sites:
     )
 
 
-def _classifiers(model: Any) -> list[nn.Module]:
+def classifiers(model: Any) -> list[nn.Module]:
     """Return the heads of a classifier, two of a distilled one; none of a tower alone."""
     names = ("classifier", "cls_classifier", "distillation_classifier")
     return [getattr(model, name) for name in names if isinstance(getattr(model, name, None), nn.Module)]
 
 
 def _pooling(model: Any, parts: Parts) -> str:
-    if heads := _classifiers(model):
+    if heads := classifiers(model):
         return "classifier" if len(heads) == 1 else "distilled"
     return "tower" if getattr(model, "visual_projection", None) is not None else parts.pooling
 
@@ -301,7 +301,7 @@ class PooledFeature:
     def __call__(self, images: Tensor) -> Tensor:
         """Return [B, D] of images [B, 3, H, W]."""
         arguments = self.parts.call(self.tower, images)
-        if heads := _classifiers(self.model):
+        if heads := classifiers(self.model):
             seen, _ = passed(heads, "input", lambda: own_way(self.model)(**arguments))
             return torch.stack([seen[head] for head in heads]).mean(dim=0)
         collect = {"output_hidden_states": True} if self.parts.maps else {}
@@ -313,7 +313,7 @@ class PooledFeature:
     def project(self, cls: Tensor) -> Tensor:
         """Return CLS behind the final norm, [B, D], as the model gives it out: projected, if it projects."""
         projection = getattr(self.model, "visual_projection", None)
-        return cls if projection is None or _classifiers(self.model) else projection(cls)
+        return cls if projection is None or classifiers(self.model) else projection(cls)
 
     def _pooled(self, output: Any) -> Tensor:
         is_random_without = hasattr(getattr(self.tower, "pooler", None), "dense")
