@@ -9,7 +9,7 @@ from torch import nn
 
 import ttr
 from tests.tools.eager_attention import eager_attention
-from tests.tools.tiny_models import FAMILIES, PATCH, SIZE, WIDTH, scramble, tiny_clip, tiny_vit
+from tests.tools.tiny_models import FAMILIES, PATCH, SIZE, WIDTH, scramble, tiny_clip, tiny_monai, tiny_vit
 from ttr.attribution.attribute import WITHOUT_TARGET, Method
 from ttr.errors import ImageError, ModelError, OptionError
 from ttr.evaluate.heads import LinearHead
@@ -73,6 +73,20 @@ def test_a_block_a_head_and_a_query_are_those_that_were_asked_for(backbone, trio
         torch.testing.assert_close(found.flatten(1), row[:, 1:], atol=1e-6, rtol=1e-5)
     found = ttr.attribute(backbone, trio, block=-2, attention_head=1, query="patches")
     torch.testing.assert_close(found.flatten(1), weights[:, 1:, 1:].mean(dim=1), atol=1e-6, rtol=1e-5)
+
+
+def test_attention_of_monai_is_what_its_own_unfused_module_keeps(trio):
+    model = scramble(tiny_monai(classification=True, num_classes=3, save_attn=True))
+    found = ttr.attribute(ttr.adapt(model), trio)
+    kept = model.blocks[-1].attn.att_mat
+    torch.testing.assert_close(found.flatten(1), kept.mean(dim=1)[:, 0, 1:], atol=1e-6, rtol=1e-5)
+
+
+def test_checkpointed_blocks_give_the_same(backbone, trio):
+    expected = {method: ttr.attribute(backbone, trio, method=method) for method in ("chefer", "legrad")}
+    backbone.model.set_grad_checkpointing()
+    for method, values in expected.items():
+        torch.testing.assert_close(ttr.attribute(backbone, trio, method=method), values)
 
 
 def test_images_may_be_pictures(backbone):

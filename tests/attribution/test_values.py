@@ -14,23 +14,33 @@ from torch import nn
 
 import ttr
 from tests.tools.eager_attention import eager_attention
-from tests.tools.tiny_models import FAMILIES, PATCH, SIZE, scramble, tiny_eva, tiny_vit
+from tests.tools.tiny_models import FAMILIES, PATCH, SIZE, WIDTH, scramble, tiny_clip, tiny_eva, tiny_vit
 from ttr.attribution.attribute import WITHOUT_TARGET, Method
 from ttr.errors import ModelError
 from ttr.hooks import Site, keep
+
+
+def gated(model):
+    for block in model.blocks:
+        block.attn.gate = nn.Linear(WIDTH, WIDTH)
+    return model
+
 
 MODELS = {
     **FAMILIES,
     "timm-mean": partial(tiny_vit, global_pool="avg", class_token=False, fc_norm=False),
     "timm-map": partial(tiny_vit, global_pool="map", class_token=False),
+    "open-clip-coca": partial(tiny_clip, attentional_pool=True, attn_pooler_queries=4, attn_pooler_heads=2),
+    "gated": lambda: gated(tiny_vit()),
     "eva-inner-norm": partial(tiny_eva, scale_attn_inner=True, global_pool="token"),
 }
 #: Models whose answer is made of patches alone: those of all others hold CLS.
 OF_PATCHES = {"eva-02", "eva-bias", "open-clip-late-norm", "transformers-ijepa", "timm-mean"}
-BY_ATTENTION = {"transformers-siglip", "timm-map"}
+BY_ATTENTION = {"transformers-siglip", "timm-map", "open-clip-coca"}
 #: What a model makes of one vector a token that is the same at every place, by its own modules.
 TAILS = {
     "timm": lambda m, x: m.fc_norm(m.norm(x)),
+    "gated": lambda m, x: m.norm(x),
     "eva": lambda m, x: m.fc_norm(m.norm(x)),
     "eva-dinov3": lambda m, x: m.norm(x),
     "open": lambda m, x: m.visual.ln_post(x) @ m.visual.proj,
@@ -77,7 +87,9 @@ class Eager:
 
     def read(self, matrix, *, answer):
         own = (
-            self.patches if not self.backbone.layout.cls or (answer and self.name in OF_PATCHES) else self.cls
+            self.patches
+            if not self.backbone.layout.cls or (answer and self.name in OF_PATCHES | BY_ATTENTION)
+            else self.cls
         )
         return matrix[..., own, self.patches].mean(dim=-2)
 
@@ -121,6 +133,8 @@ class Eager:
             return model.head(model.post_layernorm(image))
         if self.name == "timm-map":
             return model.fc_norm(model.attn_pool(model.norm(image)))
+        if self.name == "open-clip-coca":
+            return model.visual.ln_post(model.visual.attn_pool(image))[:, 0] @ model.visual.proj
         own = TAILS.get(self.name) or TAILS[self.name.partition("-")[0]]
         return own(model, image.mean(dim=1))
 
@@ -147,12 +161,12 @@ def agree(name, backbone, images, count):
     for method in Method.__args__[:-1]:
         asked = {} if method in WITHOUT_TARGET else {"target": TARGET, "head": head}
         by_row = method not in ("legrad", "gradcam", "input-gradient")
-        if name in BY_ATTENTION and by_row:
-            with pytest.raises(ModelError, match="pools its patches by an attention"):
+        if name in BY_ATTENTION and by_row and (asked or not backbone.layout.cls):
+            with pytest.raises(ModelError, match="pools its tokens by an attention"):
                 ttr.attribute(backbone, images, method=method, **asked)
-            asked["query"] = "patches"
-        if name == "eva-inner-norm" and method == "value-attention":
-            with pytest.raises(ModelError, match="pass a norm"):
+            asked["query"] = "patches"  # of which the mean is read below
+        if name in ("eva-inner-norm", "gated") and method == "value-attention":
+            with pytest.raises(ModelError, match="pass a norm or a gate"):
                 ttr.attribute(backbone, images, method=method)
             continue
         found = ttr.attribute(backbone, images, method=method, **asked)

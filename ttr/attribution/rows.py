@@ -19,8 +19,8 @@ Query = Literal["cls", "patches"] | tuple[int, int]
 def reading_row(seen: Pass, query: Query | None, slope: Tensor | None = None) -> Tensor:
     """Return how much each token is read, weights of sum 1, float32 [B, N].
 
-    Without a query these are CLS, or the patches alike where the model has no CLS and takes their mean. Where
-    a score is asked, its gradient says whether CLS or the patches make it.
+    Without a query it is CLS, or the patches alike where the model has no CLS. Where a score is asked, its
+    gradient says whether CLS is in it; if not, it is the patches.
 
     Args:
         seen: the pass.
@@ -29,18 +29,19 @@ def reading_row(seen: Pass, query: Query | None, slope: Tensor | None = None) ->
 
     Raises:
         OptionError: no such query.
-        ModelError: CLS of a model without CLS, or no query and a model that pools its patches by attention.
+        ModelError: CLS of a model without CLS; or no query, and a model that pools by attention has no CLS,
+            or makes the score.
     """
     layout = seen.layout
     if query is None:
+        if pools_by_attention(seen.backbone) and (slope is not None or not layout.cls):
+            raise ModelError(
+                f"{seen.backbone.name} pools its tokens by an attention, so no row of a block is what its "
+                "answer reads; give query='cls', 'patches' (all alike) or (row, column), or choose a method "
+                "without rows, such as 'legrad' or 'gradcam'"
+            )
         read = layout.cls and (slope is None or bool(layout.select(slope, "cls").any()))
         query = "cls" if read else "patches"
-        if not read and pools_by_attention(seen.backbone):
-            raise ModelError(
-                f"{seen.backbone.name} has no CLS and pools its patches by an attention, so no row of a "
-                "block is what it reads; give query='patches' (all alike) or (row, column), or choose a "
-                "method without rows, such as 'legrad' or 'gradcam'"
-            )
     if query == "cls":
         seen.backbone.require_cls()
     row = torch.zeros(len(seen.images), layout.length, device=seen.images.device)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from tests.benchmarks.cases import (
     ablation,
+    attribution,
     bench,
     detection,
     embed,
@@ -27,6 +28,7 @@ CASES: dict[str, Case] = {
     "detection": detection.detection,
     "norms": looking.norms,
     "attention": looking.attention,
+    "attribution": attribution.attribution,
     "faithfulness": faithfulness.faithfulness,
     "files": files.files,
     "embed": embed.embed,
