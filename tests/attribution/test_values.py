@@ -194,7 +194,7 @@ def test_values_are_those_of_attention_by_hand(name, count, pair):
         agree(name, backbone, pair, count)
 
 
-@pytest.mark.parametrize("name", ["timm-reg4", "open-clip"])
+@pytest.mark.parametrize("name", ["timm-reg4", "open-clip", "eva-inner-norm"])
 def test_under_an_attention_bias_its_key_takes_part_and_is_not_shown(name, pair):
     backbone = ttr.adapt(scramble(MODELS[name]()))
     calibration = ttr.calibrate_bias(backbone, SOME, pair)
