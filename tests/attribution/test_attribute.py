@@ -98,6 +98,13 @@ def test_images_may_be_pictures(backbone):
     torch.testing.assert_close(found, ttr.attribute(backbone, tensors, method="rollout"))
 
 
+def test_images_of_two_sizes_are_refused():
+    backbone = ttr.adapt(tiny_vit(dynamic_img_size=True).eval())
+    sizes = [torch.zeros(3, SIZE, SIZE), torch.zeros(3, SIZE, 2 * SIZE)]
+    with pytest.raises(ImageError, match="several sizes"):
+        ttr.attribute(backbone, sizes, batch_size=1)
+
+
 def test_without_a_target_it_is_the_highest_class_of_the_answer(backbone, trio):
     """LeGrad and perturbation look at other features, too: their class stays the answer's."""
     highest = backbone.model(trio).argmax(dim=1)

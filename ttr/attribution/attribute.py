@@ -109,8 +109,14 @@ def attribute(
             maps.append(_of_score(backbone, batch, method, own, query, batch_size))
             done += len(batch)
         score.require_images(done)
+    return _joined(maps)
+
+
+def _joined(maps: list[Tensor]) -> Tensor:
     if not maps:
         raise ImageError("no images were given; needed at least one")
+    if len({tuple(each.shape[1:]) for each in maps}) > 1:
+        raise ImageError("got images of several sizes, whose maps have different grids; give one size a call")
     return torch.cat(maps)
 
 
