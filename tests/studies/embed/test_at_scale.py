@@ -146,7 +146,7 @@ def workers_of(nodes: list[int]) -> list[int]:
     for line in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):  # it has ended
             process = int(line.parent.name)
-            if line.read_bytes().startswith(b"ray::ShardWriter") and parent(parent(process)) in nodes:
+            if line.read_bytes().startswith(b"ray::Worker") and parent(parent(process)) in nodes:
                 found.append(process)
     return found
 
