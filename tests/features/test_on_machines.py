@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 import ttr
 from tests.tools.cluster import joined
 from tests.tools.tiny_models import scramble, tiny_vit
 from tests.tools.turns import in_turns
+from ttr.cli.main import app
 from ttr.datasets.base import Item, make_dataset
 from ttr.datasets.phantom_set import CARD
 from ttr.datasets.registry import in_memory
@@ -191,3 +193,14 @@ def test_a_worker_is_sent_neither_words_nor_others(cluster, backbone, images, ru
     (job,) = sent
     assert isinstance(job, SharedDetection)
     assert (job.run.say, job.run.machines, job.run.batch_size) == (None, None, 4)
+
+
+def test_the_command_has_machines_detect(cluster, tmp_path):
+    words = (
+        "detect --backbone phantom --image-size 64 --dataset phantom --num-images 40 --batch-size 4 --quiet"
+    )
+    where = ("--cache", tmp_path / "cache", "--out", tmp_path / "neurons.json", "--engine", "ray")
+    done = CliRunner().invoke(app, [*words.split(), *map(str, where)])
+    assert done.exit_code == 0, done.output
+    assert sorted(piece for _, piece in cluster.written) == [0, 1]
+    assert ttr.RegisterNeurons.load(tmp_path / "neurons.json").provenance.images == 40

@@ -16,8 +16,8 @@ T = TypeVar("T")
 MOST = 12
 
 
-class Waits(Exception):  # noqa: N818
-    """A rank would wait for another."""
+class Waits(BaseException):
+    """A rank would wait for another; no error, which a command would answer."""
 
 
 def in_turns(monkeypatch: pytest.MonkeyPatch, process: Callable[[Rank], T], order: Sequence[int]) -> list[T]:

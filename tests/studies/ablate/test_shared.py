@@ -23,7 +23,7 @@ from ttr.studies.ablate.settings import AblationSettings
 from ttr.studies.ablate.write import measure_ablation
 
 SETTINGS = AblationSettings(
-    tasks=("probe", "segmentation"), calibration_images=12, analysis_images=6, layers=2
+    tasks=("probe", "segmentation"), calibration_images=10, analysis_images=4, layers=2
 )
 #: Those that take other images' tokens, at random or from a bank, and those that draw places.
 CONDITIONS = ["registers:shuffle@last", "cls:resample@3..5", "patches-4:noise@4"]
@@ -31,8 +31,8 @@ CONDITIONS = ["registers:shuffle@last", "cls:resample@3..5", "patches-4:noise@4"
 
 @pytest.fixture
 def given(monkeypatch):
-    monkeypatch.setattr("ttr.features.chunks.PART", 6)
-    dataset = phantom_set(counts={"train": 14, "val": 4, "test": 13})
+    monkeypatch.setattr("ttr.features.chunks.PART", 4)
+    dataset = phantom_set(counts={"train": 10, "val": 2, "test": 8})
     return ttr.load("phantom-reg4", image_size=64), PLAIN, dataset, CONDITIONS, SETTINGS
 
 
@@ -53,7 +53,7 @@ def test_ranks_measure_what_one_process_measures_and_each_chunk_once(given, tmp_
     run = Run(batch_size=4, cache=tmp_path / "one")
     one = measure_ablation(*given, run)
     alone = sorted(computed)
-    assert alone == [0, 0, 0, 1, 1, 2], "of 18, 13 and 6 images"
+    assert alone == [0, 0, 0, 1, 1, 2], "of 12, 8 and 4 images"
     computed.clear()
     # The one calibration: a shared one is equal to rounding, and the replacements are its own then.
     calibration = SimpleNamespace(value=one.subject.calibration, skipped={})

@@ -48,7 +48,7 @@ class ShardJob(Job):
 def write_on_machines(
     work: Work, shards: Sequence[Shard], named: Callable[[int, int], Sequence[Named]], advance: Advance
 ) -> None:
-    """Have the machines of its run write shards; takes and raises what :meth:`Work.write` does.
+    """Have the machines of its run write shards; takes and raises what :meth:`ttr.studies.embed.work.Work.write` does.
 
     Raises:
         TTRError: as :func:`ttr.machines.actors.done_by_machines`.
