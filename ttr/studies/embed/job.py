@@ -48,10 +48,10 @@ class ShardJob(Job):
 def write_on_machines(
     work: Work, shards: Sequence[Shard], named: Callable[[int, int], Sequence[Named]], advance: Advance
 ) -> None:
-    """Have the machines of its run write shards; takes and raises what :meth:`ttr.studies.embed.work.Work.write` does.
+    """Have the machines of its run write shards, as :meth:`ttr.studies.embed.work.Work.write` does here.
 
     Raises:
-        TTRError: as :func:`ttr.machines.actors.done_by_machines`.
+        TTRError: what a worker refuses, or as :func:`ttr.machines.actors.done_by_machines`.
     """
     machines, device = work.run.machines, work.run.computes_on(work.rows.backbone)
     assert machines is not None
