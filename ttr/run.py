@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ttr.checks import integer
 from ttr.errors import OptionError
+from ttr.machines.cluster import Machines
+from ttr.ranks import Rank
 
 #: Floating-point types a backbone may compute in, as torch names them.
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -31,6 +33,10 @@ class Run:
         device: where the backbones of the study compute, such as ``"cuda:1"``; None: where they are.
         dtype: in which type, of :data:`DTYPES` or :data:`SHORT`; None: in their own.
         say: what is told people meanwhile, such as how much an earlier run has left to take up; None: nobody.
+        rank: which of several processes with one cache this is; each goes the whole way and computes its own
+            chunks of images, and waits for those of the others.
+        machines: a Ray cluster whose workers compute, on ``device``, what is done image by image; the cache
+            and the images are then where all of them see them. None: this process.
 
     Raises:
         OptionError: a value is outside its range.
@@ -45,6 +51,8 @@ class Run:
     device: str | None = None
     dtype: str | None = None
     say: Callable[[str], None] | None = field(default=None, repr=False, compare=False)
+    rank: Rank = field(default_factory=Rank)
+    machines: Machines | None = None
 
     def __post_init__(self) -> None:
         integer("seed", self.seed, 0)
@@ -75,19 +83,36 @@ class Run:
         """Return some of the fields as JSON values, for the record of a result."""
         return {name: getattr(self, name) for name in names}
 
+    @property
+    def shared(self) -> bool:
+        """Whether others compute some of it: further processes, or machines."""
+        return self.rank.count > 1 or self.machines is not None
+
+    def alone(self) -> Run:
+        """Return how a worker elsewhere runs a piece of it: without others, and without a word."""
+        return replace(self, say=None, progress=False, rank=Rank(), machines=None)
+
+    def computes_on(self, backbone: Any) -> str:
+        """Return the kind of device that features come from: the backbone's here, or the machines'."""
+        there = self.device if self.machines is not None else None
+        return there or str(backbone.device.type)
+
     def check(self, backbone: Any) -> None:
         """Raise OptionError unless a backbone that was loaded already computes where and as this run says.
 
         Moving it would change the caller's own model, for good where the type is a coarser one.
         """
-        dtype = str(backbone.dtype).removeprefix("torch.")
-        for what, asked, given in (
-            ("device", self.device, str(backbone.device)),
-            ("dtype", self.dtype, dtype),
-        ):
-            if asked is not None and asked not in (given, given.partition(":")[0]):
+        asked = [("dtype", self.dtype, str(backbone.dtype).removeprefix("torch."))]
+        if self.machines is None:
+            asked.insert(0, ("device", self.device, str(backbone.device)))
+        elif (device := self.computes_on(backbone)) not in ("cpu", "cuda"):
+            raise OptionError(
+                f"the engine ray got device {device}; needed cpu, or cuda: each worker has one GPU"
+            )
+        for what, wanted, given in asked:
+            if wanted is not None and wanted not in (given, given.partition(":")[0]):
                 raise OptionError(
-                    f"the run asks for {what} {asked}, and {backbone.name} is on {given}; load it with "
+                    f"the run asks for {what} {wanted}, and {backbone.name} is on {given}; load it with "
                     f"ttr.load(..., {what}=...), or leave {what} out of the run"
                 )
 

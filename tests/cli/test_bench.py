@@ -5,6 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from tests.tools.cluster import joined
+from tests.tools.turns import in_turns
 from ttr.datasets.registry import phantom_images
 
 
@@ -42,6 +44,24 @@ def test_it_writes_the_folder_and_ends_with_the_table(bench, tmp_path):
     assert "1 image left out" in (tmp_path / "out" / "index.html").read_text()
 
 
+def test_processes_share_the_images_and_the_first_writes_what_one_process_does(bench, tmp_path, monkeypatch):
+    monkeypatch.setattr("ttr.features.chunks.PART", 8)
+    options = ("--arms", "plain,ttr", "--heads", "logistic", "--seeds", "1", "--on-error", "skip")
+    assert bench(*options, "--cache", tmp_path / "its", "--out", tmp_path / "one")[0] == 0
+
+    def process(rank):
+        monkeypatch.setenv("RANK", str(rank.index))
+        monkeypatch.setenv("WORLD_SIZE", str(rank.count))
+        return bench(*options)
+
+    (_, said, _), (status, first, err) = in_turns(monkeypatch, process, (1, 0))
+    assert (status, err) == (0, "")
+    assert "this process's part of the features is done; the first process goes on to" in said
+    assert "open:" in first
+    both = [(tmp_path / name / "results.csv").read_bytes() for name in ("one", "out")]
+    assert both[0] == both[1]
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -56,9 +76,12 @@ def test_it_writes_the_folder_and_ends_with_the_table(bench, tmp_path):
         (("--on-error", "ignore"), "on_error='ignore'"),
         (("--dataset", "orthonets"), "did you mean orthonet?"),
         (("--neurons", "none.json"), "none.json cannot be read"),
+        (("--actors", 2), "got --actors without --engine ray"),
+        (("--engine", "ray", "--device", "mps"), "the engine ray got device mps"),
     ],
 )
-def test_what_cannot_be_done_is_refused_in_one_line(bench, tmp_path, options, says):
+def test_what_cannot_be_done_is_refused_in_one_line(bench, tmp_path, monkeypatch, options, says):
+    joined(monkeypatch)
     status, out, err = bench(*options)
     assert status == 2
     assert says in err

@@ -10,7 +10,7 @@ import pytest
 
 import ttr
 from ttr.datasets.registry import phantom_images
-from ttr.studies.embed import machines
+from ttr.machines import cluster
 
 SMALL = ("embed", "--backbone", "phantom", "--image-size", 64, "--workers", 1, "--quiet", "--shard-size", 2)
 
@@ -100,7 +100,7 @@ def test_a_process_of_several_says_that_others_are_still_at_work(run, folder, tm
     ],
 )
 def test_what_cannot_be_done_is_refused_on_one_line(run, folder, tmp_path, monkeypatch, words, complaint):
-    monkeypatch.setattr(machines, "find_spec", lambda name: True)
+    monkeypatch.setattr(cluster, "find_spec", lambda name: True)
     given = words if words[0] == "--images" else ("--images", folder, *words)
     status, _, err = run(*SMALL, "--out", tmp_path / "out", *given)
     assert (status, err.count("\n")) == (2, 1)
@@ -111,11 +111,11 @@ def test_what_cannot_be_done_is_refused_on_one_line(run, folder, tmp_path, monke
 def test_ray_is_asked_for_where_it_is_not_installed_or_under_torchrun(run, folder, tmp_path, monkeypatch):
     words = (*SMALL, "--images", folder, "--out", tmp_path / "out", "--engine", "ray")
     with monkeypatch.context() as patch:
-        patch.setattr(machines, "find_spec", lambda name: None)
+        patch.setattr(cluster, "find_spec", lambda name: None)
         status, _, err = run(*words)
     assert (status, err.count("\n")) == (2, 1)
     assert "needs the package ray, which is not installed; run: pip install '.[ray]'" in err
-    monkeypatch.setattr(machines, "find_spec", lambda name: True)
+    monkeypatch.setattr(cluster, "find_spec", lambda name: True)
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     status, _, err = run(*words)

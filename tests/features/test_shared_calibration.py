@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,10 +12,11 @@ from torchvision.transforms.functional import to_tensor
 
 import ttr
 from tests.tools.tiny_models import scramble, tiny_vit
+from tests.tools.turns import in_turns
 from ttr.datasets.registry import OpenedImages, in_memory
 from ttr.errors import ImageError
 from ttr.features import shared_calibration
-from ttr.features.prepared import StillToCome, calibrated_tokens, shared_tokens
+from ttr.features.prepared import calibrated_tokens
 from ttr.forward.calibration import TokenMoments
 from ttr.ranks import Rank
 from ttr.registers.arms import Arm
@@ -74,22 +77,27 @@ def assert_same(found: TokenMoments, expected: TokenMoments) -> None:
 
 @pytest.mark.parametrize("order", [(0, 1), (2, 1, 0)])
 def test_ranks_in_any_order_measure_what_one_process_measures(
-    backbone, images, tmp_path, ended, measured, order
+    backbone, images, tmp_path, ended, measured, order, monkeypatch
 ):
     one, run = (Run(batch_size=BATCH, cache=tmp_path / name) for name in ("one", "shared"))
     calibrated_tokens(backbone, ARM, images, one)
-    *others, last = (shared_tokens(backbone, ARM, images, run, Rank(n, len(order))) for n in order)
-    assert all(isinstance(each, StillToCome) for each in others)
+    found = in_turns(
+        monkeypatch, lambda rank: calibrated_tokens(backbone, ARM, images, replace(run, rank=rank)), order
+    )
+    last = found[-1]
+    assert {each.value.digest for each in found} == {last.value.digest}
     assert last.value.images == COUNT
     assert last.value.bank.shape == (64, 3, 4, 24), "CLS, two registers, a patch"
     assert_same(*reversed(ended))
     assert sorted(measured) == [0, 32, 64, 96]
-    again = shared_tokens(backbone, ARM, images, run, Rank(0, 2))
+    again = calibrated_tokens(backbone, ARM, images, replace(run, rank=Rank(1, 2)))
     assert again.value.digest == last.value.digest
     assert len(measured) == 4
 
 
-def test_what_comes_behind_a_bad_image_is_drawn_again(backbone, images, tmp_path, ended, measured):
+def test_what_comes_behind_a_bad_image_is_drawn_again(
+    backbone, images, tmp_path, ended, measured, monkeypatch
+):
     """A whole batch of them, so that the batches behind it are those of one process."""
     bad = {f"{n:03}.png" for n in range(32, 32 + BATCH)}
 
@@ -101,8 +109,9 @@ def test_what_comes_behind_a_bad_image_is_drawn_again(backbone, images, tmp_path
     broken = OpenedImages(images.closed, opened, images.hashed)
     one, run = (Run(batch_size=BATCH, cache=tmp_path / name, on_error="skip") for name in ("one", "shared"))
     expected = calibrated_tokens(backbone, ARM, broken, one)
-    shared_tokens(backbone, ARM, broken, run, Rank(1, 2))
-    found = shared_tokens(backbone, ARM, broken, run, Rank(0, 2))
+    found, _ = in_turns(
+        monkeypatch, lambda rank: calibrated_tokens(backbone, ARM, broken, replace(run, rank=rank)), (0, 1)
+    )
     assert found.skipped.keys() == expected.skipped.keys() == bad
     assert_same(*reversed(ended))
     assert sorted(measured) == [0, 32, 60, 64, 92, 96], "the two stretches behind it, once more"

@@ -58,5 +58,5 @@ def test_a_detection_with_halves_finds_what_it_finds_without(images):
 
 def test_several_processes_hold_two_halves_each_and_draw_no_others(images, tmp_path):
     backbone = ttr.adapt(scramble(tiny_vit()))
-    with pytest.raises(OptionError, match="halves=5 with several processes.*without torchrun"):
+    with pytest.raises(OptionError, match="halves=5 with several processes.*leave out torchrun and"):
         SharedDetection(tmp_path, backbone, [], Run(), DetectionRule(halves=5))

@@ -111,7 +111,7 @@ def ablate(
     Writes results.csv (every condition and metric with interval, change from full, paired test), tables of
     attention, divergence, geometry, layers and registers, index.html and manifest.json. Everything goes
     through the feature cache, so a run that was interrupted goes on where it stopped. Under torchrun the
-    processes share the calibration, in one cache, and the first of them does the rest.
+    processes share the images of each step, in one cache, and the first of them fits heads and writes.
 
     \b
     Example:
@@ -131,29 +131,20 @@ def ablate(
     check_conditions(options.parse_list(measured.conditions))
     rank = Rank.of()
     model = replace(model, device=rank.device(model.device))
-    run = reading.run(model, seed=seed)
+    run = replace(reading.run(model, seed=seed), rank=rank)
     labelled = data.open(anonymous=reading.anonymous)
     require(labelled, measured.settings(blocks=2))
-    from ttr.studies.ablate.write import share_calibration, write_ablation
+    from ttr.studies.ablate.write import measure_ablation, write_ablation
 
     backbone, arm = _subject(model, neurons, num_registers, variant)
     backbone, settings = backbone.with_pooling(pooling.value), measured.settings(backbone.num_layers)
     conditions = options.parse_list(measured.conditions)
-    if rank.count > 1:
-        share_calibration(backbone, arm, labelled, conditions, settings, run, rank)
+    pairs = annotated.read(seed, anonymous=reading.anonymous)
     if rank.index:
-        typer.echo(f"this process's part of the calibration is done; the first process goes on to {out}")
+        measure_ablation(backbone, arm, labelled, conditions, settings, run, pairs=pairs)
+        typer.echo(f"this process's part is done; the first process goes on to {out}")
         return
-    found = write_ablation(
-        backbone,
-        arm,
-        labelled,
-        conditions,
-        out,
-        settings,
-        run,
-        pairs=annotated.read(seed, anonymous=reading.anonymous),
-    )
+    found = write_ablation(backbone, arm, labelled, conditions, out, settings, run, pairs=pairs)
     show_ablation(found.results, found.skipped, out / "index.html")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ttr.cli import given, options
+from ttr.cli.engine import EngineOptions
 from ttr.cli.groups import Group, grouped
 from ttr.cli.loading import load_backbone, load_with_neurons, nothing_collected
 from ttr.cli.tables import show_bench
@@ -94,34 +95,47 @@ def bench(
     ] = None,
     measured: BenchmarkOptions,
     reading: options.StudyOptions,
+    engine: EngineOptions,
 ) -> None:
     """Benchmark linear heads on a labelled set: does moving the registers help, harm, or change nothing?
 
     Writes results.csv (every metric with its interval), comparisons.csv (every pair of arms, tested on the
     same images), predictions.parquet, the heads, index.html and manifest.json. Features are cached by the
-    content of everything that decides them, so a run that was interrupted goes on where it stopped.
+    content of everything that decides them, so a run that was interrupted goes on where it stopped. Under
+    torchrun the processes share the features, in one cache, and the first does the rest; with --engine ray
+    the machines of a Ray cluster compute them, and --cache is a folder that all of them share.
 
     \b
     Example:
       ttr bench --dataset phantom --backbone phantom --out bench/
       ttr bench --dataset aptos --root ~/aptos --backbone dinov2-vit-l-14 --pretrained --image-size 224 \\
           --preprocess fundus-crop --num-registers 1,classes --out bench-aptos/
+      ttr bench --dataset aptos --root /shared/aptos --backbone dinov2-vit-l-14 --pretrained --device cuda \\
+          --cache /shared/cache --out bench-aptos/ --engine ray --address 10.0.0.1:6379
     """
     from ttr.datasets.registry import require_classes
+    from ttr.ranks import Rank
 
     measured.settings(classes=1)  # what is refused of them is refused before anything heavy
+    rank, machines = Rank.of(), engine.machines()
+    model = replace(model, device=rank.device(model.device))
     labelled = data.open(anonymous=reading.anonymous)
     require_classes(labelled)
     settings = measured.settings(len(labelled.classes))
     with nothing_collected():
         from ttr.backbones.catalog import preset_for
-        from ttr.studies.bench.write import write_bench
+        from ttr.studies.bench.write import share_bench, write_bench
 
-    run = reading.run(model, seed=measured.first_seed)
+    run = replace(reading.run(model, seed=measured.first_seed), rank=rank, machines=machines)
+    model = engine.sent(model)
     if neurons is not None or preset_for(model.backbone) is not None:
         found, backbone = load_with_neurons(neurons, model)
     else:
         found, backbone = None, load_backbone(model)
         typer.echo("no --neurons given and no preset: finding them on training images")
+    if rank.index:
+        share_bench(backbone, labelled, found, settings, run)
+        typer.echo(f"this process's part of the features is done; the first process goes on to {out}")
+        return
     result = write_bench(backbone, labelled, found, out, settings, run)
     show_bench(result.comparisons, result.benchmark.skipped, out / "index.html")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ttr.cli import given, options
+from ttr.cli.engine import EngineOptions
 from ttr.cli.groups import Group, grouped
 from ttr.cli.loading import load_backbone
 from ttr.cli.tables import show_halves, show_neurons, show_skipped
@@ -119,6 +120,7 @@ def detect(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of that sample.")] = 42,
     reading: options.StudyOptions = IN_SIXTEENS,
+    engine: EngineOptions,
 ) -> None:
     """Find the register neurons of a backbone: the MLP neurons that fire at its outlier patches.
 
@@ -130,7 +132,8 @@ def detect(
     chosen on test images would leak them into every number measured there.
 
     Under torchrun each process looks at its share of the images, and the last to end writes the file, with
-    what one process finds. They need one cache; run again after a kill, parts that are there are kept.
+    what one process finds. They need one cache; run again after a kill, parts that are there are kept. With
+    --engine ray the machines of a Ray cluster look at them, and --cache is a folder that all of them share.
 
     \b
     Example:
@@ -139,19 +142,22 @@ def detect(
       ttr detect --backbone phantom --dataset phantom --num-images 64 --seed 42 --out neurons.json
       torchrun --nproc-per-node 8 -m ttr detect --backbone dinov2-vit-l-14 --pretrained --device cuda \\
           --images radiographs/ --out neurons.json
+      ttr detect --backbone dinov2-vit-l-14 --pretrained --device cuda --images /shared/radiographs \\
+          --cache /shared/cache --out neurons.json --engine ray --address 10.0.0.1:6379
     """
     data = None if dataset is None else options.DataOptions(dataset=dataset, root=root, finding=finding)
     theirs = {"--root": root, "--finding": finding}
     from ttr.ranks import Rank
 
     rank = Rank.of()
+    machines = engine.machines()
     model = replace(model, device=rank.device(model.device))
     chosen = _choose(images, data, theirs, num_images, seed, reading.anonymous)
     rule = rules.rule(model.backbone)
-    run = reading.run(model, seed=seed)
+    run = replace(reading.run(model, seed=seed), machines=machines)
     from ttr.features.prepared import StillToCome, found_neurons, shared_neurons
 
-    backbone = load_backbone(model)
+    backbone = load_backbone(engine.sent(model))
     if rank.count > 1:
         found = shared_neurons(backbone, chosen, run, rule, rank)
     else:

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ttr.cli import given, options
+from ttr.cli.engine import EngineOptions
 from ttr.cli.groups import Group, grouped
 from ttr.cli.loading import load_backbone, load_with_neurons
 from ttr.cli.tables import print_path
 
 if TYPE_CHECKING:
-    from ttr.studies.embed.machines import Machines
     from ttr.studies.embed.settings import EmbedSettings
     from ttr.studies.embed.write import Embedded
-
-
-class Engine(str, Enum):
-    """Who computes."""
-
-    here = "here"
-    ray = "ray"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,49 +86,6 @@ class KeptOptions(Group):
             variant=variant.value,
             **{**kept, "threshold": given.parse_threshold(self.threshold)},
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineOptions(Group):
-    """Who computes: this process, or machines."""
-
-    engine: Annotated[
-        Engine, typer.Option(help="This process, or the machines of a Ray cluster (extra [ray]).")
-    ] = Engine.here
-    address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Of the Ray cluster's head, or auto: the cluster that this machine belongs to; default: "
-            "RAY_ADDRESS, else this machine alone.",
-        ),
-    ] = None
-    actors: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="Ray processes that hold the model; default: one a GPU, or a CPU but one of each machine.",
-        ),
-    ] = None
-
-    def machines(self) -> Machines | None:
-        """Return the machines, None: this process.
-
-        Raises:
-            OptionError: Ray is not installed, no cluster answers, or an option is given that needs it.
-        """
-        from ttr.errors import OptionError
-        from ttr.studies.embed.machines import Machines
-
-        if self.engine is Engine.ray:
-            machines = Machines(self.address, self.actors)
-            machines.check_answers()
-            return machines
-        for name in ("address", "actors"):
-            if getattr(self, name) is not None:
-                raise OptionError(f"got --{name} without --engine ray; add that, or leave it out")
-        return None
 
 
 def _verify(folder: Path | None) -> None:
@@ -231,11 +180,9 @@ def embed(
             "neurons that are to be moved onto them, or leave it out"
         )
     settings = kept.settings(num_registers, variant)
-    machines = engine.machines()
     model = replace(model, device=rank.device(model.device))
-    run = reading.run(model)
-    if machines is not None:
-        model = replace(model, device="cpu")  # it is sent from here, and computes elsewhere
+    run = replace(reading.run(model), machines=engine.machines())
+    model = engine.sent(model)
     from ttr.datasets.places.opening import images_at
 
     listing = images_at(place.images, column=place.path_column, root=place.root)
@@ -255,7 +202,6 @@ def embed(
         settings=settings,
         run=run,
         anonymous=reading.anonymous,
-        machines=machines,
     )
     _say(done)
 

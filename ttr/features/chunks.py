@@ -5,6 +5,9 @@ in the cache yet is computed of it, and each result is written as a part that is
 holds a few chunks, a computation that was killed goes on where it stopped, and its files are the same in the
 end.
 
+Several processes, or the machines of a cluster, share chunks by number: what is computed of one depends on no
+other, so parts are one process's, and whoever reads all of them has what one process has.
+
 A kept part knows its images by their places in the chunk alone. Names of files are names of patients, and
 say nothing of content: an image that is called otherwise today finds the same part.
 """
@@ -13,19 +16,20 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from ttr.backbones.base import Backbone
 from ttr.datasets.registry import bad_image
 from ttr.errors import ImageError, ModelError
 from ttr.features.shelf import Part, Shelf, digest_of
-from ttr.progress import progress_bar
+from ttr.machines.actors import Job
 from ttr.run import Run
 
 PART = 64
@@ -94,82 +98,92 @@ class Chunk:
         return Part(part.arrays, tuple(names[at] for at in part.names), skipped)
 
 
-def collect(
-    items: Sequence[Any],
-    source: Source,
-    shelves: Sequence[Shelf],
-    compute: Callable[[Chunk, list[int]], list[Part]],
-    run: Run,
-    *,
-    label: str,
-) -> list[Part]:
-    """Return what each shelf has of all items, as one part; what is missing is computed and written.
+@dataclass(frozen=True, eq=False)
+class Collection(Job):
+    """What is to be had of all items, chunk by chunk: see :func:`ttr.features.collect.collect`.
 
-    Args:
+    Attributes:
         items: what to look at, in order.
         source: how they are read.
         shelves: one a treatment.
         compute: (chunk, indices of the shelves that lack it) -> their parts, in that order.
-        run: how: workers, what a bad image does, whether there is a progress bar.
-        label: of the progress bar.
-
-    Raises:
-        ImageError: a bad image, with ``on_error="raise"``.
-        ModelError: images came out of ``source`` in several sizes or types.
-        OutputError: the cache cannot be written.
-    """
-    found = [_Joined(len(items)) for _ in shelves]
-    taken = 0
-    with progress_bar(label, len(items), show=run.progress) as advance:
-        for chunk in _read_ahead(tuple(items), source, shelves, run.workers):
-            parts = list(chunk.parts)
-            missing = [index for index, part in enumerate(parts) if part is None]
-            if not taken and len(missing) < len(parts):
-                run.tell(f"{label}: resuming, from what an earlier run left in the cache")
-            taken += len(chunk.items) * (len(parts) - len(missing))
-            if missing:
-                for index, made in zip(missing, compute(chunk, missing), strict=True):
-                    shelves[index].write(shelves[index].path(chunk.index, chunk.digest), made)
-                    parts[index] = chunk.named(made)
-            for joined, part in zip(found, parts, strict=True):
-                assert part is not None
-                if part.skipped and run.on_error == "raise":
-                    raise bad_image(*next(iter(part.skipped.items())))
-                joined.add(part)
-            advance(len(chunk.items))
-    if taken:
-        each = f"{len(shelves)} × " if len(shelves) > 1 else ""
-        run.tell(f"{label}: {taken:,} of {each}{len(items):,} images were in the cache")
-    return [joined.part() for joined in found]
-
-
-class _Joined:
-    """The parts of one shelf, row behind row.
-
-    Memory for all rows is taken at once. Arrays that are kept chunk by chunk settle in the holes that the
-    model's large ones leave, and those then find no room: the process would grow with every chunk.
+        backbone: the model that computes them.
+        run: how.
     """
 
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self.arrays: dict[str, np.ndarray] = {}
-        self.names: list[str] = []
-        self.skipped: dict[str, str] = {}
+    items: tuple[Any, ...]
+    source: Source
+    shelves: tuple[Shelf, ...]
+    compute: Callable[[Chunk, list[int]], list[Part]]
+    backbone: Backbone
+    run: Run
+    _digests: dict[int, str] = field(default_factory=dict, init=False, repr=False)
 
-    def add(self, part: Part) -> None:
-        start, stop = len(self.names), len(self.names) + len(part.names)
-        for name, rows in part.arrays.items():
-            if name not in self.arrays:
-                self.arrays[name] = np.empty((self.count, *rows.shape[1:]), rows.dtype)
-            kept = self.arrays[name]
-            self.arrays[name] = kept = kept.astype(np.result_type(kept, rows), copy=False)
-            kept[start:stop] = rows
-        self.names += part.names
-        self.skipped |= part.skipped
+    @cached_property
+    def chunks(self) -> list[Sequence[Any]]:
+        """The items of each chunk."""
+        return chunked(self.items)
 
-    def part(self) -> Part:
-        arrays = {name: kept[: len(self.names)] for name, kept in self.arrays.items()}
-        return Part(arrays, tuple(self.names), self.skipped)
+    def move(self, device: str) -> None:
+        """Bring the model to a worker's device."""
+        self.backbone.model.to(device)
+
+    def do(self, piece: int) -> None:
+        """Complete one chunk."""
+        self.complete(self._read(piece))
+
+    def lacks(self, index: int) -> bool:
+        """Return whether a part of a chunk is not there."""
+        digest = self._digest(index)
+        return any(not shelf.path(index, digest).exists() for shelf in self.shelves)
+
+    def complete(self, chunk: Chunk) -> list[Part]:
+        """Return the part of each shelf; those that are missing are computed and written.
+
+        Raises:
+            ImageError: a bad image, with ``on_error="raise"``.
+            OutputError: the cache cannot be written.
+        """
+        parts = list(chunk.parts)
+        missing = [index for index, part in enumerate(parts) if part is None]
+        if missing:
+            for index, made in zip(missing, self.compute(chunk, missing), strict=True):
+                self.shelves[index].write(self.shelves[index].path(chunk.index, chunk.digest), made)
+                parts[index] = chunk.named(made)
+        whole = [part for part in parts if part is not None]
+        assert len(whole) == len(parts)
+        for part in whole:
+            if part.skipped and self.run.on_error == "raise":
+                raise bad_image(*next(iter(part.skipped.items())))
+        return whole
+
+    def read_ahead(self, indices: Iterable[int]) -> Iterator[Chunk]:
+        """Yield some chunks in order; ``workers`` more are read meanwhile."""
+        pending: deque[Future[Chunk]] = deque()
+        with ThreadPoolExecutor(self.run.workers) as pool:
+            try:
+                for index in indices:
+                    pending.append(pool.submit(self._read, index))
+                    if len(pending) > self.run.workers:
+                        yield pending.popleft().result()
+                while pending:
+                    yield pending.popleft().result()
+            finally:
+                for future in pending:
+                    future.cancel()
+
+    def _digest(self, index: int) -> str:
+        if index not in self._digests:
+            hashes = [content_hash(self.source.content_hash, item) for item in self.chunks[index]]
+            self._digests[index] = digest_of(hashes)
+        return self._digests[index]
+
+    def _read(self, index: int) -> Chunk:
+        items, digest = self.chunks[index], self._digest(index)
+        chunk = Chunk(index, tuple(items), digest)
+        kept = (chunk.named(shelf.read(shelf.path(index, digest))) for shelf in self.shelves)
+        chunk = replace(chunk, parts=tuple(kept))
+        return chunk if None not in chunk.parts else _opened(chunk, self.source)
 
 
 def chunked(items: Sequence[Any]) -> list[Sequence[Any]]:
@@ -183,43 +197,21 @@ def chunked(items: Sequence[Any]) -> list[Sequence[Any]]:
     return [items[start:stop] for start, stop in zip(starts, [*starts[1:], len(items)], strict=True)]
 
 
-def _read_ahead(
-    items: tuple[Any, ...], source: Source, shelves: Sequence[Shelf], workers: int
-) -> Iterator[Chunk]:
-    pending: deque[Future[Chunk]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for index, part in enumerate(chunked(items)):
-                pending.append(pool.submit(_read, index, part, source, shelves))
-                if len(pending) > workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
-
-
-def _read(index: int, items: Sequence[Any], source: Source, shelves: Sequence[Shelf]) -> Chunk:
-    chunk = Chunk(index, tuple(items), digest_of([content_hash(source.content_hash, item) for item in items]))
-    chunk = replace(
-        chunk, parts=tuple(chunk.named(shelf.read(shelf.path(index, chunk.digest))) for shelf in shelves)
-    )
-    if None not in chunk.parts:
-        return chunk
+def _opened(chunk: Chunk, source: Source) -> Chunk:
+    """Return a chunk with the images that can be read."""
     # One piece of memory a chunk, returned whole when the chunk is done. Single images would live among the
     # short-lived arrays of decoding and of the model, and leave holes that grow with every chunk.
     images = torch.empty(0)
     readable: list[Any] = []
     skipped: dict[str, str] = {}
-    for item in items:
+    for item in chunk.items:
         try:
             read = source.read(item)
         except ImageError as error:
             skipped[item.name] = str(error)
             continue
         if not readable:
-            images = torch.empty((len(items), *read.shape), dtype=read.dtype)
+            images = torch.empty((len(chunk.items), *read.shape), dtype=read.dtype)
         _check_alike(read, images[0], item.name)
         images[len(readable)] = read
         readable.append(item)

@@ -26,7 +26,8 @@ from torch import Tensor
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset, Item
 from ttr.errors import ImageError
-from ttr.features.chunks import Chunk, Source, collect
+from ttr.features.chunks import Chunk, Source
+from ttr.features.collect import collect
 from ttr.features.shelf import Part, Shelf, cache_key
 from ttr.forward.preprocessing import Preprocessing
 from ttr.registers.arms import Arm
@@ -84,7 +85,7 @@ def extract(
     run.check(backbone)
     items = tuple(dataset.items if items is None else items)
     steps = preprocessing or Preprocessing(backbone)
-    keys = [cache_key(backbone, arm, steps) for arm in arms]
+    keys = [cache_key(backbone, arm, steps, run.computes_on(backbone)) for arm in arms]
     contents: dict[str, str] = {}
 
     def content_hash(item: Item) -> str:
@@ -99,6 +100,7 @@ def extract(
         Source(content_hash, lambda item: steps(dataset.open(item))),
         [Shelf.of(run.shelves, key) for key in keys],
         compute,
+        backbone,
         run,
         label="features",
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -23,6 +23,7 @@ from ttr.errors import ModelError, NeuronsError, OutputError
 from ttr.features.shared import Shared
 from ttr.features.shared_calibration import SharedCalibration
 from ttr.features.shared_detection import SharedDetection
+from ttr.features.sharing import arrive
 from ttr.features.shelf import cache_key
 from ttr.files import MOST_TENSORS, read_bytes, read_json, whole_file, write_json
 from ttr.forward.calibration import Calibration, calibrate
@@ -81,6 +82,9 @@ def found_neurons(
     """
     rule = (DetectionRule() if rule is None else rule).of(backbone)
     path = _place_of_neurons(backbone, images, run, rule)
+    if run.shared:
+        shared = SharedDetection(path.with_suffix(""), backbone, images, run, rule)
+        return _together(path, RegisterNeurons, shared)
 
     def find(reading: ReadAhead) -> RegisterNeurons:
         return detect(
@@ -122,20 +126,38 @@ def shared_neurons(
     """
     path = _place_of_neurons(backbone, images, run, rule.of(backbone))
     shared = SharedDetection(path.with_suffix(""), backbone, images, run, rule)
-    return _by_ranks(path, RegisterNeurons, shared, rank)
-
-
-def _by_ranks(
-    path: Path, kind: Any, shared: Shared[T], rank: Rank, patience: float = 0
-) -> Prepared[T] | StillToCome:
-    """Load a finding, or do this process's share of it, and find and keep it if no part is missing then."""
-    taken: Prepared[T] | None = _taken(path, shared.run, kind)
+    taken: Prepared[RegisterNeurons] | None = _taken(path, run, RegisterNeurons)
     if taken is not None:
         return taken
     shared.write_own(rank)
-    if missing := shared.wait(patience):
+    if missing := shared.missing():
         return StillToCome(missing, len(shared.stretches), shared.folder)
-    return _made(path, shared.images, shared.run, lambda reading: shared.merged(reading.skipped))
+    return _made(path, images, run, lambda reading: shared.merged(reading.skipped))
+
+
+def _together(path: Path, kind: Any, shared: Shared[T]) -> Prepared[T]:
+    """Load a finding, or make it with those that share the run; of several processes the first merges."""
+    run = shared.run
+    taken: Prepared[T] | None = _taken(path, run, kind)
+    if taken is not None:
+        return taken
+    shared.write_own(run.rank)
+    if run.rank.index:
+        return _of_the_first(path, run, kind)
+    arrive(shared.missing, f"parts of {shared.label}", shared.folder)
+    return _made(path, shared.images, run, lambda reading: shared.merged(reading.skipped))
+
+
+def _of_the_first(path: Path, run: Run, kind: Any) -> Prepared[Any]:
+    """Return what the first process finds, once it has."""
+    taken: list[Prepared[Any]] = []
+
+    def missing() -> int:
+        taken.extend(filter(None, [_taken(path, run, kind)]))
+        return int(not taken)
+
+    arrive(missing, "finding of the first process", path)
+    return taken[0]
 
 
 def _place_of_neurons(backbone: Backbone, images: OpenedImages, run: Run, rule: DetectionRule) -> Path:
@@ -146,7 +168,11 @@ def _place_of_neurons(backbone: Backbone, images: OpenedImages, run: Run, rule: 
 def calibrated_bias(
     backbone: Backbone, neurons: RegisterNeurons, images: OpenedImages, run: Run
 ) -> Prepared[BiasCalibration]:
-    """Return the attention bias calibrated on some images; as :func:`found_neurons`."""
+    """Return the attention bias calibrated on some images; as :func:`found_neurons`.
+
+    It is calibrated by one process, where the backbone is, whoever shares the rest.
+    """
+    run = run if run.machines is None else replace(run, machines=None, device=None)
     path = _place(backbone, Arm("neurons", neurons, 0), images, run, "bias", {})
 
     def find(reading: ReadAhead) -> BiasCalibration:
@@ -161,6 +187,9 @@ def calibrated_tokens(backbone: Backbone, arm: Arm, images: OpenedImages, run: R
     What is drawn for it depends on seed and batch size, so these belong to what decides it.
     """
     path = _place_of_tokens(backbone, arm, images, run)
+    if run.shared:
+        shared = SharedCalibration(path.with_suffix(""), backbone, images, run, arm)
+        return _together(path, Calibration, shared)
 
     def find(reading: ReadAhead) -> Calibration:
         with arm.applied(backbone):
@@ -169,18 +198,6 @@ def calibrated_tokens(backbone: Backbone, arm: Arm, images: OpenedImages, run: R
             )
 
     return _kept(path, images, run, Calibration, find)
-
-
-def shared_tokens(
-    backbone: Backbone, arm: Arm, images: OpenedImages, run: Run, rank: Rank, patience: float = 0
-) -> Prepared[Calibration] | StillToCome:
-    """Do this process's share of :func:`calibrated_tokens`; as :func:`shared_neurons`.
-
-    With ``patience`` it then waits for the others, until none has written a part for so many seconds.
-    """
-    path = _place_of_tokens(backbone, arm, images, run)
-    shared = SharedCalibration(path.with_suffix(""), backbone, images, run, arm)
-    return _by_ranks(path, Calibration, shared, rank, patience)
 
 
 def _place_of_tokens(backbone: Backbone, arm: Arm, images: OpenedImages, run: Run) -> Path:
@@ -197,6 +214,8 @@ def _kept(
     a finding is damaged or lies in another's place, and is made anew.
     """
     taken: Prepared[T] | None = _taken(path, run, kind)
+    if taken is None and run.rank.index:
+        return _of_the_first(path, run, kind)
     return _made(path, images, run, find) if taken is None else taken
 
 
@@ -264,6 +283,6 @@ def _place(
     What the images are called decides as well: a finding says on what it was made, and what was left out.
     """
     run.check(backbone)
-    key = cache_key(backbone, arm, Preprocessing(backbone))
+    key = cache_key(backbone, arm, Preprocessing(backbone), run.computes_on(backbone))
     seen = [images.words, *zip(images.names, images.hashes(), strict=True)]
     return run.shelves / kind / sha256_of([__version__, key, settings, seen], digits=24)

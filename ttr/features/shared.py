@@ -2,9 +2,10 @@
 
 The images are cut into stretches, whatever the number of processes: whole batches, and whole groups of those
 that detection computes together, so that every number comes from the same product as in one process. Each
-process takes every so-many-th stretch and writes what it showed as a part, whole or absent, that is sealed
-with everything that decides it. A part that is there is not made again: after a kill, or with another number
-of processes, the rest is done. Whoever finds all parts there merges them, in the order of the images.
+process takes every so-many-th stretch, a worker of a cluster the next one, and writes what it showed as a
+part, whole or absent, that is sealed with everything that decides it. A part that is there is not made again:
+after a kill, or with another number of processes, the rest is done. Whoever finds all parts there merges
+them, in the order of the images.
 
 Images that cannot be read and are skipped move the batches behind them, in one process. Then, and with
 another number of threads, the result is equal to the rounding of the model's own type alone.
@@ -12,10 +13,10 @@ another number of threads, the result is equal to the rounding of the model's ow
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -23,7 +24,9 @@ import numpy as np
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import OpenedImages, ReadAhead, bad_image
 from ttr.errors import ImageError, OutputError
+from ttr.features.sharing import seen_here
 from ttr.files import load_tensors, save_tensors
+from ttr.machines.actors import Job, done_by_machines
 from ttr.progress import Advance, progress_bar
 from ttr.ranks import Rank
 from ttr.registers.evidence import IMAGES_AT_ONCE
@@ -44,7 +47,7 @@ def stretches(count: int, batch_size: int) -> list[range]:
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-class Shared(ABC, Generic[T]):
+class Shared(Job, Generic[T]):
     """The parts of one piece of work, in a folder of their own.
 
     Attributes:
@@ -84,32 +87,51 @@ class Shared(ABC, Generic[T]):
         """Return how many parts are not there."""
         return sum(not self.path(index).exists() for index in range(len(self.stretches)))
 
-    def wait(self, patience: float) -> int:
-        """Wait until all parts are there, or none has come for ``patience`` seconds; return how many lack."""
-        missing, since = self.missing(), monotonic()
-        while missing and monotonic() - since < patience:
-            sleep(min(patience, 0.5))
-            before, missing = missing, self.missing()
-            since = monotonic() if missing < before else since
-        return missing
+    def move(self, device: str) -> None:
+        """Bring the model to a worker's device."""
+        self.backbone.model.to(device)
 
-    def write_own(self, rank: Rank) -> None:
-        """Write those of a process's parts that are not there.
+    def do(self, piece: int) -> None:
+        """Compute a part and write it.
 
         Raises:
             ImageError: a bad image, with ``on_error="raise"``.
             OutputError: the folder cannot be written.
         """
+        self._write(piece, lambda done: None)
+
+    def write_own(self, rank: Rank) -> None:
+        """Write those of a process's parts that are not there, or have the run's machines write them.
+
+        Raises:
+            TTRError: as :meth:`do`, or as :func:`ttr.machines.actors.done_by_machines`.
+        """
         own = [index for index in range(len(self.stretches)) if rank.takes(index)]
         lacking = [index for index in own if self.read(index) is None]
         if len(lacking) < len(own):
             self.run.tell(f"{self.label}: resuming, {len(own) - len(lacking)} of {len(own)} parts are there")
+        if not lacking:
+            return
         total = sum(len(self.stretches[index]) for index in lacking)
         with progress_bar(self.label, total, show=self.run.progress and rank.index == 0) as advance:
+            if self.run.machines is not None:
+                self._write_on_machines(lacking, advance)
+                return
             for index in lacking:
-                tensors, values = self.made(index, advance)
-                header = {"schema": SCHEMA, **values}
-                save_tensors(self.path(index), tensors, "part", header, place=self._place(index))
+                self._write(index, advance)
+
+    def _write(self, index: int, advance: Advance) -> None:
+        tensors, values = self.made(index, advance)
+        header = {"schema": SCHEMA, **values}
+        save_tensors(self.path(index), tensors, "part", header, place=self._place(index))
+
+    def _write_on_machines(self, lacking: list[int], advance: Advance) -> None:
+        assert self.run.machines is not None
+        job, device = copy(self), self.run.computes_on(self.backbone)
+        job.run = self.run.alone()
+        for index in done_by_machines(job, lacking, self.run.machines, device):
+            seen_here(lambda index=index: int(not self.path(index).exists()), self.folder)  # type: ignore[misc]
+            advance(len(self.stretches[index]))
 
     def read(self, index: int) -> Content | None:
         """Return a part, or None where it is not there or damaged."""

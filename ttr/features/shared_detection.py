@@ -40,7 +40,7 @@ class SharedDetection(Shared[RegisterNeurons]):
         if rule.halves:
             raise OptionError(
                 f"halves={rule.halves} with several processes, whose parts hold two halves each; needed one "
-                "process to draw others: run ttr detect without torchrun, or without --halves"
+                "process to draw others: leave out torchrun and --engine ray, or --halves"
             )
         self._thumbnails: dict[int, np.ndarray] = {}
 

@@ -58,8 +58,14 @@ class Part:
     skipped: dict[str, str]
 
 
-def cache_key(backbone: Backbone, arm: Arm, preprocessing: Preprocessing) -> dict[str, Any]:
-    """Return everything but the images that decides their features, as JSON values."""
+def cache_key(
+    backbone: Backbone, arm: Arm, preprocessing: Preprocessing, device: str | None = None
+) -> dict[str, Any]:
+    """Return everything but the images that decides their features, as JSON values.
+
+    ``device`` is the kind that computes them; None: the one where the backbone is.
+    """
+    device = device or backbone.device.type
     return {
         "schema": SCHEMA,
         "backbone": backbone.name,
@@ -67,8 +73,8 @@ def cache_key(backbone: Backbone, arm: Arm, preprocessing: Preprocessing) -> dic
         "pooling": backbone.pooling,
         "arm": arm.fingerprint,
         "preprocessing": preprocessing.fingerprint,
-        "device": backbone.device.type,
-        "autocast": _autocast(backbone.device.type),
+        "device": device,
+        "autocast": _autocast(device),
         "libraries": {name: metadata.version(name) for name in LIBRARIES},
     }
 

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +16,12 @@ import torch
 from PIL import Image
 
 import ttr
+from tests.tools.two_nodes import ENVIRONMENT, kill_a_worker, two_nodes
 from ttr.run import Run
 from ttr.studies.embed.settings import EmbedSettings
 
 pytestmark = pytest.mark.slow
 COUNT, SHARD = 240, 8
-#: As many threads in each process, since the last bits of a sum may depend on it.
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def pictures(folder: Path, count: int, side: int) -> Path:
@@ -95,76 +88,26 @@ def test_torchrun_writes_what_one_process_writes_also_after_a_kill(given, tmp_pa
 
 
 @pytest.fixture
-def two_nodes() -> Iterator[tuple[str, dict[str, str], list[int]]]:
-    """A Ray cluster of two nodes of this machine: its address, the environment that opens it, processes."""
-    pytest.importorskip("ray")
-    # Paths of sockets are short.
-    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as place:
-        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        environment = {**ENVIRONMENT, **token, "RAY_USAGE_STATS_ENABLED": "0"}
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{free.getsockname()[1]}"
-        ray = [
-            shutil.which("ray", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}"),
-            "start",
-            "--block",
-        ]
-        head = ["--head", "--node-ip-address=127.0.0.1", f"--port={address.rpartition(':')[2]}"]
-        head += ["--include-dashboard=false", f"--temp-dir={place}"]
-        nodes = []
-        try:
-            for words in (head, [f"--address={address}"]):
-                log = Path(place, f"{len(nodes)}.log")
-                with log.open("w") as file:
-                    nodes.append(
-                        subprocess.Popen(
-                            [*ray, *words, "--num-cpus=2"],
-                            env=environment,
-                            stdout=file,
-                            stderr=file,
-                            start_new_session=True,
-                        )
-                    )
-                while "Ray runtime started" not in log.read_text():
-                    assert nodes[-1].poll() is None, log.read_text()
-                    time.sleep(0.1)
-            yield address, environment, [node.pid for node in nodes]
-        finally:
-            for node in reversed(nodes):
-                node.terminate()
-                node.wait()
-
-
-def parent(process: int) -> int:
-    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def workers_of(nodes: list[int]) -> list[int]:
-    """Return the processes that write shards for a cluster: children of what its nodes' commands started."""
-    found = []
-    for line in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):  # it has ended
-            process = int(line.parent.name)
-            if line.read_bytes().startswith(b"ray::ShardWriter") and parent(parent(process)) in nodes:
-                found.append(process)
-    return found
+def cluster():
+    with two_nodes() as found:
+        yield found
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for the workers in /proc")
 def test_two_machines_write_what_one_process_writes_also_after_a_worker_was_killed(
-    given, tmp_path, two_nodes
+    given,
+    tmp_path,
+    cluster,
 ):
     command, whole = given
-    address, environment, nodes = two_nodes
+    address, environment, nodes = cluster
     out = tmp_path / "out"
     command = [*command, str(out), "--engine", "ray", "--address", address]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while len(list(out.glob("*.parquet"))) < 3:
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
-    victim, *_ = workers_of(nodes)
-    os.kill(victim, signal.SIGKILL)
+    kill_a_worker(nodes)
     assert len(list(out.glob("*.parquet"))) < 30
     said, err = process.communicate(timeout=300)
     assert process.returncode == 0, err

@@ -1,14 +1,12 @@
 """Shards written by the workers of a cluster: what they refuse, how work is dealt out, and equal bytes.
 
-In Ray's place stands a cluster of this process, whose workers can be killed; the real one is in
+In Ray's place stands a cluster of this process (:mod:`tests.tools.cluster`); the real one is in
 ``test_at_scale``.
 """
 
 from __future__ import annotations
 
-import sys
-from importlib.machinery import ModuleSpec
-from types import ModuleType, SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,18 +15,21 @@ from PIL import Image
 from torchvision import transforms
 
 import ttr
+from tests.tools.cluster import joined
 from tests.tools.tiny_models import tiny_vit
 from ttr.datasets.places.opening import images_at
 from ttr.errors import ImageError, OptionError, OutputError, TTRError
+from ttr.machines import actors
+from ttr.machines.actors import Worker, default_actors
+from ttr.machines.cluster import Machines
 from ttr.registers.arms import PLAIN
 from ttr.run import Run
-from ttr.studies.embed import actors, machines
-from ttr.studies.embed.actors import ShardWriter, default_actors
-from ttr.studies.embed.machines import Machines
+from ttr.studies.embed.job import ShardJob
 from ttr.studies.embed.plan import begin, plan_of
 from ttr.studies.embed.rows import Rows
 from ttr.studies.embed.settings import EmbedSettings
 from ttr.studies.embed.work import Named, Work
+from ttr.version import __version__
 
 COUNT, SHARD = 7, 2
 SETTINGS = EmbedSettings(shard_size=SHARD)
@@ -56,76 +57,14 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-class DeathError(Exception):
-    """What Ray raises for an actor that is gone for good."""
-
-
-class Cluster(ModuleType):
-    """What of Ray is used, in this process; a call runs when it is waited for, the last one first."""
-
-    def __init__(self) -> None:
-        super().__init__("ray")
-        self.__spec__ = ModuleSpec("ray", None)
-        self.exceptions = SimpleNamespace(RayActorError=DeathError, OutOfMemoryError=DeathError)
-        self.asked, self.joined, self.left = {}, [], 0
-        self.written: list[tuple[int, int]] = []
-        self.deadly: dict[int, int] = {}
-
-    def is_initialized(self):
-        return False
-
-    def init(self, address, **how):
-        self.joined.append((address, how))
-
-    def shutdown(self):
-        self.left += 1
-
-    def nodes(self):
-        return [{"Alive": True, "Resources": {"CPU": 3.0}}, {"Alive": False, "Resources": {"CPU": 64.0}}]
-
-    def put(self, value):
-        return value
-
-    def remote(self, cls):
-        cluster, made = self, iter(range(99))
-
-        def options(**asked):
-            cluster.asked = asked
-
-            def start(*given):
-                number, worker = next(made), cls(*given)
-
-                def write(shard, images):
-                    return lambda: (
-                        cluster.written.append((number, shard.index)),
-                        worker.write(shard, images),
-                    )[1]
-
-                return SimpleNamespace(write=SimpleNamespace(remote=write))
-
-            return SimpleNamespace(remote=start)
-
-        return SimpleNamespace(options=options)
-
-    def wait(self, calls, num_returns):
-        return calls[-1:], calls[:-1]
-
-    def get(self, call):
-        result = call()
-        shard = self.written[-1][1]
-        if self.deadly.get(shard):
-            self.deadly[shard] -= 1
-            raise DeathError("the actor died\nkilled by the system")
-        return result
+def on(**given):
+    """A run by machines."""
+    return replace(RUN, machines=Machines(**given))
 
 
 @pytest.fixture
 def cluster(monkeypatch):
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(machines, "find_spec", lambda name: ModuleSpec(name, None))
-    found = Cluster()
-    monkeypatch.setitem(sys.modules, "ray", found)
-    return found
+    return joined(monkeypatch)
 
 
 @pytest.mark.parametrize("neurons", [None, NEURONS], ids=["bare", "wrapped"])
@@ -135,7 +74,12 @@ def test_a_clusters_workers_write_what_one_process_writes(
     ttr.embed_images(backbone, pictures, tmp_path / "one", neurons=neurons, settings=SETTINGS, run=RUN)
     monkeypatch.chdir(tmp_path)
     done = ttr.embed_images(
-        backbone, pictures, "several", neurons=neurons, settings=SETTINGS, run=RUN, machines=Machines()
+        backbone,
+        pictures,
+        "several",
+        neurons=neurons,
+        settings=SETTINGS,
+        run=on(),
     )
     assert (done.missing, done.shards) == (0, 4)
     assert contents(tmp_path / "several") == contents(tmp_path / "one")
@@ -152,7 +96,7 @@ def test_a_clusters_workers_write_what_one_process_writes(
 
 
 def test_what_is_there_is_not_written_again(cluster, backbone, pictures, tmp_path):
-    words = {"settings": SETTINGS, "run": RUN, "machines": Machines(actors=1)}
+    words = {"settings": SETTINGS, "run": on(actors=1)}
     ttr.embed_images(backbone, pictures, tmp_path / "out", **words)
     whole = contents(tmp_path / "out")
     (tmp_path / "out" / "shard-00002-of-00004.parquet").unlink()
@@ -170,7 +114,11 @@ def test_what_a_worker_refuses_ends_the_run_with_its_sentence(cluster, backbone,
         (folder / path.name).write_bytes(path.read_bytes() if path.stem != "3" else b"no picture")
     with pytest.raises(ImageError, match=r"3\.png is not an image.*--on-error skip"):
         ttr.embed_images(
-            backbone, folder, tmp_path / "out", settings=SETTINGS, run=RUN, machines=Machines(actors=1)
+            backbone,
+            folder,
+            tmp_path / "out",
+            settings=SETTINGS,
+            run=on(actors=1),
         )
     assert [path.name for path in sorted((tmp_path / "out").glob("shard-*"))] == [
         "shard-00000-of-00004.parquet"
@@ -184,7 +132,11 @@ def test_a_shard_whose_worker_is_killed_again_and_again_is_named(cluster, backbo
         TTRError, match=r"the worker for shard-00001-of-00004\.parquet .*killed 4 times \(killed by the"
     ):
         ttr.embed_images(
-            backbone, pictures, tmp_path / "out", settings=SETTINGS, run=RUN, machines=Machines(actors=1)
+            backbone,
+            pictures,
+            tmp_path / "out",
+            settings=SETTINGS,
+            run=on(actors=1),
         )
     assert not (tmp_path / "out" / "manifest.json").exists()
     assert cluster.left == 1
@@ -192,7 +144,7 @@ def test_a_shard_whose_worker_is_killed_again_and_again_is_named(cluster, backbo
 
 def test_a_killed_workers_shard_is_written_by_another_one(cluster, backbone, pictures, tmp_path):
     cluster.deadly = {1: 3, 3: 1}
-    words = {"settings": SETTINGS, "run": RUN, "machines": Machines(actors=2)}
+    words = {"settings": SETTINGS, "run": on(actors=2)}
     done = ttr.embed_images(backbone, pictures, tmp_path / "out", **words)
     assert (done.errors, done.missing) == (0, 0)
     tried = [shard for _, shard in cluster.written]
@@ -213,10 +165,10 @@ def begun(backbone, pictures, tmp_path):
 
 def test_a_machine_that_does_not_see_the_folder_refuses(begun, tmp_path):
     work, named = begun
-    writer, shard = ShardWriter(work, "cpu"), work.plan.shards[1]
-    assert writer.write(shard, named[2:4]) is None
+    worker, shard = Worker(ShardJob(work), "cpu", ".", __version__), work.plan.shards[1]
+    assert worker.do((shard, named[2:4])) is None
     (tmp_path / "out" / "plan.json").unlink()
-    refusal = writer.write(shard, named[2:4])
+    refusal = worker.do((shard, named[2:4]))
     assert isinstance(refusal, OutputError)
     assert "does not see what was begun" in str(refusal)
 
@@ -224,9 +176,8 @@ def test_a_machine_that_does_not_see_the_folder_refuses(begun, tmp_path):
 def test_a_machine_with_another_version_refuses(begun, monkeypatch):
     work, named = begun
     monkeypatch.setattr(actors, "__version__", "0.0.1")
-    assert "has ttr 0.0.1, and the run was begun with" in str(
-        ShardWriter(work, "cpu").write(work.plan.shards[0], named[:2])
-    )
+    worker = Worker(ShardJob(work), "cpu", ".", __version__)
+    assert "has ttr 0.0.1, and the run was begun with" in str(worker.do((work.plan.shards[0], named[:2])))
 
 
 @pytest.mark.parametrize(
@@ -247,11 +198,11 @@ def test_a_cluster_without_a_gpu_is_refused_where_one_is_asked_for():
 
 
 def test_where_machines_compute_is_asked_for_without_a_number(cluster, backbone):
-    Machines().check(Run(device="cuda"), backbone)  # which this process need not have
+    Run(device="cuda", machines=Machines()).check(backbone)  # which this process need not have
     with pytest.raises(OptionError, match="got device cuda:1; needed cpu, or cuda"):
-        Machines().check(Run(device="cuda:1"), backbone)
+        Run(device="cuda:1", machines=Machines()).check(backbone)
     with pytest.raises(OptionError, match="dtype bfloat16"):
-        Machines().check(Run(dtype="bf16"), backbone)
+        Run(dtype="bf16", machines=Machines()).check(backbone)
 
 
 def test_the_address_is_the_given_one_else_the_environments(cluster, monkeypatch):

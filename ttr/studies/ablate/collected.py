@@ -25,7 +25,8 @@ from ttr.datasets.layouts.spair import KeypointPair
 from ttr.datasets.registry import Dataset, Item, draw_sample
 from ttr.digests import sha256, sha256_of
 from ttr.errors import ImageError
-from ttr.features.chunks import Chunk, Source, collect
+from ttr.features.chunks import Chunk, Source
+from ttr.features.collect import collect
 from ttr.features.shelf import Part, Shelf, cache_key
 from ttr.forward.preprocessing import Preprocessing
 from ttr.run import Run
@@ -153,6 +154,7 @@ class Collector:
             source or Source(self._content_hash, lambda item: steps(self.dataset.open(item))),
             [Shelf.of(run.shelves, {**base, **self._condition_key(each, measures)}) for each in conditions],
             compute,
+            backbone,
             run,
             label=label,
         )

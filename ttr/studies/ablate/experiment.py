@@ -7,7 +7,9 @@
 
 Heads are trained on full features and tested on ablated ones: what happens to a head that is deployed? The
 own probe (``top1_own``) is trained anew on the condition's features: what do these still hold? All of it goes
-through the cache in parts, so a run that was interrupted goes on where it stopped.
+through the cache in parts, so a run that was interrupted goes on where it stopped, and several processes
+share them: donors are drawn within a chunk, by what its images are called, so a chunk is one process's to the
+bit, whoever computes it.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from ttr.datasets.layouts.spair import KeypointPair
 from ttr.datasets.registry import IGNORE, Dataset, Item
 from ttr.errors import OptionError
 from ttr.evaluate.heads import LinearHead
-from ttr.evaluate.segmentation import train_patch_probe
+from ttr.features.trained import trained_on_patches
 from ttr.forward.calibration import Calibration
 from ttr.registers.arms import Arm
 from ttr.run import Run
@@ -109,7 +111,7 @@ def run_experiment(
     )
     collector = Collector(dataset, tuple(conditions), settings, run, tuple(bank))
     training = collector.training(measures)
-    measures = replace(measures, heads=_patch_heads(training, measures))
+    measures = replace(measures, heads=_patch_heads(training, measures, run))
     scored = collector.test(
         _without_warps(replace(measures, blocks=blocks[-1:]), pairs), dataset.select("test")
     )
@@ -133,7 +135,7 @@ def _without_warps(measures: Measures, pairs: Sequence[KeypointPair]) -> Measure
     return replace(measures, tasks=measures.tasks - {"correspondence"}) if pairs else measures
 
 
-def _patch_heads(training: Collected, measures: Measures) -> dict[int, LinearHead]:
+def _patch_heads(training: Collected, measures: Measures, run: Run) -> dict[int, LinearHead]:
     """Return a patch probe of each looked-into block, trained in the full condition."""
     full = training.arrays[FULL.name]
     if "patch_x" not in full:
@@ -144,6 +146,6 @@ def _patch_heads(training: Collected, measures: Measures) -> dict[int, LinearHea
     x = full["patch_x"].reshape(len(y), *full["patch_x"].shape[2:])[known]
     classes = measures.masks.classes
     return {
-        block: train_patch_probe(x[:, index], y[known], classes)
+        block: trained_on_patches(x[:, index], y[known], classes, run)
         for index, block in enumerate(measures.blocks)
     }

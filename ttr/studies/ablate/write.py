@@ -22,10 +22,8 @@ import pandas as pd
 from ttr.backbones.base import Backbone
 from ttr.datasets.layouts.spair import KeypointPair
 from ttr.datasets.registry import Dataset, sampled_images
-from ttr.errors import OutputError
-from ttr.features.prepared import StillToCome, calibrated_tokens, shared_tokens
+from ttr.features.prepared import calibrated_tokens
 from ttr.files import MANIFEST, save_tensors, write_json, write_table
-from ttr.ranks import Rank
 from ttr.registers.arms import Arm
 from ttr.run import Run
 from ttr.studies.ablate import analysis_tables, tables
@@ -38,8 +36,6 @@ from ttr.studies.ablate.settings import AblationSettings, require
 from ttr.studies.provenance import provenance
 from ttr.studies.schemas import ABLATION, result_folder
 
-#: Seconds without a new part after which the first process waits no longer for the others.
-PATIENCE = 3600.0
 ANALYSES = {
     "attention": analysis_tables.attention,
     "divergence": analysis_tables.divergence,
@@ -92,20 +88,8 @@ def write_ablation(
         TTRError: as the parts do, or ``out`` cannot be written.
     """
     settings, run = settings or AblationSettings(), run or Run()
-    layout = backbone.layout.with_test_time(arm.num_registers)
-    conditions = parse_all(list(condition_names), backbone, layout)
-    require(dataset, settings)
     with result_folder(out) as folder:
-        calibration, bank = None, []
-        if any(condition.calibrated for condition in conditions):
-            sample = sampled_images(dataset, settings.calibration_images, seed=run.seed)
-            found_on = calibrated_tokens(backbone, arm, sample, run)
-            calibration = found_on.value
-            read = [item for item in sample.closed if item.name not in found_on.skipped]
-            bank = [read[place] for place in calibration.banked]
-        measured = run_experiment(
-            backbone, arm, dataset, conditions, settings, run, calibration=calibration, bank=bank, pairs=pairs
-        )
+        measured = measure_ablation(backbone, arm, dataset, condition_names, settings, run, pairs=pairs)
         found = scores(measured)
         files = _write_tables(folder, measured, found)
         if settings.analysis_images:
@@ -119,36 +103,35 @@ def write_ablation(
     return ablation
 
 
-def share_calibration(
+def measure_ablation(
     backbone: Backbone,
     arm: Arm,
     dataset: Dataset,
     condition_names: Sequence[str],
     settings: AblationSettings,
     run: Run,
-    rank: Rank,
-) -> None:
-    """Calibrate for :func:`write_ablation` as one of several processes that have one cache.
-
-    The first process waits for the others, and leaves the calibration where :func:`write_ablation` finds it;
-    the others have done their part when this returns.
+    *,
+    pairs: Sequence[KeypointPair] = (),
+) -> Measured:
+    """Measure what :func:`write_ablation` writes: all that several processes with one cache share.
 
     Raises:
-        OutputError: no other process has written a part for an hour.
-        TTRError: as calibration does.
+        OutputError: what other processes compute does not come.
+        TTRError: as the parts do.
     """
     layout = backbone.layout.with_test_time(arm.num_registers)
-    if not any(each.calibrated for each in parse_all(list(condition_names), backbone, layout)):
-        return
-    sample = sampled_images(dataset, settings.calibration_images, seed=run.seed)
-    patience = 0 if rank.index else PATIENCE
-    found = shared_tokens(backbone, arm, sample, run, rank, patience)
-    if isinstance(found, StillToCome) and not rank.index:
-        raise OutputError(
-            f"{found.missing} of {found.parts} parts of the calibration did not come to {found.folder}, none "
-            f"of them for {PATIENCE / 60:g} minutes; run again with one --cache for all processes: what is "
-            "there is kept"
-        )
+    conditions = parse_all(list(condition_names), backbone, layout)
+    require(dataset, settings)
+    calibration, bank = None, []
+    if any(condition.calibrated for condition in conditions):
+        sample = sampled_images(dataset, settings.calibration_images, seed=run.seed)
+        found_on = calibrated_tokens(backbone, arm, sample, run)
+        calibration = found_on.value
+        read = [item for item in sample.closed if item.name not in found_on.skipped]
+        bank = [read[place] for place in calibration.banked]
+    return run_experiment(
+        backbone, arm, dataset, conditions, settings, run, calibration=calibration, bank=bank, pairs=pairs
+    )
 
 
 def _write_tables(folder: Path, measured: Measured, found: list[Score]) -> list[str]:

@@ -18,6 +18,7 @@ import pandas as pd
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset, require_classes, sampled_images
 from ttr.drawing.html import fill
+from ttr.features.extract import extract
 from ttr.features.prepared import CALIBRATION_IMAGES, DETECTION_IMAGES, calibrated_bias, found_neurons
 from ttr.files import MANIFEST, write_json, write_table, write_text
 from ttr.forward.preprocessing import Preprocessing
@@ -72,10 +73,7 @@ def write_bench(
     seeds, run = one_seed(settings, run or Run())
     require_classes(dataset)
     with result_folder(out) as folder:
-        if neurons is None:
-            sample = sampled_images(dataset, DETECTION_IMAGES, seed=run.seed)
-            neurons = found_neurons(backbone, sample, run).value
-        treatments = _arms(backbone, neurons, dataset, settings, run)
+        neurons, treatments = _prepared(backbone, dataset, neurons, settings, run)
         found = run_benchmark(backbone, dataset, treatments, settings, run)
         measured = statistics(found, backbone.name, run.shelves, settings.margin)
         bench = Bench(found, neurons, measured.results, measured.comparisons)
@@ -101,6 +99,39 @@ def write_bench(
         write_text(folder / "index.html", _page(bench, measured, made_with))
         write_json(folder / MANIFEST, _manifest(bench, treatments, names, made_with))
     return bench
+
+
+def share_bench(
+    backbone: Backbone,
+    dataset: Dataset,
+    neurons: RegisterNeurons | None,
+    settings: BenchmarkSettings,
+    run: Run,
+) -> None:
+    """Do a further process's share of :func:`write_bench`, whose features the first one waits for.
+
+    Raises:
+        OutputError: what other processes compute does not come.
+        TTRError: as the parts do, or a set of one class.
+    """
+    _, run = one_seed(settings, run)
+    require_classes(dataset)
+    _, treatments = _prepared(backbone, dataset, neurons, settings, run)
+    extract(backbone, dataset, treatments, run, preprocessing=Preprocessing(backbone, settings.steps))
+
+
+def _prepared(
+    backbone: Backbone,
+    dataset: Dataset,
+    neurons: RegisterNeurons | None,
+    settings: BenchmarkSettings,
+    run: Run,
+) -> tuple[RegisterNeurons, list[Arm]]:
+    """Return the neurons, found where none are given, and the arms."""
+    if neurons is None:
+        sample = sampled_images(dataset, DETECTION_IMAGES, seed=run.seed)
+        neurons = found_neurons(backbone, sample, run).value
+    return neurons, _arms(backbone, neurons, dataset, settings, run)
 
 
 def _arms(

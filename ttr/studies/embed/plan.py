@@ -110,6 +110,10 @@ class Shard:
     start: int
     end: int
 
+    def __str__(self) -> str:
+        """Return its name."""
+        return self.name
+
     @property
     def name(self) -> str:
         """Name of its file of rows."""
@@ -138,7 +142,7 @@ def plan_of(
         settings: what is kept of each.
         run: whose batch size decides rounding.
     """
-    key = cache_key(backbone, arm, Preprocessing(backbone))
+    key = cache_key(backbone, arm, Preprocessing(backbone), run.computes_on(backbone))
     del key["schema"]
     key["feature"] = key.pop("pooling")
     kept = asdict(settings)
@@ -157,7 +161,7 @@ def plan_of(
     # Processes that share the work write one and the same plan.
     for when_and_where in ("created", "python", "platform", "settings"):
         del made[when_and_where]
-    made["backbone"]["device"] = (run.device or backbone.device.type).partition(":")[0]
+    made["backbone"]["device"] = run.computes_on(backbone)
     return Plan(
         schema_=SCHEMA,
         decides=decides,

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ttr.backbones.base import Backbone
@@ -24,9 +25,8 @@ from ttr.ranks import Rank
 from ttr.registers.arms import PLAIN, Arm
 from ttr.registers.neurons import RegisterNeurons
 from ttr.run import Run
-from ttr.studies.embed.actors import write_on_machines
 from ttr.studies.embed.folder import check_folder
-from ttr.studies.embed.machines import Machines
+from ttr.studies.embed.job import write_on_machines
 from ttr.studies.embed.manifest import is_of, write_manifest
 from ttr.studies.embed.plan import Plan, Shard, begin, plan_of
 from ttr.studies.embed.rows import Rows
@@ -64,12 +64,11 @@ def embed_images(
     settings: EmbedSettings | None = None,
     run: Run | None = None,
     anonymous: bool = False,
-    machines: Machines | None = None,
 ) -> Embedded:
     """Write the embeddings of any number of images as Parquet shards, and go on where an earlier run stopped.
 
-    Under ``torchrun`` each process writes its own shards; with ``machines`` the workers of a Ray cluster do,
-    and this process writes the plan and the manifest. Memory holds one shard and a few batches.
+    Under ``torchrun`` each process writes its own shards; with the run's ``machines`` the workers of a Ray
+    cluster do, and this process writes the plan and the manifest. Memory holds one shard and a few batches.
 
     Args:
         backbone: the bare backbone.
@@ -78,10 +77,9 @@ def embed_images(
         out: the folder; one that was begun with the same model, settings and images is gone on with.
         neurons: wrap the model with them; None: it is bare.
         settings: what is kept of each image.
-        run: how; ``workers`` are processes, and its batch size decides rounding.
+        run: how; ``workers`` are processes, and its batch size decides rounding. With ``machines`` ``out``
+            and the images are where all of these see them, and its ``device`` is theirs.
         anonymous: rows are called ``image 1``, ``image 2``, ... in the order of the listing.
-        machines: a Ray cluster; ``out`` and the images are then where all its machines see them. Its workers
-            compute on the device of ``run``, wherever the backbone is.
 
     Raises:
         ImageError: the images cannot be listed, or one cannot be read with ``on_error="raise"``.
@@ -89,10 +87,8 @@ def embed_images(
         TTRError: what is asked for cannot be had of this model.
     """
     backbone, settings, run, out = as_backbone(backbone), settings or EmbedSettings(), run or Run(), Path(out)
-    if machines is None:
-        run.check(backbone)
-    else:
-        machines.check(run, backbone)
+    run.check(backbone)
+    if run.machines is not None:
         out = out.absolute()
     check_folder(out)
     listing = images if isinstance(images, Listing) else images_at(images)
@@ -104,7 +100,7 @@ def embed_images(
     rows = Rows.of(backbone, arm.neurons, settings)
     plan = plan_of(backbone, arm, listing, naming.all(), settings, run)
     begin(out, plan)
-    _write_missing(Work(out, plan, arm, rows, run), naming, Rank.of(), machines)
+    _write_missing(Work(out, plan, arm, rows, run), naming, Rank.of())
     return _ended(out, plan)
 
 
@@ -123,7 +119,7 @@ class _Naming:
         return [Named(each, f"image {number}" if self.anonymous else each.name) for number, each in entries]
 
 
-def _write_missing(work: Work, naming: _Naming, rank: Rank, machines: Machines | None) -> None:
+def _write_missing(work: Work, naming: _Naming, rank: Rank) -> None:
     """Write those of this process's shards that are not there, or have machines write them."""
     out, plan, run = work.out, work.plan, work.run
     own = [shard for shard in plan.shards if rank.takes(shard.index)]
@@ -138,10 +134,8 @@ def _write_missing(work: Work, naming: _Naming, rank: Rank, machines: Machines |
         (out / MANIFEST).unlink()  # of a folder from which a shard was taken away
     total = sum(shard.end - shard.start for shard in missing)
     with progress_bar("embedding", total, show=run.progress and rank.index == 0) as advance:
-        if machines is None:
-            work.write(missing, naming.of, advance)
-        else:
-            write_on_machines(work, missing, naming.of, machines, advance)
+        write = work.write if run.machines is None else partial(write_on_machines, work)
+        write(missing, naming.of, advance)
 
 
 def _kept(out: Path, shard: Shard, plan: Plan, run: Run) -> Said | None:

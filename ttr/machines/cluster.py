@@ -1,22 +1,17 @@
-"""Which machines write the shards, as data; known to be possible before anything heavy is imported."""
+"""Which machines compute, as data; known to be possible before anything heavy is imported."""
 
 from __future__ import annotations
 
 import os
 import re
 import socket
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 from ttr.checks import integer
 from ttr.errors import OptionError
 from ttr.ranks import Rank
 from ttr.wording import install
-
-if TYPE_CHECKING:
-    from ttr.backbones.base import Backbone
-    from ttr.run import Run
 
 #: Seconds that the head of a cluster has to answer.
 PATIENCE = 10.0
@@ -59,15 +54,6 @@ class Machines:
             raise OptionError(
                 "got the engine ray under torchrun, and each of them shares out the work; start ttr once, "
                 "without torchrun"
-            )
-
-    def check(self, run: Run, backbone: Backbone) -> None:
-        """Raise OptionError unless a run can be had on such machines with a backbone of this process."""
-        replace(run, device=None).check(backbone)
-        device = run.device or backbone.device.type
-        if device not in ("cpu", "cuda"):
-            raise OptionError(
-                f"the engine ray got device {device}; needed cpu, or cuda: each worker has one GPU"
             )
 
     def check_answers(self) -> None:
