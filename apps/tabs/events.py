@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 import gradio as gr
@@ -43,6 +43,12 @@ AS_SENT: dict[str, Any] = {"preprocess": False}
 IN_BROWSER: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
+class Read(NamedTuple):
+    """What was read: an image, its refusal, or None where nothing was given."""
+
+    found: Any
+
+
 @dataclass
 class Turn:
     """How often one visitor gave something, or took it away; the last counts, whichever is done last.
@@ -53,31 +59,36 @@ class Turn:
 
     last: int = 0
     given: float = 0.0
+    found: dict[int, Read] = field(default_factory=dict)
 
-    def passes(self) -> None:
-        """What was begun before has had its turn: its answer is shown no more."""
+    def passes(self) -> int:
+        """What was begun before has had its turn: its answer is shown no more. Return the new turn."""
         self.last += 1
+        return self.last
 
     def empties(self, asked: float) -> bool:
         """Pass the turn, unless something was given since: then the emptying comes too late."""
         return self._passes(asked, too_late=asked <= self.given)
 
-    def reads(self, asked: float) -> bool:
-        """Pass the turn, unless something was given since; the emptying of the same moment is none."""
-        return self._passes(asked, too_late=asked < self.given)
+    def reads(self, work: Callable[[], Any], asked: float) -> None:
+        """Pass the turn and keep what :func:`tried` finds, unless something was given since.
+
+        The emptying of the same moment is nothing that was given since.
+        """
+        if self._passes(asked, too_late=asked < self.given):
+            mine = self.last
+            self.found[mine] = Read(tried(work))
+
+    def takes(self) -> Read | None:
+        """Return what was read in this turn, once; None where it is not there, as of all former ones."""
+        found, self.found = self.found, {}
+        return found.get(self.last)
 
     def _passes(self, asked: float, *, too_late: bool) -> bool:
         if not too_late:
             self.given = asked
             self.passes()
         return not too_late
-
-
-class Read(NamedTuple):
-    """What was read, and in which turn."""
-
-    turn: int
-    found: Any
 
 
 def in_this_turn(work: Callable[[], list[Any]], turn: Turn, outputs: int) -> list[Any]:
@@ -119,15 +130,6 @@ def tried(work: Callable[[], T]) -> T | TTRError:
         return TTRError(
             f"this did not work ({type(error).__name__}); the page itself is well, try another image"
         )
-
-
-def read_in_turn(work: Callable[[], T], turn: Turn, asked: float) -> Any:
-    """Return what :func:`tried` does, or nothing new where the visitor gave something else meanwhile."""
-    if not turn.reads(asked):
-        return gr.skip()
-    mine = turn.last
-    found = tried(work)
-    return found if turn.last == mine else gr.skip()
 
 
 def done(found: T | TTRError) -> T:

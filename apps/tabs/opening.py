@@ -31,13 +31,10 @@ from ttr.apps.tabs.events import (
     IN_A_ROW,
     READING,
     Emptied,
-    Read,
     Turn,
     done,
     guarded,
     in_this_turn,
-    read_in_turn,
-    tried,
 )
 from ttr.errors import TTRError
 
@@ -50,9 +47,10 @@ WITHIN = (
 
 #: What shows the image.
 SHOWING = {**ALONE, **AS_SENT, **IN_A_ROW}
-#: When something was emptied, and when it was read: never before the emptying of the same moment.
-NOW = "(...inputs) => [...inputs.slice(0, -1), performance.now()]"
-AND_THEN = "(...inputs) => [...inputs.slice(0, -1), performance.now() + 20]"
+#: When something was given: its emptying notes it, and its reading, which the library may send later, says
+#: the same. What is asked at once is not always done in the order in which it was asked.
+NOTED = "(...inputs) => [...inputs.slice(0, -1), (window.ttrGiven ??= {{}})['{by}'] = performance.now()]"
+SAID = "(...inputs) => [...inputs.slice(0, -1), window.ttrGiven?.['{by}'] ?? performance.now()]"
 
 
 @dataclass(frozen=True)
@@ -96,22 +94,23 @@ class Opening:
         self.all = [*self.shown, *(widget for each in others for widget in each.outputs)]
         self.elsewhere = [value for each in others for value in each.values]
         self.inputs = [chosen, *widgets.controls.all()]
-        self.turn, self.found = gr.State(Turn()), gr.State(None, time_to_live=FORGOTTEN)
+        self.turn = gr.State(Turn(), time_to_live=FORGOTTEN)
         self.given = gr.Number(0, visible=False)
 
     def connect(self, blocks: gr.Blocks) -> None:
         """Let the tab's own widgets open an image, and show it another way."""
         widgets, again = self.widgets, [self.turn, self.case, *self.inputs]
         upload, coming = widgets.upload, explanations.empty(explanations.COMING)
-        asked, timed = [self.turn, self.given], {**AT_ONCE, "js": NOW}
-        widgets.given(partial(self._taken_away, said=coming), asked, self.all, **timed)
+        asked = [self.turn, self.given]
+        widgets.given(partial(self._taken_away, said=coming), asked, self.all, **_emptying("choosing"))
         uploads = partial(gr.on, [upload.upload, upload.clear, upload.delete])
-        uploads(self._taken_away, asked, self.all, **timed)
-        self._reading(uploads, _uploaded, [upload])
+        uploads(self._taken_away, asked, self.all, **_emptying("file"))
+        self._reading(uploads, _uploaded, [upload], "file")
         for name, button in widgets.samples.items():
-            button.click(self._taken_away_with_file, asked, [upload, *self.all], **timed)
-            self._reading(button.click, partial(sample, name), [])
-        self._reading(blocks.load, partial(sample, "chest"), [])
+            by = f"sample-{name}"
+            button.click(self._taken_away_with_file, asked, [upload, *self.all], **_emptying(by))
+            self._reading(button.click, partial(sample, name), [], by)
+        self._reading(blocks.load, partial(sample, "chest"), [], "opening")
         for event in widgets.changed:
             event.then(self._again, again, self.shown, **SHOWING)
         window = widgets.window
@@ -130,9 +129,10 @@ class Opening:
         path, upload = gr.State(None), self.widgets.upload
         found = listed.event(listed.path, listed.asked, path, **AT_ONCE)
         asked, outputs = [self.turn, path, self.given], [upload, *self.all]
-        found.success(self._emptied_for, asked, outputs, js=NOW, **AT_ONCE)
-        shown = self._reading(found.success, _listed, [path])
-        shown.success(lambda: gr.update(selected=compare.NAME), None, tabs, **AT_ONCE)
+        by = f"list-{path._id}"
+        found.success(self._emptied_for, asked, outputs, **_emptying(by))
+        shown = self._reading(found.success, take_in, [path], by, there=lambda path: path is not None)
+        shown.success(_turned_to, path, tabs, **AT_ONCE)
 
     def _emptied(self, said: str = "") -> list[Any]:
         return [*compare.empty(said), *self.elsewhere]
@@ -150,28 +150,42 @@ class Opening:
         return [gr.skip()] * (1 + len(self.all)) if path is None else self._taken_away_with_file(turn, at)
 
     def _reading(
-        self, event: Callable[..., Any], read: Callable[..., Picture | None], asked: list[Any]
+        self,
+        event: Callable[..., Any],
+        read: Callable[..., Picture | None],
+        asked: list[Any],
+        by: str,
+        there: Callable[..., bool] = lambda *values: True,
     ) -> Any:
-        """At an event, read an image from the values of ``asked``, then show it; return the last event."""
+        """At an event, read an image from the values of ``asked``, then show it; return the last event.
 
-        def kept(*values: Any) -> Kept[Picture] | None:
-            picture = read(*values)
-            return None if picture is None else self.workbench.memory.keep(picture)
+        ``by`` names what gives it, as in its emptying. Where the values name none that is ``there``, what is
+        shown stays.
+        """
 
-        def work(turn: Turn, *values: Any) -> Any:
+        def work(turn: Turn, *values: Any) -> None:
             *given, at = values
-            if read is _listed and given == [None]:
-                return gr.skip()
-            return read_in_turn(lambda: Read(turn.last, tried(partial(kept, *given))), turn, at)
+            if there(*given):
+                turn.reads(lambda: self._kept(read(*given)), at)
 
-        inputs = [self.turn, *asked, self.given]
-        reading = event(work, inputs, self.found, js=AND_THEN, **READING, **AS_SENT, **IN_A_ROW)
-        inputs = [self.turn, self.found, *self.inputs]
-        return reading.success(self._opened, inputs, self.all, **SHOWING)
+        reading = event(
+            work,
+            [self.turn, *asked, self.given],
+            None,
+            js=SAID.format(by=by),
+            **READING,
+            **AS_SENT,
+            **IN_A_ROW,
+        )
+        return reading.success(self._opened, [self.turn, *self.inputs], self.all, **SHOWING)
 
-    def _opened(self, turn: Turn, read: Read | None, *given: Any) -> list[Any]:
+    def _kept(self, picture: Picture | None) -> Kept[Picture] | None:
+        return None if picture is None else self.workbench.memory.keep(picture)
+
+    def _opened(self, turn: Turn, *given: Any) -> list[Any]:
         """Show what was read in this turn, or why it is refused; nothing of a former one stays either way."""
-        if read is None or read.turn != turn.last:
+        read = turn.takes()
+        if read is None:
             return [gr.skip() for _ in self.all]
         return in_this_turn(lambda: self._with_all(read.found, *given), turn, len(self.all))
 
@@ -220,9 +234,17 @@ class Opening:
         return compare.shown(self.workbench.memory.keep(self.workbench.case(picture, choice)), seen)
 
 
+def _emptying(by: str) -> dict[str, Any]:
+    """Return how the page is emptied by what gives an image.
+
+    One that the library put off until the one before is done would note that later moment.
+    """
+    return {**AT_ONCE, **IN_A_ROW, "js": NOTED.format(by=by)}
+
+
 def _uploaded(file: dict[str, Any] | None) -> Picture | None:
     return None if file is None else take_in(file["path"])
 
 
-def _listed(path: str) -> Picture:
-    return take_in(path)
+def _turned_to(path: str | None) -> Any:
+    return gr.skip() if path is None else gr.update(selected=compare.NAME)

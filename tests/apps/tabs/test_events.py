@@ -10,7 +10,7 @@ from ttr.apps.image.intake import sample
 from ttr.apps.image.workbench import Workbench
 from ttr.apps.page import page
 from ttr.apps.tabs.compare import compare_tab
-from ttr.apps.tabs.events import READING, Read, Turn, done, guarded, in_this_turn, read_in_turn, tried
+from ttr.apps.tabs.events import READING, Turn, done, guarded, in_this_turn, tried
 from ttr.apps.tabs.opening import Opening
 from ttr.errors import ImageError, TTRError
 
@@ -41,15 +41,29 @@ def test_a_refusal_is_a_value_for_the_event_after_it():
     assert skips(shown[2])
 
 
+def read(turn, value, asked):
+    turn.reads(lambda: value, asked)
+    found = turn.takes()
+    return None if found is None else found.found
+
+
 def test_of_files_that_are_read_at_once_the_last_that_was_given_counts():
+    """Also where the one before is done last, and where both are done before either is shown."""
     turn = Turn()
+    shown = []
 
     def slow():
-        assert read_in_turn(lambda: "second", turn, 2.0) == "second"
+        turn.reads(lambda: "second", 2.0)
+        shown.append(turn.takes().found)
         return "first"
 
-    assert skips(read_in_turn(slow, turn, 1.0))
-    assert read_in_turn(lambda: "third", turn, 3.0) == "third"
+    turn.reads(slow, 1.0)
+    assert shown == ["second"]
+    assert turn.takes() is None
+    assert read(turn, "third", 3.0) == "third"
+    turn.reads(lambda: turn.reads(lambda: "fifth", 5.0), 4.0)
+    assert turn.takes().found == "fifth"
+    assert turn.takes() is None
 
 
 def test_what_is_read_late_takes_not_the_turn_of_what_was_given_after_it():
@@ -57,9 +71,9 @@ def test_what_is_read_late_takes_not_the_turn_of_what_was_given_after_it():
     turn = Turn()
     assert turn.empties(10.0)
     assert turn.empties(30.0)
-    assert read_in_turn(lambda: "another", turn, 50.0) == "another"
+    assert read(turn, "another", 30.0) == "another"
     reading = turn.last
-    assert skips(read_in_turn(pytest.fail, turn, 30.0))
+    turn.reads(pytest.fail, 10.0)
     assert turn.last == reading
 
 
@@ -67,6 +81,7 @@ def test_no_choice_is_dropped_because_the_one_before_is_under_way():
     """What opens an image, shows it another way or loads a model; the library drops it by default."""
     blocks = page(Workbench())
     shows = {"work", "_opened", "_again", "_preset", "_typed", "picked", "given"}
+    shows |= {"_taken_away", "_taken_away_with_file", "_emptied_for"}
     found = [fn for fn in blocks.fns.values() if fn.name in shows]
     assert {fn.name for fn in found} == shows
     assert {fn.trigger_mode for fn in found} == {"multiple"}
@@ -107,7 +122,7 @@ class Slow(Workbench):
 def test_what_is_emptied_late_takes_nothing_of_the_newer_image_away():
     """It was asked when a file was chosen, and is done when the file was read already."""
     turn = Turn()
-    assert turn.reads(20.0)
+    assert read(turn, "a picture", 20.0) == "a picture"
     reading = turn.last
     assert not turn.empties(10.0)
     assert not turn.empties(20.0)
@@ -125,12 +140,13 @@ def test_no_late_answer_of_an_image_comes_after_another_was_given(meanwhile):
         opening = Opening(bench, compare_tab(bench, blocks, case, chosen), case, chosen, [])
     turn, seen = Turn(), (None, 5, "mean of heads", "CLS", "raw", "shared")
     bench.meanwhile = (lambda: None) if meanwhile == "nothing" else (lambda: opening._taken_away(turn, 1.0))
-    read = Read(turn.last, bench.memory.keep(sample("fundus")))
-    shown = opening._opened(turn, read, *seen)
+    turn.reads(lambda: bench.memory.keep(sample("fundus")), 0.0)
+    shown = opening._opened(turn, *seen)
     assert all(map(skips, shown)) == (meanwhile != "nothing")
     if meanwhile == "nothing":
         assert not all(map(skips, opening._again(turn, shown[0], *seen)))
         bench.meanwhile = turn.passes
         assert all(map(skips, opening._again(turn, shown[0], *seen)))
+    turn.reads(lambda: bench.memory.keep(sample("fundus")), 2.0)
     turn.passes()
-    assert all(map(skips, opening._opened(turn, read, *seen)))
+    assert all(map(skips, opening._opened(turn, *seen)))
