@@ -6,11 +6,14 @@ at the END of the sequence, one signed maximum a layer, CLS left alone.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
 import ttr
+from tests.tools.edited_by_hand import feature_edited_by_hand
 from tests.tools.tiny_models import scramble, tiny_clip, tiny_vit
 from ttr.forward.record import record
 from ttr.registers.seen import find_outliers
@@ -21,36 +24,27 @@ NEURONS = ttr.RegisterNeurons.from_pairs([(0, 3), (0, 40), (1, 5), (2, 9)])
 def predecessor_forward(backbone, image, pairs, registers, normal="zero"):
     """Return the global feature of ONE image [3, H, W] as the predecessor's hooks make it."""
     prefix = backbone.layout.prefix
-    handles = [
-        backbone.sites.entry.module.register_forward_pre_hook(
-            lambda m, args: torch.cat([args[0], torch.zeros(1, registers, args[0].shape[2])], dim=1)
-        )
-    ]
-    for layer in {layer for layer, _ in pairs}:
-        listed = [n for at, n in pairs if at == layer]
 
-        def intervene(module, args, listed=listed):
-            hidden = args[0].clone()
-            values = hidden[0][:, listed]
-            peak = values.max() if values.max().abs() > values.min().abs() else values.min()
-            hidden[0, -registers:, listed] = peak
-            patches = hidden[0, prefix:-registers, listed]
-            if normal == "zero":
-                hidden[0, prefix:-registers, listed] = 0
-            elif normal == "mean":
-                hidden[0, prefix:-registers, listed] = patches.mean(dim=0).expand_as(patches)
-            elif normal == "clip":
-                mean, limit = patches.mean(dim=0), patches.mean(dim=0) + patches.std(dim=0)
-                hidden[0, prefix:-registers, listed] = torch.where(patches > limit, mean, patches)
-            return (hidden,)
+    def moved(hidden, listed):
+        hidden = hidden.clone()
+        values = hidden[0][:, listed]
+        peak = values.max() if values.max().abs() > values.min().abs() else values.min()
+        hidden[0, -registers:, listed] = peak
+        patches = hidden[0, prefix:-registers, listed]
+        if normal == "zero":
+            hidden[0, prefix:-registers, listed] = 0
+        elif normal == "mean":
+            hidden[0, prefix:-registers, listed] = patches.mean(dim=0).expand_as(patches)
+        elif normal == "clip":
+            mean, limit = patches.mean(dim=0), patches.mean(dim=0) + patches.std(dim=0)
+            hidden[0, prefix:-registers, listed] = torch.where(patches > limit, mean, patches)
+        return hidden
 
-        handles.append(backbone.sites.neurons[layer].module.register_forward_pre_hook(intervene))
-    try:
-        with torch.no_grad():
-            return backbone.features(image[None])[0]
-    finally:
-        for handle in handles:
-            handle.remove()
+    edits = {
+        layer: partial(moved, listed=[n for at, n in pairs if at == layer])
+        for layer in {layer for layer, _ in pairs}
+    }
+    return feature_edited_by_hand(backbone, image, registers, edits)
 
 
 def predecessor_ranking(backbone, images, layer, threshold, sparse):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import ttr
+from tests.tools.edited_by_hand import feature_edited_by_hand
 from tests.tools.tiny_models import scramble, tiny_clip, tiny_vit
 from ttr.errors import OptionError
 from ttr.forward.record import record
@@ -19,28 +20,16 @@ NEURONS = ttr.RegisterNeurons.from_pairs([(0, 3), (0, 40), (1, 5), (2, 9)])
 def released(backbone, image, registers):
     """Return the feature of ONE image [3, H, W]: registers at the END, maxima over the sequence, CLS left."""
 
-    def blank(module, args):
-        return torch.cat([args[0], torch.zeros(1, registers, args[0].shape[2])], dim=1)
-
-    def intervene(listed, module, args):
-        hidden = args[0].clone().numpy()
+    def moved(hidden, listed):
+        hidden = hidden.clone().numpy()
         for neuron in listed:
             column = hidden[0, :, neuron].copy()
             hidden[0, 1 : len(column) - registers, neuron] = 0
             hidden[0, len(column) - registers :, neuron] = np.max(column)
-        return (torch.from_numpy(hidden),)
+        return torch.from_numpy(hidden)
 
-    sites = backbone.sites
-    handles = [sites.entry.module.register_forward_pre_hook(blank)]
-    for layer, listed in NEURONS.by_layer().items():
-        module = sites.neurons[layer].module
-        handles.append(module.register_forward_pre_hook(partial(intervene, listed)))
-    try:
-        with torch.no_grad():
-            return backbone.features(image[None])[0]
-    finally:
-        for handle in handles:
-            handle.remove()
+    edits = {layer: partial(moved, listed=listed) for layer, listed in NEURONS.by_layer().items()}
+    return feature_edited_by_hand(backbone, image, registers, edits)
 
 
 @pytest.mark.parametrize("make", [tiny_vit, tiny_clip])
