@@ -67,9 +67,11 @@ class StudyModels(options.PlaceOptions):
             try:
                 return load_backbone(own.of(name))
             except ModelError as error:
-                # It becomes part of a result, which names a file of weights without its folders.
-                file = files.get(name, Path())
-                raise ModelError(str(error).replace(str(file), file.name)) from None
+                # It becomes part of a result, which names a file of weights without its folders, and nobody.
+                said = str(error).replace(str(Path.home()), "~")
+                if file := files.get(name):
+                    said = said.replace(str(file), file.name)
+                raise ModelError(said) from None
 
         return load
 
