@@ -1,4 +1,4 @@
-"""Weights of a study's models: what is said of those that are not there stands in results that people share."""
+"""Weights of a study's models: what is said of those that are not there stands in results that are shared."""
 
 from __future__ import annotations
 
