@@ -17,8 +17,6 @@ from ttr.apps.service.event_requests import FULL
 from ttr.apps.service.private_folder import private_folder
 
 PASSWORD = "long enough"
-#: Of the event with which the page opens.
-VALUES = [None, None, None, 11, "mean of heads", "CLS", "raw", "shared"]
 FOREIGN = {"Origin": "https://evil.example"}
 
 
@@ -152,12 +150,15 @@ def test_a_function_that_is_not_there_is_refused_and_not_a_failure(asked, number
 
 def test_a_body_that_is_none_is_refused_and_not_a_failure(asked):
     quietly = TestClient(asked.app, base_url="http://127.0.0.1", raise_server_exceptions=False)
-    function = BareClient(asked).opening()
-    good = {"fn_index": function["id"], "data": VALUES, "session_hash": "x"}
+    visitor = BareClient(asked)
+    function = visitor.opening()
+    values = visitor.values(function)
+    block = values.index(11)
+    good = {"fn_index": function["id"], "data": values, "session_hash": "x"}
     bodies = [
         {**good, "data": "x"},
         {**good, "data": []},
-        {**good, "data": [*VALUES[:3], "11", *VALUES[4:]]},
+        {**good, "data": [*values[:block], "11", *values[block + 1 :]]},
         {**good, "session_hash": 1},
         {**good, "trigger_id": "x"},
     ]
@@ -173,7 +174,7 @@ def test_a_body_that_is_none_is_refused_and_not_a_failure(asked):
 def test_a_full_queue_says_so(asked):
     visitor = BareClient(asked)
     function = visitor.opening()
-    joins = [visitor.join(function["id"], VALUES) for _ in range(17)]
+    joins = [visitor.join(function["id"], visitor.values(function)) for _ in range(17)]
     assert [each.status_code for each in joins] == [200] * 16 + [429]
     assert joins[-1].json() == {"detail": FULL}
 

@@ -12,6 +12,7 @@ from functools import partial
 import ttr  # noqa: F401  before timm: it lets torchvision import beside a CPU build of torch
 
 # isort: split
+import pytest
 import timm.layers
 import torch
 from timm.models.beit import Beit
@@ -57,11 +58,11 @@ def tiny_torchvision() -> nn.Module:
 
 
 def tiny_monai(**options: object) -> nn.Module:
-    from monai.networks.nets import ViT
-
+    pytest.importorskip("einops")
+    networks = pytest.importorskip("monai.networks.nets")
     sizes = {"img_size": SIZE, "patch_size": PATCH, "hidden_size": WIDTH, "mlp_dim": 4 * WIDTH}
     sizes |= {"num_layers": DEPTH, "num_heads": HEADS, "spatial_dims": 2}
-    return ViT(3, **{**sizes, **options})
+    return networks.ViT(3, **{**sizes, **options})
 
 
 def tiny_clip(**vision: object) -> nn.Module:
