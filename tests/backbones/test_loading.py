@@ -277,7 +277,9 @@ def test_an_image_beyond_the_memory_is_refused(monkeypatch):
         ttr.load("phantom", image_size=1_000_000)
 
 
-@pytest.mark.parametrize("name", ["timm:vit_tiny_patch16_224", "open_clip:ViT-S-32"])
+@pytest.mark.parametrize(
+    "name", ["timm:vit_tiny_patch16_224", pytest.param("open_clip:ViT-S-32", marks=pytest.mark.slow)]
+)
 def test_a_file_of_another_resolution_is_resampled(tmp_path, name):
     torch.save(ttr.load(name).model.state_dict(), tmp_path / "w.pt")
     backbone = ttr.load(name, weights=tmp_path / "w.pt", image_size=160)

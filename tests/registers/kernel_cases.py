@@ -52,8 +52,9 @@ def values(kind: torch.dtype, batch: int, length: int, seed: int = 0) -> torch.T
 
 def main() -> None:
     for kind in (torch.float32, torch.float16, torch.bfloat16):
-        for prefix, registers, patches, scope, factors in CASES:
-            x = values(kind, 3, prefix + registers + patches)
+        # What lies where is the same in every kind: the halves need the cases with factors alone.
+        for prefix, registers, patches, scope, factors in CASES if kind is torch.float32 else CASES[1:2]:
+            x = values(kind, 2, prefix + registers + patches)
             expected, found = expected_and_found(x, prefix, registers, scope, factors)
             assert torch.equal(expected, found), (kind, prefix, registers, patches, scope)
 
@@ -87,16 +88,15 @@ def main() -> None:
 
     numbers = (math.nan, math.inf, -math.inf, 0.0, -3.0, 3.0)
     kinds = (torch.float32, torch.float16, torch.bfloat16)
-    for kind, pair in itertools.product(kinds, itertools.product(numbers, repeat=2)):
-        x = torch.zeros(1, 6, 8, dtype=kind)
-        x[0, 1, 4], x[0, 5, 4] = pair
-        expected, found = expected_and_found(x, 1, 1, "all", (1.0,))
-        assert torch.equal(expected.isnan(), found.isnan()), (kind, pair)
-        assert torch.equal(expected.nan_to_num(), found.nan_to_num()), (kind, pair)
-        x[0, :, 4], x[0, 1, 4], x[0, 5, 4] = -7.0, *pair
-        expected, found = expected_and_found(x, 1, 1, "all-but-cls", (1.0,), "maximum")
-        assert torch.equal(expected.isnan(), found.isnan()), (kind, pair)
-        assert torch.equal(expected.nan_to_num(), found.nan_to_num()), (kind, pair)
+    pairs = torch.tensor(list(itertools.product(numbers, repeat=2)))
+    for kind in kinds:
+        for background, how in ((0.0, ("all", (1.0,))), (-7.0, ("all-but-cls", (1.0,), "maximum"))):
+            x = torch.zeros(len(pairs), 6, 8, dtype=kind)
+            x[:, :, 4] = background
+            x[:, [1, 5], 4] = pairs.to(kind)
+            expected, found = expected_and_found(x, 1, 1, *how)
+            assert torch.equal(expected.isnan(), found.isnan()), (kind, how)
+            assert torch.equal(expected.nan_to_num(), found.nan_to_num()), (kind, how)
     print("equal")
 
 

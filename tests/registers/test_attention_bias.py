@@ -150,7 +150,13 @@ def test_attention_rows_know_the_bias(model, images):
 
 
 @pytest.mark.parametrize(
-    "family", ["timm-reg4", "eva-dinov3", pytest.param("eva-02", marks=pytest.mark.slow), "open-clip"]
+    "family",
+    [
+        "eva-dinov3",
+        "open-clip",
+        pytest.param("timm-reg4", marks=pytest.mark.slow),
+        pytest.param("eva-02", marks=pytest.mark.slow),
+    ],
 )
 def test_the_exported_model_equals_eager(family, images):
     model = scramble(FAMILIES[family]())
