@@ -13,13 +13,14 @@ import typer
 
 from ttr.checks import MOST_REGISTERS
 from ttr.cli import given, options
+from ttr.cli.commands import Commands
 from ttr.cli.groups import grouped
 from ttr.cli.study_models import StudyModels, parse_places
 from ttr.cli.tables import print_path, show_reproduction
 
 IN_EIGHTS = options.StudyOptions(batch_size=8)
 
-reproduce = typer.Typer(
+reproduce = Commands(
     help="Published studies again: their numbers beside measured ones.",
     no_args_is_help=True,
     rich_markup_mode=None,
