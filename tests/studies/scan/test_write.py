@@ -40,7 +40,7 @@ def test_the_command_writes_every_block_of_every_model_and_size(run, tmp_path):
     assert is_result(out, SCAN)
     assert [made["backbone"]["image_size"] for made in manifest["provenance"]] == [[64, 64], [80, 80]] * 2
     assert manifest["answer"] in said.replace("\n", " ")
-    assert "TTR: phantom at 64 px (from block 2 on" in manifest["answer"]
+    assert "phantom at 64 px (outliers from block 2 on" in manifest["answer"]
     assert said.strip().splitlines()[-1] == f"open: {(out / 'index.html').resolve()}"
     page = (out / "index.html").read_text()
     assert page.count("data:image/png") == 1

@@ -16,13 +16,18 @@ def shares_by_block(table: pd.DataFrame) -> str:
     """
     sizes, models = (list(dict.fromkeys(table[name])) for name in ("size", "model"))
     highest = 100 * float(table["outlier_share"].max())
+    dashes = ("-", "--", ":", "-.")
     figure, axes = pair_of_axes(len(sizes))
     for axis, size in zip(axes, sizes, strict=True):
         here = table[table["size"] == size]
         for name, rows in here.groupby("model", sort=False):
-            colour, marker = LINES[models.index(name) % len(LINES)]
+            place = models.index(name)
+            colour, marker = LINES[place % len(LINES)]
             shares, low, high = (100 * rows[each] for each in ("outlier_share", "ci_low", "ci_high"))
-            style = {"color": colour, "marker": marker, "markersize": 4}
+            # Lines that lie on each other, as clean models do, stay visible: the first is the thickest.
+            width = 1.2 + 3 * (1 - (place + 1) / len(models))
+            style = {"color": colour, "marker": marker, "linewidth": width, "markersize": 3 + 2 * width}
+            style["linestyle"] = dashes[place // len(LINES) % len(dashes)]
             axis.plot(rows["block"], shares, label=shortened(str(name), 30), **style)
             axis.fill_between(rows["block"], low, high, color=colour, alpha=0.15, linewidth=0)
         top = max(1.0, 1.3 * highest)

@@ -105,12 +105,12 @@ def _remedy(states: list[State], registers: int) -> str:
 
 
 def answer(found: list[tuple[Scanned, Verdict]]) -> str:
-    """Return one sentence: each remedy, and the models that need it."""
+    """Return one sentence: the models that need a remedy, and which, for each remedy."""
     told = []
     for remedy in REMEDIES:
         models = [_where(scanned, said) for scanned, said in found if said.remedy == remedy]
         if models:
-            told.append(f"{remedy}: {', '.join(models)}")
+            told.append(f"{', '.join(models)}: {remedy}")
     return "; ".join(told) + "."
 
 
@@ -118,6 +118,6 @@ def _where(scanned: Scanned, said: Verdict) -> str:
     """Return a model, and the blocks with outliers where it has some."""
     if said.first is None or said.last is None:
         return scanned.called
-    where = "from block {} on" if said.last == scanned.blocks - 1 else "from block {} to block {}"
+    where = "outliers from block {} on" if said.last == scanned.blocks - 1 else "outliers in blocks {}..{}"
     most = f"at most {100 * said.largest:.1f} % of the patches"
     return f"{scanned.called} ({where.format(said.first, said.last)}, {most})"
