@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.ndimage
+import scipy.special
 import torch
 from torchvision.transforms import v2
 
@@ -65,6 +66,27 @@ def test_an_object_among_other_patches_is_found_whole_and_what_touches_by_a_corn
     found = lost(torch.from_numpy(keys.reshape(1, 120, 8)), grid)
     assert found.boxes.tolist() == [[3, 2, 8, 5]]
     assert found.masks.sum() == 15
+
+
+def test_a_direction_that_all_keys_share_hides_the_object_and_centring_takes_it_away():
+    """To attention such a direction is nothing: softmax(q (k + c)) is softmax(q k)."""
+    random, grid = np.random.default_rng(1), (10, 12)
+    keys = random.normal(scale=0.02, size=(1, *grid, 8))
+    keys[0, 2:5, 3:8, :2] += (-1, 0.5)
+    keys = torch.from_numpy(keys.reshape(1, 120, 8))
+    shifted = keys + 5
+    q, k = random.normal(size=(2, 1)), shifted[0, :, :2].numpy()
+    weights = [scipy.special.softmax(each @ q[:, 0]) for each in (k, k - 5)]
+    np.testing.assert_allclose(*weights)
+    hidden = lost(shifted, grid)
+    assert (hidden.boxes.tolist(), hidden.positive.tolist()) == ([[0, 0, 12, 10]], [1.0])
+    found = lost(shifted, grid, centred=True)
+    assert found.boxes.tolist() == [[3, 2, 8, 5]]
+    inside, outside = 15, 105
+    alike = (inside * (inside - 1) + outside * (outside - 1)) / (120 * 119)
+    assert found.positive[0] == pytest.approx(alike, abs=0.01)
+    mean = keys.mean(dim=1, keepdim=True)
+    assert lost(keys - mean, grid).boxes.tolist() == found.boxes.tolist()
 
 
 def test_patches_without_a_direction_are_an_object_of_one_patch():
@@ -142,6 +164,9 @@ def test_a_planted_object_is_found_at_its_box_and_an_artifact_hides_it_until_its
     assert clean["plain"].tolist() == [True] * 3
     boxes = lost(patch_keys(planted, images), (8, 8)).boxes * PATCH
     assert boxes.tolist() == [box[0].tolist() for box in truth]
+
+    centred = objects_found(planted, images, truth, [PLAIN], centred=True)
+    assert centred["plain"].tolist() == [True] * 3
 
     images[:2, :, :PATCH, :PATCH] += ODD  # the patch in the corner of two of the three
     treated = arms(["plain", "token", "ttr"], planted, ttr.RegisterNeurons.from_pairs([(0, 0)]))

@@ -9,6 +9,10 @@ of patch p in the last block's attention,
     mask        m_q = 1 where sum over s in S of f_q . f_s > 0
     box         around the connected component of the mask that holds the seed, sides shared, not corners
 
+The degrees lean on where zero is, and attention does not say: softmax is the same when one vector is taken
+from all keys. Where these share a direction, as in DINOv2, every pair correlates positively and the box is
+the whole image. ``centred`` takes their mean over the image's patches away first; it is no part of LOST.
+
 Of equal degrees the first patch in reading order comes first. CorLoc is the share of images whose one box
 overlaps a true one by an IoU of .5 or more.
 """
@@ -43,20 +47,23 @@ class Discovered:
         seeds: place of the seed among the patches, int64 [B].
         masks: the component that holds the seed, bool [B, rows, columns].
         boxes: around it, in patches: first column, first row, and those behind the last, int64 [B, 4].
+        positive: share of the pairs of patches that correlate positively, [B]; at 1 nothing was told apart.
     """
 
     seeds: np.ndarray
     masks: np.ndarray
     boxes: np.ndarray
+    positive: np.ndarray
 
 
-def lost(keys: Tensor, grid: tuple[int, int], patches: int = PATCHES) -> Discovered:
+def lost(keys: Tensor, grid: tuple[int, int], patches: int = PATCHES, *, centred: bool = False) -> Discovered:
     """Find one object in each image.
 
     Args:
         keys: of the patches alone, [B, P, D], row by row of the grid (:func:`ttr.forward.keys.patch_keys`).
         grid: (rows, columns).
         patches: k >= 1; more than P is all.
+        centred: take the mean over an image's patches from its keys first.
 
     Raises:
         OptionError: shapes that do not match, or a k below 1.
@@ -67,17 +74,23 @@ def lost(keys: Tensor, grid: tuple[int, int], patches: int = PATCHES) -> Discove
             f"got keys {tuple(keys.shape)}; needed [B, {grid[0] * grid[1]}, D], for a grid of "
             f"{grid[0]}x{grid[1]}: those of the patches alone"
         )
-    found = [_one(each.numpy(), grid, patches) for each in keys.detach().cpu().double()]
-    seeds, masks, boxes = zip(*found, strict=True) if found else ((), (), ())
+    wide = keys.detach().cpu().double()
+    if centred:
+        wide = wide - wide.mean(dim=1, keepdim=True)
+    found = [_one(each.numpy(), grid, patches) for each in wide]
+    seeds, masks, boxes, positive = zip(*found, strict=True) if found else ((), (), (), ())
     return Discovered(
         np.array(seeds, dtype=np.int64),
         np.array(masks, dtype=bool).reshape(-1, *grid),
         np.array(boxes, dtype=np.int64).reshape(-1, 4),
+        np.array(positive, dtype=np.float64),
     )
 
 
-def _one(keys: np.ndarray, grid: tuple[int, int], patches: int) -> tuple[int, np.ndarray, tuple[int, ...]]:
-    """Return seed, mask and box of one image, keys float64 [P, D]."""
+def _one(
+    keys: np.ndarray, grid: tuple[int, int], patches: int
+) -> tuple[int, np.ndarray, tuple[int, ...], float]:
+    """Return seed, mask, box and share of positive pairs of one image, keys float64 [P, D]."""
     from scipy.ndimage import label
 
     alike = keys @ keys.T
@@ -91,7 +104,8 @@ def _one(keys: np.ndarray, grid: tuple[int, int], patches: int) -> tuple[int, np
     components, _ = label(mask)
     component = components == components.flat[seed]
     rows, columns = np.nonzero(component)
-    return seed, component, (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    box = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+    return seed, component, box, degrees.sum() / max(len(keys) * (len(keys) - 1), 1)
 
 
 def overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -126,6 +140,7 @@ def objects_found(
     arms: Sequence[Arm],
     *,
     patches: int = PATCHES,
+    centred: bool = False,
     batch_size: int = 8,
 ) -> dict[str, np.ndarray]:
     """Return, for each arm, in which images LOST's box overlaps a true one by :data:`FOUND` or more.
@@ -139,6 +154,7 @@ def objects_found(
         truth: of each image its boxes in pixels of the model's input, float [K, 4] with K >= 1.
         arms: what is done to the model, from :func:`ttr.registers.arms.arms`.
         patches: k of the expansion.
+        centred: as in :func:`lost`.
         batch_size: images a pass.
 
     Returns:
@@ -162,8 +178,11 @@ def objects_found(
         for arm in arms:
             with arm.applied(backbone):
                 keys = patch_keys(backbone, batch)
-            boxes = lost(keys, backbone.layout_for(batch).grid, patches).boxes * pixels
-            best = (overlaps(box, np.asarray(of)).max() for box, of in zip(boxes, theirs, strict=True))
+            there = lost(keys, backbone.layout_for(batch).grid, patches, centred=centred)
+            best = (
+                overlaps(box, np.asarray(of)).max()
+                for box, of in zip(there.boxes * pixels, theirs, strict=True)
+            )
             found[arm.name] += [iou >= FOUND for iou in best]
     if done < len(truth):
         raise OptionError(f"got boxes of {len(truth)} images and {done} images; needed as many")
