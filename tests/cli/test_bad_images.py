@@ -49,6 +49,7 @@ def command(folder, neurons, tmp_path):
         "detect": ("detect", *phantom, "--images", one, "--out", tmp_path / "out.json"),
         "tune": ("tune", *phantom, "--images", one, "--top-k", "1", "--num-registers", "1", "--out", out),
         "compare": ("compare", *phantom, "--neurons", neurons["phantom"], "--out", out, one),
+        "scan": ("scan", *phantom, "--images", one, "--out", out),
         "integrate": ("integrate", *phantom, "--dataset", "folder", "--root", folder, "--out", out),
         "zero-shot": (
             *("zero-shot", "--backbone", "phantom-clip", *SMALL, "--neurons", neurons["phantom-clip"]),
@@ -59,7 +60,7 @@ def command(folder, neurons, tmp_path):
     return words, out
 
 
-@pytest.mark.parametrize("name", ["detect", "tune", "compare", "integrate", "zero-shot"])
+@pytest.mark.parametrize("name", ["scan", "detect", "tune", "compare", "integrate", "zero-shot"])
 def test_a_bad_image_is_refused_by_name_with_the_way_out_and_nothing_is_left(run, command, tmp_path, name):
     words, _ = command
     status, _, error = run(*words[name])

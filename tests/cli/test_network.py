@@ -104,6 +104,7 @@ def commands(root: Path, out: Path) -> list[tuple[object, ...]]:
         ("data", "check", *table, "--quiet"),
         ("doctor", "--quiet"),
         ("demo", "--phantom", "--quiet", "--phantoms", 8, "--out", out / "demo"),
+        ("scan", *small, "--images", one, "--out", out / "scan"),
         ("detect", *small, "--images", one, "--out", out / "neurons.json"),
         ("tune", *small, "--images", one, "--top-k", 1, "--num-registers", 1, "--out", out / "tune"),
         ("compare", *small, *neurons, "--out", out / "compare", one),
@@ -174,7 +175,7 @@ def test_no_command_reaches_out(root, tmp_path):
     assert reached(record) == ""
     made = {path.name for path in tmp_path.iterdir()}
     wanted = {"demo", "tune", "compare", "bench", "clahe", "ablation", "integration", "decoupling", "zero"}
-    assert {*wanted, "shards", "page.html", "neurons.json", "a.onnx", "scores.json", "r"} <= made
+    assert {*wanted, "scan", "shards", "page.html", "neurons.json", "a.onnx", "scores.json", "r"} <= made
     assert "nothing is off" in done.stdout  # the doctor imported every library
 
 

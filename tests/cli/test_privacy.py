@@ -52,6 +52,7 @@ def words(name: str, root: Path, neurons: Path, out: Path) -> tuple[object, ...]
     few = ("--num-registers", "0,1", "--num-images", 6)
     return {
         "compare": ("compare", *PHANTOM, *found, "--out", folder, one, root / "test" / "a" / f"{FILE}-0.png"),
+        "scan": ("scan", *PHANTOM, "--images", one, "--out", folder),
         "embed": ("embed", *PHANTOM, *found, "--images", one, "--out", folder),
         "detect": ("detect", *PHANTOM, *cache, "--images", one, "--out", out / "neurons.json"),
         "tune": (
@@ -93,7 +94,7 @@ def own(root: Path, out: Path) -> tuple[str, ...]:
     return (FOLDER, str(root.parent), str(out), f"{Path.home()}/", *host)
 
 
-QUICK = ("detect", "check", "embed")
+QUICK = ("scan", "detect", "check", "embed")
 SLOW = ("compare", "zero-shot", "bench", "tune", "ablate", "integrate", "decoupling", "zero-ablation")
 
 

@@ -66,3 +66,11 @@ def test_its_ends_are_where_the_statistic_is_the_quantile(n, data):
 def test_at_no_difference_it_is_mcnemars_statistic():
     """T(0)^2 = (b - c)^2 / (b + c)."""
     assert tango_statistic(12 / 50, 4 / 50, 50, 0) == pytest.approx((12 - 4) / math.sqrt(12 + 4))
+
+
+def test_an_interval_holds_its_own_share_to_the_last_bit():
+    quantile = critical(0.95, math.inf)
+    for n in range(1, 200):
+        for share in (0.0, 1.0):
+            low, high = wilson(share, n, quantile)
+            assert low <= share <= high

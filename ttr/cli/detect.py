@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ttr.cli import given, options
+from ttr.cli.chosen import choose
 from ttr.cli.engine import EngineOptions
 from ttr.cli.groups import Group, grouped
 from ttr.cli.loading import load_backbone
 from ttr.cli.tables import show_halves, show_neurons, show_skipped
 
 if TYPE_CHECKING:
-    from ttr.datasets.registry import OpenedImages
     from ttr.registers.detection import DetectionRule
 
 IN_SIXTEENS = options.StudyOptions(batch_size=16)
@@ -152,7 +152,7 @@ def detect(
     rank = Rank.of()
     machines = engine.machines()
     model = replace(model, device=rank.device(model.device))
-    chosen = _choose(images, data, theirs, num_images, seed, reading.anonymous)
+    chosen = choose(images, data, theirs, num_images, seed, reading.anonymous)
     rule = rules.rule(model.backbone)
     run = replace(reading.run(model, seed=seed), machines=machines)
     from ttr.features.prepared import StillToCome, found_neurons, shared_neurons
@@ -198,32 +198,3 @@ def _published(backbone: str) -> tuple[str, int, int, int]:
         f"{found['outlier_layer']}, top layer {found['top_layer']}, top_k {found['top_k']}"
     )
     return str(found["threshold"]), found["outlier_layer"], found["top_layer"], found["top_k"]
-
-
-def _choose(
-    images: Path | None,
-    data: options.DataOptions | None,
-    of_a_set: dict[str, Any],
-    num_images: int | None,
-    seed: int,
-    anonymous: bool,
-) -> OpenedImages:
-    """Return the images to look at.
-
-    Raises:
-        OptionError: not exactly one of ``images`` and ``data``, or options of a set without one.
-        TTRError: the folder or the set cannot be used.
-    """
-    from ttr.datasets.registry import folder_images, sampled_images
-    from ttr.errors import OptionError
-
-    if (images is None) == (data is None):
-        got = "neither --images nor" if images is None else "--images and"
-        raise OptionError(f"got {got} --dataset; needed one of them: --images DIR, or --dataset NAME")
-    if images is not None:
-        for option, value in of_a_set.items():
-            if value is not None:
-                raise OptionError(f"got {option} with --images; it belongs to --dataset, leave it out")
-        return folder_images(images, limit=num_images, seed=seed, anonymous=anonymous)
-    assert data is not None
-    return sampled_images(data.open(anonymous=anonymous), num_images, seed=seed)

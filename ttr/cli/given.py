@@ -30,6 +30,12 @@ def backbones(names: list[str] | None) -> list[str] | None:
     return names
 
 
+def listed_backbones(names: list[str]) -> list[str]:
+    """Return names of backbones, given one by one or with commas between, or raise ModelError."""
+    parts = [part.strip() for name in names for part in name.split(",")]
+    return backbones(parts) or []
+
+
 def weights(path: Path | None) -> Path | None:
     """Return a file or directory of weights that is there, or raise ModelError."""
     if path is not None and not path.exists():

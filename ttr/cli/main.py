@@ -31,6 +31,7 @@ from ttr.cli.neurons import neurons
 from ttr.cli.plant import plant
 from ttr.cli.report import report
 from ttr.cli.reproduce import reproduce
+from ttr.cli.scan import scan
 from ttr.cli.tune import tune
 from ttr.cli.zero_shot import zero_shot
 from ttr.errors import ImageWarning, TTRError
@@ -48,6 +49,7 @@ activity onto tokens appended at test time, and look at what changed.
 \b
   ttr demo                                   everything at once, offline
   ttr app                                    the page: your images before and after, on this machine
+  ttr scan --backbone A,B --images DIR --out DIR           which models have artifacts, and which remedy?
   ttr detect --backbone NAME --images DIR --out neurons.json
   ttr tune --backbone NAME --images DIR --out DIR
   ttr compare --backbone NAME --neurons neurons.json --out DIR IMAGE...
@@ -86,6 +88,7 @@ app = Commands(
 app.command()(demo)
 app.command(name="app")(page)
 app.command()(detect)
+app.command()(scan)
 app.command()(tune)
 app.command()(bench)
 app.command()(compare)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ttr.studies.export.write import Exported
     from ttr.studies.plant.truth import Truth
     from ttr.studies.reproduce.published import PublishedStudy
+    from ttr.studies.scan.write import Scan
     from ttr.studies.tune.tuning import Recommendation, SweepRow
 
 SHOWN = 10
@@ -342,6 +343,21 @@ def show_planted(truth: Sequence[Truth]) -> None:
     for name, value in told.items():
         table.add_row(name, value)
     print_table(table)
+
+
+def show_scan(scan: Scan, page: Path) -> None:
+    """Print each model at each size with its artifact score and remedy, the answer, and the page to open."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from ttr.studies.scan.write import in_short
+
+    table = Table(Column("model", overflow="fold"), "size", "outliers", "score", "remedy")
+    for scanned, said in scan.found:
+        table.add_row(scanned.model, scanned.size, in_short(said), f"{said.score:.3f}", said.remedy)
+    Console().print(table)
+    typer.echo(scan.answer)
+    print_path(page)
 
 
 def print_path(path: Path) -> None:

@@ -78,7 +78,7 @@ def pair_of_axes(columns: int) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.6 * columns, 3.2), layout="constrained")
-    axes = figure.subplots(1, columns)
+    axes = figure.subplots(1, columns, squeeze=False)[0]
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
     return figure, axes

@@ -32,7 +32,8 @@ def wilson(share: float, n: float, quantile: float) -> tuple[float, float]:
     square = quantile**2
     centre = (share + square / (2 * n)) / (1 + square / n)
     half = quantile / (1 + square / n) * math.sqrt(share * (1 - share) / n + square / (4 * n**2))
-    return max(centre - half, 0.0), min(centre + half, 1.0)
+    # In float sums an end can pass the share itself by a last bit, as at 0 and 1.
+    return min(max(centre - half, 0.0), share), max(min(centre + half, 1.0), share)
 
 
 def tango_statistic(first: float, second: float, n: float, difference: float) -> float:

@@ -18,7 +18,7 @@ from ttr.folders import check_target, restore, whole_folder
 ABLATION, BENCHMARK, INTEGRATION = "ttr.ablate/1", "ttr.bench/1", "ttr.integrate/1"
 TUNING, COMPARISON, DEMO, EXPORT = "ttr.tune/1", "ttr.compare/1", "ttr.demo/1", "ttr.export/1"
 DECOUPLING, MEDICAL = "ttr.reproduce-decoupling/1", "ttr.reproduce-medical/1"
-ZERO_ABLATION = "ttr.reproduce-zero-ablation/1"
+ZERO_ABLATION, SCAN = "ttr.reproduce-zero-ablation/1", "ttr.scan/1"
 #: What writes the results that are read again.
 COMMANDS = {ABLATION: "ttr ablate", BENCHMARK: "ttr bench", INTEGRATION: "ttr integrate"}
 #: Bytes of a manifest, at most.
@@ -55,6 +55,7 @@ HOLDS = {
     TUNING: Holds(("tune.json", "tune.csv", "neurons.json", "index.html")),
     COMPARISON: Holds(("compare.json", "index.html")),
     DEMO: Holds(("results.json", "index.html")),
+    SCAN: Holds(("scan.csv", "models.csv", "index.html")),
     DECOUPLING: Holds(("reproduction.csv", "index.html"), INTEGRATION),
     MEDICAL: Holds(("reproduction.csv",), BENCHMARK),
     ZERO_ABLATION: Holds(("reproduction.csv",), ABLATION),

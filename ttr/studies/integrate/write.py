@@ -42,7 +42,7 @@ from ttr.studies.integrate.tables import (
     layers_table,
 )
 from ttr.studies.integrate.token_tables import dimensions_table, registers_table, shares_table
-from ttr.studies.provenance import provenance
+from ttr.studies.provenance import phantom_warnings, provenance, together
 from ttr.studies.schemas import INTEGRATION, result_folder
 from ttr.wording import SEVERAL_REGISTERS, counted
 
@@ -249,18 +249,6 @@ def _about(backbone: Backbone, neurons: RegisterNeurons, counts: list[int]) -> l
     if len(neurons):
         return [f"{backbone.name}: {counted(len(neurons), 'register neuron')} moved where R > 0."]
     return [f"{backbone.name}: no register neurons were found, so R > 0 appends blank tokens (a control)."]
-
-
-def together(made_with: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what made several results as one provenance, which names every backbone."""
-    shown = {**made_with[0], "backbones": [made["backbone"] for made in made_with]}
-    del shown["backbone"]
-    return shown
-
-
-def phantom_warnings(made_with: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the warnings of what was made with, each once."""
-    return list(dict.fromkeys(made["warning"] for made in made_with if made["warning"]))
 
 
 def _page(result: Integration, dataset: Dataset) -> str:

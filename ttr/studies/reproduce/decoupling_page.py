@@ -9,7 +9,8 @@ import pandas as pd
 from ttr.datasets.registry import Dataset
 from ttr.drawing.html import fill
 from ttr.studies.integrate.by_model_section import by_model_section
-from ttr.studies.integrate.write import Integration, phantom_warnings, together
+from ttr.studies.integrate.write import Integration
+from ttr.studies.provenance import phantom_warnings, together
 from ttr.studies.reproduce.published import PublishedStudy
 from ttr.wording import counted
 
