@@ -15,7 +15,7 @@ from ttr.checks import MOST_REGISTERS
 from ttr.cli import given, options
 from ttr.cli.groups import grouped
 from ttr.cli.study_models import StudyModels, parse_places
-from ttr.cli.tables import print_path, show_reproduction
+from ttr.cli.tables import print_path, show_metrics, show_reproduction
 
 IN_EIGHTS = options.StudyOptions(batch_size=8)
 
@@ -88,7 +88,8 @@ def medical(
         num_registers=num_registers,
         anonymous=reading.anonymous,
     )
-    show_reproduction(table, study, backbone)
+    show_reproduction(table[table.metric == study.metric], study, backbone)
+    show_metrics(table)
     _finish(reasons(table), out)
 
 

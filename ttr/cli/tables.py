@@ -307,6 +307,31 @@ def show_reproduction(table: DataFrame, study: PublishedStudy, instead: str | No
         )
 
 
+def show_metrics(table: DataFrame) -> None:
+    """Print every metric of the arms of the measured cells, a column each; intervals are in the file.
+
+    Args:
+        table: as :func:`ttr.studies.reproduce.medical.reproduce_medical` returns it.
+    """
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    arms = table[(table.missing == "") & ~table.arm.str.contains(" - ")]
+    names = list(dict.fromkeys(arms.metric))
+    heads = [Column(name.replace("_", " "), justify="right") for name in names]
+    for backbone, of_backbone in arms.groupby("backbone", sort=False):
+        shown = Table(Column("arm", no_wrap=True), *heads, title_justify="left", pad_edge=False)
+        shown.title = f"{backbone}, measured"
+        for dataset, cell in of_backbone.groupby("dataset", sort=False):
+            shown.add_section()
+            shown.add_row(str(dataset), style="bold")
+            for arm, rows in cell.groupby("arm", sort=False):
+                values = rows.set_index("metric").measured
+                cells = ("–" if values[name] != values[name] else f"{values[name]:.3f}" for name in names)
+                shown.add_row(str(arm), *cells)
+        Console().print(shown, highlight=False, markup=False)
+
+
 def _beside(row: dict[Hashable, Any], key: str) -> tuple[str, str, str, str]:
     """Return a published and a measured number, the latter's interval and verdict, as cells."""
     from ttr.statistics.verdict import said

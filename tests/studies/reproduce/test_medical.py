@@ -61,8 +61,9 @@ def cache(tmp_path_factory):
 def test_the_cells_are_the_benchmarks_beside_the_published_numbers(roots, cache, tmp_path):
     some = {name: roots[name] for name in ("orthonet", "aptos")}
     table = reproduce_medical(some, load, tmp_path / "out", Run(cache=cache), published_detection=False)
-    assert len(table) == 2 * 3 * 4
-    cell = table[(table.dataset == "orthonet") & (table.backbone == "clip-vit-b-16")].set_index("arm")
+    of_cell = (table.dataset == "orthonet") & (table.backbone == "clip-vit-b-16")
+    assert len(table[table.metric == "top1"]) == 2 * 3 * 4
+    cell = table[of_cell & (table.metric == "top1")].set_index("arm")
     assert cell.published["token"] == 0.5278
     assert cell.published["ttr - token"] == pytest.approx(0.0222)
     assert math.isnan(cell.published["plain"])
@@ -71,6 +72,17 @@ def test_the_cells_are_the_benchmarks_beside_the_published_numbers(roots, cache,
     for arm in ("plain", "token", "ttr"):
         for column in ("measured", "ci_low", "ci_high", "n"):
             assert cell[column][arm] == top1["value" if column == "measured" else column][arm]
+    others = table[of_cell & (table.metric != "top1")]
+    assert others.published.isna().all(), "the study published top-1 alone"
+    theirs = bench[bench["head"].eq("linear")].set_index(["arm", "metric"])
+    for row in others.itertuples():
+        stands = theirs.loc[row.arm, row.metric]
+        both = [(row.measured, stands.value), (row.ci_low, stands.ci_low), (row.ci_high, stands.ci_high)]
+        assert all(a == b or (a != a and b != b) for a, b in both)
+    assert set(others.metric) == {"top3", "f1_macro", "precision_macro", "recall_macro", "auc_ovr"}
+    assert set(others.arm) == {"plain", "token", "ttr"}
+    assert others[others.metric == "top3"].reason.str.contains("top 3 of 2 classes").all()
+    assert others[others.metric == "auc_ovr"].measured.notna().all()
     assert cell.measured["ttr - token"] == pytest.approx(cell.measured["ttr"] - cell.measured["token"])
     assert set(table[table.missing == ""].measured_backbone) == {"phantom"}
     tested = table[table.p.notna()]
@@ -87,6 +99,7 @@ def test_the_cells_are_the_benchmarks_beside_the_published_numbers(roots, cache,
     assert missing.measured.isna().all()
     assert missing.missing.str.contains("--roots pacemaker=DIR").all()
     assert missing.published.notna().sum() == 6
+    assert set(missing.metric) == set(table.metric)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["published"]["source"].startswith("Kukade and Bansal 2025")
     assert [bool(cell["missing"]) for cell in manifest["cells"]] == [False, True, False] * 2
@@ -151,6 +164,7 @@ def test_the_command_says_what_was_measured_and_what_is_missing(run, roots, cach
     assert (status, err) == (1, "")
     said = " ".join(out.split())
     assert "dinov2-vit-l-14, top1" in said
+    assert "auc ovr" in said.split("dinov2-vit-l-14, measured")[1]
     header = next(line for line in out.splitlines() if "published" in line)
     assert header.index("published") < header.index("phantom"), "two columns"
     assert "A REHEARSAL: phantom was measured in place of the published backbones" in said

@@ -33,6 +33,8 @@ from ttr.studies.schemas import MEDICAL, result_folder
 STUDY = "medical"
 ARMS = ("plain", "token", "ttr")
 DIFFERENCE = "ttr - token"
+#: What the study computed of every head; it published the first alone.
+METRICS = ("top1", "top3", "f1_macro", "precision_macro", "recall_macro", "auc_ovr")
 #: What makes one cell impossible and leaves the others as they are.
 MISSING = (DataError, ImageError, ModelError)
 NAN = float("nan")
@@ -84,10 +86,11 @@ def reproduce_medical(
         anonymous: number the images and groups of the sets, and quote no refusal that may name one.
 
     Returns:
-        Four rows a cell: plain, token, ttr, and ``ttr - token``. Columns: dataset, backbone, arm, metric,
-        published, measured, ci_low, ci_high, n, p, p_holm, verdict, measured_backbone, weights, missing (why
-        there is no measured number, else empty), and the rest of :class:`ttr.statistics.verdict.Judged`; the
-        measured cells' differences are one family.
+        Of each cell the published metric of plain, token, ttr, and ``ttr - token``, then :data:`METRICS` of
+        the arms. Columns: dataset, backbone, arm, metric, published (NaN where it was not), measured,
+        ci_low, ci_high, n, p, p_holm, verdict, measured_backbone, weights, missing (why there is no measured
+        cell, else empty), reason (why a metric or its interval is NaN), and the rest of
+        :class:`ttr.statistics.verdict.Judged`; the measured cells' differences are one family.
 
     Raises:
         DataError: not one cell could be measured; nothing is written then.
@@ -179,29 +182,38 @@ def _table(study: PublishedStudy, cells: Sequence[Cell]) -> pd.DataFrame:
 
 
 _UNTESTED = {name: value for name, value in Judged().columns().items() if name not in ("p_holm", "verdict")}
+#: A row of nothing measured.
+_EMPTY = {
+    **{"measured": NAN, "ci_low": NAN, "ci_high": NAN, "n": 0, "p": NAN, "p_holm": NAN, "verdict": ""},
+    **{"measured_backbone": "", "weights": "", "missing": "", "reason": "", **_UNTESTED},
+}
 
 
 def _rows(study: PublishedStudy, cell: Cell) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a cell: the published metric and the difference first, then the other metrics."""
     place = {"dataset": cell.dataset, "backbone": cell.backbone}
     published = {arm: study.value(**place, arm=arm) for arm in ARMS}
     numbers = {arm: NAN if value is None else value for arm, value in published.items()}
-    for arm, value in {**numbers, DIFFERENCE: numbers["ttr"] - numbers["token"]}.items():
-        row: dict[str, Any] = {**place, "arm": arm, "metric": study.metric, "published": value}
-        row |= {"measured": NAN, "ci_low": NAN, "ci_high": NAN, "n": 0, "p": NAN, "p_holm": NAN}
-        row |= {"verdict": "", "measured_backbone": "", "weights": "", "missing": "", **_UNTESTED}
+    numbers[DIFFERENCE] = numbers["ttr"] - numbers["token"]
+    rows = [(arm, study.metric, value) for arm, value in numbers.items()]
+    rows += [(arm, metric, NAN) for metric in METRICS if metric != study.metric for arm in ARMS]
+    for arm, metric, value in rows:
+        row = {**place, "arm": arm, "metric": metric, "published": value, **_EMPTY}
         if isinstance(cell.measured, str):
             yield {**row, "missing": cell.measured}
             continue
-        found = _found(cell.measured, study.metric, arm)
-        row |= {"measured": found.difference if arm == DIFFERENCE else found.value}
+        found = _found(cell.measured, metric, arm)
         row |= {name: found[name] for name in ("ci_low", "ci_high", "n")}
-        row |= {"p": found.p} if arm == DIFFERENCE else {}
+        if arm == DIFFERENCE:
+            row |= {"measured": found.difference, "p": found.p}
+        else:
+            row |= {"measured": found.value, "reason": found.reason}
         made_with = cell.made_with["backbone"]
         yield {**row, "measured_backbone": made_with["name"], "weights": made_with["weights"]}
 
 
 def _found(bench: Bench, metric: str, arm: str) -> pd.Series:
-    """Return the row of the benchmark's tables that an arm, or the difference, stands in."""
+    """Return the row of the benchmark's tables that an arm's metric, or the difference, stands in."""
     if arm == DIFFERENCE:
         table = bench.comparisons
         chosen = (table["first"] == "ttr") & (table.second == "token")
