@@ -318,10 +318,11 @@ def show_metrics(table: DataFrame) -> None:
 
     arms = table[(table.missing == "") & ~table.arm.str.contains(" - ")]
     names = list(dict.fromkeys(arms.metric))
-    heads = [Column(name.replace("_", " "), justify="right") for name in names]
+    words = (name.removesuffix("_macro").removesuffix("_ovr") for name in names)
+    heads = [Column(word, justify="right", no_wrap=True) for word in words]
     for backbone, of_backbone in arms.groupby("backbone", sort=False):
-        shown = Table(Column("arm", no_wrap=True), *heads, title_justify="left", pad_edge=False)
-        shown.title = f"{backbone}, measured"
+        shown = Table("arm", *heads, title_justify="left", pad_edge=False)
+        shown.title = f"{backbone}: macro averages; auc of one against the rest"
         for dataset, cell in of_backbone.groupby("dataset", sort=False):
             shown.add_section()
             shown.add_row(str(dataset), style="bold")

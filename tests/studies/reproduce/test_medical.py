@@ -1,9 +1,10 @@
-"""The medical study on tiny sets in the exact layouts: six rows of numbers, none of them invented."""
+"""The medical study on tiny sets in the exact layouts: six cells of numbers, none of them invented."""
 
 from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -14,12 +15,19 @@ from ttr.datasets.registry import phantom_images
 from ttr.errors import DataError, ModelError, OptionError
 from ttr.features.prepared import Prepared
 from ttr.registers.detection import DetectionRule
+from ttr.registers.neurons import Provenance
 from ttr.run import Run
 from ttr.statistics.verdict import FEWEST, NAN, holm
+from ttr.studies.bench.write import write_bench
 from ttr.studies.reproduce.medical import reproduce_medical
+from ttr.studies.reproduce.medical_settings import MedicalSettings, of_top_layer
+from ttr.studies.reproduce.published import published_studies
 from ttr.studies.schemas import is_result
 
 SIZE = 64
+#: A rehearsal: the layers of the published settings are not a phantom's.
+REHEARSAL = MedicalSettings(published_detection=False)
+PUBLISHED = replace(REHEARSAL, protocols=("published",))
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +68,14 @@ def cache(tmp_path_factory):
 
 def test_the_cells_are_the_benchmarks_beside_the_published_numbers(roots, cache, tmp_path):
     some = {name: roots[name] for name in ("orthonet", "aptos")}
-    table = reproduce_medical(some, load, tmp_path / "out", Run(cache=cache), published_detection=False)
+    table = reproduce_medical(some, load, tmp_path / "out", PUBLISHED, Run(cache=cache))
     of_cell = (table.dataset == "orthonet") & (table.backbone == "clip-vit-b-16")
     assert len(table[table.metric == "top1"]) == 2 * 3 * 4
     cell = table[of_cell & (table.metric == "top1")].set_index("arm")
     assert cell.published["token"] == 0.5278
     assert cell.published["ttr - token"] == pytest.approx(0.0222)
     assert math.isnan(cell.published["plain"])
-    bench = pd.read_csv(tmp_path / "out" / "orthonet-clip-vit-b-16" / "results.csv")
+    bench = pd.read_csv(tmp_path / "out" / "orthonet-clip-vit-b-16-published" / "results.csv")
     top1 = bench[bench.metric.eq("top1") & bench["head"].eq("linear")].set_index("arm")
     for arm in ("plain", "token", "ttr"):
         for column in ("measured", "ci_low", "ci_high", "n"):
@@ -88,7 +96,7 @@ def test_the_cells_are_the_benchmarks_beside_the_published_numbers(roots, cache,
     tested = table[table.p.notna()]
     assert len(tested) == 4
     pairs = [
-        pd.read_csv(tmp_path / "out" / f"{row.dataset}-{row.backbone}" / "comparisons.csv")
+        pd.read_csv(tmp_path / "out" / f"{row.dataset}-{row.backbone}-published" / "comparisons.csv")
         for row in tested.itertuples()
     ]
     chosen = [t[(t["first"] == "ttr") & (t.second == "token") & (t.metric == "top1")].iloc[0] for t in pairs]
@@ -107,7 +115,7 @@ def test_the_cells_are_the_benchmarks_beside_the_published_numbers(roots, cache,
         [*manifest["files"], "manifest.json"]
     )
     assert is_result(tmp_path / "out")
-    settings = json.loads((tmp_path / "out/aptos-clip-vit-b-16/manifest.json").read_text())
+    settings = json.loads((tmp_path / "out/aptos-clip-vit-b-16-published/manifest.json").read_text())
     assert settings["provenance"]["settings"]["num_registers"] == [4]
     assert settings["provenance"]["settings"]["seeds"] == [42]
 
@@ -119,13 +127,67 @@ def test_the_published_detection_settings_are_those_of_each_backbone(roots, cach
         seen.append((len(images), rule))
         return Prepared(ttr.RegisterNeurons.from_pairs([(0, 1)]))
 
-    monkeypatch.setattr("ttr.studies.reproduce.medical.found_neurons", find)
-    reproduce_medical({"orthonet": roots["orthonet"]}, load, tmp_path / "out", Run(cache=cache))
+    monkeypatch.setattr("ttr.studies.reproduce.medical_settings.found_neurons", find)
+    some = {"orthonet": roots["orthonet"]}
+    reproduce_medical(some, load, tmp_path / "out", MedicalSettings(), Run(cache=cache))
     # Of 16 training images a fifth validates; the neurons are never chosen on test images.
-    assert seen == [
-        (12, DetectionRule(outlier_layer=-2, threshold=100, top_layer=19, top_k=50)),
-        (12, DetectionRule(outlier_layer=-1, threshold=30, top_layer=5, top_k=20)),
+    dino = DetectionRule(outlier_layer=-2, threshold=100, top_layer=19, top_k=50)
+    clip = DetectionRule(outlier_layer=-1, threshold=30, top_layer=5, top_k=20)
+    expected = [rule for ours in (dino, clip) for rule in (replace(ours, include_cls=True), ours)]
+    assert seen == [(12, rule) for rule in expected]
+    scripts = MedicalSettings(source="scripts")
+    study = published_studies()["medical"]
+    assert scripts.rule(study, "dinov2-vit-l-14", "ours") == replace(dino, threshold=150)
+    assert scripts.rule(study, "clip-vit-b-16", "ours") == clip
+    assert (scripts.registers(study), MedicalSettings().registers(study)) == (1, 4)
+    assert MedicalSettings(source="scripts", num_registers=3).registers(study) == 3
+
+
+def test_ours_stands_beside_the_published_protocol_without_its_numbers(roots, cache, tmp_path, monkeypatch):
+    looked = []
+
+    def bench(backbone, dataset, neurons, out, settings, run):
+        looked.append((out.name, type(backbone.preprocess_image).__name__, neurons.provenance.include_cls))
+        return write_bench(backbone, dataset, neurons, out, settings, run)
+
+    monkeypatch.setattr("ttr.studies.reproduce.medical.write_bench", bench)
+
+    def only_clip(name):
+        if name != "clip-vit-b-16":
+            raise ModelError("the weights are elsewhere")
+        return load(name)
+
+    some = {"orthonet": roots["orthonet"]}
+    table = reproduce_medical(some, only_clip, tmp_path / "out", REHEARSAL, Run(cache=cache))
+    assert [(name.rpartition("-")[2], made, cls) for name, made, cls in looked] == [
+        ("published", "Stretch", True),
+        ("ours", "Preprocess", False),
     ]
+    ours = table[table.protocol == "ours"]
+    assert ours.published.isna().all()
+    assert table[table.protocol == "published"].published.notna().sum() == 2 * 3 * 3
+    measured = table[(table.missing == "") & (table.arm == "ttr - token")]
+    assert measured.protocol.tolist() == ["published", "ours"]
+    assert measured.tests.max() <= 1, "a family a protocol: the two ask the same question"
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["settings"] == {
+        **{"protocols": ["published", "ours"], "source": "text", "top_layer": "up-to"},
+        **{"num_registers": 4, "published_detection": False, "seed": 42},
+    }
+
+
+def test_the_top_layer_alone_is_a_part_of_the_blocks_up_to_it():
+    ranked = ((1, 7, 9.0), (2, 3, 8.0), (0, 5, 7.0), (2, 4, 6.0), (2, 9, 5.0), (3, 1, 4.0))
+    found = ttr.RegisterNeurons(((1, 7), (2, 3)), ranked, Provenance(top_layer=2), "found")
+    assert of_top_layer(found, 2).pairs == [(2, 3), (2, 4)]
+    assert of_top_layer(found, None).pairs == [(2, 3)]
+    assert of_top_layer(found, None).message == "found; of block 2 alone 1 neuron"
+    assert of_top_layer(replace(found, kept=()), 2).pairs == [], "no outliers: no neurons"
+
+
+def test_a_study_that_names_no_protocol_source_or_layer_is_refused():
+    for wrong in ({"protocols": ()}, {"source": "talk"}, {"top_layer": "below"}, {"num_registers": 0}):
+        with pytest.raises(OptionError):
+            MedicalSettings(**wrong)
 
 
 def test_weights_that_are_missing_are_named_and_the_other_cells_are_measured(roots, cache, tmp_path):
@@ -135,7 +197,7 @@ def test_weights_that_are_missing_are_named_and_the_other_cells_are_measured(roo
         return load(name)
 
     some = {"orthonet": roots["orthonet"]}
-    table = reproduce_medical(some, only_clip, tmp_path / "out", Run(cache=cache), published_detection=False)
+    table = reproduce_medical(some, only_clip, tmp_path / "out", PUBLISHED, Run(cache=cache))
     cells = table.groupby(["backbone", "dataset"]).missing.first()
     assert cells["dinov2-vit-l-14", "orthonet"] == "the weights are elsewhere"
     assert cells["clip-vit-b-16", "orthonet"] == ""
@@ -149,11 +211,11 @@ def test_a_set_without_one_cell_writes_nothing_and_leaves_an_earlier_result(root
     with pytest.raises(
         DataError, match=r"not one cell .* orthonet \(dinov2-vit-l-14, clip-vit-b-16\): no we"
     ):
-        reproduce_medical({"orthonet": roots["orthonet"]}, none, tmp_path / "out", Run(cache=cache))
+        reproduce_medical({"orthonet": roots["orthonet"]}, none, tmp_path / "out", None, Run(cache=cache))
     with pytest.raises(DataError, match=r"--roots orthonet=DIR.*--roots pacemaker=DIR.*--roots aptos=DIR"):
-        reproduce_medical({}, load, tmp_path / "out", Run(cache=cache))
+        reproduce_medical({}, load, tmp_path / "out", None, Run(cache=cache))
     with pytest.raises(OptionError, match="roots name 'retina'; the study has orthonet, pacemaker, aptos"):
-        reproduce_medical({"retina": tmp_path}, load, tmp_path / "out", Run(cache=cache))
+        reproduce_medical({"retina": tmp_path}, load, tmp_path / "out", None, Run(cache=cache))
     assert not (tmp_path / "out").exists()
 
 
@@ -163,9 +225,11 @@ def test_the_command_says_what_was_measured_and_what_is_missing(run, roots, cach
     status, out, err = run("reproduce", "medical", "--roots", places, *options)
     assert (status, err) == (1, "")
     said = " ".join(out.split())
-    assert "dinov2-vit-l-14, top1" in said
-    assert "auc ovr" in said.split("dinov2-vit-l-14, measured")[1]
-    header = next(line for line in out.splitlines() if "published" in line)
+    assert "dinov2-vit-l-14, protocol published, top1" in said
+    assert "dinov2-vit-l-14, protocol ours, top1" in said
+    header = said.split("clip-vit-b-16, protocol ours: macro averages")[1]
+    assert all(word in header for word in ("top1", "top3", "f1", "precision", "recall", "auc"))
+    header = next(line for line in out.splitlines() if "published" in line and "phantom" in line)
     assert header.index("published") < header.index("phantom"), "two columns"
     assert "A REHEARSAL: phantom was measured in place of the published backbones" in said
     assert "missing: pacemaker (dinov2-vit-l-14, clip-vit-b-16): no root was given for it" in said

@@ -1,32 +1,32 @@
 """The medical study again: two backbones, three labelled sets, the published accuracies beside measured ones.
 
-Each of the six cells is a benchmark of its own (:mod:`ttr.studies.bench.write`): neurons found on the set's
-training images with the published settings, the published probe, the arms ``plain``, ``token`` (what the
-study calls its baseline) and ``ttr``. A cell whose images or weights are not there is a row all the same: it
-keeps its published numbers, and says what is missing.
+Each of the six cells is a benchmark of its own (:mod:`ttr.studies.bench.write`) under each protocol
+(:mod:`ttr.studies.reproduce.medical_settings`): neurons found on the set's training images, the published
+probe, the arms ``plain``, ``token`` (what the study calls its baseline) and ``ttr``. A published number
+stands beside the published protocol alone. A cell whose images or weights are not there is a row all the
+same: it keeps its published numbers, and says what is missing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
 
 from ttr.backbones.base import Backbone
-from ttr.datasets.registry import Dataset, loader, open_dataset, sampled_images
+from ttr.datasets.registry import Dataset, loader, open_dataset
 from ttr.errors import DataError, ImageError, ModelError, OptionError
-from ttr.features.prepared import found_neurons
 from ttr.files import MANIFEST, write_json, write_table
-from ttr.registers.detection import DetectionRule
 from ttr.run import Run
-from ttr.statistics.verdict import Judged, judge
+from ttr.statistics.verdict import Judged, judge_families
 from ttr.studies.bench.differences import contrast_of
 from ttr.studies.bench.settings import BenchmarkSettings
 from ttr.studies.bench.write import Bench, write_bench
 from ttr.studies.provenance import provenance
+from ttr.studies.reproduce.medical_settings import PUBLISHED, MedicalSettings, under
 from ttr.studies.reproduce.published import PublishedStudy, published_studies
 from ttr.studies.schemas import MEDICAL, result_folder
 
@@ -43,15 +43,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Cell:
-    """One set with one backbone: its benchmark, or why there is none.
+    """One set with one backbone under one protocol: its benchmark, or why there is none.
 
     Attributes:
+        protocol: that it was measured under.
         dataset: name of the set.
         backbone: catalog name of the published backbone.
         measured: the benchmark, or the reason.
         made_with: its provenance, empty where there is none.
     """
 
+    protocol: str
     dataset: str
     backbone: str
     measured: Bench | str
@@ -60,37 +62,35 @@ class Cell:
     @property
     def folder(self) -> str:
         """Its benchmark's folder."""
-        return f"{self.dataset}-{self.backbone}"
+        return f"{self.dataset}-{self.backbone}-{self.protocol}"
 
 
 def reproduce_medical(
     roots: Mapping[str, Path],
     load: Callable[[str], Backbone],
     out: Path,
+    settings: MedicalSettings | None = None,
     run: Run | None = None,
     *,
-    published_detection: bool = True,
-    num_registers: int | None = None,
     anonymous: bool = False,
 ) -> pd.DataFrame:
-    """Measure the six cells and write ``out``: a benchmark a cell, ``reproduction.csv``, a manifest.
+    """Measure the six cells under each protocol and write ``out``: a benchmark each, tables, a manifest.
 
     Args:
         roots: {dataset: its folder}; a set that is not there is a missing one.
         load: catalog name -> backbone; called once a backbone, and only if some set can be read.
         out: folder to make; an earlier result is replaced.
+        settings: what is measured; None: the default.
         run: how; None: the default. A bad image makes its cells missing, unless it is to be skipped.
-        published_detection: use the published detection settings (they belong to the published backbones),
-            else the default ones.
-        num_registers: R; None: as published.
         anonymous: number the images and groups of the sets, and quote no refusal that may name one.
 
     Returns:
-        Of each cell the published metric of plain, token, ttr, and ``ttr - token``, then :data:`METRICS` of
-        the arms. Columns: dataset, backbone, arm, metric, published (NaN where it was not), measured,
-        ci_low, ci_high, n, p, p_holm, verdict, measured_backbone, weights, missing (why there is no measured
-        cell, else empty), reason (why a metric or its interval is NaN), and the rest of
-        :class:`ttr.statistics.verdict.Judged`; the measured cells' differences are one family.
+        Of each cell and protocol the published metric of plain, token, ttr, and ``ttr - token``, then
+        :data:`METRICS` of the arms. Columns: protocol, dataset, backbone, arm, metric, published (NaN where
+        it was not), measured, ci_low, ci_high, n, p, p_holm, verdict, measured_backbone, weights, missing
+        (why there is no measured cell, else empty), reason (why a metric or its interval is NaN), and the
+        rest of :class:`ttr.statistics.verdict.Judged`; the measured cells' differences are one family a
+        protocol.
 
     Raises:
         DataError: not one cell could be measured; nothing is written then.
@@ -99,35 +99,27 @@ def reproduce_medical(
     """
     study = published_studies()[STUDY]
     check_names("roots", roots, study.named("dataset"))
-    run = run or Run(seed=study.settings["seed"])
-    registers = study.settings["num_registers"] if num_registers is None else num_registers
+    settings, run = settings or MedicalSettings(), run or Run(seed=study.settings["seed"])
     sets = {name: _attempt(_opened, name, roots.get(name), anonymous) for name in study.named("dataset")}
     readable = any(isinstance(dataset, Dataset) for dataset in sets.values())
-
-    def measure(dataset: Dataset, name: str, backbone: Backbone, folder: Path) -> Bench:
-        rule = DetectionRule(**study.settings["detection"][name]) if published_detection else None
-        sample = sampled_images(dataset, study.settings["detection_images"], seed=run.seed)
-        neurons = found_neurons(backbone, sample, run, rule).value
-        settings = BenchmarkSettings(ARMS, (registers,), heads=("linear",), seeds=(run.seed,))
-        return write_bench(backbone, dataset, neurons, folder, settings, run)
-
     cells: list[Cell] = []
     with result_folder(out) as folder:
         for name in study.named("backbone"):
             model = _attempt(load, name) if readable else "no set to measure it on"
-            for dataset, opened in sets.items():
-                measured: Bench | str
-                if isinstance(opened, str) or isinstance(model, str):
-                    measured = opened if isinstance(opened, str) else str(model)
-                    cells.append(Cell(dataset, name, measured, {}))
-                    continue
-                measured = _attempt(measure, opened, name, model, folder / f"{dataset}-{name}")
-                cells.append(Cell(dataset, name, measured, provenance(model)))
+            for protocol in settings.protocols:
+                for dataset, opened in sets.items():
+                    place = (protocol, dataset, name)
+                    if isinstance(opened, str):
+                        cells.append(Cell(*place, opened, {}))
+                    elif isinstance(model, str):
+                        cells.append(Cell(*place, model, {}))
+                    else:
+                        cells.append(_cell(study, settings, place, opened, model, folder, run))
         table = _table(study, cells)
         if not any(isinstance(cell.measured, Bench) for cell in cells):
             raise DataError(f"not one cell could be measured: {'; '.join(reasons(table))}")
         write_table(folder / "reproduction.csv", table)
-        write_json(folder / MANIFEST, _manifest(study, cells, registers, run.seed))
+        write_json(folder / MANIFEST, _manifest(study, cells, settings, run.seed))
     return table
 
 
@@ -140,11 +132,37 @@ def check_names(what: str, given: Iterable[str], known: Sequence[str]) -> None:
 
 def reasons(table: pd.DataFrame) -> list[str]:
     """Return why cells are missing, each reason once with its cells: ``"aptos (clip-vit-b-16): ..."``."""
-    cells = table[table.missing != ""].drop_duplicates(["dataset", "backbone"])
+    cells = table[table.missing != ""].drop_duplicates(["dataset", "backbone", "missing"])
     return [
         f"{', '.join(dict.fromkeys(part.dataset))} ({', '.join(dict.fromkeys(part.backbone))}): {reason}"
         for reason, part in cells.groupby("missing", sort=False)
     ]
+
+
+def _cell(
+    study: PublishedStudy,
+    settings: MedicalSettings,
+    place: tuple[str, str, str],
+    dataset: Dataset,
+    model: Backbone,
+    folder: Path,
+    run: Run,
+) -> Cell:
+    """Measure one cell, ``place`` its protocol, set and backbone, into its own folder of ``folder``."""
+    protocol, _, name = place
+    own = Cell(*place, "", {})
+
+    def measure() -> Cell:
+        backbone = under(protocol, model)
+        neurons = settings.neurons(study, name, protocol, backbone, dataset, run)
+        benchmark = BenchmarkSettings(
+            ARMS, (settings.registers(study),), heads=("linear",), seeds=(run.seed,)
+        )
+        bench = write_bench(backbone, dataset, neurons, folder / own.folder, benchmark, run)
+        return replace(own, measured=bench, made_with=provenance(backbone))
+
+    found = _attempt(measure)
+    return replace(own, measured=found) if isinstance(found, str) else found
 
 
 def _attempt(step: Callable[..., T], *arguments: Any) -> T | str:
@@ -172,10 +190,11 @@ def _opened(name: str, root: Path | None, anonymous: bool) -> Dataset:
 
 def _table(study: PublishedStudy, cells: Sequence[Cell]) -> pd.DataFrame:
     rows = [row for cell in cells for row in _rows(study, cell)]
-    tested = [row for row in rows if row["p"] == row["p"]]
-    measured = {cell.folder: cell.measured for cell in cells if isinstance(cell.measured, Bench)}
-    compared = [measured[f"{row['dataset']}-{row['backbone']}"] for row in tested]
-    judged = judge([contrast_of(_found(bench, study.metric, DIFFERENCE)) for bench in compared])
+    tested = [row for row in rows if row["arm"] == DIFFERENCE and not row["missing"]]
+    # The rows keep the cells' order, and a measured cell has one difference.
+    measured = [cell.measured for cell in cells if isinstance(cell.measured, Bench)]
+    contrasts = [contrast_of(_found(bench, study.metric, DIFFERENCE)) for bench in measured]
+    judged = judge_families(contrasts, [row["protocol"] for row in tested])
     for row, each in zip(tested, judged, strict=True):
         row |= each.columns()
     return pd.DataFrame(rows)
@@ -192,13 +211,13 @@ _EMPTY = {
 def _rows(study: PublishedStudy, cell: Cell) -> Iterator[dict[str, Any]]:
     """Yield the rows of a cell: the published metric and the difference first, then the other metrics."""
     place = {"dataset": cell.dataset, "backbone": cell.backbone}
-    published = {arm: study.value(**place, arm=arm) for arm in ARMS}
-    numbers = {arm: NAN if value is None else value for arm, value in published.items()}
+    stated = {arm: study.value(**place, arm=arm) if cell.protocol == PUBLISHED else None for arm in ARMS}
+    numbers = {arm: NAN if value is None else value for arm, value in stated.items()}
     numbers[DIFFERENCE] = numbers["ttr"] - numbers["token"]
     rows = [(arm, study.metric, value) for arm, value in numbers.items()]
     rows += [(arm, metric, NAN) for metric in METRICS if metric != study.metric for arm in ARMS]
     for arm, metric, value in rows:
-        row = {**place, "arm": arm, "metric": metric, "published": value, **_EMPTY}
+        row = {"protocol": cell.protocol, **place, "arm": arm, "metric": metric, "published": value, **_EMPTY}
         if isinstance(cell.measured, str):
             yield {**row, "missing": cell.measured}
             continue
@@ -223,15 +242,18 @@ def _found(bench: Bench, metric: str, arm: str) -> pd.Series:
     return table[chosen & (table.metric == metric) & (table["head"] == "linear")].iloc[0]
 
 
-def _manifest(study: PublishedStudy, cells: Sequence[Cell], registers: int, seed: int) -> dict[str, Any]:
+def _manifest(
+    study: PublishedStudy, cells: Sequence[Cell], settings: MedicalSettings, seed: int
+) -> dict[str, Any]:
     measured = [cell for cell in cells if isinstance(cell.measured, Bench)]
     return {
         "schema": MEDICAL,
         "files": ["reproduction.csv", *(cell.folder for cell in measured)],
         "published": {"source": study.source, "settings": study.settings, "notes": study.notes},
-        "settings": {"num_registers": registers, "seed": seed},
+        "settings": {**asdict(settings), "num_registers": settings.registers(study), "seed": seed},
         "cells": [
             {
+                "protocol": cell.protocol,
                 "dataset": cell.dataset,
                 "backbone": cell.backbone,
                 "missing": cell.measured if isinstance(cell.measured, str) else None,
