@@ -84,6 +84,28 @@ class MedicalOptions(Group):
         int | None,
         typer.Option(min=1, max=MOST_REGISTERS, help="Test-time registers; default: as the source has it."),
     ] = None
+    figure_images: Annotated[int, typer.Option(min=1, help="Test images that figures are means over.")] = 100
+    maps: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Of them, shown with their maps at every block; default: 3, none with --anonymous.",
+        ),
+    ] = None
+    sweep: Annotated[
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="Beyond the study: top-1 with other numbers of registers, such as 0..20; 0 zeroes alone.",
+        ),
+    ] = ""
+    registers_as_classes: Annotated[
+        bool, typer.Option("--registers-as-classes", help="Beyond the study: as many registers as classes.")
+    ] = False
+    from_registers: Annotated[
+        bool,
+        typer.Option("--from-registers", help="Beyond the study: heads on registers, alone and with CLS."),
+    ] = False
 
     def settings(self, *, rehearsal: bool) -> MedicalSettings:
         """Return them; in a rehearsal, whose layers are others, neurons are found by the default rule.
@@ -91,8 +113,10 @@ class MedicalOptions(Group):
         Raises:
             OptionError: a value is outside its range.
         """
+        from ttr.studies.reproduce.medical_further import Further
         from ttr.studies.reproduce.medical_settings import PROTOCOLS, MedicalSettings
 
+        sweep = options.parse_numbers("--sweep", self.sweep) if self.sweep else ()
         asked = PROTOCOLS if self.protocol is Protocol.both else (self.protocol.value,)
         return MedicalSettings(
             protocols=asked,
@@ -100,6 +124,9 @@ class MedicalOptions(Group):
             top_layer=self.top_layer.value,
             num_registers=self.num_registers,
             published_detection=not rehearsal,
+            figure_images=self.figure_images,
+            maps=self.maps,
+            further=Further(tuple(sweep), self.registers_as_classes, self.from_registers),
         )
 
 
@@ -133,8 +160,9 @@ def medical(
 
     For each cell and protocol, neurons are found on training images with the published settings, and the
     published probe is trained on the bare model (plain), with blank tokens (token, which the study calls its
-    baseline) and with the registers moved (ttr). Writes a benchmark folder a cell and protocol,
-    reproduction.csv and manifest.json. docs/methods.md says what is followed of the study.
+    baseline) and with the registers moved (ttr). Writes a benchmark folder a cell and protocol, index.html
+    with the study's figures 1 to 9 of each (their curves in by_block.csv), reproduction.csv, a table of each
+    further question, and manifest.json. docs/methods.md says what is followed of the study.
 
     Sets and weights that are not there are named, and their cells keep their published numbers. The exit
     status is 0 if all six cells were measured, 1 if some are missing, 2 if not one could be.
@@ -160,7 +188,7 @@ def medical(
     shown = table.assign(backbone=table.backbone + ", protocol " + table.protocol)
     show_reproduction(shown[shown.metric == study.metric], study, backbone)
     show_metrics(shown)
-    _finish(reasons(table), out)
+    _finish(reasons(table), out, "index.html")
 
 
 @reproduce.command()

@@ -10,59 +10,33 @@ same: it keeps its published numbers, and says what is missing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
 
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset, loader, open_dataset
-from ttr.errors import DataError, ImageError, ModelError, OptionError
-from ttr.files import MANIFEST, write_json, write_table
+from ttr.errors import DataError, OptionError
+from ttr.files import MANIFEST, write_json, write_table, write_text
 from ttr.run import Run
 from ttr.statistics.verdict import Judged, judge_families
 from ttr.studies.bench.differences import contrast_of
-from ttr.studies.bench.settings import BenchmarkSettings
-from ttr.studies.bench.write import Bench, write_bench
-from ttr.studies.provenance import provenance
-from ttr.studies.reproduce.medical_settings import PUBLISHED, MedicalSettings, under
+from ttr.studies.bench.write import Bench
+from ttr.studies.reproduce.medical_cell import ARMS, Cell, attempt, measure
+from ttr.studies.reproduce.medical_figures import Figures
+from ttr.studies.reproduce.medical_further import TABLES, as_table
+from ttr.studies.reproduce.medical_page import medical_page
+from ttr.studies.reproduce.medical_settings import PUBLISHED, MedicalSettings
 from ttr.studies.reproduce.published import PublishedStudy, published_studies
 from ttr.studies.schemas import MEDICAL, result_folder
 
 STUDY = "medical"
-ARMS = ("plain", "token", "ttr")
 DIFFERENCE = "ttr - token"
 #: What the study computed of every head; it published the first alone.
 METRICS = ("top1", "top3", "f1_macro", "precision_macro", "recall_macro", "auc_ovr")
-#: What makes one cell impossible and leaves the others as they are.
-MISSING = (DataError, ImageError, ModelError)
 NAN = float("nan")
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One set with one backbone under one protocol: its benchmark, or why there is none.
-
-    Attributes:
-        protocol: that it was measured under.
-        dataset: name of the set.
-        backbone: catalog name of the published backbone.
-        measured: the benchmark, or the reason.
-        made_with: its provenance, empty where there is none.
-    """
-
-    protocol: str
-    dataset: str
-    backbone: str
-    measured: Bench | str
-    made_with: Mapping[str, Any]
-
-    @property
-    def folder(self) -> str:
-        """Its benchmark's folder."""
-        return f"{self.dataset}-{self.backbone}-{self.protocol}"
 
 
 def reproduce_medical(
@@ -100,26 +74,33 @@ def reproduce_medical(
     study = published_studies()[STUDY]
     check_names("roots", roots, study.named("dataset"))
     settings, run = settings or MedicalSettings(), run or Run(seed=study.settings["seed"])
-    sets = {name: _attempt(_opened, name, roots.get(name), anonymous) for name in study.named("dataset")}
+    settings = replace(settings, maps=settings.shown(anonymous=anonymous))
+    sets = {name: attempt(_opened, name, roots.get(name), anonymous) for name in study.named("dataset")}
     readable = any(isinstance(dataset, Dataset) for dataset in sets.values())
     cells: list[Cell] = []
     with result_folder(out) as folder:
         for name in study.named("backbone"):
-            model = _attempt(load, name) if readable else "no set to measure it on"
+            model = attempt(load, name) if readable else "no set to measure it on"
             for protocol in settings.protocols:
                 for dataset, opened in sets.items():
                     place = (protocol, dataset, name)
                     if isinstance(opened, str):
-                        cells.append(Cell(*place, opened, {}))
+                        cells.append(Cell(*place, opened))
                     elif isinstance(model, str):
-                        cells.append(Cell(*place, model, {}))
+                        cells.append(Cell(*place, model))
                     else:
-                        cells.append(_cell(study, settings, place, opened, model, folder, run))
+                        cells.append(measure(study, settings, place, opened, model, folder, run))
         table = _table(study, cells)
-        if not any(isinstance(cell.measured, Bench) for cell in cells):
+        measured = [cell for cell in cells if isinstance(cell.measured, Bench)]
+        if not measured:
             raise DataError(f"not one cell could be measured: {'; '.join(reasons(table))}")
-        write_table(folder / "reproduction.csv", table)
-        write_json(folder / MANIFEST, _manifest(study, cells, settings, run.seed))
+        tables = {"reproduction": table, **_beside(measured)}
+        for name, rows in tables.items():
+            write_table(folder / f"{name}.csv", rows)
+        told = (reasons(table), tables, not settings.published_detection)
+        write_text(folder / "index.html", medical_page(study, measured, *told))
+        files = [*(f"{name}.csv" for name in tables), "index.html", *(cell.folder for cell in measured)]
+        write_json(folder / MANIFEST, _manifest(study, cells, settings, run.seed, files))
     return table
 
 
@@ -139,40 +120,6 @@ def reasons(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _cell(
-    study: PublishedStudy,
-    settings: MedicalSettings,
-    place: tuple[str, str, str],
-    dataset: Dataset,
-    model: Backbone,
-    folder: Path,
-    run: Run,
-) -> Cell:
-    """Measure one cell, ``place`` its protocol, set and backbone, into its own folder of ``folder``."""
-    protocol, _, name = place
-    own = Cell(*place, "", {})
-
-    def measure() -> Cell:
-        backbone = under(protocol, model)
-        neurons = settings.neurons(study, name, protocol, backbone, dataset, run)
-        benchmark = BenchmarkSettings(
-            ARMS, (settings.registers(study),), heads=("linear",), seeds=(run.seed,)
-        )
-        bench = write_bench(backbone, dataset, neurons, folder / own.folder, benchmark, run)
-        return replace(own, measured=bench, made_with=provenance(backbone))
-
-    found = _attempt(measure)
-    return replace(own, measured=found) if isinstance(found, str) else found
-
-
-def _attempt(step: Callable[..., T], *arguments: Any) -> T | str:
-    """Return what ``step`` returns, or why it is impossible."""
-    try:
-        return step(*arguments)
-    except MISSING as error:
-        return str(error)
-
-
 def _opened(name: str, root: Path | None, anonymous: bool) -> Dataset:
     """Open a set; its refusal becomes part of a result, so that no path stands in it."""
     if root is None:
@@ -186,6 +133,18 @@ def _opened(name: str, root: Path | None, anonymous: bool) -> Dataset:
             raise DataError(said) from None
         raise DataError(str(error).replace(str(root), root.absolute().name)) from None
     return found.anonymous() if anonymous else found
+
+
+def _beside(cells: Sequence[Cell]) -> dict[str, pd.DataFrame]:
+    """Return the tables beside the reproduction: the figures' curves, and what goes beyond the study."""
+    drawn = [(cell.place, cell.figures) for cell in cells]
+    curves = [each.by_block(place) for place, each in drawn if isinstance(each, Figures)]
+    found = {"by_block": pd.concat(curves)} if curves else {}
+    for name in TABLES:
+        pairs = [(cell.place, pair) for cell in cells for pair in cell.further.get(name, ())]
+        if pairs:
+            found[name] = as_table(pairs)
+    return found
 
 
 def _table(study: PublishedStudy, cells: Sequence[Cell]) -> pd.DataFrame:
@@ -243,12 +202,11 @@ def _found(bench: Bench, metric: str, arm: str) -> pd.Series:
 
 
 def _manifest(
-    study: PublishedStudy, cells: Sequence[Cell], settings: MedicalSettings, seed: int
+    study: PublishedStudy, cells: Sequence[Cell], settings: MedicalSettings, seed: int, files: list[str]
 ) -> dict[str, Any]:
-    measured = [cell for cell in cells if isinstance(cell.measured, Bench)]
     return {
         "schema": MEDICAL,
-        "files": ["reproduction.csv", *(cell.folder for cell in measured)],
+        "files": files,
         "published": {"source": study.source, "settings": study.settings, "notes": study.notes},
         "settings": {**asdict(settings), "num_registers": settings.registers(study), "seed": seed},
         "cells": [

@@ -22,6 +22,7 @@ from ttr.forward.preprocessing import stretching
 from ttr.registers.detection import DetectionRule
 from ttr.registers.neurons import RegisterNeurons
 from ttr.run import Run
+from ttr.studies.reproduce.medical_further import NOTHING_FURTHER, Further
 from ttr.studies.reproduce.published import PublishedStudy
 from ttr.wording import counted
 
@@ -29,6 +30,7 @@ PUBLISHED, OURS = "published", "ours"
 PROTOCOLS = (PUBLISHED, OURS)
 #: Where the study's settings differ: in its text, in its scripts.
 TEXT, SCRIPTS = "text", "scripts"
+MAPS = 3
 UP_TO, ALONE = "up-to", "alone"
 
 
@@ -44,6 +46,10 @@ class MedicalSettings:
         num_registers: R; None: as in the source.
         published_detection: use the published thresholds, layers and numbers of neurons, which belong to the
             published backbones; else the defaults of :class:`ttr.registers.detection.DetectionRule`.
+        figure_images: test images that the figures are means over.
+        maps: images of them that are shown, with their maps at every block; None: :data:`MAPS`, or none where
+            images are to stay anonymous.
+        further: what is asked beyond the study.
 
     Raises:
         OptionError: an unknown name, or a number outside its range.
@@ -54,6 +60,9 @@ class MedicalSettings:
     top_layer: str = UP_TO
     num_registers: int | None = None
     published_detection: bool = True
+    figure_images: int = 100
+    maps: int | None = None
+    further: Further = NOTHING_FURTHER
 
     def __post_init__(self) -> None:
         names("protocols", self.protocols, PROTOCOLS)
@@ -61,6 +70,14 @@ class MedicalSettings:
         names("top_layer", [self.top_layer], (UP_TO, ALONE))
         if self.num_registers is not None:
             register_counts([self.num_registers], 1)
+        integer("figure_images", self.figure_images, 1)
+        integer("maps", self.shown(anonymous=False), 0)
+        if self.further.sweep:
+            register_counts(self.further.sweep, 0)
+
+    def shown(self, *, anonymous: bool) -> int:
+        """Return how many images are shown with their maps."""
+        return (0 if anonymous else MAPS) if self.maps is None else self.maps
 
     def registers(self, study: PublishedStudy) -> int:
         """Return R."""
