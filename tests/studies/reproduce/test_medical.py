@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 import ttr
+from tests.tools.medical_sets import load, write_medical_sets
 from ttr.cli.study_models import parse_places
-from ttr.datasets.registry import phantom_images
 from ttr.errors import DataError, ModelError, OptionError
 from ttr.features.prepared import Prepared
 from ttr.registers.detection import DetectionRule
@@ -24,46 +24,18 @@ from ttr.studies.reproduce.medical_settings import MedicalSettings, of_top_layer
 from ttr.studies.reproduce.published import published_studies
 from ttr.studies.schemas import is_result
 
-SIZE = 64
 #: A rehearsal: the layers of the published settings are not a phantom's.
 REHEARSAL = MedicalSettings(published_detection=False)
 PUBLISHED = replace(REHEARSAL, protocols=("published",))
 
 
-@pytest.fixture(scope="module")
-def roots(tmp_path_factory):
-    """OrthoNet, Pacemaker and APTOS as their authors give them out, two classes of phantom images each."""
-    root = tmp_path_factory.mktemp("sets")
-    images = iter(phantom_images(72, classes=2, size=SIZE))
-
-    def write(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        phantom = next(images)
-        phantom.image.save(path)
-        return phantom.label
-
-    for split, count in (("train", 16), ("test", 8)):
-        rows = ["filenames,labels"]
-        for number in range(count):
-            name = f"{split}{number}.png"
-            rows.append(f"{name},{write(root / 'orthonet/orthonet data/orthonet data' / name)}")
-        (root / "orthonet" / f"{split}.csv").write_text("\n".join(rows))
-        for number in range(count):
-            write(root / f"pacemaker/{split.title()}/BIO - {'AB'[number % 2]}" / f"{number}.png")
-    rows = ["id_code,diagnosis", *(f"{n},{n % 2}" for n in range(24))]
-    for number in range(24):
-        write(root / "aptos/train_images" / f"{number}.png")
-    (root / "aptos" / "train.csv").write_text("\n".join(rows))
-    return {name: root / name for name in ("orthonet", "pacemaker", "aptos")}
+@pytest.fixture
+def small(monkeypatch):
+    """Let the command load the small phantom, whatever it is asked for."""
+    monkeypatch.setattr("ttr.cli.study_models.load_backbone", lambda options: load(options.backbone))
 
 
-def load(name):
-    return ttr.load("phantom", image_size=SIZE)
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+pytestmark = pytest.mark.usefixtures("no_medical_page")
 
 
 def test_the_cells_are_the_benchmarks_beside_the_published_numbers(roots, cache, tmp_path):
@@ -150,7 +122,7 @@ def test_ours_stands_beside_the_published_protocol_without_its_numbers(roots, ca
         looked.append((out.name, type(backbone.preprocess_image).__name__, neurons.provenance.include_cls))
         return write_bench(backbone, dataset, neurons, out, settings, run)
 
-    monkeypatch.setattr("ttr.studies.reproduce.medical.write_bench", bench)
+    monkeypatch.setattr("ttr.studies.reproduce.medical_cell.write_bench", bench)
 
     def only_clip(name):
         if name != "clip-vit-b-16":
@@ -171,7 +143,8 @@ def test_ours_stands_beside_the_published_protocol_without_its_numbers(roots, ca
     assert measured.tests.max() <= 1, "a family a protocol: the two ask the same question"
     assert json.loads((tmp_path / "out/manifest.json").read_text())["settings"] == {
         **{"protocols": ["published", "ours"], "source": "text", "top_layer": "up-to"},
-        **{"num_registers": 4, "published_detection": False, "seed": 42},
+        **{"num_registers": 4, "published_detection": False, "seed": 42, "figure_images": 100, "maps": 3},
+        "further": {"sweep": [], "registers_as_classes": False, "from_registers": False},
     }
 
 
@@ -188,6 +161,42 @@ def test_a_study_that_names_no_protocol_source_or_layer_is_refused():
     for wrong in ({"protocols": ()}, {"source": "talk"}, {"top_layer": "below"}, {"num_registers": 0}):
         with pytest.raises(OptionError):
             MedicalSettings(**wrong)
+
+
+def test_a_broken_set_is_skipped_by_name_and_the_rest_runs(small, run, cache, tmp_path):
+    roots = write_medical_sets(tmp_path / "sets")
+    (roots["orthonet"] / "test.csv").unlink()
+    damaged = next((roots["pacemaker"] / "Test").rglob("3.png"))
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    places = ",".join(f"{name}={root}" for name, root in roots.items())
+    asked = ("--backbone", "phantom", "--protocol", "ours", "--roots", places, "--cache", cache, "--quiet")
+    status, out, err = run("reproduce", "medical", *asked, "--out", tmp_path / "out")
+    assert (status, err) == (1, "")
+    reasons = [line for line in out.splitlines() if line.startswith("missing: ")]
+    assert len(reasons) == 2
+    assert reasons[0].startswith("missing: orthonet (dinov2-vit-l-14, clip-vit-b-16): ")
+    assert "test.csv" in reasons[0]
+    assert reasons[1].startswith("missing: pacemaker (dinov2-vit-l-14, clip-vit-b-16): ")
+    assert "3.png" in reasons[1]
+    table = pd.read_csv(tmp_path / "out/reproduction.csv", keep_default_na=False)
+    assert set(table[table.missing == ""].dataset) == {"aptos"}
+    assert set(table.dataset) == set(roots), "a missing set keeps its rows"
+    kept = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
+    assert kept == {"aptos-dinov2-vit-l-14-ours", "aptos-clip-vit-b-16-ours"}
+    skip = run("reproduce", "medical", *asked, "--out", tmp_path / "out", "--on-error", "skip")[1]
+    assert [line.split()[1] for line in skip.splitlines() if line.startswith("missing: ")] == ["orthonet"]
+
+
+def test_six_cells_that_were_measured_end_with_status_0(small, run, roots, cache, tmp_path):
+    places = ",".join(f"{name}={root}" for name, root in roots.items())
+    asked = ("--backbone", "phantom", "--protocol", "published", "--top-layer", "alone", "--cache", cache)
+    out = ("--roots", places, "--num-registers", 2, "--quiet", "--out", tmp_path / "out")
+    assert run("reproduce", "medical", *asked, *out)[0] == 0
+    settings = json.loads((tmp_path / "out/manifest.json").read_text())["settings"]
+    assert (settings["num_registers"], settings["top_layer"]) == (2, "alone")
+    for cell in (path for path in (tmp_path / "out").iterdir() if path.is_dir()):
+        neurons = ttr.RegisterNeurons.load(cell / "neurons.json")
+        assert {block for block, _ in neurons.pairs} == {neurons.provenance.top_layer}
 
 
 def test_weights_that_are_missing_are_named_and_the_other_cells_are_measured(roots, cache, tmp_path):
@@ -219,7 +228,7 @@ def test_a_set_without_one_cell_writes_nothing_and_leaves_an_earlier_result(root
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_says_what_was_measured_and_what_is_missing(run, roots, cache, tmp_path):
+def test_the_command_says_what_was_measured_and_what_is_missing(small, run, roots, cache, tmp_path):
     options = ("--backbone", "phantom", "--cache", cache, "--out", tmp_path / "out", "--quiet")
     places = f"orthonet={roots['orthonet']},aptos={tmp_path / 'none'}"
     status, out, err = run("reproduce", "medical", "--roots", places, *options)
@@ -236,7 +245,7 @@ def test_the_command_says_what_was_measured_and_what_is_missing(run, roots, cach
     assert (
         "missing: aptos (dinov2-vit-l-14, clip-vit-b-16): root none of dataset aptos does not exist" in said
     )
-    assert out.splitlines()[-1] == f"open: {tmp_path / 'out' / 'reproduction.csv'}"
+    assert out.splitlines()[-1] == f"open: {tmp_path / 'out' / 'index.html'}"
     assert max(map(len, out.split("Kukade")[1].split("└")[0].splitlines())) <= 80
 
 

@@ -97,8 +97,8 @@ def reproduce_medical(
         tables = {"reproduction": table, **_beside(measured)}
         for name, rows in tables.items():
             write_table(folder / f"{name}.csv", rows)
-        told = (reasons(table), tables, not settings.published_detection)
-        write_text(folder / "index.html", medical_page(study, measured, *told))
+        page = medical_page(study, settings, measured, reasons(table), tables)
+        write_text(folder / "index.html", page)
         files = [*(f"{name}.csv" for name in tables), "index.html", *(cell.folder for cell in measured)]
         write_json(folder / MANIFEST, _manifest(study, cells, settings, run.seed, files))
     return table

@@ -16,7 +16,7 @@ from ttr.studies.integrate.write import phantom_warnings, together
 from ttr.studies.reproduce.medical_cell import Cell
 from ttr.studies.reproduce.medical_figures import Figures, Passed
 from ttr.studies.reproduce.medical_further import TABLES
-from ttr.studies.reproduce.medical_settings import PUBLISHED
+from ttr.studies.reproduce.medical_settings import PUBLISHED, MedicalSettings
 from ttr.studies.reproduce.published import PublishedStudy
 from ttr.wording import counted
 
@@ -26,26 +26,28 @@ NUMBERS = {"dinov2-vit-l-14": ("1", "3", "5", "7 and 9"), "clip-vit-b-16": ("2",
 
 def medical_page(
     study: PublishedStudy,
+    settings: MedicalSettings,
     cells: Sequence[Cell],
     missing: Sequence[str],
     tables: Mapping[str, pd.DataFrame],
-    rehearsal: bool,
 ) -> str:
     """Return the page.
 
     Args:
         study: the published numbers.
+        settings: what was asked for; other models than the published ones have no published detection.
         cells: those that were measured, at least one.
         missing: what is missing, a sentence each.
         tables: all that is written, by the files' names.
-        rehearsal: another model than the published ones was measured.
     """
     instead = ", ".join(dict.fromkeys(cell.made_with["backbone"]["name"] for cell in cells))
     made_with = [dict(cell.made_with) for cell in cells]
     return fill(
         "medical.html",
         study=study,
-        instead=instead if rehearsal else "",
+        settings=settings,
+        registers=settings.registers(study),
+        instead="" if settings.published_detection else instead,
         warnings=phantom_warnings(made_with),
         missing=missing,
         rows=_judged(tables["reproduction"]),
