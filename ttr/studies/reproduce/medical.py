@@ -28,7 +28,7 @@ from ttr.studies.reproduce.medical_cell import ARMS, Cell, attempt, measure
 from ttr.studies.reproduce.medical_figures import Figures
 from ttr.studies.reproduce.medical_further import TABLES, as_table
 from ttr.studies.reproduce.medical_page import medical_page
-from ttr.studies.reproduce.medical_settings import PUBLISHED, MedicalSettings
+from ttr.studies.reproduce.medical_settings import PUBLISHED, MedicalSettings, under
 from ttr.studies.reproduce.published import PublishedStudy, published_studies
 from ttr.studies.schemas import MEDICAL, result_folder
 
@@ -80,8 +80,9 @@ def reproduce_medical(
     cells: list[Cell] = []
     with result_folder(out) as folder:
         for name in study.named("backbone"):
-            model = attempt(load, name) if readable else "no set to measure it on"
+            loaded = attempt(load, name) if readable else "no set to measure it on"
             for protocol in settings.protocols:
+                model = loaded if isinstance(loaded, str) else attempt(under, protocol, loaded)
                 for dataset, opened in sets.items():
                     place = (protocol, dataset, name)
                     if isinstance(opened, str):

@@ -18,7 +18,7 @@ from ttr.studies.provenance import provenance
 from ttr.studies.reproduce import medical_further
 from ttr.studies.reproduce.medical_figures import Figures, look
 from ttr.studies.reproduce.medical_further import Pair
-from ttr.studies.reproduce.medical_settings import MedicalSettings, under
+from ttr.studies.reproduce.medical_settings import MedicalSettings
 from ttr.studies.reproduce.published import PublishedStudy
 
 ARMS = ("plain", "token", "ttr")
@@ -65,16 +65,15 @@ def measure(
     settings: MedicalSettings,
     place: tuple[str, str, str],
     dataset: Dataset,
-    model: Backbone,
+    backbone: Backbone,
     folder: Path,
     run: Run,
 ) -> Cell:
-    """Measure one cell, ``place`` its protocol, set and backbone, into its own folder of ``folder``."""
+    """Measure one cell, ``place`` its protocol, set and backbone's name, into its own folder of ``folder``."""
     protocol, _, name = place
     own, registers = Cell(*place, ""), settings.registers(study)
 
     def measured() -> Cell:
-        backbone = under(protocol, model)
         neurons = settings.neurons(study, name, protocol, backbone, dataset, run)
         benchmark = BenchmarkSettings(ARMS, (registers,), heads=("linear",), seeds=(run.seed,))
         bench = write_bench(backbone, dataset, neurons, folder / own.folder, benchmark, run)
