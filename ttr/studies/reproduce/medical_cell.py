@@ -69,7 +69,7 @@ def measure(
     folder: Path,
     run: Run,
 ) -> Cell:
-    """Measure one cell, ``place`` its protocol, set and backbone's name, into its own folder of ``folder``."""
+    """Measure one cell, ``place`` its protocol, set and backbone by name, into its folder in ``folder``."""
     protocol, _, name = place
     own, registers = Cell(*place, ""), settings.registers(study)
 
