@@ -1,4 +1,6 @@
+import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,8 +8,8 @@ import torch
 from PIL import Image
 
 from ttr.datasets.registry import open_image, phantom_images, sample_paths
-from ttr.errors import ImageError, OptionError
-from ttr.forward.preprocessing import STEPS, Preprocessing, ben_graham, fundus_crop, parse_steps
+from ttr.errors import ImageError, ModelError, OptionError
+from ttr.forward.preprocessing import STEPS, Preprocessing, ben_graham, fundus_crop, parse_steps, stretching
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +19,30 @@ def fundus():
 
 def test_without_steps_it_is_the_backbones_own(phantom, fundus):
     assert torch.equal(Preprocessing(phantom)(fundus), phantom.preprocess(fundus))
+
+
+def test_a_stretched_image_is_torchvisions_plain_resize_with_nothing_cropped(phantom, fundus):
+    from torchvision import transforms
+
+    wide = fundus.resize((300, 120))
+    stretched = stretching(phantom)
+    mean, deviation = (each.tolist() for each in phantom.normalisation)
+    plain = transforms.Compose(
+        [
+            transforms.Resize(phantom.image_size, transforms.InterpolationMode.BICUBIC),
+            transforms.ToTensor(),
+            transforms.Normalize(mean, deviation),
+        ]
+    )
+    assert torch.allclose(stretched.preprocess(wide), plain(wide), atol=1e-6)
+    assert not torch.allclose(phantom.preprocess(wide), plain(wide), atol=0.1), "its own crops"
+    assert Preprocessing(stretched).fingerprint != Preprocessing(phantom).fingerprint, "nor one in the cache"
+    assert "Stretch(size=" in Preprocessing(stretched).to_json()["then"]
+    assert torch.allclose(stretched.normalisation[0], phantom.normalisation[0], atol=1e-6)
+    again = pickle.loads(pickle.dumps(stretched.preprocess_alone))
+    assert torch.equal(again(wide), stretched.preprocess(wide))
+    with pytest.raises(ModelError, match="needed one to stretch images"):
+        stretching(replace(phantom, preprocess_image=None))
 
 
 def test_the_crop_is_the_box_of_the_disc_as_a_square():

@@ -43,7 +43,6 @@ def backbones(
     if as_json:
         typer.echo(json.dumps(entries, indent=2))
         return
-    from rich.console import Console
     from rich.table import Column, Table
 
     if name is not None:
@@ -51,7 +50,7 @@ def backbones(
         for field, value in entries[0].items():
             text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
             one.add_row(field, text)
-        Console().print(one)
+        print_table(one)
         return
     names = Column("name", no_wrap=True, min_width=max(len(entry["name"]) for entry in entries))
     table = Table(names, "px", "reg", "dim", "licence", "cached", "preset")
@@ -65,7 +64,7 @@ def backbones(
             "yes" if entry["cached"] else "installed" if entry["installed"] else "no",
             "yes" if entry["preset"] else "no",
         )
-    Console().print(table)
+    print_table(table)
     typer.echo(
         "phantom, phantom-reg4, phantom-clip, phantom-patches, phantom-registers, phantom-skip, "
         "phantom-constant, phantom-sink and phantom-offset are built on the spot and need no weights; "

@@ -54,11 +54,12 @@ def info(
         table = Table(Column("name", no_wrap=True), "set", "classes", "root")
         for card in cards.values():
             table.add_row(card["name"], card["title"], card["classes"], card["root"] or "none")
+        print_table(table)
     else:
         table = Table.grid("", "", padding=(0, 2))
         for key, value in cards[name].items():
             table.add_row(key.replace("_", " "), value or "none")
-    Console().print(table, highlight=False, markup=False)
+        Console().print(table, highlight=False, markup=False)
 
 
 @data.command()
@@ -128,14 +129,14 @@ def show_audit(audit: Audit) -> None:
     rows["all"] = [sum(column) for column in zip(*rows.values(), strict=True)]
     for label, numbers in rows.items():
         table.add_row(label, *map(str, numbers))
-    console.print(table, markup=False)
+    print_table(table)
     typer.echo(f"the largest class has {audit.imbalance:.1f} training images for one of the smallest")
     if audit.findings:
         table = Table("finding", "cases", "misleads")
         for kind, entries in audit.findings.items():
             misleads, what = KINDS[kind]
             table.add_row(what, str(len(entries)), "yes" if misleads else "no")
-        console.print(table)
+        print_table(table)
     for note in audit.notes:
         typer.echo(note)
     if audit.causes:

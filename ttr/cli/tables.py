@@ -297,6 +297,32 @@ def show_reproduction(table: DataFrame, study: PublishedStudy, instead: str | No
         )
 
 
+def show_metrics(table: DataFrame) -> None:
+    """Print every metric of the arms of the measured cells, a column each; intervals are in the file.
+
+    Args:
+        table: as :func:`ttr.studies.reproduce.medical.reproduce_medical` returns it.
+    """
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    arms = table[(table.missing == "") & ~table.arm.str.contains(" - ")]
+    names = list(dict.fromkeys(arms.metric))
+    words = (name.removesuffix("_macro").removesuffix("_ovr") for name in names)
+    heads = [Column(word, justify="right", no_wrap=True) for word in words]
+    for backbone, of_backbone in arms.groupby("backbone", sort=False):
+        shown = Table("arm", *heads, title_justify="left", pad_edge=False)
+        shown.title = f"{backbone}: macro averages; auc of one against the rest"
+        for dataset, cell in of_backbone.groupby("dataset", sort=False):
+            shown.add_section()
+            shown.add_row(str(dataset), style="bold")
+            for arm, rows in cell.groupby("arm", sort=False):
+                values = rows.set_index("metric").measured
+                cells = ("–" if values[name] != values[name] else f"{values[name]:.3f}" for name in names)
+                shown.add_row(str(arm), *cells)
+        Console().print(shown, highlight=False, markup=False)
+
+
 def _beside(row: dict[Hashable, Any], key: str) -> tuple[str, str, str, str]:
     """Return a published and a measured number, the latter's interval and verdict, as cells."""
     from ttr.statistics.verdict import said
@@ -347,7 +373,6 @@ def show_planted(truth: Sequence[Truth]) -> None:
 
 def show_scan(scan: Scan, page: Path) -> None:
     """Print each model at each size with its artifact score and remedy, the answer, and the page to open."""
-    from rich.console import Console
     from rich.table import Column, Table
 
     from ttr.studies.scan.write import in_short
@@ -355,7 +380,7 @@ def show_scan(scan: Scan, page: Path) -> None:
     table = Table(Column("model", overflow="fold"), "size", "outliers", "score", "remedy")
     for scanned, said in scan.found:
         table.add_row(scanned.model, scanned.size, in_short(said), f"{said.score:.3f}", said.remedy)
-    Console().print(table)
+    print_table(table)
     typer.echo(scan.answer)
     print_path(page)
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ import numpy as np
 
 from ttr.datasets.limits import check_size
 from ttr.digests import sha256
-from ttr.errors import OptionError
+from ttr.errors import ModelError, OptionError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -90,6 +90,45 @@ class Preprocessing:
         """Return what is recorded of it in a result."""
         own = re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(self.backbone.preprocess_image).split()))
         return {"steps": list(self.steps), "then": own, "fingerprint": self.fingerprint}
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """An image stretched to a size, nothing cropped, then normalised; processes can be sent it.
+
+    Attributes:
+        size: (height, width) in pixels.
+        mean: of each channel of 0..1 pixels.
+        deviation: their SD.
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    def __call__(self, image: Image) -> Tensor:
+        """Return ``(pixel - mean) / SD`` of an RGB image, bicubic with antialiasing, float32 [3, H, W]."""
+        import torch
+        from PIL.Image import Resampling
+
+        pixels = np.asarray(image.resize(self.size[::-1], Resampling.BICUBIC), dtype=np.float32) / 255
+        mean, deviation = (np.asarray(each, dtype=np.float32) for each in (self.mean, self.deviation))
+        return torch.from_numpy(((pixels - mean) / deviation).transpose(2, 0, 1).copy())
+
+
+def stretching(backbone: Backbone) -> Backbone:
+    """Return a backbone that stretches images to its size instead of cropping them; all else is as it was.
+
+    Raises:
+        ModelError: its normalisation is not known, or its images have other than three channels.
+    """
+    if backbone.normalisation is None or backbone.channels != 3:
+        raise ModelError(
+            f"{backbone.name} came without a normalisation of RGB images; needed one to stretch images "
+            "instead of cropping them: give a backbone with its preprocessing"
+        )
+    mean, deviation = (tuple(each.tolist()) for each in backbone.normalisation)
+    return replace(backbone, preprocess_image=Stretch(backbone.image_size, mean, deviation))
 
 
 def check_steps(names: Iterable[str]) -> None:

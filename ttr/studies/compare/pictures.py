@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ttr.drawing.colours import GREEN
 from ttr.drawing.maps import AFTER, BEFORE, block_ticks, finish, pair_of_axes
+from ttr.drawing.norms_and_attention import patches_and_registers
 from ttr.studies.compare.comparison import ImageComparison
 
 
@@ -33,34 +33,10 @@ def layer_curves(comparisons: Sequence[ImageComparison]) -> str:
 
 def distributions(comparisons: Sequence[ImageComparison]) -> str:
     """Draw norms and CLS attention of patches and registers at the last block, after, as a data URI."""
-    from matplotlib.ticker import LogFormatter
 
-    figure, axes = pair_of_axes(2)
-    for axis, patches, registers, label in (
-        (axes[0], "norms", "register_norms", "norm (L2)"),
-        (axes[1], "attention", "register_attention", "CLS attention"),
-    ):
-        groups = [
-            np.concatenate([getattr(c.after.maps, name).ravel() for c in comparisons])
-            for name in (patches, registers)
-        ]
-        shown = [group for group in groups if group.size]
-        names = [n for n, group in zip(("patches", "registers"), groups, strict=True) if group.size]
-        boxes = axis.boxplot(shown, widths=0.5, flierprops={"markersize": 2}, patch_artist=True)
-        for box, colour in zip(boxes["boxes"], (AFTER, GREEN), strict=False):
-            box.set(facecolor=colour, alpha=0.5)
-        for place, group in enumerate(shown, start=1):
-            axis.annotate(
-                f"median {np.median(group):.3g}",
-                (place + 0.25, np.median(group)),
-                (4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=8,
-            )
-        axis.set_xticks(range(1, len(names) + 1), names)
-        axis.set(yscale="log", ylabel=label, xlim=(0.4, len(names) + 1))
-        axis.yaxis.set_major_formatter("{x:g}")
-        # Within a decade or two the powers of ten alone would leave the axis without a number.
-        axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
-    return finish(figure)
+    def all_of(name: str) -> np.ndarray:
+        return np.concatenate([getattr(each.after.maps, name).ravel() for each in comparisons])
+
+    return patches_and_registers(
+        (all_of("norms"), all_of("register_norms")), (all_of("attention"), all_of("register_attention"))
+    )

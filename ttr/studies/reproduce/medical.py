@@ -1,93 +1,70 @@
 """The medical study again: two backbones, three labelled sets, the published accuracies beside measured ones.
 
-Each of the six cells is a benchmark of its own (:mod:`ttr.studies.bench.write`): neurons found on the set's
-training images with the published settings, the published probe, the arms ``plain``, ``token`` (what the
-study calls its baseline) and ``ttr``. A cell whose images or weights are not there is a row all the same: it
-keeps its published numbers, and says what is missing.
+Each of the six cells is a benchmark of its own (:mod:`ttr.studies.bench.write`) under each protocol
+(:mod:`ttr.studies.reproduce.medical_settings`): neurons found on the set's training images, the published
+probe, the arms ``plain``, ``token`` (what the study calls its baseline) and ``ttr``. A published number
+stands beside the published protocol alone. A cell whose images or weights are not there is a row all the
+same: it keeps its published numbers, and says what is missing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
 
 from ttr.backbones.base import Backbone
-from ttr.datasets.registry import Dataset, loader, open_dataset, sampled_images
-from ttr.errors import DataError, ImageError, ModelError, OptionError
-from ttr.features.prepared import found_neurons
-from ttr.files import MANIFEST, write_json, write_table
-from ttr.registers.detection import DetectionRule
+from ttr.datasets.registry import Dataset, loader, open_dataset
+from ttr.errors import DataError, OptionError
+from ttr.files import MANIFEST, write_json, write_table, write_text
 from ttr.run import Run
-from ttr.statistics.verdict import Judged, judge
+from ttr.statistics.verdict import Judged, judge_families
 from ttr.studies.bench.differences import contrast_of
-from ttr.studies.bench.settings import BenchmarkSettings
-from ttr.studies.bench.write import Bench, write_bench
-from ttr.studies.provenance import provenance
+from ttr.studies.bench.write import Bench
+from ttr.studies.reproduce.medical_cell import ARMS, Cell, attempt, measure
+from ttr.studies.reproduce.medical_figures import Figures
+from ttr.studies.reproduce.medical_further import TABLES, as_table
+from ttr.studies.reproduce.medical_page import medical_page
+from ttr.studies.reproduce.medical_settings import PUBLISHED, MedicalSettings, under
 from ttr.studies.reproduce.published import PublishedStudy, published_studies
 from ttr.studies.schemas import MEDICAL, result_folder
 
 STUDY = "medical"
-ARMS = ("plain", "token", "ttr")
 DIFFERENCE = "ttr - token"
-#: What makes one cell impossible and leaves the others as they are.
-MISSING = (DataError, ImageError, ModelError)
+#: What the study computed of every head; it published the first alone.
+METRICS = ("top1", "top3", "f1_macro", "precision_macro", "recall_macro", "auc_ovr")
 NAN = float("nan")
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One set with one backbone: its benchmark, or why there is none.
-
-    Attributes:
-        dataset: name of the set.
-        backbone: catalog name of the published backbone.
-        measured: the benchmark, or the reason.
-        made_with: its provenance, empty where there is none.
-    """
-
-    dataset: str
-    backbone: str
-    measured: Bench | str
-    made_with: Mapping[str, Any]
-
-    @property
-    def folder(self) -> str:
-        """Its benchmark's folder."""
-        return f"{self.dataset}-{self.backbone}"
 
 
 def reproduce_medical(
     roots: Mapping[str, Path],
     load: Callable[[str], Backbone],
     out: Path,
+    settings: MedicalSettings | None = None,
     run: Run | None = None,
     *,
-    published_detection: bool = True,
-    num_registers: int | None = None,
     anonymous: bool = False,
 ) -> pd.DataFrame:
-    """Measure the six cells and write ``out``: a benchmark a cell, ``reproduction.csv``, a manifest.
+    """Measure the six cells under each protocol and write ``out``: a benchmark each, tables, a manifest.
 
     Args:
         roots: {dataset: its folder}; a set that is not there is a missing one.
         load: catalog name -> backbone; called once a backbone, and only if some set can be read.
         out: folder to make; an earlier result is replaced.
+        settings: what is measured; None: the default.
         run: how; None: the default. A bad image makes its cells missing, unless it is to be skipped.
-        published_detection: use the published detection settings (they belong to the published backbones),
-            else the default ones.
-        num_registers: R; None: as published.
         anonymous: number the images and groups of the sets, and quote no refusal that may name one.
 
     Returns:
-        Four rows a cell: plain, token, ttr, and ``ttr - token``. Columns: dataset, backbone, arm, metric,
-        published, measured, ci_low, ci_high, n, p, p_holm, verdict, measured_backbone, weights, missing (why
-        there is no measured number, else empty), and the rest of :class:`ttr.statistics.verdict.Judged`; the
-        measured cells' differences are one family.
+        Of each cell and protocol the published metric of plain, token, ttr, and ``ttr - token``, then
+        :data:`METRICS` of the arms. Columns: protocol, dataset, backbone, arm, metric, published (NaN where
+        it was not), measured, ci_low, ci_high, n, p, p_holm, verdict, measured_backbone, weights, missing
+        (why there is no measured cell, else empty), reason (why a metric or its interval is NaN), and the
+        rest of :class:`ttr.statistics.verdict.Judged`; the measured cells' differences are one family a
+        protocol.
 
     Raises:
         DataError: not one cell could be measured; nothing is written then.
@@ -96,35 +73,35 @@ def reproduce_medical(
     """
     study = published_studies()[STUDY]
     check_names("roots", roots, study.named("dataset"))
-    run = run or Run(seed=study.settings["seed"])
-    registers = study.settings["num_registers"] if num_registers is None else num_registers
-    sets = {name: _attempt(_opened, name, roots.get(name), anonymous) for name in study.named("dataset")}
+    settings, run = settings or MedicalSettings(), run or Run(seed=study.settings["seed"])
+    settings = replace(settings, maps=settings.shown(anonymous=anonymous))
+    sets = {name: attempt(_opened, name, roots.get(name), anonymous) for name in study.named("dataset")}
     readable = any(isinstance(dataset, Dataset) for dataset in sets.values())
-
-    def measure(dataset: Dataset, name: str, backbone: Backbone, folder: Path) -> Bench:
-        rule = DetectionRule(**study.settings["detection"][name]) if published_detection else None
-        sample = sampled_images(dataset, study.settings["detection_images"], seed=run.seed)
-        neurons = found_neurons(backbone, sample, run, rule).value
-        settings = BenchmarkSettings(ARMS, (registers,), heads=("linear",), seeds=(run.seed,))
-        return write_bench(backbone, dataset, neurons, folder, settings, run)
-
     cells: list[Cell] = []
     with result_folder(out) as folder:
         for name in study.named("backbone"):
-            model = _attempt(load, name) if readable else "no set to measure it on"
-            for dataset, opened in sets.items():
-                measured: Bench | str
-                if isinstance(opened, str) or isinstance(model, str):
-                    measured = opened if isinstance(opened, str) else str(model)
-                    cells.append(Cell(dataset, name, measured, {}))
-                    continue
-                measured = _attempt(measure, opened, name, model, folder / f"{dataset}-{name}")
-                cells.append(Cell(dataset, name, measured, provenance(model)))
+            loaded = attempt(load, name) if readable else "no set to measure it on"
+            for protocol in settings.protocols:
+                model = loaded if isinstance(loaded, str) else attempt(under, protocol, loaded)
+                for dataset, opened in sets.items():
+                    place = (protocol, dataset, name)
+                    if isinstance(opened, str):
+                        cells.append(Cell(*place, opened))
+                    elif isinstance(model, str):
+                        cells.append(Cell(*place, model))
+                    else:
+                        cells.append(measure(study, settings, place, opened, model, folder, run))
         table = _table(study, cells)
-        if not any(isinstance(cell.measured, Bench) for cell in cells):
+        measured = [cell for cell in cells if isinstance(cell.measured, Bench)]
+        if not measured:
             raise DataError(f"not one cell could be measured: {'; '.join(reasons(table))}")
-        write_table(folder / "reproduction.csv", table)
-        write_json(folder / MANIFEST, _manifest(study, cells, registers, run.seed))
+        tables = {"reproduction": table, **_beside(measured)}
+        for name, rows in tables.items():
+            write_table(folder / f"{name}.csv", rows)
+        page = medical_page(study, settings, measured, reasons(table), tables)
+        write_text(folder / "index.html", page)
+        files = [*(f"{name}.csv" for name in tables), "index.html", *(cell.folder for cell in measured)]
+        write_json(folder / MANIFEST, _manifest(study, cells, settings, run.seed, files))
     return table
 
 
@@ -137,19 +114,11 @@ def check_names(what: str, given: Iterable[str], known: Sequence[str]) -> None:
 
 def reasons(table: pd.DataFrame) -> list[str]:
     """Return why cells are missing, each reason once with its cells: ``"aptos (clip-vit-b-16): ..."``."""
-    cells = table[table.missing != ""].drop_duplicates(["dataset", "backbone"])
+    cells = table[table.missing != ""].drop_duplicates(["dataset", "backbone", "missing"])
     return [
         f"{', '.join(dict.fromkeys(part.dataset))} ({', '.join(dict.fromkeys(part.backbone))}): {reason}"
         for reason, part in cells.groupby("missing", sort=False)
     ]
-
-
-def _attempt(step: Callable[..., T], *arguments: Any) -> T | str:
-    """Return what ``step`` returns, or why it is impossible."""
-    try:
-        return step(*arguments)
-    except MISSING as error:
-        return str(error)
 
 
 def _opened(name: str, root: Path | None, anonymous: bool) -> Dataset:
@@ -167,41 +136,63 @@ def _opened(name: str, root: Path | None, anonymous: bool) -> Dataset:
     return found.anonymous() if anonymous else found
 
 
+def _beside(cells: Sequence[Cell]) -> dict[str, pd.DataFrame]:
+    """Return the tables beside the reproduction: the figures' curves, and what goes beyond the study."""
+    drawn = [(cell.place, cell.figures) for cell in cells]
+    curves = [each.by_block(place) for place, each in drawn if isinstance(each, Figures)]
+    found = {"by_block": pd.concat(curves)} if curves else {}
+    for name in TABLES:
+        pairs = [(cell.place, pair) for cell in cells for pair in cell.further.get(name, ())]
+        if pairs:
+            found[name] = as_table(pairs)
+    return found
+
+
 def _table(study: PublishedStudy, cells: Sequence[Cell]) -> pd.DataFrame:
     rows = [row for cell in cells for row in _rows(study, cell)]
-    tested = [row for row in rows if row["p"] == row["p"]]
-    measured = {cell.folder: cell.measured for cell in cells if isinstance(cell.measured, Bench)}
-    compared = [measured[f"{row['dataset']}-{row['backbone']}"] for row in tested]
-    judged = judge([contrast_of(_found(bench, study.metric, DIFFERENCE)) for bench in compared])
+    tested = [row for row in rows if row["arm"] == DIFFERENCE and not row["missing"]]
+    # The rows keep the cells' order, and a measured cell has one difference.
+    measured = [cell.measured for cell in cells if isinstance(cell.measured, Bench)]
+    contrasts = [contrast_of(_found(bench, study.metric, DIFFERENCE)) for bench in measured]
+    judged = judge_families(contrasts, [row["protocol"] for row in tested])
     for row, each in zip(tested, judged, strict=True):
         row |= each.columns()
     return pd.DataFrame(rows)
 
 
 _UNTESTED = {name: value for name, value in Judged().columns().items() if name not in ("p_holm", "verdict")}
+#: A row of nothing measured.
+_EMPTY = {
+    **{"measured": NAN, "ci_low": NAN, "ci_high": NAN, "n": 0, "p": NAN, "p_holm": NAN, "verdict": ""},
+    **{"measured_backbone": "", "weights": "", "missing": "", "reason": "", **_UNTESTED},
+}
 
 
 def _rows(study: PublishedStudy, cell: Cell) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a cell: the published metric and the difference first, then the other metrics."""
     place = {"dataset": cell.dataset, "backbone": cell.backbone}
-    published = {arm: study.value(**place, arm=arm) for arm in ARMS}
-    numbers = {arm: NAN if value is None else value for arm, value in published.items()}
-    for arm, value in {**numbers, DIFFERENCE: numbers["ttr"] - numbers["token"]}.items():
-        row: dict[str, Any] = {**place, "arm": arm, "metric": study.metric, "published": value}
-        row |= {"measured": NAN, "ci_low": NAN, "ci_high": NAN, "n": 0, "p": NAN, "p_holm": NAN}
-        row |= {"verdict": "", "measured_backbone": "", "weights": "", "missing": "", **_UNTESTED}
+    stated = {arm: study.value(**place, arm=arm) if cell.protocol == PUBLISHED else None for arm in ARMS}
+    numbers = {arm: NAN if value is None else value for arm, value in stated.items()}
+    numbers[DIFFERENCE] = numbers["ttr"] - numbers["token"]
+    rows = [(arm, study.metric, value) for arm, value in numbers.items()]
+    rows += [(arm, metric, NAN) for metric in METRICS if metric != study.metric for arm in ARMS]
+    for arm, metric, value in rows:
+        row = {"protocol": cell.protocol, **place, "arm": arm, "metric": metric, "published": value, **_EMPTY}
         if isinstance(cell.measured, str):
             yield {**row, "missing": cell.measured}
             continue
-        found = _found(cell.measured, study.metric, arm)
-        row |= {"measured": found.difference if arm == DIFFERENCE else found.value}
+        found = _found(cell.measured, metric, arm)
         row |= {name: found[name] for name in ("ci_low", "ci_high", "n")}
-        row |= {"p": found.p} if arm == DIFFERENCE else {}
+        if arm == DIFFERENCE:
+            row |= {"measured": found.difference, "p": found.p}
+        else:
+            row |= {"measured": found.value, "reason": found.reason}
         made_with = cell.made_with["backbone"]
         yield {**row, "measured_backbone": made_with["name"], "weights": made_with["weights"]}
 
 
 def _found(bench: Bench, metric: str, arm: str) -> pd.Series:
-    """Return the row of the benchmark's tables that an arm, or the difference, stands in."""
+    """Return the row of the benchmark's tables that an arm's metric, or the difference, stands in."""
     if arm == DIFFERENCE:
         table = bench.comparisons
         chosen = (table["first"] == "ttr") & (table.second == "token")
@@ -211,15 +202,17 @@ def _found(bench: Bench, metric: str, arm: str) -> pd.Series:
     return table[chosen & (table.metric == metric) & (table["head"] == "linear")].iloc[0]
 
 
-def _manifest(study: PublishedStudy, cells: Sequence[Cell], registers: int, seed: int) -> dict[str, Any]:
-    measured = [cell for cell in cells if isinstance(cell.measured, Bench)]
+def _manifest(
+    study: PublishedStudy, cells: Sequence[Cell], settings: MedicalSettings, seed: int, files: list[str]
+) -> dict[str, Any]:
     return {
         "schema": MEDICAL,
-        "files": ["reproduction.csv", *(cell.folder for cell in measured)],
+        "files": files,
         "published": {"source": study.source, "settings": study.settings, "notes": study.notes},
-        "settings": {"num_registers": registers, "seed": seed},
+        "settings": {**asdict(settings), "num_registers": settings.registers(study), "seed": seed},
         "cells": [
             {
+                "protocol": cell.protocol,
                 "dataset": cell.dataset,
                 "backbone": cell.backbone,
                 "missing": cell.measured if isinstance(cell.measured, str) else None,
