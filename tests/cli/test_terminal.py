@@ -10,7 +10,7 @@ from rich.text import Text
 from ttr.cli.terminal import print_table
 
 NAMES = ("name[bold]x[-red].json", "a/folder with a name/neurons-of-hips.json")
-NUMBERS = ("8.8e-27", "-0.667..-0.292", "0.12345", "1234567", "0.5", "+3.0", "12", "7 (10 and 1)")
+NUMBERS = ("8.8e-27", "-0.667..-0.292", "0.12345", "1234567", "0.5", "+3.0", "12")
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from ttr.cli.terminal import print_table
+
 
 def backbones(
     name: Annotated[
@@ -52,7 +54,7 @@ def backbones(
             one.add_row(field, text)
         print_table(one)
         return
-    names = Column("name", no_wrap=True, min_width=max(len(entry["name"]) for entry in entries))
+    names = Column("name", no_wrap=True)
     table = Table(names, "px", "reg", "dim", "licence", "cached", "preset")
     for entry in entries:
         table.add_row(

@@ -11,6 +11,7 @@ import typer
 from ttr.cli import given, options
 from ttr.cli.commands import Commands
 from ttr.cli.tables import print_path
+from ttr.cli.terminal import print_table
 
 if TYPE_CHECKING:
     from ttr.datasets.audit import Audit, Entry
@@ -109,7 +110,6 @@ def check(
 
 def show_audit(audit: Audit) -> None:
     """Print the cases, the counts by class and split, the findings, and the verdict."""
-    from rich.console import Console
     from rich.table import Table
 
     from ttr.datasets.audit import KINDS
@@ -120,7 +120,6 @@ def show_audit(audit: Audit) -> None:
             typer.echo(f"  {_line(entry)}")
         if len(entries) > SHOWN:
             typer.echo(f"  ... and {len(entries) - SHOWN} more (--json or --out lists all)")
-    console = Console()
     table = Table(title="images", title_justify="left")
     table.add_column("class")
     for split in audit.counts:

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Column, Table
 
-#: How a number, or an interval of two, begins: a reader must see it to its last digit.
-NUMBER = re.compile(r"[+-]?\.?\d")
+#: A number, or an interval of two: a reader must see it to its last digit.
+NUMBER = re.compile(r"[+-]?\.?\d\S*$")
 #: Characters of a line of text, at least.
 TEXT = 12
 
