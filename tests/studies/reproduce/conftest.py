@@ -25,3 +25,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def no_medical_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the page out, whose figures take longer than all numbers of a tiny model."""
     monkeypatch.setattr("ttr.studies.reproduce.medical.medical_page", lambda *told: "")
+
+
+@pytest.fixture
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw a benchmark's intervals and tests from few resamples, which take longer than its heads."""
+    for name in ("RESAMPLES", "PERMUTATIONS"):
+        monkeypatch.setattr(f"ttr.studies.bench.statistics.{name}", 200)

@@ -35,7 +35,7 @@ def small(monkeypatch):
     monkeypatch.setattr("ttr.cli.study_models.load_backbone", lambda options: load(options.backbone))
 
 
-pytestmark = pytest.mark.usefixtures("no_medical_page")
+pytestmark = pytest.mark.usefixtures("no_medical_page", "few_resamples")
 
 
 def test_the_cells_are_the_benchmarks_beside_the_published_numbers(roots, cache, tmp_path):
