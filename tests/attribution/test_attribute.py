@@ -241,7 +241,7 @@ def test_what_gives_no_gradient_is_refused(backbone, trio):
         ({"query": (4, 0)}, OptionError, "4x4 grid"),
         ({"query": "nose"}, OptionError, "'cls', 'patches' or a patch"),
         ({"images": []}, ImageError, "no images"),
-        ({"method": "chefer"}, ModelError, "no classifier of its own.*give head="),
+        ({"method": "chefer"}, ModelError, "no one classifier of its own.*give head="),
         ({"method": "chefer", "target": "a nodule"}, ModelError, "no text tower"),
         ({"method": "chefer", "target": 0, "head": nn.Linear(WIDTH + 1, 2)}, ModelError, "features of size"),
         ({"method": "chefer", "target": [0, 1], "head": nn.Linear(WIDTH, 2)}, OptionError, "targets for 3"),

@@ -148,6 +148,8 @@ def test_weights_that_torchao_quantised_are_adapted_and_told_apart(images):
     found = [ttr.adapt(model).weights_hash for model in models]
     assert found[0] == found[1] != found[2]
     assert len(ttr.detect(models[0], images).ranking) == 3 * 96
+    neurons = ttr.RegisterNeurons.from_pairs([(1, 3)])
+    assert len(list(ttr.compare(models[0], neurons, images))) == len(images)
 
 
 @pytest.fixture

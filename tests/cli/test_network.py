@@ -132,7 +132,7 @@ def commands(root: Path, out: Path) -> list[tuple[object, ...]]:
             *rehearsal[2:],
             *table,
             "--analysis-images",
-            2,
+            8,
             "--out",
             out / "zero",
         ),

@@ -88,7 +88,7 @@ def test_both_learn_what_can_be_learnt(data):
 def test_a_class_without_training_images_and_bad_features_are_refused(data):
     train, val, _ = data
     kept = train.y != 2
-    with pytest.raises(OptionError, match="class 'c' has no readable training image"):
+    with pytest.raises(OptionError, match="class 'c' has no image among the"):
         train_logistic(Labelled(train.x[kept], train.y[kept]), val, CLASSES)
     with pytest.raises(OptionError, match="needed \\[N, D\\] and \\[N\\]"):
         Labelled(train.x, train.y[:3])

@@ -145,3 +145,12 @@ def test_the_command_ranks_in_each_way_and_says_how_far_halves_agree(run, tmp_pa
     assert len(set(map(ttr.RegisterNeurons.load, files))) == 3, "no way answers for another from the cache"
     status, _, err = run(*shared, "--by", "luck", "--out", tmp_path / "luck.json")
     assert (status, "gradient" in err) == (2, True)
+
+
+def test_one_image_has_no_halves_and_that_is_said(run, tmp_path):
+    (tmp_path / "images").mkdir()
+    next(iter(phantom_images(1))).image.save(tmp_path / "images" / "one.png")
+    where = ("--images", tmp_path / "images", "--cache", tmp_path / "cache", "--out", tmp_path / "n.json")
+    status, told, err = run("detect", "--backbone", "phantom", *where, "--halves", "5")
+    assert status == 0, err
+    assert (status, "no halves were drawn: that takes two images with outliers" in told) == (0, True)

@@ -36,9 +36,10 @@ def reading_row(seen: Pass, query: Query | None, slope: Tensor | None = None) ->
     layout = seen.layout
     if query is None:
         if pools_by_attention(seen.backbone) and (slope is not None or not layout.cls):
+            cls = "'cls', " if layout.cls else ""
             raise ModelError(
                 f"{seen.backbone.name} pools its tokens by an attention, so no row of a block is what its "
-                "answer reads; give query='cls', 'patches' (all alike) or (row, column), or choose a method "
+                f"answer reads; give query={cls}'patches' (all alike) or (row, column), or choose a method "
                 "without rows, such as 'legrad' or 'gradcam'"
             )
         read = layout.cls and (slope is None or bool(layout.select(slope, "cls").any()))

@@ -148,8 +148,9 @@ def score_of(backbone: Backbone, target: Target, head: Head | None, tokenizer: T
     if given is None:
         text = ", or as target= a text" if has_text_tower(backbone) else ""
         raise ModelError(
-            f"{backbone.name} has no classifier of its own, so nothing says what is to be attributed; "
-            f"give head= (a LinearHead or nn.Linear on its feature) and target=, a class of it{text}"
+            f"{backbone.name} has no one classifier of its own whose weights can be read, so nothing says "
+            "what is to be attributed; give head= (a LinearHead or nn.Linear on its feature) and target=, a "
+            f"class of it{text}"
         )
     if head is not None and not isinstance(head, LinearHead | nn.Linear):
         raise OptionError(f"head is a {type(head).__name__}; needed a ttr LinearHead or an nn.Linear")

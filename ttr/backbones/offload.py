@@ -15,8 +15,13 @@ from ttr.errors import ModelError
 
 
 def held(module: Any, name: str) -> Any:
-    """Return an attribute of a module, a parameter or None, as it is while the module runs."""
+    """Return an attribute of a module, a parameter or None, as it is while the module runs.
+
+    A quantised weight is returned as the numbers it stands for: its own kind cannot be cut or transposed.
+    """
     tensor = getattr(module, name)
+    if isinstance(tensor, Tensor) and type(tensor).dequantize is not Tensor.dequantize:
+        return tensor.dequantize()
     if not isinstance(tensor, Tensor) or not tensor.is_meta or not is_offloaded(module):
         return tensor
     module._hf_hook.pre_forward(module)

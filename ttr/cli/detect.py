@@ -173,8 +173,11 @@ def detect(
         typer.echo("not kept for the next command: the cache cannot be written; choose one with --cache")
     show_skipped(found.skipped, named=True)
     show_neurons(found.value, out)
-    if found.value.provenance.split_halves:
-        show_halves(found.value.provenance.split_halves)
+    halves = found.value.provenance.split_halves
+    if halves:
+        show_halves(halves, found.value.provenance.images_with_outliers or 0)
+    elif halves is not None:
+        typer.echo("no halves were drawn: that takes two images with outliers")
 
 
 def _published(backbone: str) -> tuple[str, int, int, int]:

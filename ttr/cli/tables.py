@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ttr.cli.terminal import print_table
+from ttr.wording import counted
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -53,11 +54,12 @@ def show_neurons(neurons: RegisterNeurons, out: Path) -> None:
     print_path(out)
 
 
-def show_halves(halves: Sequence[SplitHalves]) -> None:
-    """Print how far random halves of the images agree on each head of the ranking."""
+def show_halves(halves: Sequence[SplitHalves], images: int) -> None:
+    """Print how far random halves of so many images with outliers agree on each head of the ranking."""
     from rich.table import Table
 
     table = Table("best", "overlap of halves", "95 % of them", "chance", title_justify="left")
+    table.title = f"halves of {counted(images, 'image')} with outliers"
     for each in halves:
         spread = f"{each.low:.2f}..{each.high:.2f}"
         table.add_row(str(each.top), f"{each.overlap:.2f}", spread, f"{each.chance:.4f}")
@@ -86,7 +88,6 @@ def show_comparison(comparisons: Sequence[ImageComparison], page: Path) -> None:
     from rich.table import Table
 
     from ttr.studies.compare.page import rows
-    from ttr.wording import counted
 
     title = f"mean over {counted(len(comparisons), 'image')}"
     table = Table("measured", title=title, title_justify="left")
@@ -290,8 +291,8 @@ def show_reproduction(table: DataFrame, study: PublishedStudy, instead: str | No
         console.print(f"- {note}", highlight=False, markup=False)
     if instead is not None:
         console.print(
-            f"A REHEARSAL: {instead} was measured in place of the published backbones. The published column "
-            "is of other models; the two cannot be compared.",
+            f"A REHEARSAL: {instead} {'were' if ', ' in instead else 'was'} measured in place of the "
+            "published backbones. The published column is of other models; the two cannot be compared.",
             style="bold red",
             highlight=False,
         )
@@ -337,8 +338,6 @@ def _beside(row: dict[Hashable, Any], key: str) -> tuple[str, str, str, str]:
 
 def show_skipped(skipped: Mapping[str, str], *, named: bool = False) -> None:
     """Say how many images could not be read; ``named``: which, and why, where no manifest does."""
-    from ttr.wording import counted
-
     if not skipped:
         return
     said = f"left out as unreadable: {counted(len(skipped), 'image')}"

@@ -32,6 +32,9 @@ def print_table(table: Table) -> None:
     if needed > console.width:
         _print_below(table, console)
         return
+    named = [max(width, cell_len(str(c.header))) for width, c in zip(least, table.columns, strict=True)]
+    if sum(named) + 3 * len(named) + 1 <= console.width:
+        least = named
     for column, width in zip(table.columns, least, strict=True):
         column.min_width, column.overflow = width, "fold"
         # Only texts give way: what already is as narrow as its longest cell keeps its width.

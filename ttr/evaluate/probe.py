@@ -152,7 +152,8 @@ def train_logistic(train: Labelled, val: Labelled, classes: tuple[str, ...], *, 
     missing = sorted(set(range(len(classes))) - set(train.y.tolist()))
     if missing:
         raise OptionError(
-            f"class {classes[missing[0]]!r} has no readable training image; add one, or leave it out"
+            f"class {classes[missing[0]]!r} has no image among the {len(train.y)} to train on; add one, take "
+            "more of them (a sample may leave a class out), or leave the class out"
         )
     scaler = StandardScaler().fit(train.x.astype(np.float64))
     x, val_x = (scaler.transform(part.x.astype(np.float64)) for part in (train, val))

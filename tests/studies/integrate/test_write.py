@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 import ttr
 from ttr.analysis.integration import full_output, restricted, split
@@ -199,3 +200,13 @@ def test_what_cannot_be_done_is_refused_in_one_line(run, tmp_path, options, says
     assert says in err
     assert err.count("\n") == 1
     assert not out.exists()
+
+
+def test_a_set_of_one_class_is_refused_before_anything_is_measured(run, tmp_path):
+    for part in ("train", "test"):
+        (tmp_path / "set" / part / "only").mkdir(parents=True)
+        for n in range(10):
+            Image.new("L", (32, 32), 20 * n).save(tmp_path / "set" / part / "only" / f"{part}{n}.png")
+    where = ("--dataset", "folder", "--root", tmp_path / "set", "--out", tmp_path / "out")
+    status, _, err = run("integrate", "--backbone", "phantom", *where)
+    assert (status, "only" in err, err.count("\n")) == (2, True, 1), err

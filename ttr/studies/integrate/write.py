@@ -19,7 +19,15 @@ import pandas as pd
 import torch
 
 from ttr.backbones.base import Backbone
-from ttr.datasets.registry import Dataset, Item, ReadAhead, draw_sample, groups_of, sampled_images
+from ttr.datasets.registry import (
+    Dataset,
+    Item,
+    ReadAhead,
+    draw_sample,
+    groups_of,
+    require_classes,
+    sampled_images,
+)
 from ttr.drawing.html import fill
 from ttr.errors import DataError, OptionError
 from ttr.evaluate.probe import Labelled
@@ -97,6 +105,7 @@ def write_integration(
     settings, run = settings or IntegrationSettings(), run or Run(batch_size=BATCH)
     if not backbones or len(set(backbones)) != len(backbones):
         raise OptionError(f"backbones {', '.join(backbones) or 'none'}; needed one or more, each once")
+    require_classes(dataset)
     chosen = {split: _chosen(dataset, split, settings.num_images, run.seed) for split in ("test", "train")}
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
     made_with: list[dict[str, Any]] = []
