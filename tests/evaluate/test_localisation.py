@@ -165,3 +165,24 @@ def test_a_random_map_scores_chance_and_a_centred_one_finds_the_middle():
 def test_the_best_threshold_is_that_of_the_mean_over_images():
     assert best_threshold(np.array([[0.1, 0.9, 0.5], [0.9, 0.0, 0.6]])) == 2
     assert best_threshold(np.array([[0.5, 0.5]])) == 0
+
+
+#: A map and a mask (centre, radius), and what Quantus 0.6.0 says: PointingGame, RelevanceMassAccuracy and
+#: RelevanceRankAccuracy with normalise=False.
+QUANTUS = (
+    ((5, 7), (4, 5, 3.2), (1.0, 0.2684017420355566, 0.2702702702702703)),
+    ((35, 1), (8, 3, 2.1), (0.0, 0.1028069442787257, 0.15384615384615385)),
+    ((89, 50), (2, 9, 4.5), (1.0, 0.3346020761245675, 0.34782608695652173)),
+    ((131, 20), (6, 6, 1.5), (0.0, 0.021635246390645506, 0.0)),
+)
+
+
+@pytest.mark.parametrize(("steps", "disc", "said"), QUANTUS)
+def test_against_what_quantus_says_of_the_same_maps(steps, disc, said):
+    factor, offset = steps
+    row, column, radius = disc
+    y, x = np.mgrid[:12, :12]
+    relevance = ((factor * np.arange(144) + offset) % 144 + 1.0).reshape(12, 12) ** 2 / 1000
+    truth = Truth.of(np.hypot(y - row, x - column) <= radius, (12, 12))
+    found = [metric(relevance, truth) for metric in (pointing_game, relevance_mass, relevance_rank)]
+    assert found == pytest.approx(said, abs=1e-6)
