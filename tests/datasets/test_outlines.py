@@ -82,11 +82,11 @@ def test_a_cell_without_a_box_in_it_is_refused_with_its_line(tmp_path, cell):
 
 @pytest.mark.parametrize("cell", ["1 2 3 4", "[1, 2, 3, 4]", "(1,2,3,4);", "1.0,2.0,3.0,4.0"])
 def test_boxes_are_read_as_people_write_them(tmp_path, cell):
-    splits = ("train", "train", "val")
-    rows = [(f"{n}.png", "aba"[n], splits[n], ("", f'"{cell}"', "NaN")[n]) for n in range(3)]
+    splits, cells = ("train", "train", "val", "test"), ("", f'"{cell}"', "NaN", "")
+    rows = [(f"{n}.png", "abab"[n], splits[n], cells[n]) for n in range(4)]
     found = table(tmp_path, rows, "path,label,split,bbox")
     boxes = {item.name: item.boxes for item in found.items}
-    assert boxes == {"0.png": (), "1.png": (Box("", 1, 2, 3, 4),), "2.png": ()}
+    assert boxes == {"0.png": (), "1.png": (Box("", 1, 2, 3, 4),), "2.png": (), "3.png": ()}
 
 
 def test_boxes_of_other_findings_are_not_the_class_of_an_image(mixed):

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from ttr.studies.tune.tuning import Recommendation, SweepRow
 
 SHOWN = 10
+#: Metrics of localisation for a narrow screen.
+SHORT = {
+    **{"pointing_game": "hit", "relevance_mass": "mass", "relevance_rank": "rank", "auprc": "AUPRC"},
+    **{"iou_otsu": "IoU Otsu", "iou_best_threshold": "IoU best"},
+}
 #: Width of an interval of differences, ``-0.667..-0.292``: never cut.
 INTERVAL = 14
 #: The metric that speaks for a task.
@@ -210,6 +215,24 @@ def show_bench(comparisons: DataFrame, skipped: Mapping[str, str], page: Path) -
             table.add_row(f"  {row.first} - {row.second}{several}", *cells)
     Console().print(table)
     show_skipped(skipped)
+    print_path(page)
+
+
+def show_localisation(table: DataFrame, skipped: Mapping[str, str], notes: Sequence[str], page: Path) -> None:
+    """Print each arm's and method's metrics, what must be said, the answer last, and the page to open."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    right = [Column(SHORT.get(name, name), justify="right") for name in dict.fromkeys(table["metric"])]
+    shown = Table(Column("method", no_wrap=True), Column("arm", no_wrap=True), *right)
+    for method, part in table.groupby("method", sort=False):
+        for arm, own in part.groupby("arm", sort=False):
+            shown.add_row(str(method), str(arm), *(f"{value:.3f}" for value in own["value"]))
+        shown.add_section()
+    Console().print(shown)
+    show_skipped(skipped)
+    for note in notes:
+        typer.echo(note)
     print_path(page)
 
 
