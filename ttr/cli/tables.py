@@ -223,8 +223,12 @@ def show_localisation(table: DataFrame, skipped: Mapping[str, str], notes: Seque
     from rich.console import Console
     from rich.table import Column, Table
 
-    right = [Column(SHORT.get(name, name), justify="right") for name in dict.fromkeys(table["metric"])]
-    shown = Table(Column("method", no_wrap=True), Column("arm", no_wrap=True), *right)
+    right = [
+        Column(SHORT.get(name, name), justify="right", no_wrap=True)
+        for name in dict.fromkeys(table["metric"])
+    ]
+    named = (Column(name, no_wrap=True) for name in ("method", "arm"))
+    shown = Table(*named, *right, padding=(0, 1, 0, 0))
     for method, part in table.groupby("method", sort=False):
         for arm, own in part.groupby("arm", sort=False):
             shown.add_row(str(method), str(arm), *(f"{value:.3f}" for value in own["value"]))

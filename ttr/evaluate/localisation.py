@@ -131,7 +131,7 @@ def iou_otsu(relevance: np.ndarray, truth: Truth) -> float:
     sums = np.cumsum(weight * scaled)
     between = above * (total - above) * (sums[:-1] / above - (sums[-1] - sums[:-1]) / (total - above)) ** 2
     kept = values >= levels[::-1][between.argmax()]
-    return _iou(kept, inside, pixels)
+    return float(_iou(kept, inside, pixels))
 
 
 def iou_at(relevance: np.ndarray, truth: Truth, thresholds: np.ndarray = THRESHOLDS) -> np.ndarray:
@@ -144,8 +144,8 @@ def iou_at(relevance: np.ndarray, truth: Truth, thresholds: np.ndarray = THRESHO
     low, high = values.min(), values.max()
     if low == high:
         return np.full(len(thresholds), truth.share)
-    scaled = (values - low) / (high - low)
-    return np.array([_iou(scaled >= threshold, inside, pixels) for threshold in thresholds])
+    kept = (values - low) / (high - low) >= np.asarray(thresholds)[:, None]
+    return _iou(kept, inside, pixels)
 
 
 def best_threshold(ious: np.ndarray) -> int:
@@ -200,6 +200,7 @@ def _steps(relevance: np.ndarray, truth: Truth) -> tuple[np.ndarray, np.ndarray]
     return np.bincount(place, inside), np.bincount(place, pixels)
 
 
-def _iou(kept: np.ndarray, inside: np.ndarray, pixels: np.ndarray) -> float:
-    both = inside[kept].sum()
-    return float(both / (pixels[kept].sum() + inside.sum() - both))
+def _iou(kept: np.ndarray, inside: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """Return the IoU of what is kept, bool [..., P] -> float64 [...]."""
+    both = kept @ inside
+    return both / (kept @ pixels + inside.sum() - both)

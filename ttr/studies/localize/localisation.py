@@ -34,7 +34,7 @@ RANDOM_MAP, CENTRE_MAP = "random-map", "centre-map"
 #: What the method of a map is called that no model made.
 NO_METHOD = "baseline"
 #: Random maps of an image, whose numbers are averaged.
-RANDOM_MAPS = 10
+RANDOM_MAPS = 30
 #: An arm and a method.
 Kind = tuple[str, str]
 BASELINES: tuple[Kind, ...] = ((RANDOM_MAP, NO_METHOD), (CENTRE_MAP, NO_METHOD))

@@ -86,4 +86,4 @@ def outlined(pixels: np.ndarray, seen: Seen) -> np.ndarray:
     inside = np.pad(seen.outline == 1, 1)
     middle = inside[1:-1, 1:-1]
     within = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
-    return np.where((middle & ~within)[..., None], np.uint8(LINE), pixels)
+    return np.where((middle & ~within)[..., None], np.array(LINE, dtype=np.uint8), pixels)

@@ -22,6 +22,8 @@ from ttr.studies.localize.localisation import BASELINES, Kind, Localisation
 COLUMNS = ("arm", "method", "metric", "value", "ci_low", "ci_high", "n", "baseline")
 #: Thirds of the images by the share of their outline.
 SIZES = ("small", "medium", "large")
+#: The two questions that differences answer.
+BETWEEN, AGAINST = "between arms", "against baselines"
 
 
 def localisation(found: Localisation) -> pd.DataFrame:
@@ -128,7 +130,7 @@ def _compared(found: Localisation) -> Iterator[tuple[str, Kind, Kind]]:
         arms = [arm for arm, own in found.kinds if own == method]
         for first, second in PAIRS:
             if first in arms and second in arms:
-                yield "between arms", (first, method), (second, method)
+                yield BETWEEN, (first, method), (second, method)
         for arm in arms:
             for baseline in BASELINES:
-                yield "against baselines", (arm, method), baseline
+                yield AGAINST, (arm, method), baseline

@@ -33,6 +33,7 @@ from ttr.studies.localize.looking import Looker
 from ttr.studies.localize.pictures import cards
 from ttr.studies.localize.sentences import answer, warnings_of
 from ttr.studies.localize.settings import LocalisationSettings
+from ttr.studies.localize.tables import BETWEEN
 from ttr.studies.provenance import provenance
 from ttr.studies.schemas import LOCALISATION, result_folder
 from ttr.wording import counted
@@ -196,7 +197,7 @@ def _page(
     looker: Looker, result: Localised, settings: LocalisationSettings, run: Run, made_with: dict[str, Any]
 ) -> str:
     table, pairs = (result.tables[f"{name}.csv"] for name in ("localisation", "localisation_pairs"))
-    rows = pairs.to_dict("records")
+    rows = pairs[pairs.family.str.endswith(BETWEEN)].to_dict("records")
     found = result.found
     return fill(
         "localize.html",
@@ -216,7 +217,7 @@ def _page(
         pairs=rows,
         families=[
             family_said([row for row in rows if row["family"] == family], family)
-            for family in dict.fromkeys(pairs["family"])
+            for family in dict.fromkeys(row["family"] for row in rows)
         ],
         said=said,
         margin=settings.margin,
