@@ -116,6 +116,16 @@ def commands(root: Path, out: Path) -> list[tuple[object, ...]]:
         ),
         ("report", out / "ablation", "--out", out / "page.html"),
         ("integrate", *small, *table, "--num-registers", "0,1", "--out", out / "integration"),
+        (
+            "localize",
+            *small,
+            "--dataset",
+            "phantom-lesions",
+            "--num-images",
+            2,
+            "--out",
+            out / "localisation",
+        ),
         ("export", "--backbone", "phantom", "--image-size", 64, *neurons, "--quiet", "--out", out / "a.onnx"),
         (
             *("zero-shot", "--backbone", "phantom-clip", *small[2:], "--classes", "a,b"),
@@ -174,6 +184,7 @@ def test_no_command_reaches_out(root, tmp_path):
     assert reached(record) == ""
     made = {path.name for path in tmp_path.iterdir()}
     wanted = {"demo", "tune", "compare", "bench", "clahe", "ablation", "integration", "decoupling", "zero"}
+    wanted |= {"localisation"}
     assert {*wanted, "shards", "page.html", "neurons.json", "a.onnx", "scores.json", "r"} <= made
     assert "nothing is off" in done.stdout  # the doctor imported every library
 
