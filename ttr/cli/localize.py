@@ -51,6 +51,10 @@ class LocalisationOptions(Group):
     num_images: Annotated[
         int | None, typer.Option(min=2, help="Test images, and validation images, at most; default: all.")
     ] = None
+    curves: Annotated[
+        bool,
+        typer.Option("--curves", help="Insertion and deletion as well (curves.csv): 44 passes a map, slow."),
+    ] = False
     margin: options.Margin = 1.0
     variant: options.VariantName = options.Variant.algorithm
 
@@ -69,6 +73,7 @@ class LocalisationOptions(Group):
             num_registers=self.num_registers,
             draws=self.draws,
             num_images=self.num_images,
+            curves=self.curves,
             margin=options.points(self.margin),
             variant=self.variant.value,
         )
@@ -104,7 +109,9 @@ def localize(
     \b
     Columns of localisation.csv:
       arm, method        random-map and centre-map, method baseline: maps that no model made
-      metric             pointing_game, relevance_mass, relevance_rank, auprc, iou_otsu, iou_best_threshold
+      metric             pointing_game, relevance_mass, relevance_rank, auprc, iou_otsu, iou_best_threshold;
+                         with --curves insertion_zero, insertion_blur (larger is better), deletion_zero,
+                         deletion_blur (smaller is better)
       value              mean over the images, 0 to 1
       ci_low, ci_high    95 % over images, or groups
       n, baseline        images; what a random map scores

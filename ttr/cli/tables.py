@@ -22,10 +22,14 @@ if TYPE_CHECKING:
     from ttr.studies.tune.tuning import Recommendation, SweepRow
 
 SHOWN = 10
-#: Metrics of localisation for a narrow screen.
-SHORT = {
+#: Metrics of localisation for a narrow screen: where maps lie, and what following them does.
+PLACES = {
     **{"pointing_game": "hit", "relevance_mass": "mass", "relevance_rank": "rank", "auprc": "AUPRC"},
     **{"iou_otsu": "IoU Otsu", "iou_best_threshold": "IoU best"},
+}
+CURVES = {
+    **{"insertion_zero": "insertion, zero", "insertion_blur": "insertion, blur"},
+    **{"deletion_zero": "deletion, zero", "deletion_blur": "deletion, blur"},
 }
 #: Width of an interval of differences, ``-0.667..-0.292``: never cut.
 INTERVAL = 14
@@ -221,23 +225,28 @@ def show_bench(comparisons: DataFrame, skipped: Mapping[str, str], page: Path) -
 def show_localisation(table: DataFrame, skipped: Mapping[str, str], notes: Sequence[str], page: Path) -> None:
     """Print each arm's and method's metrics, what must be said, the answer last, and the page to open."""
     from rich.console import Console
-    from rich.table import Column, Table
 
-    right = [
-        Column(SHORT.get(name, name), justify="right", no_wrap=True)
-        for name in dict.fromkeys(table["metric"])
-    ]
-    named = (Column(name, no_wrap=True) for name in ("method", "arm"))
-    shown = Table(*named, *right, padding=(0, 1, 0, 0))
-    for method, part in table.groupby("method", sort=False):
-        for arm, own in part.groupby("arm", sort=False):
-            shown.add_row(str(method), str(arm), *(f"{value:.3f}" for value in own["value"]))
-        shown.add_section()
-    Console().print(shown)
+    for metrics in (PLACES, tuple(CURVES)):
+        rows = table[table["metric"].isin(metrics)]
+        if len(rows):
+            Console().print(_scores(rows, PLACES | CURVES))
     show_skipped(skipped)
     for note in notes:
         typer.echo(note)
     print_path(page)
+
+
+def _scores(rows: DataFrame, called: Mapping[str, str]) -> Any:
+    """Return a row a method and arm, a column a metric."""
+    from rich.table import Column, Table
+
+    right = [Column(called[name], justify="right") for name in dict.fromkeys(rows["metric"])]
+    shown = Table(*(Column(name, no_wrap=True) for name in ("method", "arm")), *right, padding=(0, 1, 0, 0))
+    for method, part in rows.groupby("method", sort=False):
+        for arm, own in part.groupby("arm", sort=False):
+            shown.add_row(str(method), str(arm), *(f"{value:.3f}" for value in own["value"]))
+        shown.add_section()
+    return shown
 
 
 def show_ablation(results: DataFrame, skipped: Mapping[str, str], page: Path) -> None:

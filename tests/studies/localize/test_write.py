@@ -8,17 +8,21 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import ttr
 from ttr.datasets.phantom_lesions import phantom_lesions
 from ttr.datasets.registry import Masks
 from ttr.errors import DataError, OptionError
+from ttr.evaluate.insertion import CURVES, SHARES, areas
 from ttr.evaluate.localisation import METRICS
+from ttr.registers.arms import PLAIN
 from ttr.run import Run
 from ttr.statistics.contrasts import contrast, level
 from ttr.studies.localize import localisation, tables
+from ttr.studies.localize.looking import Looker
 from ttr.studies.localize.settings import LocalisationSettings
-from ttr.studies.localize.write import write_localisation
+from ttr.studies.localize.write import _head, write_localisation
 
 SIZE, COUNTS = 112, {"train": 24, "val": 10, "test": 24}
 SETTINGS = LocalisationSettings(methods=("attention", "chefer"), draws=2)
@@ -137,6 +141,8 @@ def test_the_folder_is_whole_and_a_repeated_run_writes_the_same_bytes(
         assert words in page
     assert page.count("<figure>") == 3 * 3 * 3
     assert "https://" not in page
+    assert "Insertion and deletion" not in page
+    assert not (out / "curves.csv").exists()
 
 
 def test_the_answer_is_one_sentence_with_both_numbers_and_chance(result):
@@ -209,3 +215,53 @@ def test_the_best_threshold_is_chosen_on_validation_images_alone(result):
     assert set(result.found.thresholds.values()) <= set(localisation.THRESHOLDS)
     assert kept.shape == (24,)
     assert len(set(result.found.thresholds.values())) > 1
+
+
+@pytest.fixture(scope="module")
+def followed(backbone, dataset, neurons, cache, tmp_path_factory):
+    out = tmp_path_factory.mktemp("followed") / "out"
+    asked = LocalisationSettings(
+        arms=("plain", "random"), methods=("attention",), draws=2, num_images=4, curves=True
+    )
+    return write_localisation(backbone, dataset, neurons, out, asked, Run(cache=cache)), out
+
+
+def test_curves_are_a_table_whose_areas_are_the_metrics(followed):
+    result, out = followed
+    table = result.tables["curves.csv"]
+    assert set(table.method) == {"attention", "random-map", "centre-map"}
+    assert len(table) == 2 * 3 * len(CURVES) * len(SHARES)
+    for arm in ("plain", "random"):
+        whole, none = (
+            table[(table.arm == arm) & (table.share == share)].set_index(["method", "curve"]).value
+            for share in (1, 0)
+        )
+        for method in ("attention", "random-map", "centre-map"):
+            assert whole[method, "insertion_zero"] == pytest.approx(none[method, "deletion_zero"], abs=1e-6)
+            assert whole[method, "deletion_zero"] == pytest.approx(whole["attention", "deletion_zero"])
+        for name in CURVES:
+            own = table[(table.arm == arm) & (table.curve == name)]
+            along = {method: part.value.to_numpy() for method, part in own.groupby("method")}
+            row = value(result, arm, "attention", name)
+            assert row.value == pytest.approx(areas(along["attention"]))
+            assert row.baseline == pytest.approx(areas(along["random-map"])), "under the arm's own model"
+    assert "curves.csv" in json.loads((out / "manifest.json").read_text())["files"]
+    assert "Insertion and deletion" in (out / "index.html").read_text()
+
+
+def test_the_spot_itself_rises_earlier_than_what_is_around_it(backbone, dataset, cache):
+    """Followed by the truth and by its contrary, the probability ends where the head has it on its own."""
+    head, _ = _head(backbone, dataset, LocalisationSettings(arms=("plain",)), Run(cache=cache))
+    looker = Looker(backbone, dataset, [PLAIN], ["attention"], head)
+    (batch,) = looker.batches(looker.reading(dataset.select("test")[:6], Run()), 6)
+    spots = [(each.truth.inside / each.truth.pixels).reshape(each.truth.grid) for each in batch]
+    seeds = [[0, n] for n in range(6)]
+    right, wrong = (np.array(looker.curves(batch, maps, seeds, 8)) for maps in (spots, [-s for s in spots]))
+    features = backbone.embed(torch.stack([each.pixels for each in batch]))
+    expected = head.logits(features).double().softmax(dim=1)[range(6), [0, 1] * 3].detach().numpy()
+    for found in (right, wrong):
+        np.testing.assert_allclose(found[:, 0, -1], expected, rtol=1e-4)
+        np.testing.assert_allclose(found[:, 2:, 0], np.stack([expected] * 2, axis=1), rtol=1e-4)
+    (rises, _, falls, _), (late, _, stays, _) = (areas(each).mean(axis=0) for each in (right, wrong))
+    assert rises > late
+    assert falls < stays

@@ -15,6 +15,7 @@ from ttr.attribution.attribute import WITHOUT_TARGET, attribute
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset, Item, OpenedImages, Outlines, ReadAhead
 from ttr.evaluate.heads import LinearHead
+from ttr.evaluate.insertion import CURVES, order_of, steps
 from ttr.evaluate.localisation import Truth
 from ttr.evaluate.masks import outline_as_seen
 from ttr.registers.arms import Arm
@@ -85,6 +86,23 @@ class Looker:
                     if method not in WITHOUT_TARGET:
                         asked |= {"head": self.head, "target": labels}
                     yield arm, method, attribute(self.backbone, images, **asked).cpu().numpy()
+
+    def curves(
+        self, batch: Sequence[Seen], maps: Sequence[np.ndarray], seeds: Sequence[list[int]], size: int
+    ) -> list[np.ndarray]:
+        """Return the probability of each image's label along each of CURVES, float64 [4, S] an image.
+
+        Under the wrap that is installed; ``seeds`` are of ties, and ``size`` is images a pass.
+        """
+        assert self.head is not None
+        found = []
+        for each, relevance, seed in zip(batch, maps, seeds, strict=True):
+            images = steps(each.pixels, order_of(relevance, seed), each.truth.grid)
+            features = torch.cat([self.backbone.embed(part).float().cpu() for part in images.split(size)])
+            probability = self.head.logits(features).double().softmax(dim=1)
+            label = probability[:, self.dataset.target(each.item)]
+            found.append(label.detach().numpy().reshape(len(CURVES), -1))
+        return found
 
     def _opener(self) -> Any:
         outlines = Outlines.of(self.dataset)

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ttr.drawing.maps import overlay, png_uri
+from ttr.drawing.colours import GREY
+from ttr.drawing.maps import LINES, finish, overlay, pair_of_axes, png_uri
+from ttr.evaluate.insertion import CURVES, SHARES
 from ttr.forward.preprocessing import pixels_of
 from ttr.run import Run
-from ttr.studies.localize.localisation import Localisation
+from ttr.studies.localize.localisation import RANDOM_MAP, Localisation
 from ttr.studies.localize.looking import Looker, Seen
 from ttr.studies.localize.sentences import TOLD_OF
 
@@ -29,9 +31,7 @@ def cards(looker: Looker, found: Localisation, run: Run) -> dict[str, list[dict[
     arm's map has the most and the least energy in the outline, and where the two differ most.
     """
     method = looker.methods[0]
-    arms = list(dict.fromkeys(arm for arm, _ in found.kinds))
-    first = "plain" if "plain" in arms else arms[0]
-    last = "ttr" if "ttr" in arms else arms[-1]
+    first, last = shown_arms(found)[0], shown_arms(found)[-1]
     before, after = (found.values[arm, method][TOLD_OF] for arm in (first, last))
     order = np.argsort(after, kind="stable")
     kinds = {f"best with {last}": order[::-1][:EACH], f"worst with {last}": order[:EACH]}
@@ -47,6 +47,35 @@ def cards(looker: Looker, found: Localisation, run: Run) -> dict[str, list[dict[
         what: [_card(found, int(place), drawn[int(place)], scores) for place in places]
         for what, places in kinds.items()
     }
+
+
+def shown_arms(found: Localisation) -> tuple[str, ...]:
+    """Return the first and the last arm: the bare model and ``ttr`` where they took part; one of one."""
+    arms = list(dict.fromkeys(arm for arm, _ in found.kinds))
+    first = "plain" if "plain" in arms else arms[0]
+    last = "ttr" if "ttr" in arms else arms[-1]
+    return tuple(dict.fromkeys((first, last)))
+
+
+def curve_chart(found: Localisation, methods: Sequence[str]) -> str:
+    """Draw insertion and deletion, a line a method, as a data URI.
+
+    Solid: the last of :func:`shown_arms`; dashed: the first; dots: a random map under the last.
+    """
+    shown = shown_arms(found)
+    figure, axes = pair_of_axes(len(CURVES))
+    for place, (axis, name) in enumerate(zip(axes, CURVES, strict=True)):
+        for arm in shown:
+            for method, (colour, _) in zip(methods, LINES * 2, strict=False):
+                along = found.curves[arm, method][:, place].mean(axis=0)
+                style = "-" if arm == shown[-1] else "--"
+                axis.plot(SHARES, along, style, color=colour, label=f"{method}, {arm}")
+        chance = found.curves[shown[-1], RANDOM_MAP][:, place].mean(axis=0)
+        axis.plot(SHARES, chance, ":", color=GREY, label=f"random map, {shown[-1]}")
+        axis.set(xlabel="share of patches", title=name.replace("_", ", "), ylim=(0, 1.02))
+    axes[0].set_ylabel("probability of the label")
+    axes[0].legend(frameon=False, fontsize=8)
+    return finish(figure)
 
 
 def _card(

@@ -27,6 +27,7 @@ class LocalisationSettings:
         num_registers: R of the arms with tokens.
         draws: of the random arms; their numbers are averaged image by image.
         num_images: test images at most, and as many validation images; None: all that have an outline.
+        curves: whether insertion and deletion are followed as well: 44 passes a map.
         margin: of equivalence, a share.
         variant: how the neurons are moved, see :mod:`ttr.registers.variants`.
 
@@ -40,6 +41,7 @@ class LocalisationSettings:
     num_registers: int = 1
     draws: int = 3
     num_images: int | None = None
+    curves: bool = False
     margin: float = MARGIN
     variant: Variant = ALGORITHM
 
@@ -56,5 +58,5 @@ class LocalisationSettings:
 
     @property
     def asks_for_classes(self) -> bool:
-        """Whether a method wants a target."""
-        return not set(self.methods) <= set(WITHOUT_TARGET)
+        """Whether a method wants a target, or a curve the probability of a class."""
+        return self.curves or not set(self.methods) <= set(WITHOUT_TARGET)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ttr.evaluate.insertion import CURVES, SHARES
 from ttr.statistics.contrasts import Contrast, contrast, level
 from ttr.statistics.estimates import Groups
 from ttr.statistics.inference import PERMUTATIONS
@@ -61,9 +62,10 @@ def differences(
     rows: list[dict[str, Any]] = []
     contrasts: list[Contrast] = []
     for family, first, second in _compared(found):
+        others = found.beside(second, first[0]) if second in BASELINES else found.values[second]
         for metric, values in found.values[first].items():
             each = contrast(
-                [(1.0, values), (-1.0, found.values[second][metric])],
+                [(1.0, values), (-1.0, others[metric])],
                 groups=found.groups,
                 shares=True,
                 permutations=permutations,
@@ -109,6 +111,22 @@ def by_image(found: Localisation) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def curves(found: Localisation) -> pd.DataFrame:
+    """Return one row an arm, method, curve and share of the patches, with the label's mean probability.
+
+    Columns: arm, method (or random-map, centre-map: maps that no model made, under that arm), curve, share,
+    value, ci_low, ci_high (95 % over images, or groups), n.
+    """
+    rows = []
+    for (arm, method), followed in found.curves.items():
+        for curve, along in zip(CURVES, followed.transpose(1, 2, 0), strict=True):
+            for share, values in zip(SHARES, along, strict=True):
+                value, interval = level(values, groups=found.groups, shares=True)
+                rows.append((arm, method, curve, share, value, interval.low, interval.high, len(values)))
+    names = ["arm", "method", "curve", "share", "value", "ci_low", "ci_high", "n"]
+    return pd.DataFrame(rows, columns=names)
+
+
 def size_groups(shares: np.ndarray) -> np.ndarray:
     """Return which of :data:`SIZES` each image is by its share; equal shares go together."""
     third, two_thirds = np.quantile(shares, [1 / 3, 2 / 3])
@@ -116,8 +134,8 @@ def size_groups(shares: np.ndarray) -> np.ndarray:
 
 
 def _rows(found: Localisation, here: np.ndarray, groups: Groups) -> Iterator[tuple[Any, ...]]:
-    chance = found.values[BASELINES[0]]
     for (arm, method), metrics in found.values.items():
+        chance = found.beside(BASELINES[0], arm)
         for metric, values in metrics.items():
             value, interval = level(values[here], groups=groups, shares=True)
             ends = (interval.low, interval.high)

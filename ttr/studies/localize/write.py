@@ -1,8 +1,8 @@
 """A localisation as a folder: a labelled set with outlines and a backbone in, tables and a page out.
 
 The folder holds ``localisation.csv``, ``localisation_sizes.csv``, ``localisation_pairs.csv`` and
-``images.csv`` (columns in :mod:`ttr.studies.localize.tables`), ``index.html`` and, written last,
-``manifest.json`` with everything that is needed to repeat it.
+``images.csv``, on request ``curves.csv`` (columns in :mod:`ttr.studies.localize.tables`), ``index.html``
+and, written last, ``manifest.json`` with everything that is needed to repeat it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ttr.statistics.verdict import family_said, said
 from ttr.studies.localize import tables
 from ttr.studies.localize.localisation import Localisation, localise
 from ttr.studies.localize.looking import Looker
-from ttr.studies.localize.pictures import cards
+from ttr.studies.localize.pictures import cards, curve_chart, shown_arms
 from ttr.studies.localize.sentences import answer, warnings_of
 from ttr.studies.localize.settings import LocalisationSettings
 from ttr.studies.localize.tables import BETWEEN
@@ -88,13 +88,15 @@ def write_localisation(
         head, right = _head(backbone, dataset, settings, run) if settings.asks_for_classes else (None, None)
         treatments = _arms(backbone, dataset, neurons, settings, run)
         looker = Looker(backbone, dataset, treatments, settings.methods, head)
-        found = localise(looker, run, settings.num_images)
+        found = localise(looker, run, settings.num_images, curves=settings.curves)
         made = {
             "localisation.csv": tables.localisation(found),
             "localisation_sizes.csv": tables.by_size(found),
             "localisation_pairs.csv": tables.differences(found, margin=settings.margin, seed=run.seed),
             "images.csv": tables.by_image(found),
         }
+        if settings.curves:
+            made["curves.csv"] = tables.curves(found)
         for name, table in made.items():
             write_table(folder / name, table)
         made_with = provenance(backbone, **_recorded(settings), **run.only("seed", "batch_size", "on_error"))
@@ -223,5 +225,7 @@ def _page(
         margin=settings.margin,
         method=settings.methods[0],
         cards=cards(looker, found, run),
+        chart=curve_chart(found, settings.methods) if found.curves else "",
+        arms=shown_arms(found),
         provenance=made_with,
     )
