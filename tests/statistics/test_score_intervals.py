@@ -66,3 +66,11 @@ def test_its_ends_are_where_the_statistic_is_the_quantile(n, data):
 def test_at_no_difference_it_is_mcnemars_statistic():
     """T(0)^2 = (b - c)^2 / (b + c)."""
     assert tango_statistic(12 / 50, 4 / 50, 50, 0) == pytest.approx((12 - 4) / math.sqrt(12 + 4))
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-9, 1e-10, 1e-11, 1e-12])
+def test_numbers_that_differ_in_their_last_digits_have_an_interval_around_nothing(scale):
+    """Shares of the same images in two precisions, whose interval is narrower than any step of a search."""
+    low, high = tango(3 * scale, scale, 100 / scale, 2.57)
+    assert low <= 2 * scale <= high
+    assert max(-low, high) <= 10 * scale + 3e-9
