@@ -55,6 +55,13 @@ class LocalisationOptions(Group):
         bool,
         typer.Option("--curves", help="Insertion and deletion as well (curves.csv): 44 passes a map, slow."),
     ] = False
+    sanity: Annotated[
+        bool,
+        typer.Option(
+            "--sanity",
+            help="Whether maps change when blocks forget what they learned (sanity.csv): a pass a block.",
+        ),
+    ] = False
     margin: options.Margin = 1.0
     variant: options.VariantName = options.Variant.algorithm
 
@@ -74,6 +81,7 @@ class LocalisationOptions(Group):
             draws=self.draws,
             num_images=self.num_images,
             curves=self.curves,
+            sanity=self.sanity,
             margin=options.points(self.margin),
             variant=self.variant.value,
         )
@@ -104,7 +112,8 @@ def localize(
 
     Writes localisation.csv, localisation_sizes.csv (by thirds of the outlines' sizes),
     localisation_pairs.csv (differences between arms, and from the two baselines, tested image by image),
-    images.csv, index.html (the best, the worst and the most changed images) and manifest.json.
+    images.csv, with --curves curves.csv, with --sanity sanity.csv, index.html (the best, the worst and the
+    most changed images) and manifest.json.
 
     \b
     Columns of localisation.csv:

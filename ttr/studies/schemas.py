@@ -56,7 +56,7 @@ HOLDS = {
     LOCALISATION: Holds(
         (
             *(f"localisation{part}.csv" for part in ("", "_sizes", "_pairs")),
-            *("images.csv", "curves.csv", "index.html"),
+            *("images.csv", "curves.csv", "sanity.csv", "index.html"),
         )
     ),
     TUNING: Holds(("tune.json", "tune.csv", "neurons.json", "index.html")),

@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from ttr.drawing.colours import GREY
 from ttr.drawing.maps import LINES, finish, overlay, pair_of_axes, png_uri
 from ttr.evaluate.insertion import CURVES, SHARES
+from ttr.evaluate.randomisation import UNCHANGED
 from ttr.forward.preprocessing import pixels_of
 from ttr.run import Run
 from ttr.studies.localize.localisation import RANDOM_MAP, Localisation
@@ -75,6 +77,18 @@ def curve_chart(found: Localisation, methods: Sequence[str]) -> str:
         axis.set(xlabel="share of patches", title=name.replace("_", ", "), ylim=(0, 1.02))
     axes[0].set_ylabel("probability of the label")
     axes[0].legend(frameon=False, fontsize=8)
+    return finish(figure)
+
+
+def cascade_chart(table: pd.DataFrame) -> str:
+    """Draw how like maps stay as blocks are shuffled, a line an arm and method, as a data URI."""
+    figure, (axis, beside) = pair_of_axes(2)
+    for (colour, marker), (kind, own) in zip(LINES * 4, table.groupby(["method", "arm"]), strict=False):
+        axis.plot(own.blocks, own.correlation, color=colour, marker=marker, label=", ".join(kind))
+    axis.axhline(UNCHANGED, color=GREY, linestyle=":")
+    axis.set(xlabel="shuffled blocks, from the last on", ylabel="rank correlation", ylim=(None, 1.02))
+    beside.axis("off")
+    beside.legend(*axis.get_legend_handles_labels(), loc="center left", frameon=False, fontsize=8)
     return finish(figure)
 
 

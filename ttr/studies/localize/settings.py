@@ -28,6 +28,7 @@ class LocalisationSettings:
         draws: of the random arms; their numbers are averaged image by image.
         num_images: test images at most, and as many validation images; None: all that have an outline.
         curves: whether insertion and deletion are followed as well: 44 passes a map.
+        sanity: whether the maps of a model that forgets block by block are looked at, too.
         margin: of equivalence, a share.
         variant: how the neurons are moved, see :mod:`ttr.registers.variants`.
 
@@ -42,6 +43,7 @@ class LocalisationSettings:
     draws: int = 3
     num_images: int | None = None
     curves: bool = False
+    sanity: bool = False
     margin: float = MARGIN
     variant: Variant = ALGORITHM
 

@@ -1,8 +1,9 @@
 """A localisation as a folder: a labelled set with outlines and a backbone in, tables and a page out.
 
 The folder holds ``localisation.csv``, ``localisation_sizes.csv``, ``localisation_pairs.csv`` and
-``images.csv``, on request ``curves.csv`` (columns in :mod:`ttr.studies.localize.tables`), ``index.html``
-and, written last, ``manifest.json`` with everything that is needed to repeat it.
+``images.csv``, on request ``curves.csv`` (columns in :mod:`ttr.studies.localize.tables`) and ``sanity.csv``
+(:mod:`ttr.studies.localize.sanity`), ``index.html`` and, written last, ``manifest.json`` with everything that
+is needed to repeat it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from ttr.statistics.verdict import family_said, said
 from ttr.studies.localize import tables
 from ttr.studies.localize.localisation import Localisation, localise
 from ttr.studies.localize.looking import Looker
-from ttr.studies.localize.pictures import cards, curve_chart, shown_arms
+from ttr.studies.localize.pictures import cards, cascade_chart, curve_chart, shown_arms
+from ttr.studies.localize.sanity import sanity, unchanged
 from ttr.studies.localize.sentences import answer, warnings_of
 from ttr.studies.localize.settings import LocalisationSettings
 from ttr.studies.localize.tables import BETWEEN
@@ -97,6 +99,9 @@ def write_localisation(
         }
         if settings.curves:
             made["curves.csv"] = tables.curves(found)
+        if settings.sanity:
+            shown = [next(arm for arm in treatments if arm.kind == name) for name in shown_arms(found)]
+            made["sanity.csv"] = sanity(looker, found.items, shown, run)
         for name, table in made.items():
             write_table(folder / name, table)
         made_with = provenance(backbone, **_recorded(settings), **run.only("seed", "batch_size", "on_error"))
@@ -104,7 +109,10 @@ def write_localisation(
             found,
             made,
             answer(made["localisation.csv"], made["localisation_pairs.csv"]),
-            [*dataset.notes, *found.notes, *([] if right is None else [right]), *warnings_of(found)],
+            [
+                *(*dataset.notes, *found.notes, *([] if right is None else [right]), *warnings_of(found)),
+                *(unchanged(made["sanity.csv"]) if settings.sanity else []),
+            ],
         )
         write_text(folder / "index.html", _page(looker, result, settings, run, made_with))
         write_json(folder / MANIFEST, _manifest(result, dataset, treatments, made_with))
@@ -227,5 +235,6 @@ def _page(
         cards=cards(looker, found, run),
         chart=curve_chart(found, settings.methods) if found.curves else "",
         arms=shown_arms(found),
+        cascade=cascade_chart(result.tables["sanity.csv"]) if settings.sanity else "",
         provenance=made_with,
     )
