@@ -154,6 +154,6 @@ def localize(
     show_localisation(
         result.tables["localisation.csv"],
         result.found.skipped,
-        [*result.notes, result.answer],
+        [*result.notes, *(f"flagged: {each}" for each in result.flagged), result.answer],
         out / "index.html",
     )

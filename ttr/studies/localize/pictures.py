@@ -68,10 +68,12 @@ def curve_chart(found: Localisation, methods: Sequence[str]) -> str:
     figure, axes = pair_of_axes(len(CURVES))
     for place, (axis, name) in enumerate(zip(axes, CURVES, strict=True)):
         for arm in shown:
-            for method, (colour, _) in zip(methods, LINES * 2, strict=False):
+            for line, method in enumerate(methods):
+                colour, marker = _line(line)
                 along = found.curves[arm, method][:, place].mean(axis=0)
                 style = "-" if arm == shown[-1] else "--"
-                axis.plot(SHARES, along, style, color=colour, label=f"{method}, {arm}")
+                label = f"{method}, {arm}"
+                axis.plot(SHARES, along, style, color=colour, marker=marker, markersize=4, label=label)
         chance = found.curves[shown[-1], RANDOM_MAP][:, place].mean(axis=0)
         axis.plot(SHARES, chance, ":", color=GREY, label=f"random map, {shown[-1]}")
         axis.set(xlabel="share of patches", title=name.replace("_", ", "), ylim=(0, 1.02))
@@ -81,15 +83,29 @@ def curve_chart(found: Localisation, methods: Sequence[str]) -> str:
 
 
 def cascade_chart(table: pd.DataFrame) -> str:
-    """Draw how like maps stay as blocks are shuffled, a line an arm and method, as a data URI."""
+    """Draw how like maps stay as blocks are shuffled, a line a method and arm, as a data URI.
+
+    Solid: the last arm; dashed: the first.
+    """
     figure, (axis, beside) = pair_of_axes(2)
-    for (colour, marker), (kind, own) in zip(LINES * 4, table.groupby(["method", "arm"]), strict=False):
-        axis.plot(own.blocks, own.correlation, color=colour, marker=marker, label=", ".join(kind))
+    last = table["arm"].iloc[-1]
+    for place, (method, rows) in enumerate(table.groupby("method", sort=False)):
+        colour, marker = _line(place)
+        for arm, own in rows.groupby("arm", sort=False):
+            style = "-" if arm == last else "--"
+            label = f"{method}, {arm}"
+            axis.plot(own.blocks, own.correlation, style, color=colour, marker=marker, label=label)
     axis.axhline(UNCHANGED, color=GREY, linestyle=":")
     axis.set(xlabel="shuffled blocks, from the last on", ylabel="rank correlation", ylim=(None, 1.02))
     beside.axis("off")
     beside.legend(*axis.get_legend_handles_labels(), loc="center left", frameon=False, fontsize=8)
     return finish(figure)
+
+
+def _line(place: int) -> tuple[str, str]:
+    """Return colour and marker of a line; when the colours are through, each meets another marker."""
+    count = len(LINES)
+    return LINES[place % count][0], LINES[(place + place // count) % count][1]
 
 
 def _card(

@@ -58,7 +58,7 @@ def unchanged(table: pd.DataFrame) -> list[str]:
     """Say which maps are hardly changed by a model that has forgotten everything, a sentence each."""
     last = table[table.blocks == table.blocks.max()]
     return [
-        f"flagged: with all {row.blocks} blocks shuffled the {row.method} maps of {row.arm} stay alike (rank "
+        f"with all {row.blocks} blocks shuffled the {row.method} maps of {row.arm} stay alike (rank "
         f"correlation {row.correlation:.2f}): they show the image more than what the model learned"
         for row in last.itertuples()
         if row.correlation >= UNCHANGED

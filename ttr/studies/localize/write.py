@@ -53,12 +53,14 @@ class Localised:
         tables: {file name: table}.
         answer: one sentence.
         notes: what must be said beside it.
+        flagged: maps that stay alike whatever the model learned, a sentence each.
     """
 
     found: Localisation
     tables: dict[str, pd.DataFrame]
     answer: str
     notes: list[str]
+    flagged: list[str]
 
 
 def write_localisation(
@@ -109,10 +111,8 @@ def write_localisation(
             found,
             made,
             answer(made["localisation.csv"], made["localisation_pairs.csv"]),
-            [
-                *(*dataset.notes, *found.notes, *([] if right is None else [right]), *warnings_of(found)),
-                *(unchanged(made["sanity.csv"]) if settings.sanity else []),
-            ],
+            [*dataset.notes, *found.notes, *([] if right is None else [right]), *warnings_of(found)],
+            unchanged(made["sanity.csv"]) if settings.sanity else [],
         )
         write_text(folder / "index.html", _page(looker, result, settings, run, made_with))
         write_json(folder / MANIFEST, _manifest(result, dataset, treatments, made_with))
@@ -186,6 +186,7 @@ def _manifest(
         "files": [*result.tables, "index.html"],
         "answer": result.answer,
         "notes": result.notes,
+        "flagged": result.flagged,
         "dataset": {
             "name": dataset.name,
             "classes": list(dataset.classes),
@@ -214,6 +215,7 @@ def _page(
         dataset=looker.dataset,
         answer=result.answer[:1].upper() + result.answer[1:] + ".",
         notes=result.notes,
+        flagged=result.flagged,
         images=len(found.items),
         units=f"{len(set(found.groups))} {looker.dataset.groups}" if found.groups else "",
         share=float(found.shares.mean()),
@@ -222,7 +224,8 @@ def _page(
         metrics=list(dict.fromkeys(table["metric"])),
         scores=[
             {"arm": arm, "method": method, "metrics": {row.metric: row for row in part.itertuples()}}
-            for (arm, method), part in table.groupby(["arm", "method"], sort=False)
+            for method, rows_of_it in table.groupby("method", sort=False)
+            for arm, part in rows_of_it.groupby("arm", sort=False)
         ],
         pairs=rows,
         families=[
