@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ttr.checks import MOST_REGISTERS
 from ttr.cli import given, options
 from ttr.cli.groups import Group, grouped
 from ttr.cli.loading import load_backbone, load_with_neurons, nothing_collected
@@ -45,7 +46,7 @@ class LocalisationOptions(Group):
         ),
     ] = "logistic"
     num_registers: Annotated[
-        int, typer.Option(min=1, help="Test-time registers of the arms with tokens.")
+        int, typer.Option(min=1, max=MOST_REGISTERS, help="Test-time registers of the arms with tokens.")
     ] = 1
     draws: Annotated[int, typer.Option(min=1, help="Draws of the random arms.")] = 3
     num_images: Annotated[

@@ -202,6 +202,8 @@ def test_maps_that_are_one_number_are_said_and_score_the_share(backbone, dataset
         ({"head": "svm"}, "head svm"),
         ({"num_images": 1}, "num_images=1"),
         ({"draws": 0}, "draws=0"),
+        ({"num_registers": 0}, "num_registers=0"),
+        ({"num_registers": 5000}, "num_registers=5000; needed 1024 at most"),
         ({"margin": 2.0}, "margin=2.0"),
     ],
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from ttr.attribution.attribute import WITHOUT_TARGET, Method
-from ttr.checks import integer, names
+from ttr.checks import integer, names, register_counts
 from ttr.evaluate.head_names import NAMES as HEADS
 from ttr.registers.arm_names import NAMES as ARMS
 from ttr.registers.variants import ALGORITHM, Variant, check_variant
@@ -51,7 +51,7 @@ class LocalisationSettings:
         names("arms", self.arms, ARMS)
         names("methods", self.methods, METHODS)
         names("head", (self.head,), HEADS)
-        integer("num_registers", self.num_registers, 1)
+        register_counts([self.num_registers], 1)
         integer("draws", self.draws, 1)
         if self.num_images is not None:
             integer("num_images", self.num_images, 2)
