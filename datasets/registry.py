@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ttr.datasets import image_folder, phantom_set
+from ttr.datasets import image_folder, phantom_lesions, phantom_set
 from ttr.datasets.base import (
     IGNORE,
     SPLITS,
@@ -42,6 +42,7 @@ from ttr.datasets.layouts import (
     vindr,
     voc,
 )
+from ttr.datasets.outlines import Outlines
 from ttr.datasets.phantom import PhantomImage, phantom_image, phantom_images
 from ttr.datasets.reading import (
     OpenedImages,
@@ -67,6 +68,7 @@ __all__ = [
     "Item",
     "Masks",
     "OpenedImages",
+    "Outlines",
     "PhantomImage",
     "ReadAhead",
     "Split",
@@ -122,6 +124,7 @@ class Loader:
 
 LOADERS: dict[str, Loader] = {
     "phantom": Loader(phantom_set.CARD, phantom_set.phantom_set, None),
+    "phantom-lesions": Loader(phantom_lesions.CARD, phantom_lesions.phantom_lesions, None),
     "orthonet": Loader(orthonet.CARD, orthonet.orthonet),
     "pacemaker": Loader(pacemaker.CARD, pacemaker.pacemaker),
     "pacemaker-manufacturer": Loader(pacemaker.CARD, pacemaker.pacemaker_manufacturer),

@@ -27,6 +27,7 @@ ROLES: dict[str, tuple[str, ...]] = {
         *("participant", "participant_id", "person", "person_id", "pid"),
     ),
     "mask": ("mask", "masks", "mask_path", "mask_file", "segmentation"),
+    "box": ("box", "boxes", "bbox", "bboxes", "bounding_box", "bounding_boxes"),
     "split": ("split",),
 }
 #: Columns that are the split where every value of them is the name of one.

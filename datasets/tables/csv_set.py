@@ -1,4 +1,4 @@
-"""Any set that a table describes: path, label, and if you have them group or patient, split, mask."""
+"""Any set that a table describes: path, label, and if you have them group or patient, split, mask, box."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ttr.datasets.base import Card, Dataset, Item, Masks, Split, inside, make_dataset
 from ttr.datasets.mask_files import open_foreground
 from ttr.datasets.splits import SPLIT_NAMES, complete
+from ttr.datasets.tables.cells import boxes_of_cell
 from ttr.datasets.tables.columns import (
     class_label,
     is_missing,
@@ -37,7 +38,8 @@ CARD = Card(
     how_to_get="Write one row an image.",
     layout="a table with the columns path (or image, file, filename, image_id) and label (or diagnosis, "
     "class, target; or a column of 0 and 1 a class, or of 1, 0, -1 and none a finding), and if you have "
-    "them group (or patient_id, pid), split (train, val, test) and mask; paths are below the table's folder",
+    "them group (or patient_id, pid), split (train, val, test), mask (a path) and box (left,top,right,bottom "
+    "in pixels of the image, several with ; between them); paths are below the table's folder",
 )
 
 
@@ -154,6 +156,7 @@ def _items(table: DataFrame, named: dict[str, str], path: Path) -> tuple[list[It
                 path=file,
                 group=_group(row[named["group"]]) if "group" in named else None,
                 mask=inside(root, mask, where) if mask else None,
+                boxes=boxes_of_cell(row[named["box"]], where) if "box" in named else (),
             )
         )
     return found, cut

@@ -354,7 +354,8 @@ def test_without_an_image_size_the_neurons_decide_it(run, folder, tmp_path):
 @pytest.mark.parametrize(
     "command",
     [
-        *([], ["scan"], ["detect"], ["tune"], ["bench"], ["compare"], ["demo"], ["backbones"], ["plant"]),
+        *([], ["scan"], ["detect"], ["tune"], ["bench"], ["localize"], ["compare"], ["demo"]),
+        *(["backbones"], ["plant"]),
         *(["data", "info"], ["data", "check"]),
     ],
 )

@@ -117,6 +117,16 @@ def commands(root: Path, out: Path) -> list[tuple[object, ...]]:
         ),
         ("report", out / "ablation", "--out", out / "page.html"),
         ("integrate", *small, *table, "--num-registers", "0,1", "--out", out / "integration"),
+        (
+            "localize",
+            *small,
+            "--dataset",
+            "phantom-lesions",
+            "--num-images",
+            2,
+            "--out",
+            out / "localisation",
+        ),
         ("export", "--backbone", "phantom", "--image-size", 64, *neurons, "--quiet", "--out", out / "a.onnx"),
         (
             *("zero-shot", "--backbone", "phantom-clip", *small[2:], "--classes", "a,b"),
@@ -175,7 +185,8 @@ def test_no_command_reaches_out(root, tmp_path):
     assert reached(record) == ""
     made = {path.name for path in tmp_path.iterdir()}
     wanted = {"demo", "tune", "compare", "bench", "clahe", "ablation", "integration", "decoupling", "zero"}
-    assert {*wanted, "scan", "shards", "page.html", "neurons.json", "a.onnx", "scores.json", "r"} <= made
+    wanted |= {"localisation", "scan"}
+    assert {*wanted, "shards", "page.html", "neurons.json", "a.onnx", "scores.json", "r"} <= made
     assert "nothing is off" in done.stdout  # the doctor imported every library
 
 

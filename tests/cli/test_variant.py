@@ -12,12 +12,13 @@ from ttr.cli.ablate import _subject
 from ttr.cli.bench import BenchmarkOptions
 from ttr.cli.embed import KeptOptions
 from ttr.cli.integrate import IntegrationOptions
+from ttr.cli.localize import LocalisationOptions
 from ttr.cli.main import app
 from ttr.cli.options import ModelOptions, Variant
 from ttr.cli.tune import TuningOptions
 from ttr.datasets.registry import phantom_images
 
-WRAPPING = {"compare", "tune", "bench", "embed", "export", "integrate", "ablate", "zero-shot"}
+WRAPPING = {"compare", "tune", "bench", "embed", "export", "integrate", "ablate", "zero-shot", "localize"}
 
 
 @pytest.fixture
@@ -41,7 +42,9 @@ def test_every_command_that_takes_registers_for_a_wrap_takes_it():
     assert {name for name, options in offered.items() if "--variant" in options} == WRAPPING
 
 
-@pytest.mark.parametrize("options", [BenchmarkOptions, IntegrationOptions, TuningOptions])
+@pytest.mark.parametrize(
+    "options", [BenchmarkOptions, IntegrationOptions, LocalisationOptions, TuningOptions]
+)
 def test_settings_take_it_over(options):
     given = {"classes": 2} if options is BenchmarkOptions else {}
     assert options().settings(**given).variant == "algorithm"

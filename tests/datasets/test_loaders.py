@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.tools.made_sets import outline
 from ttr.datasets.base import Item, read_file
 from ttr.datasets.phantom import CLASSES, phantom_image
 from ttr.datasets.phantom_set import phantom_set
-from ttr.datasets.registry import LOADERS, SPLITS, open_dataset
+from ttr.datasets.registry import LOADERS, SPLITS, Outlines, open_dataset
 from ttr.datasets.splits import complete, divide
 from ttr.datasets.tables.files import read_table
 from ttr.errors import DataError, ImageError
@@ -82,6 +83,17 @@ def test_orthonets_valid_masks_are_implant_against_background(orthonet):
     without = next(item for item in dataset.select("test") if item.mask is None)
     with pytest.raises(ImageError, match="has no mask; leave it out"):
         dataset.masks.open(without)
+
+
+def test_orthonets_implants_are_where_the_class_of_an_image_is(orthonet):
+    dataset = open_dataset("orthonet", orthonet)
+    outlines = Outlines.of(dataset)
+    assert outlines.items("test") == dataset.masked("test")
+    item = outlines.items("test")[0]
+    outline(item.mask, (2, 1, 7, 4))
+    assert np.argwhere(outlines.draw(item, (8, 6))).tolist() == [
+        [y, x] for y in (1, 2, 3) for x in range(2, 7)
+    ]
 
 
 def test_the_phantoms_masks_hold_its_disc_with_its_textures_class():

@@ -15,7 +15,7 @@ from tests.tools.tiny_models import scramble, tiny_vit
 from ttr.datasets.phantom import CLASSES as PHANTOM_CLASSES
 from ttr.datasets.phantom_set import phantom_set
 from ttr.errors import ModelError
-from ttr.evaluate.masks import mask_as_seen
+from ttr.evaluate.masks import mask_as_seen, outline_as_seen
 
 
 def blocks(rows, columns, size, values, seed=0):
@@ -79,6 +79,18 @@ def test_what_a_preprocessing_pads_does_not_count(phantom, padding):
     one = np.full((48, 96), 3)
     expected[24:72] = one
     assert np.array_equal(mask_as_seen(backbone, one), expected)
+
+
+def test_padding_is_outside_an_outline_and_what_is_unknown_stays_so(phantom):
+    def pad(image):
+        return ImageOps.pad(image, (96, 96), method=Image.Resampling.NEAREST, color=(128,) * 3)
+
+    backbone = with_preprocess(phantom, normalised(transforms.Lambda(pad)))
+    for values in ([0, 1, 255], [1]):
+        outline = blocks(3, 6, 16, values)
+        expected = np.zeros((96, 96))
+        expected[24:72] = outline
+        assert np.array_equal(outline_as_seen(backbone, outline.astype(np.uint8)), expected)
 
 
 def test_a_mask_of_one_class_is_that_class_and_a_model_without_preprocessing_is_refused(phantom):

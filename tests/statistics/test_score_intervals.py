@@ -74,3 +74,11 @@ def test_an_interval_holds_its_own_share_to_the_last_bit():
         for share in (0.0, 1.0):
             low, high = wilson(share, n, quantile)
             assert low <= share <= high
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-9, 1e-10, 1e-11, 1e-12])
+def test_numbers_that_differ_in_their_last_digits_have_an_interval_around_nothing(scale):
+    """Shares of the same images in two precisions, whose interval is narrower than any step of a search."""
+    low, high = tango(3 * scale, scale, 100 / scale, 2.57)
+    assert low <= 2 * scale <= high
+    assert max(-low, high) <= 10 * scale + 3e-9

@@ -27,6 +27,7 @@ from ttr.cli.doctor import doctor
 from ttr.cli.embed import embed
 from ttr.cli.export import export
 from ttr.cli.integrate import integrate
+from ttr.cli.localize import localize
 from ttr.cli.neurons import neurons
 from ttr.cli.plant import plant
 from ttr.cli.report import report
@@ -56,6 +57,7 @@ activity onto tokens appended at test time, and look at what changed.
   ttr bench --dataset NAME --root DIR --backbone NAME --out DIR
   ttr ablate --backbone NAME --dataset NAME --out DIR      what do registers and CLS do?
   ttr integrate --backbone NAME --dataset NAME --out DIR   is the map faithful?
+  ttr localize --backbone NAME --dataset NAME --out DIR    is the map right? against masks and boxes
   ttr report DIR [DIR...]                    an ablation as one page, or several compared
   ttr reproduce medical --roots NAME=DIR,... published numbers beside yours
   ttr reproduce decoupling --dataset NAME --out DIR
@@ -95,6 +97,7 @@ app.command()(compare)
 app.command()(embed)
 app.command()(ablate)
 app.command()(integrate)
+app.command()(localize)
 app.command()(report)
 app.command()(export)
 app.command()(plant)

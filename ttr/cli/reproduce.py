@@ -17,8 +17,9 @@ from ttr.checks import MOST_REGISTERS
 from ttr.cli import given, options
 from ttr.cli.commands import Commands
 from ttr.cli.groups import Group, grouped
+from ttr.cli.published_tables import show_metrics, show_reproduction
 from ttr.cli.study_models import StudyModels, parse_places
-from ttr.cli.tables import print_path, show_metrics, show_reproduction
+from ttr.cli.tables import print_path
 
 if TYPE_CHECKING:
     from ttr.studies.reproduce.medical_settings import MedicalSettings

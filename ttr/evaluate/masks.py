@@ -40,6 +40,23 @@ def mask_as_seen(backbone: Backbone, mask: np.ndarray) -> np.ndarray:
     return np.where(white - black > (white - black).max() / 2, winner, IGNORE).astype(np.int64)
 
 
+def outline_as_seen(backbone: Backbone, outline: np.ndarray) -> np.ndarray:
+    """Return where a class is through the same resize and crop as its image, uint8 [h, w].
+
+    Padding is outside: a map that shines there misses, and must not be excused.
+
+    Args:
+        backbone: whose preprocessing it goes through.
+        outline: [H, W], 1 inside, 0 outside, 255 where nothing is known, which stays so.
+
+    Raises:
+        ModelError: the preprocessing of this in-memory model is unknown.
+    """
+    unknown = 2
+    seen = mask_as_seen(backbone, np.where(outline == IGNORE, unknown, outline).astype(np.int64))
+    return np.where(seen == unknown, IGNORE, seen == 1).astype(np.uint8)
+
+
 def seen_grey(backbone: Backbone, brightness: np.ndarray) -> np.ndarray:
     """Return what the model's input holds for a grey image of brightness 0..1, [H, W] -> float [h, w]."""
     import PIL.Image

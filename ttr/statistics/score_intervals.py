@@ -61,9 +61,14 @@ def tango(first: float, second: float, n: float, quantile: float) -> tuple[float
     def beyond(at: float) -> float:
         return n * (difference - at) ** 2 - quantile**2 * _spread(first, second, at)
 
-    low = -1.0 if difference - NEXT <= -1 else float(brentq(beyond, -1, difference - NEXT))
-    high = 1.0 if difference + NEXT >= 1 else float(brentq(beyond, difference + NEXT, 1))
-    return low, high
+    def end(side: int) -> float:
+        near = difference + side * NEXT
+        if side * near >= 1:
+            return float(side)
+        # Numbers that differ in their last digits have an end that is nearer than any step.
+        return near if beyond(near) >= 0 else float(brentq(beyond, near, side))
+
+    return end(-1), end(1)
 
 
 def _spread(first: float, second: float, difference: float) -> float:

@@ -19,6 +19,7 @@ ABLATION, BENCHMARK, INTEGRATION = "ttr.ablate/1", "ttr.bench/1", "ttr.integrate
 TUNING, COMPARISON, DEMO, EXPORT = "ttr.tune/1", "ttr.compare/1", "ttr.demo/1", "ttr.export/1"
 DECOUPLING, MEDICAL = "ttr.reproduce-decoupling/1", "ttr.reproduce-medical/1"
 ZERO_ABLATION, SCAN = "ttr.reproduce-zero-ablation/1", "ttr.scan/1"
+LOCALISATION = "ttr.localize/1"
 #: What writes the results that are read again.
 COMMANDS = {ABLATION: "ttr ablate", BENCHMARK: "ttr bench", INTEGRATION: "ttr integrate"}
 #: Bytes of a manifest, at most.
@@ -50,6 +51,12 @@ HOLDS = {
         (
             *(f"{name}.csv" for name in ("integration", "changes", "accuracy", "layers", "registers")),
             *("oneshot.csv", "dimensions.csv", "shares.csv", "index.html"),
+        )
+    ),
+    LOCALISATION: Holds(
+        (
+            *(f"localisation{part}.csv" for part in ("", "_sizes", "_pairs")),
+            *("images.csv", "curves.csv", "sanity.csv", "index.html"),
         )
     ),
     TUNING: Holds(("tune.json", "tune.csv", "neurons.json", "index.html")),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.tools.made_sets import write_rows
-from ttr.datasets.registry import Box, open_dataset
+from ttr.datasets.registry import Box, Outlines, open_dataset
 from ttr.errors import DataError
 
 CLASSES = ("Normal", "No Lung Opacity / Not Normal", "Lung Opacity")
@@ -27,7 +27,9 @@ def test_an_image_of_two_boxes_is_one_image(root):
     item = next(item for item in found.items if item.name == "stage_2_train_images/p02.dcm")
     assert item.boxes == (Box("Lung Opacity", 1, 2, 4, 6), Box("Lung Opacity", 5, 6, 6, 7))
     assert {item.group for item in found.items} == {None}, "its patientId is of an image"
+    assert Outlines.of(found).draw(item, (9, 9)).sum() == 3 * 4 + 1
     (root / "stage_2_detailed_class_info.csv").unlink()
+    assert {item.label for item in Outlines.of(open_dataset("rsna", root)).items("train")} == {"1"}
     assert open_dataset("rsna", root).classes == ("0", "1")
 
 

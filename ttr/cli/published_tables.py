@@ -1,0 +1,90 @@
+"""Published numbers beside measured ones, a column each, at the end of ``ttr reproduce``."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ttr.cli.terminal import print_table
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from ttr.studies.reproduce.published import PublishedStudy
+
+
+def show_reproduction(table: DataFrame, study: PublishedStudy, instead: str | None = None) -> None:
+    """Print published beside measured, a column each, the study's notes, and what was measured instead.
+
+    Args:
+        table: one row a number: the study's keys, published, measured, ci_low, ci_high, verdict, missing.
+        study: whose numbers these are; its first key makes tables, its last one rows, the others sections.
+        instead: the backbone that was measured in place of the published ones, if any.
+    """
+    from itertools import groupby
+
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    console = Console()
+    typer.echo(study.source)
+    for first, of_first in groupby(table.to_dict("records"), key=lambda row: row[study.keys[0]]):
+        columns = [f"measured on {instead}" if instead else "measured", "95 % interval", "verdict"]
+        right = [Column(name, justify="right") for name in ("published", *columns)]
+        shown = Table(Column(study.keys[-1], no_wrap=True), *right, title_justify="left", pad_edge=False)
+        shown.title = f"{first}, {study.metric}"
+        for section, rows in groupby(of_first, key=lambda row: ", ".join(row[k] for k in study.keys[1:-1])):
+            shown.add_section()
+            shown.add_row(section, style="bold")
+            for row in rows:
+                shown.add_row(str(row[study.keys[-1]]), *_beside(row, study.keys[-1]))
+        print_table(shown)
+    for note in study.notes:
+        console.print(f"- {note}", highlight=False, markup=False)
+    if instead is not None:
+        console.print(
+            f"A REHEARSAL: {instead} {'were' if ', ' in instead else 'was'} measured in place of the "
+            "published backbones. The published column is of other models; the two cannot be compared.",
+            style="bold red",
+            highlight=False,
+        )
+
+
+def show_metrics(table: DataFrame) -> None:
+    """Print every metric of the arms of the measured cells, a column each; intervals are in the file.
+
+    Args:
+        table: as :func:`ttr.studies.reproduce.medical.reproduce_medical` returns it.
+    """
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    arms = table[(table.missing == "") & ~table.arm.str.contains(" - ")]
+    names = list(dict.fromkeys(arms.metric))
+    words = (name.removesuffix("_macro").removesuffix("_ovr") for name in names)
+    heads = [Column(word, justify="right", no_wrap=True) for word in words]
+    for backbone, of_backbone in arms.groupby("backbone", sort=False):
+        shown = Table("arm", *heads, title_justify="left", pad_edge=False)
+        shown.title = f"{backbone}: macro averages; auc of one against the rest"
+        for dataset, cell in of_backbone.groupby("dataset", sort=False):
+            shown.add_section()
+            shown.add_row(str(dataset), style="bold")
+            for arm, rows in cell.groupby("arm", sort=False):
+                values = rows.set_index("metric").measured
+                cells = ("–" if values[name] != values[name] else f"{values[name]:.3f}" for name in names)
+                shown.add_row(str(arm), *cells)
+        Console().print(shown, highlight=False, markup=False)
+
+
+def _beside(row: dict[Hashable, Any], key: str) -> tuple[str, str, str, str]:
+    """Return a published and a measured number, the latter's interval and verdict, as cells."""
+    from ttr.statistics.verdict import said
+
+    sign = "+" if " - " in row[key] else ""
+    published = "–" if row["published"] != row["published"] else f"{row['published']:{sign}.4f}"
+    if row["missing"]:
+        return published, "missing", "", ""
+    interval = f"{row['ci_low']:{sign}.3f}..{row['ci_high']:{sign}.3f}"
+    return published, f"{row['measured']:{sign}.4f}", interval, said(row)

@@ -1,0 +1,116 @@
+"""Images with their outlines as the model sees them, and the maps of every arm and method on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ttr.attribution.attribute import WITHOUT_TARGET, attribute
+from ttr.backbones.base import Backbone
+from ttr.datasets.registry import Dataset, Item, OpenedImages, Outlines, ReadAhead
+from ttr.evaluate.heads import LinearHead
+from ttr.evaluate.insertion import CURVES, order_of, steps
+from ttr.evaluate.localisation import Truth
+from ttr.evaluate.masks import outline_as_seen
+from ttr.registers.arms import Arm
+from ttr.run import Run
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One image as the model is given it.
+
+    Attributes:
+        item: of the set.
+        pixels: the model's input, float [3, h, w].
+        outline: where its class is there, uint8 [h, w], 255 where nothing is known.
+        truth: the same over the patches.
+    """
+
+    item: Item
+    pixels: Tensor
+    outline: np.ndarray
+    truth: Truth
+
+
+@dataclass(frozen=True, eq=False)
+class Looker:
+    """What makes maps of a set's images.
+
+    Attributes:
+        backbone: the bare backbone.
+        dataset: the labelled set.
+        arms: the treatments.
+        methods: of :func:`ttr.attribution.attribute.attribute`.
+        head: whose classes the methods with a target are asked for; None where none has one.
+    """
+
+    backbone: Backbone
+    dataset: Dataset
+    arms: Sequence[Arm]
+    methods: Sequence[str]
+    head: LinearHead | None = field(repr=False)
+
+    def reading(self, items: Sequence[Item], run: Run) -> ReadAhead:
+        """Return some items, to be opened ahead one by one as :class:`Seen`."""
+        return ReadAhead(OpenedImages(items, self._opener(), named=attrgetter("name")), run)
+
+    def batches(self, reading: ReadAhead, size: int) -> Iterator[list[Seen]]:
+        """Yield what is read, ``size`` images at a time."""
+        batch: list[Any] = []
+        for each in reading:
+            batch.append(each)
+            if len(batch) == size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def maps(self, batch: Sequence[Seen]) -> Iterator[tuple[Arm, str, np.ndarray]]:
+        """Yield each arm and method with its maps of a batch, float32 [B, rows, columns].
+
+        A method with a target is asked for the label of each image.
+        """
+        images = torch.stack([each.pixels for each in batch])
+        labels = [self.dataset.target(each.item) for each in batch]
+        for arm in self.arms:
+            with arm.applied(self.backbone):
+                for method in self.methods:
+                    asked: dict[str, Any] = {"method": method, "batch_size": len(batch)}
+                    if method not in WITHOUT_TARGET:
+                        asked |= {"head": self.head, "target": labels}
+                    yield arm, method, attribute(self.backbone, images, **asked).cpu().numpy()
+
+    def curves(
+        self, batch: Sequence[Seen], maps: Sequence[np.ndarray], seeds: Sequence[list[int]], size: int
+    ) -> list[np.ndarray]:
+        """Return the probability of each image's label along each of CURVES, float64 [4, S] an image.
+
+        Under the wrap that is installed; ``seeds`` are of ties, and ``size`` is images a pass.
+        """
+        assert self.head is not None
+        found = []
+        for each, relevance, seed in zip(batch, maps, seeds, strict=True):
+            images = steps(each.pixels, order_of(relevance, seed), each.truth.grid)
+            features = torch.cat([self.backbone.embed(part).float().cpu() for part in images.split(size)])
+            probability = self.head.logits(features).double().softmax(dim=1)
+            label = probability[:, self.dataset.target(each.item)]
+            found.append(label.detach().numpy().reshape(len(CURVES), -1))
+        return found
+
+    def _opener(self) -> Any:
+        outlines = Outlines.of(self.dataset)
+
+        def opened(item: Item) -> Seen:
+            image = self.dataset.open(item)
+            outline = outline_as_seen(self.backbone, outlines.draw(item, image.size))
+            truth = Truth.of(outline, self.backbone.layout.grid)
+            return Seen(item, self.backbone.preprocess(image), outline, truth)
+
+        return opened

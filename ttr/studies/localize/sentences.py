@@ -1,0 +1,49 @@
+"""The answer of a localisation in a sentence, and what must be said beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from ttr.statistics.verdict import said
+from ttr.studies.localize.localisation import BASELINES, NO_METHOD, Localisation
+
+#: The metric that the answer tells of: it asks for the whole map, and chance is the outline's share.
+TOLD_OF = "relevance_mass"
+
+
+def answer(table: pd.DataFrame, differences: pd.DataFrame) -> str:
+    """Say how much of each method's map lies in the outlines, with the registers moved and without."""
+    rows = table[table.metric == TOLD_OF]
+    chance = float(rows["baseline"].iloc[0])
+    own = rows[rows.method != NO_METHOD]
+    value = {(row.arm, row.method): row.value for row in own.itertuples()}
+    parts = []
+    for method in dict.fromkeys(own.method):
+        pair = _told(differences, method)
+        if pair is None:
+            each = [f"{row.arm} {row.value:.3f}" for row in own[own.method == method].itertuples()]
+            parts.append(f"{method} {', '.join(each)}")
+            continue
+        first, second = pair["first"], pair["second"]
+        numbers = f"{value[first, method]:.3f} for {first} and {value[second, method]:.3f} for {second}"
+        parts.append(f"{method} {numbers}, {said(pair)}")
+    return f"energy in the outline: {'; '.join(parts)}; a random map has {chance:.3f}"
+
+
+def warnings_of(found: Localisation) -> list[str]:
+    """Say which maps say nothing, a sentence an arm and method."""
+    return [
+        f"{share:.0%} of the {method} maps of {arm} are one number all over, and score the outline's share"
+        for (arm, method), share in found.flat.items()
+    ]
+
+
+def _told(differences: pd.DataFrame, method: str) -> dict[str, Any] | None:
+    """Return the first difference between two arms by a method, or None."""
+    names = [arm for arm, _ in BASELINES]
+    rows = differences[
+        (differences.method == method) & (differences.metric == TOLD_OF) & ~differences.second.isin(names)
+    ]
+    return None if rows.empty else rows.iloc[0].to_dict()

@@ -1,0 +1,243 @@
+"""A localisation as a folder: a labelled set with outlines and a backbone in, tables and a page out.
+
+The folder holds ``localisation.csv``, ``localisation_sizes.csv``, ``localisation_pairs.csv`` and
+``images.csv``, on request ``curves.csv`` (columns in :mod:`ttr.studies.localize.tables`) and ``sanity.csv``
+(:mod:`ttr.studies.localize.sanity`), ``index.html`` and, written last, ``manifest.json`` with everything that
+is needed to repeat it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ttr.backbones.base import Backbone
+from ttr.datasets.registry import Dataset, Outlines, require_classes, sampled_images
+from ttr.drawing.html import fill
+from ttr.errors import DataError
+from ttr.evaluate.heads import LinearHead
+from ttr.evaluate.probe import labelled, probabilities
+from ttr.features.extract import extract
+from ttr.features.prepared import CALIBRATION_IMAGES, DETECTION_IMAGES, calibrated_bias, found_neurons
+from ttr.features.trained import trained
+from ttr.files import MANIFEST, write_json, write_table, write_text
+from ttr.registers.arms import PLAIN, Arm, arms
+from ttr.registers.neurons import RegisterNeurons
+from ttr.run import Run
+from ttr.statistics.verdict import family_said, said
+from ttr.studies.localize import tables
+from ttr.studies.localize.localisation import Localisation, localise
+from ttr.studies.localize.looking import Looker
+from ttr.studies.localize.pictures import cards, cascade_chart, curve_chart, shown_arms
+from ttr.studies.localize.sanity import sanity, unchanged
+from ttr.studies.localize.sentences import answer, warnings_of
+from ttr.studies.localize.settings import LocalisationSettings
+from ttr.studies.localize.tables import BETWEEN
+from ttr.studies.provenance import provenance
+from ttr.studies.schemas import LOCALISATION, result_folder
+from ttr.wording import counted
+
+#: Arms that edit no neuron, for which none is looked for.
+WITHOUT_NEURONS = {"plain", "token"}
+
+
+@dataclass(frozen=True, eq=False)
+class Localised:
+    """What was measured, and what is said of it.
+
+    Attributes:
+        found: image by image.
+        tables: {file name: table}.
+        answer: one sentence.
+        notes: what must be said beside it.
+        flagged: maps that stay alike whatever the model learned, a sentence each.
+    """
+
+    found: Localisation
+    tables: dict[str, pd.DataFrame]
+    answer: str
+    notes: list[str]
+    flagged: list[str]
+
+
+def write_localisation(
+    backbone: Backbone,
+    dataset: Dataset,
+    neurons: RegisterNeurons | None,
+    out: Path,
+    settings: LocalisationSettings | None = None,
+    run: Run | None = None,
+) -> Localised:
+    """Hold every arm's maps against the outlines of a set's test images, and write the folder ``out``.
+
+    Args:
+        backbone: the bare backbone.
+        dataset: the labelled set, with masks or boxes.
+        neurons: its register neurons; None: found on a seeded sample of the training images, if need be.
+        out: folder to make; an earlier result is replaced.
+        settings: what is measured; None: the default.
+        run: how; None: the default.
+
+    Raises:
+        TTRError: as the parts do, a set without outlines, a set of one class for methods that ask for one,
+            or ``out`` cannot be written.
+    """
+    settings, run = settings or LocalisationSettings(), run or Run()
+    run.check(backbone)
+    Outlines.of(dataset).required("test")
+    with result_folder(out) as folder:
+        head, right = _head(backbone, dataset, settings, run) if settings.asks_for_classes else (None, None)
+        treatments = _arms(backbone, dataset, neurons, settings, run)
+        looker = Looker(backbone, dataset, treatments, settings.methods, head)
+        found = localise(looker, run, settings.num_images, curves=settings.curves)
+        made = {
+            "localisation.csv": tables.localisation(found),
+            "localisation_sizes.csv": tables.by_size(found),
+            "localisation_pairs.csv": tables.differences(found, margin=settings.margin, seed=run.seed),
+            "images.csv": tables.by_image(found),
+        }
+        if settings.curves:
+            made["curves.csv"] = tables.curves(found)
+        if settings.sanity:
+            shown = [next(arm for arm in treatments if arm.kind == name) for name in shown_arms(found)]
+            made["sanity.csv"] = sanity(looker, found.items, shown, run)
+        for name, table in made.items():
+            write_table(folder / name, table)
+        made_with = provenance(backbone, **_recorded(settings), **run.only("seed", "batch_size", "on_error"))
+        result = Localised(
+            found,
+            made,
+            answer(made["localisation.csv"], made["localisation_pairs.csv"]),
+            [*dataset.notes, *found.notes, *([] if right is None else [right]), *warnings_of(found)],
+            unchanged(made["sanity.csv"]) if settings.sanity else [],
+        )
+        write_text(folder / "index.html", _page(looker, result, settings, run, made_with))
+        write_json(folder / MANIFEST, _manifest(result, dataset, treatments, made_with))
+    return result
+
+
+def _head(
+    backbone: Backbone, dataset: Dataset, settings: LocalisationSettings, run: Run
+) -> tuple[LinearHead, str]:
+    """Return the head of the bare model, which all arms are asked with, and how often it is right.
+
+    Raises:
+        DataError: one class, or no training or validation image.
+    """
+    require_classes(dataset)
+    items = [*dataset.select("train"), *dataset.select("val")]
+    found = extract(backbone, dataset, [PLAIN], run, items=items)[0]
+    for split in ("train", "val"):
+        if not any(item.split == split for item in found.items):
+            raise DataError(f"{dataset.name} has no readable image in its {split} split; see: ttr data check")
+    train, val = (
+        labelled(dataset, found.items, found.arrays["embedding"], split) for split in ("train", "val")
+    )
+    head = trained(run.shelves, settings.head, train, val, dataset.classes, run.seed)
+    right = (probabilities(head, val.x).argmax(axis=1) == val.y).mean()
+    images = counted(len(val.y), "validation image")
+    return head, f"the {settings.head} head whose classes are asked for is right on {right:.0%} of {images}"
+
+
+def _arms(
+    backbone: Backbone,
+    dataset: Dataset,
+    neurons: RegisterNeurons | None,
+    settings: LocalisationSettings,
+    run: Run,
+) -> list[Arm]:
+    """Return the arms, with neurons found where none are given and some are needed."""
+    if neurons is None and set(settings.arms) <= WITHOUT_NEURONS:
+        neurons = RegisterNeurons.from_pairs([])
+    if neurons is None:
+        sample = sampled_images(dataset, DETECTION_IMAGES, seed=run.seed)
+        neurons = found_neurons(backbone, sample, run).value
+    bias = None
+    if "attention-bias" in settings.arms:
+        sample = sampled_images(dataset, CALIBRATION_IMAGES, seed=run.seed)
+        bias = calibrated_bias(backbone, neurons, sample, run).value
+    return arms(
+        settings.arms,
+        backbone,
+        neurons,
+        num_registers=settings.num_registers,
+        draws=settings.draws,
+        seed=run.seed,
+        bias=bias,
+        variant=settings.variant,
+    )
+
+
+def _recorded(settings: LocalisationSettings) -> dict[str, Any]:
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in vars(settings).items()
+    }
+
+
+def _manifest(
+    result: Localised, dataset: Dataset, treatments: list[Arm], made_with: dict[str, Any]
+) -> dict[str, Any]:
+    found = result.found
+    return {
+        "schema": LOCALISATION,
+        "files": [*result.tables, "index.html"],
+        "answer": result.answer,
+        "notes": result.notes,
+        "flagged": result.flagged,
+        "dataset": {
+            "name": dataset.name,
+            "classes": list(dataset.classes),
+            "images": {"test": len(found.items)},
+            "grouped": found.groups is not None,
+            "skipped": found.skipped,
+            "notes": list(dataset.notes),
+            "card": asdict(dataset.card),
+        },
+        "thresholds": [
+            {"arm": arm, "method": method, "threshold": at} for (arm, method), at in found.thresholds.items()
+        ],
+        "arms": [arm.to_json() for arm in treatments],
+        "provenance": made_with,
+    }
+
+
+def _page(
+    looker: Looker, result: Localised, settings: LocalisationSettings, run: Run, made_with: dict[str, Any]
+) -> str:
+    table, pairs = (result.tables[f"{name}.csv"] for name in ("localisation", "localisation_pairs"))
+    rows = pairs[pairs.family.str.endswith(BETWEEN)].to_dict("records")
+    found = result.found
+    return fill(
+        "localize.html",
+        dataset=looker.dataset,
+        answer=result.answer[:1].upper() + result.answer[1:] + ".",
+        notes=result.notes,
+        flagged=result.flagged,
+        images=len(found.items),
+        units=f"{len(set(found.groups))} {looker.dataset.groups}" if found.groups else "",
+        share=float(found.shares.mean()),
+        skipped=found.skipped,
+        counted=counted,
+        metrics=list(dict.fromkeys(table["metric"])),
+        scores=[
+            {"arm": arm, "method": method, "metrics": {row.metric: row for row in part.itertuples()}}
+            for method, rows_of_it in table.groupby("method", sort=False)
+            for arm, part in rows_of_it.groupby("arm", sort=False)
+        ],
+        pairs=rows,
+        families=[
+            family_said([row for row in rows if row["family"] == family], family)
+            for family in dict.fromkeys(row["family"] for row in rows)
+        ],
+        said=said,
+        margin=settings.margin,
+        method=settings.methods[0],
+        cards=cards(looker, found, run),
+        chart=curve_chart(found, settings.methods) if found.curves else "",
+        arms=shown_arms(found),
+        cascade=cascade_chart(result.tables["sanity.csv"]) if settings.sanity else "",
+        provenance=made_with,
+    )
