@@ -17,6 +17,9 @@ from ttr.cli.tables import show_localisation
 if TYPE_CHECKING:
     from ttr.studies.localize.settings import LocalisationSettings
 
+#: As many as an attribution runs at once by itself: gradients take memory.
+IN_SIXTEENS = options.StudyOptions(batch_size=16)
+
 
 @dataclass(frozen=True, kw_only=True)
 class LocalisationOptions(Group):
@@ -104,7 +107,7 @@ def localize(
     ] = None,
     measured: LocalisationOptions,
     seed: options.DrawSeed = 42,
-    reading: options.StudyOptions,
+    reading: options.StudyOptions = IN_SIXTEENS,
 ) -> None:
     """Is the map right? Hold maps against masks or boxes: bare, with blank tokens, with registers moved.
 

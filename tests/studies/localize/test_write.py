@@ -15,8 +15,8 @@ from ttr.datasets.phantom_lesions import phantom_lesions
 from ttr.datasets.registry import Masks
 from ttr.errors import DataError, OptionError
 from ttr.evaluate.insertion import CURVES, SHARES, areas
-from ttr.evaluate.localisation import METRICS
-from ttr.registers.arms import PLAIN
+from ttr.evaluate.localisation import METRICS, relevance_mass
+from ttr.registers.arms import PLAIN, arms
 from ttr.run import Run
 from ttr.statistics.contrasts import contrast, level
 from ttr.studies.localize import localisation, tables
@@ -25,7 +25,7 @@ from ttr.studies.localize.settings import LocalisationSettings
 from ttr.studies.localize.write import _head, write_localisation
 
 SIZE, COUNTS = 112, {"train": 24, "val": 10, "test": 24}
-SETTINGS = LocalisationSettings(methods=("attention", "chefer"), draws=2)
+SETTINGS = LocalisationSettings(methods=("attention", "chefer"), draws=1)
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +226,22 @@ def followed(backbone, dataset, neurons, cache, tmp_path_factory):
         arms=("plain", "random"), methods=("attention",), draws=2, num_images=4, curves=True
     )
     return write_localisation(backbone, dataset, neurons, out, asked, Run(cache=cache)), out
+
+
+def test_draws_of_a_random_arm_are_averaged_image_by_image(followed, backbone, dataset, neurons):
+    images = followed[0].tables["images.csv"]
+    own = images[(images.arm == "random") & (images.metric == "relevance_mass")].set_index("image").value
+    items = followed[0].found.items
+    assert list(own.index) == [item.name for item in items]
+    drawn = arms(("random",), backbone, neurons, draws=2)
+    looker = Looker(backbone, dataset, drawn, ["attention"], None)
+    (batch,) = looker.batches(looker.reading(items, Run()), 4)
+    each = [
+        [relevance_mass(m, b.truth) for m, b in zip(maps, batch, strict=True)]
+        for *_, maps in looker.maps(batch)
+    ]
+    assert len(each) == 2
+    np.testing.assert_allclose(own, np.mean(each, axis=0), rtol=1e-4)
 
 
 def test_curves_are_a_table_whose_areas_are_the_metrics(followed):
