@@ -93,6 +93,17 @@ def test_measured_numbers_are_the_ablations_own(measured, task, metric):
     assert math.isnan(ours.published["patches-4:zero - full"])
 
 
+def test_retrieval_is_measured_though_its_numbers_were_never_published(measured):
+    table, out = measured
+    results = pd.read_csv(out / REGISTERS / "results.csv").query("metric == 'recall_at_1'")
+    theirs = results.set_index("condition")
+    ours = rows(table, REGISTERS, "knn")
+    assert ours.measured["full"] == pytest.approx(theirs.value["full"])
+    change = ours.loc["registers:zero - full"]
+    assert change.measured == pytest.approx(theirs.delta["registers:zero"])
+    assert ours.published.isna().all()
+
+
 def test_the_pattern_of_the_phantom_is_the_studys(measured):
     ours = rows(measured[0], REGISTERS, "segmentation")
     assert ours.verdict["registers:zero - full"] == "lower"

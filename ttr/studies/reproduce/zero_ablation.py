@@ -37,7 +37,12 @@ from ttr.studies.schemas import ZERO_ABLATION, result_folder
 
 STUDY = "zero-ablation"
 #: The metric of ours that stands beside each of the study's tasks.
-METRICS = {"probe": "top1", "correspondence": "nearest_patch", "segmentation": "miou"}
+METRICS = {
+    "probe": "top1",
+    "knn": "recall_at_1",
+    "correspondence": "nearest_patch",
+    "segmentation": "miou",
+}
 SPAIR, SPAIR_METRIC = "spair", "pck_0.1"
 REGISTERS = tuple(f"registers:{substitute}" for substitute in ("zero", "mean", "noise", "shuffle"))
 SINGLES = tuple(f"register-{index}:zero" for index in (1, 2, 3, 4))
