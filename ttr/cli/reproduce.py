@@ -15,7 +15,7 @@ from ttr.checks import MOST_REGISTERS
 from ttr.cli import given, options
 from ttr.cli.groups import grouped
 from ttr.cli.study_models import StudyModels, parse_places
-from ttr.cli.tables import print_path, show_reproduction
+from ttr.cli.tables import print_path, show_model_tests, show_reproduction
 
 IN_EIGHTS = options.StudyOptions(batch_size=8)
 
@@ -168,7 +168,8 @@ def zero_ablation(
 
     Zeroing breaks every task, plausible values of other images none: what counts is that registers are there.
     Any labelled set will do; segmentation needs masks (the study used ImageNet, VOC-like masks and SPair).
-    Writes an ablation a model (as ttr ablate), reproduction.csv and manifest.json.
+    Writes an ablation a model (as ttr ablate), reproduction.csv, between.csv (its permutation tests of one
+    model against another) and manifest.json.
 
     Weights, tasks and tokens that are not there are named. The exit status is 0 if all published numbers have
     a measured one beside them, 1 if some are missing, 2 if nothing could be measured.
@@ -189,9 +190,11 @@ def zero_ablation(
     settings = AblationSettings(calibration_images=calibration_images, analysis_images=analysis_images)
     labelled = data.open(anonymous=reading.anonymous)
     pairs = annotated.read(seed, anonymous=reading.anonymous)
-    table = reproduce_zero_ablation(load, labelled, out, settings, run, instead=backbone, pairs=pairs)
-    show_reproduction(table, study, backbone)
-    _finish(reasons(table), out)
+    found = reproduce_zero_ablation(load, labelled, out, settings, run, instead=backbone, pairs=pairs)
+    show_reproduction(found.table, study, backbone)
+    if backbone is None:
+        show_model_tests(found.between)
+    _finish(reasons(found.table), out)
 
 
 def _finish(missing: list[str], out: Path, file: str = "reproduction.csv") -> None:

@@ -319,6 +319,32 @@ def _beside(row: dict[Hashable, Any], key: str) -> tuple[str, str, str, str]:
     return published, f"{row['measured']:{sign}.4f}", interval, said(row)
 
 
+def show_model_tests(table: DataFrame) -> None:
+    """Print the published tests of one model against another beside ours; a row each pair and task.
+
+    Args:
+        table: of :func:`ttr.studies.reproduce.model_tests.compare_models`.
+    """
+    from itertools import groupby
+
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from ttr.statistics.verdict import said
+
+    for question, rows in groupby(table.to_dict("records"), key=lambda row: row["question"]):
+        numbers = ("published p", "measured p", "difference", "verdict")
+        shown = Table("models", "task", *(Column(name, justify="right") for name in numbers))
+        shown.title, shown.title_justify = question, "left"
+        for row in rows:
+            cells = ("missing", "", "")
+            if not row["missing"]:
+                cells = (f"{row['p']:.4f}", f"{row['difference']:+.4f}", said(row))
+            models = f"{row['model_a']} against {row['model_b']}"
+            shown.add_row(models, row["task"], row["published_p"], *cells)
+        Console().print(shown, highlight=False, markup=False)
+
+
 def show_skipped(skipped: Mapping[str, str], *, named: bool = False) -> None:
     """Say how many images could not be read; ``named``: which, and why, where no manifest does."""
     from ttr.wording import counted

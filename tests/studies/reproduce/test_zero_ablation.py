@@ -49,7 +49,7 @@ def measured(models, cache, tables_alone, tmp_path_factory):
         return models["phantom-reg4" if name == REGISTERS else "phantom"]
 
     out = tmp_path_factory.mktemp("zero") / "out"
-    return reproduce_zero_ablation(load, phantom_set(counts=COUNTS), out, FAST, run_in(cache)), out
+    return reproduce_zero_ablation(load, phantom_set(counts=COUNTS), out, FAST, run_in(cache)).table, out
 
 
 @pytest.fixture
@@ -139,6 +139,21 @@ def test_the_analyses_come_from_the_tables_of_the_ablation(measured):
     assert (ours.published, ours.measured, ours.n) == (-0.052, total.value.item(), 12)
 
 
+def test_the_models_that_are_there_are_tested_against_each_other(measured):
+    table, out = measured
+    between = pd.read_csv(out / "between.csv", keep_default_na=False, na_values=[""])
+    assert between.published_p.tolist() == [*["< 0.001"] * 4, *["0.80"] * 6]
+    (there,) = between[between.missing.isna()].itertuples()
+    assert (there.model_a, there.model_b, there.condition) == (WITHOUT, REGISTERS, "cls:zero")
+    for side, backbone in (("a", WITHOUT), ("b", REGISTERS)):
+        change = rows(table, backbone, "segmentation").measured["cls:zero - full"]
+        assert getattr(there, f"effect_{side}") == pytest.approx(change)
+    assert there.difference == pytest.approx(there.effect_a - there.effect_b)
+    lost = between[between.missing.notna()]
+    assert lost.p.isna().all()
+    assert lost.missing.str.contains(f"{NOT_THERE}: its weights are elsewhere", regex=False).any()
+
+
 def test_what_is_missing_keeps_its_published_numbers_and_says_why(measured):
     table, out = measured
     missing = table[table.backbone == NOT_THERE]
@@ -154,7 +169,7 @@ def test_what_is_missing_keeps_its_published_numbers_and_says_why(measured):
     manifest = json.loads((out / "manifest.json").read_text())
     assert {path.name for path in out.iterdir()} == {*manifest["files"], "manifest.json"}
     assert is_result(out)
-    assert {REGISTERS, WITHOUT, "reproduction.csv"} == set(manifest["files"])
+    assert {REGISTERS, WITHOUT, "reproduction.csv", "between.csv"} == set(manifest["files"])
     assert set(manifest["missing"]) == set(table.backbone) - {REGISTERS, WITHOUT}
     written = pd.read_csv(out / "reproduction.csv", keep_default_na=False, na_values=[""])
     assert len(written) == len(table)
@@ -168,13 +183,16 @@ def test_a_rehearsal_is_measured_once_and_names_the_tokens_and_masks_it_lacks(mo
         return models["phantom"]
 
     data = replace(phantom_set(counts=COUNTS), masks=None)
-    table = reproduce_zero_ablation(load, data, tmp_path / "out", FAST, run_in(cache), instead="phantom")
+    found = reproduce_zero_ablation(load, data, tmp_path / "out", FAST, run_in(cache), instead="phantom")
+    table = found.table
     assert asked == ["phantom"]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "phantom",
         "manifest.json",
         "reproduction.csv",
+        "between.csv",
     }
+    assert found.between.missing.str.contains("a rehearsal measures one model").all()
     probe = rows(table, NOT_THERE, "probe")
     assert probe.measured["full"] == rows(table, WITHOUT, "probe").measured["full"]
     assert "has no trained registers" in probe.missing["registers:zero - full"]

@@ -8,7 +8,8 @@ number, and say what is missing.
 
 A condition's change from full stands beside its value, as ``registers:zero - full``. What the study says once
 a model (effective rank, divergence and share of attention, probes of one register) comes from the ablation's
-tables as they lie in its folder.
+tables as they lie in its folder. Its tests of one model against another are in
+:mod:`ttr.studies.reproduce.model_tests`.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from ttr.studies.ablate.conditions import CONTROL_PATCHES, FULL, parse
 from ttr.studies.ablate.experiment import require
 from ttr.studies.ablate.settings import AblationSettings
 from ttr.studies.ablate.write import write_ablation
+from ttr.studies.reproduce.model_tests import compare_models
 from ttr.studies.reproduce.published import PublishedStudy, published_studies
 from ttr.studies.schemas import ZERO_ABLATION, result_folder
 
@@ -52,6 +54,7 @@ JS, COSINE, RANK = "attention JS", "patch cosine", "effective rank"
 TO_REGISTERS, OF_REGISTERS = "CLS to registers", "register probe"
 TASKS = (*METRICS, SPAIR, JS, COSINE, RANK, TO_REGISTERS, OF_REGISTERS)
 CHANGE = f" - {FULL.name}"
+REHEARSAL = "a rehearsal measures one model, and a test compares two"
 NAN = float("nan")
 JUDGED = Judged().columns()
 NOTHING = {"measured": NAN, "ci_low": NAN, "ci_high": NAN, "n": 0, "p": NAN, **JUDGED}
@@ -82,6 +85,23 @@ class Found:
         return self.lacking.get(task) or self.lacking.get(asked) or f"{self.name} has no such number"
 
 
+@dataclass(frozen=True, eq=False)
+class Reproduced:
+    """What came of it.
+
+    Attributes:
+        table: a row each published number, and, but in a rehearsal, each measured change from full. Columns:
+            backbone, task, condition (``registers:zero - full`` is a change), published, measured, ci_low,
+            ci_high, n, p, p_holm and what follows from it (as in that model's ablation, over its family),
+            measured_backbone, weights, missing (why there is no measured number, else empty).
+        between: the published tests between models, as
+            :func:`ttr.studies.reproduce.model_tests.compare_models` returns them.
+    """
+
+    table: pd.DataFrame
+    between: pd.DataFrame
+
+
 def reproduce_zero_ablation(
     load: Callable[[str], Backbone],
     dataset: Dataset,
@@ -91,8 +111,8 @@ def reproduce_zero_ablation(
     *,
     instead: str | None = None,
     pairs: Sequence[KeypointPair] = (),
-) -> pd.DataFrame:
-    """Measure the models and write the folder ``out``: an ablation each, ``reproduction.csv``, a manifest.
+) -> Reproduced:
+    """Measure the models and write the folder ``out``: an ablation each, both tables as CSV, a manifest.
 
     Args:
         load: catalog name -> backbone; a ModelError makes that model a missing one.
@@ -102,12 +122,6 @@ def reproduce_zero_ablation(
         run: how; None: the default.
         instead: the backbone that is measured, once, in place of all six: a rehearsal.
         pairs: annotated pairs of SPair-71k; they make an ablation of their own, ``NAME-spair``.
-
-    Returns:
-        A row each published number, and, but in a rehearsal, each measured change from full. Columns:
-        backbone, task, condition (``registers:zero - full`` is a change), published, measured, ci_low,
-        ci_high, n, p, p_holm and what follows from it (as in that model's ablation, over its family),
-        measured_backbone, weights, missing (why there is no measured number, else empty).
 
     Raises:
         DataError: the set can give not one of the tasks.
@@ -123,7 +137,7 @@ def reproduce_zero_ablation(
     with result_folder(out) as folder:
         for name in names:
             try:
-                place = folder / name.replace(":", "-").replace("/", "-")
+                place = folder / _folder_of(name)
                 found[name] = _measure(load(name), dataset, place, settings, run, pairs, impossible)
             except (ModelError, ImageError) as error:
                 failed[name] = str(error)
@@ -135,9 +149,16 @@ def reproduce_zero_ablation(
             measured, failure = found.get(instead or name), failed.get(instead or name, "")
             rows += _rows(study, name, measured, failure, instead is not None)
         table = pd.DataFrame(rows)
+        compared = {} if instead else {name: folder / _folder_of(name) for name in found}
+        alone = dict.fromkeys(study.named("backbone"), REHEARSAL)
+        lacking = alone if instead else {**failed, **impossible}
+        between = compare_models(
+            study.tests, compared, METRICS, lacking, margin=settings.margin, seed=run.seed
+        )
         write_table(folder / "reproduction.csv", table)
+        write_table(folder / "between.csv", between)
         write_json(folder / MANIFEST, _manifest(study, dataset, settings, run, folders, failed))
-    return table
+    return Reproduced(table, between)
 
 
 def reasons(table: pd.DataFrame) -> list[str]:
@@ -146,6 +167,10 @@ def reasons(table: pd.DataFrame) -> list[str]:
         f"{', '.join(dict.fromkeys(part.backbone))} ({', '.join(dict.fromkeys(part.task))}): {reason}"
         for reason, part in table[table.missing != ""].groupby("missing", sort=False)
     ]
+
+
+def _folder_of(name: str) -> str:
+    return name.replace(":", "-").replace("/", "-")
 
 
 def _impossible(dataset: Dataset, pairs: Sequence[KeypointPair]) -> dict[str, str]:
@@ -238,7 +263,7 @@ def _manifest(
     measured = {name: value for name, value in asdict(settings).items() if name != "tasks"}
     return {
         "schema": ZERO_ABLATION,
-        "files": ["reproduction.csv", *folders],
+        "files": ["reproduction.csv", "between.csv", *folders],
         "published": {"source": study.source, "settings": study.settings, "notes": study.notes},
         "dataset": dataset.name,
         "settings": {**measured, **run.only("seed", "batch_size", "on_error", "workers", "progress")},
