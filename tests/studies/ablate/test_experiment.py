@@ -151,7 +151,14 @@ def test_analyses_are_whole(ran):
     )
     whole = flows[flows.target == "registers"].set_index(["condition", "block", "source"]).share
     np.testing.assert_allclose(single, whole.reindex(single.index), atol=1e-5)
+    of_mean = tables["divergence"].set_index(["condition", "block", "source"]).js_of_mean
+    assert (of_mean.loc["full"] == 0).all()
+    assert (of_mean.loc["registers:zero"].loc[0] == 0).all(), (
+        "what comes before the first replacement is full"
+    )
     js = tables["divergence"].set_index(["condition", "block", "source"]).js
+    assert (of_mean.loc["registers:zero"].loc[2] <= js.loc["registers:zero"].loc[2] * 1.001).all()
+    assert (of_mean.loc["registers:zero"].loc[2] > 1e-5).all()
     assert (js.loc["full"] == 0).all()
     assert (js.loc["registers:zero"].loc[0] == 0).all(), "the input of block 0 is the same"
     assert (js.loc["registers:zero"].loc[2] > 1e-4).all()

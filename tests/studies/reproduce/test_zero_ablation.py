@@ -124,6 +124,13 @@ def test_the_analyses_come_from_the_tables_of_the_ablation(measured):
     geometry = read["geometry"].set_index(["measure", "condition"]).value
     ours = rows(table, REGISTERS, "effective rank").loc["full"]
     assert (ours.published, ours.measured) == (8.7, geometry["effective_rank", "full"])
+    for reading, name in (("centred", "centred"), ("singular", "singular values")):
+        ours = rows(table, REGISTERS, f"effective rank, {name}").loc["full"]
+        assert ours.measured == geometry[f"effective_rank_{reading}", "full"]
+        assert math.isnan(ours.published), "which reading was published is not known"
+    ours = rows(table, REGISTERS, "attention JS of the heads' mean").measured
+    of_mean = read["divergence"].query("block == @last and source == 'patches'").set_index("condition")
+    assert ours["registers:zero"] == of_mean.js_of_mean["registers:zero"] < js["registers:zero"]
     ours = rows(table, REGISTERS, "patch cosine").measured
     assert ours["registers:zero"] == geometry["patch_cosine", "registers:zero"] < ours["registers:shuffle"]
     share = read["attention"].query(

@@ -50,9 +50,14 @@ REGISTERS = tuple(f"registers:{substitute}" for substitute in ("zero", "mean", "
 SINGLES = tuple(f"register-{index}:zero" for index in (1, 2, 3, 4))
 CONDITIONS = (*REGISTERS, *SINGLES, "cls:zero", "cls:mean", f"patches-{CONTROL_PATCHES}:zero")
 SUM = "sum of singles"
-JS, COSINE, RANK = "attention JS", "patch cosine", "effective rank"
+JS, JS_OF_MEAN, COSINE = "attention JS", "attention JS of the heads' mean", "patch cosine"
+RANKS = {
+    "effective_rank": "effective rank",
+    "effective_rank_centred": "effective rank, centred",
+    "effective_rank_singular": "effective rank, singular values",
+}
 TO_REGISTERS, OF_REGISTERS = "CLS to registers", "register probe"
-TASKS = (*METRICS, SPAIR, JS, COSINE, RANK, TO_REGISTERS, OF_REGISTERS)
+TASKS = (*METRICS, SPAIR, JS, JS_OF_MEAN, COSINE, *RANKS.values(), TO_REGISTERS, OF_REGISTERS)
 CHANGE = f" - {FULL.name}"
 REHEARSAL = "a rehearsal measures one model, and a test compares two"
 NAN = float("nan")
@@ -291,12 +296,14 @@ def _of_analyses(folder: Path, last: int) -> Numbers:
     """Return what the study says once a model, from the ablation's tables; a table may be missing."""
     numbers: Numbers = {}
     for row in _read(folder, "geometry"):
-        task = RANK if row.measure == "effective_rank" else COSINE
-        if row.condition == FULL.name if task == RANK else row.condition in REGISTERS:
+        task = RANKS.get(row.measure, COSINE)
+        if row.condition in REGISTERS if task == COSINE else row.condition == FULL.name:
             numbers[task, row.condition] = _number(row.value, row)
     for row in _read(folder, "divergence"):
         if (row.block, row.source) == (last, "patches") and row.condition in REGISTERS:
             numbers[JS, row.condition] = _number(row.js, row)
+            ends = {end: getattr(row, f"js_of_mean_{end}") for end in ("ci_low", "ci_high")}
+            numbers[JS_OF_MEAN, row.condition] = {**_number(row.js_of_mean, row), **ends}
     for row in _read(folder, "attention"):
         if (row.condition, row.block, row.source, row.target) == (FULL.name, last, "cls", "registers"):
             numbers[TO_REGISTERS, FULL.name] = _number(row.share, row)
