@@ -169,7 +169,8 @@ def zero_ablation(
     Zeroing breaks every task, plausible values of other images none: what counts is that registers are there.
     Any labelled set will do; segmentation needs masks (the study used ImageNet, VOC-like masks and SPair).
     Writes an ablation a model (as ttr ablate), reproduction.csv, between.csv (its permutation tests of one
-    model against another) and manifest.json.
+    model against another), flow.csv (what Parodi and Segado 2026 print, who replace at the last
+    block alone) and manifest.json.
 
     Weights, tasks and tokens that are not there are named. The exit status is 0 if all published numbers have
     a measured one beside them, 1 if some are missing, 2 if nothing could be measured.
@@ -181,6 +182,7 @@ def zero_ablation(
       ttr reproduce zero-ablation --backbone phantom-reg4 --dataset phantom --out rehearsal/
     """
     from ttr.studies.ablate.settings import AblationSettings
+    from ttr.studies.reproduce.flow import STUDY as FLOW
     from ttr.studies.reproduce.published import published_studies
     from ttr.studies.reproduce.zero_ablation import STUDY, reasons, reproduce_zero_ablation
 
@@ -192,9 +194,11 @@ def zero_ablation(
     pairs = annotated.read(seed, anonymous=reading.anonymous)
     found = reproduce_zero_ablation(load, labelled, out, settings, run, instead=backbone, pairs=pairs)
     show_reproduction(found.table, study, backbone)
+    show_reproduction(found.flow, published_studies()[FLOW], backbone)
     if backbone is None:
         show_model_tests(found.between)
-    _finish(reasons(found.table), out)
+    # A rehearsal's model need not have the blocks and registers that the second study names.
+    _finish(reasons(found.table, *([] if backbone else [found.flow])), out)
 
 
 def _finish(missing: list[str], out: Path, file: str = "reproduction.csv") -> None:

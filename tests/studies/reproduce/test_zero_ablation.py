@@ -146,6 +146,43 @@ def test_the_analyses_come_from_the_tables_of_the_ablation(measured):
     assert (ours.published, ours.measured, ours.n) == (-0.052, total.value.item(), 12)
 
 
+def test_the_flow_studys_numbers_stand_alone_and_nothing_leaves_a_register_of_the_last_block(measured):
+    table, out = measured
+    flow = pd.read_csv(out / "flow.csv", keep_default_na=False, na_values=[""])
+    assert set(flow.backbone) == {WITHOUT, REGISTERS, NOT_THERE}
+    probe = rows(flow, REGISTERS, "probe")
+    for condition in ("registers:zero@last", "registers:mean@last", "register-2:zero@last"):
+        assert probe.measured[f"{condition} - full"] == 0, "no attention behind the last block"
+    assert (probe.published["registers:zero@last - full"], probe.n["registers:zero@last - full"]) == (
+        -0.189,
+        12,
+    )
+    assert rows(flow, WITHOUT, "probe").measured["cls:zero@last"] <= 0.5, "the probe reads what was zeroed"
+    assert rows(flow, WITHOUT, "correspondence").measured["cls:zero@last - full"] == 0
+    assert not table.condition.str.contains("@").any()
+    assert rows(flow, REGISTERS, "effective rank").published["full"] == 9.4
+    assert rows(flow, NOT_THERE, "patches to register-1").published.to_dict() == {"@11": 0.211}
+    attention = pd.read_csv(out / REGISTERS / "attention.csv").query(
+        "condition == 'full' and source == 'cls'"
+    )
+    highest = attention[attention.target == "register-2"].share.max()
+    found = rows(flow, REGISTERS, "cls to register-2").loc["highest of the blocks"]
+    assert (found.published, found.measured) == (0.161, highest)
+    probing = pd.read_csv(out / REGISTERS / "probing.csv")
+    shown = rows(flow, REGISTERS, "token probe").measured
+    for row in probing.itertuples():
+        assert shown[f"{row.token} @{row.block}"] == row.accuracy
+    cosines = pd.read_csv(out / REGISTERS / "registers.csv").set_index(["first", "second"]).cosine
+    for of, end in ((table, 0.9), (flow, 0.62)):
+        ours = rows(of, REGISTERS, "register cosine")
+        others = [cosines["register-2", f"register-{other}"] for other in (1, 3, 4)]
+        assert ours.measured["register-2 to the others"] == pytest.approx(sum(others) / 3)
+        found = ours.loc["highest among registers 1, 3, 4"]
+        assert found.published == end
+        pairs = [(1, 3), (1, 4), (3, 4)]
+        assert found.measured == max(cosines[f"register-{i}", f"register-{j}"] for i, j in pairs)
+
+
 def test_the_models_that_are_there_are_tested_against_each_other(measured):
     table, out = measured
     between = pd.read_csv(out / "between.csv", keep_default_na=False, na_values=[""])
@@ -176,7 +213,7 @@ def test_what_is_missing_keeps_its_published_numbers_and_says_why(measured):
     manifest = json.loads((out / "manifest.json").read_text())
     assert {path.name for path in out.iterdir()} == {*manifest["files"], "manifest.json"}
     assert is_result(out)
-    assert {REGISTERS, WITHOUT, "reproduction.csv", "between.csv"} == set(manifest["files"])
+    assert {REGISTERS, WITHOUT, "reproduction.csv", "between.csv", "flow.csv"} == set(manifest["files"])
     assert set(manifest["missing"]) == set(table.backbone) - {REGISTERS, WITHOUT}
     written = pd.read_csv(out / "reproduction.csv", keep_default_na=False, na_values=[""])
     assert len(written) == len(table)
@@ -198,7 +235,9 @@ def test_a_rehearsal_is_measured_once_and_names_the_tokens_and_masks_it_lacks(mo
         "manifest.json",
         "reproduction.csv",
         "between.csv",
+        "flow.csv",
     }
+    assert found.flow.published.notna().all()
     assert found.between.missing.str.contains("a rehearsal measures one model").all()
     probe = rows(table, NOT_THERE, "probe")
     assert probe.measured["full"] == rows(table, WITHOUT, "probe").measured["full"]

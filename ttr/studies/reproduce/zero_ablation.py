@@ -33,6 +33,7 @@ from ttr.studies.ablate.conditions import CONTROL_PATCHES, FULL, parse
 from ttr.studies.ablate.experiment import require
 from ttr.studies.ablate.settings import AblationSettings
 from ttr.studies.ablate.write import write_ablation
+from ttr.studies.reproduce import flow
 from ttr.studies.reproduce.model_tests import compare_models
 from ttr.studies.reproduce.published import PublishedStudy, published_studies
 from ttr.studies.schemas import ZERO_ABLATION, result_folder
@@ -57,7 +58,7 @@ RANKS = {
     "effective_rank_singular": "effective rank, singular values",
 }
 TO_REGISTERS, OF_REGISTERS = "CLS to registers", "register probe"
-TASKS = (*METRICS, SPAIR, JS, JS_OF_MEAN, COSINE, *RANKS.values(), TO_REGISTERS, OF_REGISTERS)
+TASKS = (*METRICS, SPAIR, JS, JS_OF_MEAN, COSINE, *RANKS.values(), TO_REGISTERS, OF_REGISTERS, flow.COSINE)
 CHANGE = f" - {FULL.name}"
 REHEARSAL = "a rehearsal measures one model, and a test compares two"
 NAN = float("nan")
@@ -76,12 +77,14 @@ class Found:
         weights: where its weights come from.
         numbers: by task and condition.
         lacking: {task or condition: reason}.
+        flow: the same of the study of :mod:`ttr.studies.reproduce.flow`.
     """
 
     name: str
     weights: str = ""
     numbers: Numbers = field(default_factory=dict)
     lacking: Mapping[str, str] = field(default_factory=dict)
+    flow: Numbers = field(default_factory=dict)
 
     def reason(self, task: str, condition: str) -> str:
         """Return why a number is not there."""
@@ -101,10 +104,12 @@ class Reproduced:
             measured_backbone, weights, missing (why there is no measured number, else empty).
         between: the published tests between models, as
             :func:`ttr.studies.reproduce.model_tests.compare_models` returns them.
+        flow: what the study of :mod:`ttr.studies.reproduce.flow` published; columns as of ``table``.
     """
 
     table: pd.DataFrame
     between: pd.DataFrame
+    flow: pd.DataFrame
 
 
 def reproduce_zero_ablation(
@@ -117,7 +122,7 @@ def reproduce_zero_ablation(
     instead: str | None = None,
     pairs: Sequence[KeypointPair] = (),
 ) -> Reproduced:
-    """Measure the models and write the folder ``out``: an ablation each, both tables as CSV, a manifest.
+    """Measure the models and write the folder ``out``: an ablation each, the tables as CSV, a manifest.
 
     Args:
         load: catalog name -> backbone; a ModelError makes that model a missing one.
@@ -150,10 +155,17 @@ def reproduce_zero_ablation(
             raise ModelError(f"not one model could be measured: {'; '.join(dict.fromkeys(failed.values()))}")
         folders = sorted(path.name for path in folder.iterdir())
         rows: list[dict[str, Any]] = []
+        beside: list[dict[str, Any]] = []
+        flows = published_studies()[flow.STUDY]
         for name in study.named("backbone"):
             measured, failure = found.get(instead or name), failed.get(instead or name, "")
-            rows += _rows(study, name, measured, failure, instead is not None)
-        table = pd.DataFrame(rows)
+            # A rehearsal stands in six times; what nobody published is said once, in its ablation's folder.
+            more = [] if measured is None or instead else [key for key in measured.numbers if _is_shown(*key)]
+            rows += _rows(study, name, measured, failure, more)
+            own = None if measured is None else replace(measured, numbers=measured.flow)
+            more = [] if own is None or instead else [key for key in own.numbers if flow.is_shown(*key)]
+            beside += _rows(flows, name, own, failure, more)
+        table, of_flow = pd.DataFrame(rows), pd.DataFrame(beside)
         compared = {} if instead else {name: folder / _folder_of(name) for name in found}
         alone = dict.fromkeys(study.named("backbone"), REHEARSAL)
         lacking = alone if instead else {**failed, **impossible}
@@ -162,12 +174,14 @@ def reproduce_zero_ablation(
         )
         write_table(folder / "reproduction.csv", table)
         write_table(folder / "between.csv", between)
+        write_table(folder / "flow.csv", of_flow)
         write_json(folder / MANIFEST, _manifest(study, dataset, settings, run, folders, failed))
-    return Reproduced(table, between)
+    return Reproduced(table, between, of_flow)
 
 
-def reasons(table: pd.DataFrame) -> list[str]:
+def reasons(*tables: pd.DataFrame) -> list[str]:
     """Return why numbers are missing, each reason once: ``"dinov3-vit-b-16 (spair): ..."``."""
+    table = pd.concat(tables)
     return [
         f"{', '.join(dict.fromkeys(part.backbone))} ({', '.join(dict.fromkeys(part.task))}): {reason}"
         for reason, part in table[table.missing != ""].groupby("missing", sort=False)
@@ -205,7 +219,7 @@ def _measure(
     """Run the ablation of one model, and a second one on annotated pairs if there are any."""
     lacking = dict(impossible)
     conditions = [FULL.name]
-    for condition in CONDITIONS:
+    for condition in (*CONDITIONS, *flow.CONDITIONS):
         try:
             conditions.append(parse(condition, backbone, backbone.layout).name)
         except OptionError as error:
@@ -216,6 +230,10 @@ def _measure(
     numbers = _of_analyses(folder, backbone.num_layers - 1)
     for task in tasks:
         numbers |= _of_task(ablation.results, task, METRICS[task], task)
+    of_flow = numbers | {
+        (task, condition): _number(value, row) for task, condition, value, row in flow.flow_numbers(folder)
+    }
+    numbers |= {key: number for key, number in of_flow.items() if key[0] == flow.COSINE}
     if "probe" in tasks:
         numbers |= _of_singles(folder, numbers["probe", FULL.name]["n"])
     if pairs:
@@ -226,11 +244,11 @@ def _measure(
             numbers |= _of_task(ablation.results, "correspondence", SPAIR_METRIC, SPAIR)
         except ImageError as error:
             lacking[SPAIR] = str(error)
-    return Found(backbone.name, str(backbone.weights), numbers, lacking)
+    return Found(backbone.name, str(backbone.weights), numbers, lacking, of_flow)
 
 
 def _rows(
-    study: PublishedStudy, name: str, found: Found | None, failure: str, rehearsal: bool
+    study: PublishedStudy, name: str, found: Found | None, failure: str, more: Sequence[tuple[str, str]]
 ) -> Iterator[dict[str, Any]]:
     published = {key[1:]: value for key, value in study.values.items() if key[0] == name}
     for (task, condition), value in tuple(published.items()):
@@ -238,8 +256,6 @@ def _rows(
         if full is not None and condition != FULL.name and not condition.endswith(CHANGE):
             published[task, condition + CHANGE] = round(value - full, 4)
     measured = {} if found is None else found.numbers
-    # A rehearsal stands in six times; what nobody published is said once, in its ablation's folder.
-    more = [] if rehearsal else [key for key in measured if _is_shown(*key)]
     for task, condition in sorted({*published, *more}, key=_place_of):
         number = measured.get((task, condition))
         missing = failure
@@ -268,7 +284,7 @@ def _manifest(
     measured = {name: value for name, value in asdict(settings).items() if name != "tasks"}
     return {
         "schema": ZERO_ABLATION,
-        "files": ["reproduction.csv", "between.csv", *folders],
+        "files": ["reproduction.csv", "between.csv", "flow.csv", *folders],
         "published": {"source": study.source, "settings": study.settings, "notes": study.notes},
         "dataset": dataset.name,
         "settings": {**measured, **run.only("seed", "batch_size", "on_error", "workers", "progress")},
@@ -342,16 +358,19 @@ def _number(value: float, row: Any) -> dict[str, Any]:
     }
 
 
-def _place_of(key: tuple[str, ...]) -> tuple[int, int, str, bool]:
+def _place_of(key: tuple[str, ...]) -> tuple[int, str, int, str, bool]:
     """Return where a task and condition stand among all, for sorting: a change follows its value."""
     task, condition = key
     base = condition.removesuffix(CHANGE)
     order = (FULL.name, *CONDITIONS, SUM)
-    return TASKS.index(task), order.index(base) if base in order else len(order), base, base != condition
+    first = TASKS.index(task) if task in TASKS else len(TASKS)
+    return first, task, order.index(base) if base in order else len(order), base, base != condition
 
 
 def _is_shown(task: str, condition: str) -> bool:
     """Return whether a number is worth a row where none was published: changes, full, and the analyses."""
+    if "@" in condition:
+        return False
     if task not in (*METRICS, SPAIR) or condition == FULL.name:
         return True
     return condition.endswith(CHANGE) and (task == "probe" or condition.removesuffix(CHANGE) not in SINGLES)
