@@ -6,18 +6,69 @@ Published and measured never share a column, and what cannot be measured keeps i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ttr.checks import MOST_REGISTERS
 from ttr.cli import given, options
-from ttr.cli.groups import grouped
+from ttr.cli.groups import Group, grouped
 from ttr.cli.study_models import StudyModels, parse_places
 from ttr.cli.tables import print_path, show_model_tests, show_reproduction
 
+if TYPE_CHECKING:
+    from ttr.datasets.registry import Dataset
+
 IN_EIGHTS = options.StudyOptions(batch_size=8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetsOptions(Group):
+    """Sets of single tasks, in place of the one for all."""
+
+    segmentation_dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Measure segmentation on this set instead; default: on --dataset, as every task.",
+            callback=given.dataset,
+        ),
+    ] = None
+    segmentation_root: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Where that set lies.", callback=given.root)
+    ] = None
+    correspondence_dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Measure correspondence on this set's images instead.",
+            callback=given.dataset,
+        ),
+    ] = None
+    correspondence_root: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Where that set lies.", callback=given.root)
+    ] = None
+
+    def open(self, *, anonymous: bool) -> dict[str, Dataset]:
+        """Return {task: its own set}; ``anonymous``: images and groups are numbered.
+
+        Raises:
+            DataError: a set is not there, or not laid out as it must be.
+            OptionError: where a set lies, and not which.
+        """
+        from ttr.errors import OptionError
+
+        found = {}
+        for task in ("segmentation", "correspondence"):
+            name, root = getattr(self, f"{task}_dataset"), getattr(self, f"{task}_root")
+            if name is not None:
+                found[task] = options.DataOptions(dataset=name, root=root).open(anonymous=anonymous)
+            elif root is not None:
+                raise OptionError(f"--{task}-root {root} without its set; add --{task}-dataset NAME")
+        return found
+
 
 reproduce = typer.Typer(
     help="Published studies again: their numbers beside measured ones.",
@@ -145,6 +196,7 @@ def zero_ablation(
     data: options.DataOptions,
     out: options.OutFolder,
     annotated: options.PairsOptions,
+    apart: SetsOptions,
     models: StudyModels,
     backbone: Annotated[
         str | None,
@@ -177,8 +229,8 @@ def zero_ablation(
 
     \b
     Example:
-      ttr reproduce zero-ablation --dataset voc --root VOC2012/ --pairs SPair-71k/ --pretrained \\
-          --device cuda --out zero/
+      ttr reproduce zero-ablation --dataset folder --root imagenet/ --segmentation-dataset voc \\
+          --segmentation-root VOC2012/ --pairs SPair-71k/ --pretrained --device cuda --out zero/
       ttr reproduce zero-ablation --backbone phantom-reg4 --dataset phantom --out rehearsal/
     """
     from ttr.studies.ablate.settings import AblationSettings
@@ -192,7 +244,10 @@ def zero_ablation(
     settings = AblationSettings(calibration_images=calibration_images, analysis_images=analysis_images)
     labelled = data.open(anonymous=reading.anonymous)
     pairs = annotated.read(seed, anonymous=reading.anonymous)
-    found = reproduce_zero_ablation(load, labelled, out, settings, run, instead=backbone, pairs=pairs)
+    sets = apart.open(anonymous=reading.anonymous)
+    found = reproduce_zero_ablation(
+        load, labelled, out, settings, run, instead=backbone, pairs=pairs, sets=sets
+    )
     show_reproduction(found.table, study, backbone)
     show_reproduction(found.flow, published_studies()[FLOW], backbone)
     if backbone is None:

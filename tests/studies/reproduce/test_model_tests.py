@@ -33,7 +33,7 @@ def folders(tmp_path):
         table = pd.concat(parts)
         table["confusion"] = [np.array([], dtype=np.int64)] * len(table)
         table.to_parquet(tmp_path / name / "per_image.parquet")
-    return {name: tmp_path / name for name in "ab"}
+    return {name: [tmp_path / name] for name in "ab"}
 
 
 def test_it_is_the_paired_permutation_of_the_effects_and_what_lacks_is_named(folders):
@@ -59,7 +59,7 @@ def test_it_is_the_paired_permutation_of_the_effects_and_what_lacks_is_named(fol
 
 
 def test_models_of_other_images_are_not_compared(folders):
-    file = folders["b"] / "per_image.parquet"
+    file = folders["b"][0] / "per_image.parquet"
     pd.read_parquet(file).replace({"image": {"0.png": "another.png"}}).to_parquet(file)
     table = compare_models([TEST], folders, METRICS, {}, margin=0.01, seed=1)
     assert "were not measured on the same images" in table.missing[0]

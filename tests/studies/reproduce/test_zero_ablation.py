@@ -198,6 +198,33 @@ def test_the_models_that_are_there_are_tested_against_each_other(measured):
     assert lost.missing.str.contains(f"{NOT_THERE}: its weights are elsewhere", regex=False).any()
 
 
+def test_each_task_on_its_own_set(models, cache, tmp_path):
+    """The main set has no masks; segmentation has a set of its own, with other images."""
+    main = replace(phantom_set(counts=COUNTS), masks=None)
+    own = phantom_set(counts=dict.fromkeys(COUNTS, 6), seed=3)
+
+    def load(name):
+        if name not in (REGISTERS, WITHOUT):
+            raise ModelError("its weights are elsewhere")
+        return models["phantom-reg4" if name == REGISTERS else "phantom"]
+
+    found = reproduce_zero_ablation(
+        load, main, tmp_path / "out", FAST, run_in(cache), sets={"segmentation": own}
+    )
+    ours = rows(found.table, REGISTERS, "segmentation")
+    assert ours.n["full"] == 6
+    beside = pd.read_csv(tmp_path / "out" / f"{REGISTERS}-segmentation" / "results.csv")
+    assert set(beside.task) == {"segmentation"}
+    assert ours.measured["full"] == beside.set_index("condition").value["full"]
+    assert rows(found.table, REGISTERS, "probe").n["full"] == 12
+    assert rows(found.flow, REGISTERS, "probe").n["registers:zero@last - full"] == 12
+    there = found.between[found.between.missing == ""].iloc[0]
+    assert (there.task, there.n) == ("segmentation", 6), "models are compared on the task's own set"
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["sets"] == {"segmentation": "phantom"}
+    assert is_result(tmp_path / "out")
+
+
 def test_what_is_missing_keeps_its_published_numbers_and_says_why(measured):
     table, out = measured
     missing = table[table.backbone == NOT_THERE]
@@ -324,6 +351,7 @@ def test_a_pair_that_cannot_be_read_is_missing_and_the_rest_is_measured(
         (("--weights", "nonsense"), "needed NAME=PATH"),
         (("--backbone", "phantom", "--weights", "dinov2-vit-s-14=w.pt"), "a rehearsal takes random weights"),
         (("--pairs", "nowhere"), "nowhere"),
+        (("--segmentation-root", "."), "add --segmentation-dataset NAME"),
         (("--on-error", "ignore"), "on_error='ignore'"),
     ],
 )

@@ -33,7 +33,7 @@ NOT_MEASURED: dict[str, Any] = {
 
 def compare_models(
     tests: Sequence[ModelTest],
-    folders: Mapping[str, Path],
+    folders: Mapping[str, Sequence[Path]],
     metrics: Mapping[str, str],
     lacking: Mapping[str, str],
     *,
@@ -44,7 +44,7 @@ def compare_models(
 
     Args:
         tests: what was published.
-        folders: {backbone: the folder of its ablation}.
+        folders: {backbone: the folders of its ablations, of which each task is in one}.
         metrics: {task: the metric that is compared}.
         lacking: {backbone or task: why it was not measured}.
         margin: of equivalence, a share.
@@ -70,7 +70,7 @@ def compare_models(
 def _compared(
     test: ModelTest,
     names: tuple[str, str],
-    folders: Mapping[str, Path],
+    folders: Mapping[str, Sequence[Path]],
     metrics: Mapping[str, str],
     lacking: Mapping[str, str],
     *,
@@ -83,7 +83,10 @@ def _compared(
         why = "; ".join(f"{name}: {lacking.get(name, 'it was not measured')}" for name in absent)
         return dict.fromkeys(test.tasks, (NOT_MEASURED, why))
     try:
-        a, b = (_part(read_per_image(folders[name]), test, metrics) for name in names)
+        a, b = (
+            pd.concat([_part(read_per_image(folder), test, metrics) for folder in folders[name]])
+            for name in names
+        )
         found = effects(a, b, names, margin=margin, seed=seed)
     except (DataError, OptionError) as error:
         return {task: (NOT_MEASURED, lacking.get(task, str(error))) for task in test.tasks}

@@ -46,6 +46,8 @@ METRICS = {
     "correspondence": "nearest_patch",
     "segmentation": "miou",
 }
+#: Tasks that can be measured on a set of their own, as the study does.
+OWN_SETS = ("correspondence", "segmentation")
 SPAIR, SPAIR_METRIC = "spair", "pck_0.1"
 REGISTERS = tuple(f"registers:{substitute}" for substitute in ("zero", "mean", "noise", "shuffle"))
 SINGLES = tuple(f"register-{index}:zero" for index in (1, 2, 3, 4))
@@ -121,6 +123,7 @@ def reproduce_zero_ablation(
     *,
     instead: str | None = None,
     pairs: Sequence[KeypointPair] = (),
+    sets: Mapping[str, Dataset] | None = None,
 ) -> Reproduced:
     """Measure the models and write the folder ``out``: an ablation each, the tables as CSV, a manifest.
 
@@ -132,6 +135,8 @@ def reproduce_zero_ablation(
         run: how; None: the default.
         instead: the backbone that is measured, once, in place of all six: a rehearsal.
         pairs: annotated pairs of SPair-71k; they make an ablation of their own, ``NAME-spair``.
+        sets: {task: the set it is measured on instead}, of :data:`OWN_SETS`; each makes an ablation of its
+            own, ``NAME-TASK``, with its own calibration.
 
     Raises:
         DataError: the set can give not one of the tasks.
@@ -140,7 +145,8 @@ def reproduce_zero_ablation(
     """
     study = published_studies()[STUDY]
     settings, run = settings or AblationSettings(), run or Run(seed=study.settings["seed"])
-    impossible = _impossible(dataset, pairs)
+    sets = dict(sets or {})
+    impossible = _impossible(dataset, pairs, sets)
     names = study.named("backbone") if instead is None else (instead,)
     found: dict[str, Found] = {}
     failed: dict[str, str] = {}
@@ -148,7 +154,7 @@ def reproduce_zero_ablation(
         for name in names:
             try:
                 place = folder / _folder_of(name)
-                found[name] = _measure(load(name), dataset, place, settings, run, pairs, impossible)
+                found[name] = _measure(load(name), dataset, place, settings, run, pairs, sets, impossible)
             except (ModelError, ImageError) as error:
                 failed[name] = str(error)
         if not found:
@@ -166,16 +172,19 @@ def reproduce_zero_ablation(
             more = [] if own is None or instead else [key for key in own.numbers if flow.is_shown(*key)]
             beside += _rows(flows, name, own, failure, more)
         table, of_flow = pd.DataFrame(rows), pd.DataFrame(beside)
-        compared = {} if instead else {name: folder / _folder_of(name) for name in found}
+        compared = {
+            name: [path for task in ("", *sets) if (path := folder / _folder_of(name, task)).is_dir()]
+            for name in found
+        }
         alone = dict.fromkeys(study.named("backbone"), REHEARSAL)
         lacking = alone if instead else {**failed, **impossible}
         between = compare_models(
-            study.tests, compared, METRICS, lacking, margin=settings.margin, seed=run.seed
+            study.tests, {} if instead else compared, METRICS, lacking, margin=settings.margin, seed=run.seed
         )
         write_table(folder / "reproduction.csv", table)
         write_table(folder / "between.csv", between)
         write_table(folder / "flow.csv", of_flow)
-        write_json(folder / MANIFEST, _manifest(study, dataset, settings, run, folders, failed))
+        write_json(folder / MANIFEST, _manifest(study, dataset, sets, settings, run, folders, failed))
     return Reproduced(table, between, of_flow)
 
 
@@ -188,22 +197,23 @@ def reasons(*tables: pd.DataFrame) -> list[str]:
     ]
 
 
-def _folder_of(name: str) -> str:
-    return name.replace(":", "-").replace("/", "-")
+def _folder_of(name: str, task: str = "") -> str:
+    return name.replace(":", "-").replace("/", "-") + (f"-{task}" if task else "")
 
 
-def _impossible(dataset: Dataset, pairs: Sequence[KeypointPair]) -> dict[str, str]:
+def _impossible(
+    dataset: Dataset, pairs: Sequence[KeypointPair], sets: Mapping[str, Dataset]
+) -> dict[str, str]:
     """Return {task: why the data cannot give it}."""
     reasons = {} if pairs else {SPAIR: "no annotated pairs were given: --pairs DIR of SPair-71k"}
     for task in METRICS:
         try:
-            require(dataset, AblationSettings(tasks=(task,)))
+            require(sets.get(task, dataset), AblationSettings(tasks=(task,)))
         except DataError as error:
             reasons[task] = str(error)
-    if all(task in reasons for task in METRICS):
-        raise DataError(
-            f"not one task can be measured: {'; '.join(dict.fromkeys(reasons[t] for t in METRICS))}"
-        )
+    left = [task for task in METRICS if task not in sets]
+    if all(task in reasons for task in left):
+        raise DataError(f"not one task can be measured: {'; '.join(dict.fromkeys(reasons[t] for t in left))}")
     return reasons
 
 
@@ -214,9 +224,10 @@ def _measure(
     settings: AblationSettings,
     run: Run,
     pairs: Sequence[KeypointPair],
+    sets: Mapping[str, Dataset],
     impossible: Mapping[str, str],
 ) -> Found:
-    """Run the ablation of one model, and a second one on annotated pairs if there are any."""
+    """Run the ablation of one model, and one more on each task's own set and on annotated pairs."""
     lacking = dict(impossible)
     conditions = [FULL.name]
     for condition in (*CONDITIONS, *flow.CONDITIONS):
@@ -224,27 +235,33 @@ def _measure(
             conditions.append(parse(condition, backbone, backbone.layout).name)
         except OptionError as error:
             lacking[condition] = str(error)
-    tasks = tuple(task for task in METRICS if task not in impossible)
+    tasks = tuple(task for task in METRICS if task not in impossible and task not in sets)
     chosen = replace(settings, tasks=tasks, layers=min(settings.layers, backbone.num_layers))
     ablation = write_ablation(backbone, PLAIN, dataset, conditions, folder, chosen, run)
     numbers = _of_analyses(folder, backbone.num_layers - 1)
     for task in tasks:
         numbers |= _of_task(ablation.results, task, METRICS[task], task)
-    of_flow = numbers | {
+    if "probe" in tasks:
+        numbers |= _of_singles(folder, numbers["probe", FULL.name]["n"])
+    apart: list[tuple[str, str, str, Dataset, Sequence[KeypointPair]]] = [
+        (task, task, METRICS[task], sets[task], ()) for task in sets if task not in impossible
+    ]
+    apart += [(SPAIR, "correspondence", SPAIR_METRIC, dataset, pairs)] if pairs else []
+    for name, task, metric, its_set, its_pairs in apart:
+        own, beside = (
+            replace(chosen, tasks=(task,), analysis_images=0),
+            folder.with_name(f"{folder.name}-{name}"),
+        )
+        try:
+            found = write_ablation(backbone, PLAIN, its_set, conditions, beside, own, run, pairs=its_pairs)
+            numbers |= _of_task(found.results, task, metric, name)
+        except ImageError as error:
+            lacking[name] = str(error)
+    of_flow = {
         (task, condition): _number(value, row) for task, condition, value, row in flow.flow_numbers(folder)
     }
     numbers |= {key: number for key, number in of_flow.items() if key[0] == flow.COSINE}
-    if "probe" in tasks:
-        numbers |= _of_singles(folder, numbers["probe", FULL.name]["n"])
-    if pairs:
-        chosen = replace(chosen, tasks=("correspondence",), analysis_images=0)
-        beside = folder.with_name(f"{folder.name}-{SPAIR}")
-        try:
-            ablation = write_ablation(backbone, PLAIN, dataset, conditions, beside, chosen, run, pairs=pairs)
-            numbers |= _of_task(ablation.results, "correspondence", SPAIR_METRIC, SPAIR)
-        except ImageError as error:
-            lacking[SPAIR] = str(error)
-    return Found(backbone.name, str(backbone.weights), numbers, lacking, of_flow)
+    return Found(backbone.name, str(backbone.weights), numbers, lacking, numbers | of_flow)
 
 
 def _rows(
@@ -276,6 +293,7 @@ def _rows(
 def _manifest(
     study: PublishedStudy,
     dataset: Dataset,
+    sets: Mapping[str, Dataset],
     settings: AblationSettings,
     run: Run,
     folders: list[str],
@@ -287,6 +305,7 @@ def _manifest(
         "files": ["reproduction.csv", "between.csv", "flow.csv", *folders],
         "published": {"source": study.source, "settings": study.settings, "notes": study.notes},
         "dataset": dataset.name,
+        "sets": {task: own.name for task, own in sets.items()},
         "settings": {**measured, **run.only("seed", "batch_size", "on_error", "workers", "progress")},
         "missing": failed,
     }
