@@ -51,14 +51,27 @@ class SetsOptions(Group):
         Path | None, typer.Option(metavar="PATH", help="Where that set lies.", callback=given.root)
     ] = None
 
+    fit: Annotated[
+        str,
+        typer.Option(
+            metavar="crop|pad|resize",
+            help="Images of --pairs and --segmentation-dataset: as the model crops them, whole with bars "
+            "(which count for nothing), or whole and stretched.",
+        ),
+    ] = "crop"
+
     def open(self, *, anonymous: bool) -> dict[str, Dataset]:
         """Return {task: its own set}; ``anonymous``: images and groups are numbered.
 
         Raises:
             DataError: a set is not there, or not laid out as it must be.
-            OptionError: where a set lies, and not which.
+            OptionError: where a set lies, and not which, or no such fit.
         """
+        from ttr.backbones.fit import FITS
         from ttr.errors import OptionError
+
+        if self.fit not in FITS:
+            raise OptionError(f"--fit {self.fit!r}; needed {', '.join(FITS)}")
 
         found = {}
         for task in ("segmentation", "correspondence"):
@@ -246,7 +259,7 @@ def zero_ablation(
     pairs = annotated.read(seed, anonymous=reading.anonymous)
     sets = apart.open(anonymous=reading.anonymous)
     found = reproduce_zero_ablation(
-        load, labelled, out, settings, run, instead=backbone, pairs=pairs, sets=sets
+        load, labelled, out, settings, run, instead=backbone, pairs=pairs, sets=sets, fit=apart.fit
     )
     show_reproduction(found.table, study, backbone)
     show_reproduction(found.flow, published_studies()[FLOW], backbone)

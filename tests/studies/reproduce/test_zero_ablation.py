@@ -209,7 +209,7 @@ def test_each_task_on_its_own_set(models, cache, tmp_path):
         return models["phantom-reg4" if name == REGISTERS else "phantom"]
 
     found = reproduce_zero_ablation(
-        load, main, tmp_path / "out", FAST, run_in(cache), sets={"segmentation": own}
+        load, main, tmp_path / "out", FAST, run_in(cache), sets={"segmentation": own}, fit="pad"
     )
     ours = rows(found.table, REGISTERS, "segmentation")
     assert ours.n["full"] == 6
@@ -222,6 +222,7 @@ def test_each_task_on_its_own_set(models, cache, tmp_path):
     assert (there.task, there.n) == ("segmentation", 6), "models are compared on the task's own set"
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["sets"] == {"segmentation": "phantom"}
+    assert manifest["fit"] == "pad"
     assert is_result(tmp_path / "out")
 
 
@@ -351,6 +352,7 @@ def test_a_pair_that_cannot_be_read_is_missing_and_the_rest_is_measured(
         (("--weights", "nonsense"), "needed NAME=PATH"),
         (("--backbone", "phantom", "--weights", "dinov2-vit-s-14=w.pt"), "a rehearsal takes random weights"),
         (("--pairs", "nowhere"), "nowhere"),
+        (("--fit", "squeeze"), "needed crop, pad, resize"),
         (("--segmentation-root", "."), "add --segmentation-dataset NAME"),
         (("--on-error", "ignore"), "on_error='ignore'"),
     ],

@@ -48,6 +48,7 @@ class Pairs:
         target: the same in the counterparts.
         valid: bool [B, K].
         extent: (width, height) of each target's box, [B, 2], or None: the image.
+        candidates: patches of the counterparts that show any of the image, bool [B, P], or None: all.
     """
 
     images: Tensor
@@ -55,6 +56,7 @@ class Pairs:
     target: np.ndarray
     valid: np.ndarray
     extent: np.ndarray | None = None
+    candidates: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,6 +201,7 @@ class Measures:
             grid=passed.layout.grid,
             image_size=size,
             extent=pairs.extent,
+            candidates=pairs.candidates,
         )
 
     def _truth(self, items: Sequence[Item], images: Tensor) -> np.ndarray:

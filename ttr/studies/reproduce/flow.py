@@ -32,12 +32,12 @@ def flow_numbers(folder: Path) -> Iterator[tuple[str, str, float, Any]]:
     Tables that are not there give nothing. ``@`` names a block; of several rows the extreme one is given with
     its own interval, and a mean of several with none.
     """
-    for row in _read(folder, "geometry"):
+    for row in read(folder, "geometry"):
         if (row.measure, row.condition) == ("effective_rank", "full"):
             yield "effective rank", "full", row.value, row
-    yield from _attention(_read(folder, "attention"))
-    yield from _probes(_read(folder, "probing"))
-    yield from _cosines(_read(folder, "registers"))
+    yield from _attention(read(folder, "attention"))
+    yield from _probes(read(folder, "probing"))
+    yield from _cosines(read(folder, "registers"))
 
 
 def is_shown(task: str, condition: str) -> bool:
@@ -81,6 +81,7 @@ def _extremes(rows: Rows, value: Callable[[Any], float]) -> Iterator[tuple[str, 
         yield "highest", max(rows, key=value)
 
 
-def _read(folder: Path, name: str) -> Rows:
+def read(folder: Path, name: str) -> Rows:
+    """Return the rows of a table of an ablation's folder, none where it is not there."""
     path = folder / f"{name}.csv"
     return list(pd.read_csv(path).itertuples()) if path.exists() else []

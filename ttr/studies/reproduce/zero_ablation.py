@@ -22,6 +22,7 @@ from typing import Any
 import pandas as pd
 
 from ttr.backbones.base import Backbone
+from ttr.backbones.fit import with_fit
 from ttr.datasets.layouts.spair import KeypointPair
 from ttr.datasets.registry import Dataset
 from ttr.errors import DataError, ImageError, ModelError, OptionError
@@ -124,6 +125,7 @@ def reproduce_zero_ablation(
     instead: str | None = None,
     pairs: Sequence[KeypointPair] = (),
     sets: Mapping[str, Dataset] | None = None,
+    fit: str = "crop",
 ) -> Reproduced:
     """Measure the models and write the folder ``out``: an ablation each, the tables as CSV, a manifest.
 
@@ -137,6 +139,7 @@ def reproduce_zero_ablation(
         pairs: annotated pairs of SPair-71k; they make an ablation of their own, ``NAME-spair``.
         sets: {task: the set it is measured on instead}, of :data:`OWN_SETS`; each makes an ablation of its
             own, ``NAME-TASK``, with its own calibration.
+        fit: of the images of ``pairs`` and of segmentation's own set, see :mod:`ttr.backbones.fit`.
 
     Raises:
         DataError: the set can give not one of the tasks.
@@ -154,7 +157,9 @@ def reproduce_zero_ablation(
         for name in names:
             try:
                 place = folder / _folder_of(name)
-                found[name] = _measure(load(name), dataset, place, settings, run, pairs, sets, impossible)
+                found[name] = _measure(
+                    load(name), dataset, place, settings, run, pairs, sets, fit, impossible
+                )
             except (ModelError, ImageError) as error:
                 failed[name] = str(error)
         if not found:
@@ -184,7 +189,7 @@ def reproduce_zero_ablation(
         write_table(folder / "reproduction.csv", table)
         write_table(folder / "between.csv", between)
         write_table(folder / "flow.csv", of_flow)
-        write_json(folder / MANIFEST, _manifest(study, dataset, sets, settings, run, folders, failed))
+        write_json(folder / MANIFEST, _manifest(study, dataset, sets, fit, settings, run, folders, failed))
     return Reproduced(table, between, of_flow)
 
 
@@ -225,6 +230,7 @@ def _measure(
     run: Run,
     pairs: Sequence[KeypointPair],
     sets: Mapping[str, Dataset],
+    fit: str,
     impossible: Mapping[str, str],
 ) -> Found:
     """Run the ablation of one model, and one more on each task's own set and on annotated pairs."""
@@ -253,7 +259,8 @@ def _measure(
             folder.with_name(f"{folder.name}-{name}"),
         )
         try:
-            found = write_ablation(backbone, PLAIN, its_set, conditions, beside, own, run, pairs=its_pairs)
+            whole = backbone if name == "correspondence" else with_fit(backbone, fit)
+            found = write_ablation(whole, PLAIN, its_set, conditions, beside, own, run, pairs=its_pairs)
             numbers |= _of_task(found.results, task, metric, name)
         except ImageError as error:
             lacking[name] = str(error)
@@ -294,6 +301,7 @@ def _manifest(
     study: PublishedStudy,
     dataset: Dataset,
     sets: Mapping[str, Dataset],
+    fit: str,
     settings: AblationSettings,
     run: Run,
     folders: list[str],
@@ -306,6 +314,7 @@ def _manifest(
         "published": {"source": study.source, "settings": study.settings, "notes": study.notes},
         "dataset": dataset.name,
         "sets": {task: own.name for task, own in sets.items()},
+        "fit": fit,
         "settings": {**measured, **run.only("seed", "batch_size", "on_error", "workers", "progress")},
         "missing": failed,
     }
@@ -330,19 +339,19 @@ def _of_task(results: pd.DataFrame, ours: str, metric: str, task: str) -> Number
 def _of_analyses(folder: Path, last: int) -> Numbers:
     """Return what the study says once a model, from the ablation's tables; a table may be missing."""
     numbers: Numbers = {}
-    for row in _read(folder, "geometry"):
+    for row in flow.read(folder, "geometry"):
         task = RANKS.get(row.measure, COSINE)
         if row.condition in REGISTERS if task == COSINE else row.condition == FULL.name:
             numbers[task, row.condition] = _number(row.value, row)
-    for row in _read(folder, "divergence"):
+    for row in flow.read(folder, "divergence"):
         if (row.block, row.source) == (last, "patches") and row.condition in REGISTERS:
             numbers[JS, row.condition] = _number(row.js, row)
             ends = {end: getattr(row, f"js_of_mean_{end}") for end in ("ci_low", "ci_high")}
             numbers[JS_OF_MEAN, row.condition] = {**_number(row.js_of_mean, row), **ends}
-    for row in _read(folder, "attention"):
+    for row in flow.read(folder, "attention"):
         if (row.condition, row.block, row.source, row.target) == (FULL.name, last, "cls", "registers"):
             numbers[TO_REGISTERS, FULL.name] = _number(row.share, row)
-    for row in _read(folder, "probing"):
+    for row in flow.read(folder, "probing"):
         if row.block == last and row.token.startswith("register-"):
             numbers[OF_REGISTERS, row.token] = _number(row.accuracy, row)
     return numbers
@@ -351,7 +360,7 @@ def _of_analyses(folder: Path, last: int) -> Numbers:
 def _of_singles(folder: Path, images: int) -> Numbers:
     """Return the sum of zeroing one register at a time, of as many images as the probe was tested on."""
     numbers: Numbers = {}
-    for row in _read(folder, "additivity"):
+    for row in flow.read(folder, "additivity"):
         if (row.task, row.metric, row.term) == ("probe", METRICS["probe"], "sum"):
             numbers["probe", SUM + CHANGE] = {
                 **_number(row.value, row),
@@ -360,11 +369,6 @@ def _of_singles(folder: Path, images: int) -> Numbers:
                 "p": row.p,
             }
     return numbers
-
-
-def _read(folder: Path, name: str) -> Iterator[Any]:
-    path = folder / f"{name}.csv"
-    return pd.read_csv(path).itertuples() if path.exists() else iter(())
 
 
 def _number(value: float, row: Any) -> dict[str, Any]:
