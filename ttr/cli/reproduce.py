@@ -262,10 +262,10 @@ def zero_ablation(
         load, labelled, out, settings, run, instead=backbone, pairs=pairs, sets=sets, fit=apart.fit
     )
     show_reproduction(found.table, study, backbone)
-    show_reproduction(found.flow, published_studies()[FLOW], backbone)
+    # A rehearsal is of one model, which need not have the blocks and registers that the second study names.
     if backbone is None:
+        show_reproduction(found.flow, published_studies()[FLOW])
         show_model_tests(found.between)
-    # A rehearsal's model need not have the blocks and registers that the second study names.
     _finish(reasons(found.table, *([] if backbone else [found.flow])), out)
 
 

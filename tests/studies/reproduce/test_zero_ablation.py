@@ -54,14 +54,15 @@ def measured(models, cache, tables_alone, tmp_path_factory):
 
 @pytest.fixture
 def pairs_folder(tmp_path):
-    """SPair's layout: three pairs of phantom images of one category."""
+    """SPair's layout: three pairs of phantom images of one category, none of which share an image."""
     root = tmp_path / "spair"
     for part in ("PairAnnotation/test", "JPEGImages/cat"):
         (root / part).mkdir(parents=True)
     for number in (1, 2, 3):
-        phantom_image(number, seed=5, classes=2).image.save(root / f"JPEGImages/cat/{number}.jpg")
+        for name in (number, number + 3):
+            phantom_image(name, seed=5, classes=2).image.save(root / f"JPEGImages/cat/{name}.jpg")
         points = [[60, 60], [110, 130], [150, 90]]
-        found = {"category": "cat", "src_imname": "1.jpg", "trg_imname": f"{number}.jpg"}
+        found = {"category": "cat", "src_imname": f"{number}.jpg", "trg_imname": f"{number + 3}.jpg"}
         found |= {"src_kps": points, "trg_kps": points, "trg_bndbox": [20, 20, 200, 200]}
         (root / f"PairAnnotation/test/{number}:cat.json").write_text(json.dumps(found))
     return root
