@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -220,8 +223,19 @@ def test_what_gives_no_gradient_is_refused(backbone, trio):
     [
         ({"method": "lime"}, OptionError, "needed one of attention, value-attention"),
         ({"method": "rollout", "target": 1}, OptionError, "takes no target; it knows query"),
+        ({"method": "rollout", "tokenizer": len}, OptionError, "takes no tokenizer"),
+        ({"attention_head": 1.0}, OptionError, r"0\.\.1"),
+        ({"query": np.array([0, 0])}, OptionError, "4x4 grid"),
+        ({"method": "chefer", "target": 1j, "head": nn.Linear(WIDTH, 2)}, OptionError, "needed a class"),
+        ({"method": "chefer", "target": ["a", "b"]}, OptionError, "one text for all"),
+        ({"method": "chefer", "target": 0, "head": nn.Linear(WIDTH, 0)}, OptionError, "has no class"),
+        (
+            {"method": "chefer", "target": 0, "head": nn.Linear(WIDTH, 2, device="meta")},
+            OptionError,
+            "has no values yet",
+        ),
         ({"method": "rollout", "block": 1}, OptionError, "takes no block"),
-        ({"method": "legrad", "query": "cls"}, OptionError, "takes no query; it knows head, target"),
+        ({"method": "legrad", "query": "cls"}, OptionError, "takes no query; it knows head, target, tok"),
         ({"block": 3}, ModelError, "has 3 blocks"),
         ({"attention_head": 2}, OptionError, r"0\.\.1"),
         ({"query": (4, 0)}, OptionError, "4x4 grid"),
@@ -241,3 +255,41 @@ def test_what_gives_no_gradient_is_refused(backbone, trio):
 def test_what_cannot_be_answered_is_refused(asked, error, words, trio):
     with pytest.raises(error, match=words):
         ttr.attribute(ttr.adapt(tiny_vit().eval()), asked.pop("images", trio), **asked)
+
+
+def test_images_that_want_gradients_give_the_same_maps(backbone, trio):
+    for method in ("attention", "legrad", "input-gradient", "perturbation"):
+        wanted = trio.clone().requires_grad_()
+        found = ttr.attribute(backbone, wanted, method=method)
+        torch.testing.assert_close(found, ttr.attribute(backbone, trio, method=method))
+        assert wanted.grad is None
+        assert not found.requires_grad
+
+
+def test_a_model_may_be_given_instead_of_a_backbone_and_numbers_of_numpy(backbone, trio):
+    one = np.int64(1)
+    found = ttr.attribute(backbone.model, trio, attention_head=one, query=(one, one), block=one)
+    expected = ttr.attribute(backbone, trio, attention_head=1, query=(1, 1), block=1)
+    torch.testing.assert_close(found, expected)
+
+
+def test_maps_that_are_no_numbers_are_refused(backbone, trio):
+    head = nn.Linear(WIDTH, 2)
+    nn.init.constant_(head.weight, math.nan)
+    with pytest.raises(ModelError, match="maps of 3 of 3 images are no numbers"):
+        ttr.attribute(backbone, trio, method="gradcam", head=head)
+    with pytest.raises(ModelError, match="maps of 1 of 3 images .* scale the images"):
+        ttr.attribute(backbone, torch.cat([trio[:2], 1e38 * trio[2:]]))
+
+
+def test_targets_are_counted_before_anything_runs(backbone, trio):
+    ran = []
+    entry = backbone.model.blocks[0].register_forward_hook(lambda *_: ran.append(1))
+    with pytest.raises(OptionError, match="got 2 targets for 3 images"):
+        ttr.attribute(backbone, trio, method="gradcam", target=[0, 1], batch_size=1)
+    assert ran == []
+    entry.remove()
+    with pytest.raises(OptionError, match="got 2 targets for 3 images or more"):
+        ttr.attribute(backbone, iter(trio), method="gradcam", target=[0, 1], batch_size=1)
+    with pytest.raises(OptionError, match=r"target 9, but the head has 5 classes; give 0\.\.4"):
+        ttr.attribute(backbone, trio, method="gradcam", target=[0, 9, 1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -62,6 +63,8 @@ def test_whole_rankings_are_correlated_and_lists_are_not(sets):
 
 def test_sets_that_cannot_be_compared_are_refused(sets):
     other = ranked(np.ones((3, 11)), 1, 2)
+    with pytest.raises(NeuronsError, match="c and a are of 3 blocks of 11 neurons and 3 blocks of 10"):
+        agreements({"c": other, "a": sets["a"]})
     with pytest.raises(NeuronsError, match="a and c are of 3 blocks of 10 neurons and 3 blocks of 11"):
         agreements({"a": sets["a"], "c": other})
     with pytest.raises(NeuronsError, match="got 1 register-neuron set"):
@@ -116,3 +119,45 @@ def test_published_lists_agree_at_their_heads_alone(run):
 def test_what_cannot_be_read_is_refused_in_one_line(run, arguments, complaint):
     status, _, err = run("neurons", "compare", *arguments)
     assert (status, complaint in err, err.count("\n")) == (2, True, 1), err
+
+
+def test_a_table_is_never_written_over_a_set_that_it_was_made_of(run, sets, tmp_path):
+    files = [tmp_path / f"{name}.json" for name in sets]
+    for file, each in zip(files, sets.values(), strict=True):
+        each.save(file)
+    before = files[0].read_bytes()
+    status, _, err = run("neurons", "compare", *files, "--out", tmp_path / "." / "a.json")
+    assert (status, files[0].read_bytes()) == (2, before)
+    assert "was given to be read, too; choose another place for --out" in err
+    (tmp_path / "same.json").symlink_to(files[0])
+    status, _, err = run("neurons", "compare", files[0], tmp_path / "same.json")
+    assert (status, "each once" in err) == (2, True)
+
+
+def test_sets_of_other_weights_are_compared_and_said_to_be(run, sets, tmp_path):
+    files = {}
+    for name, digest in (("one", "feed"), ("other", "beef"), ("again", "feed"), ("unknown", None)):
+        files[name] = tmp_path / f"{name}.json"
+        found = replace(sets["a"].provenance, weights_hash=digest and digest * 4)
+        replace(sets["a"], provenance=found).save(files[name])
+    out = tmp_path / "table.json"
+    status, told, _ = run("neurons", "compare", *files.values(), "--top", "5", "--out", out)
+    assert status == 0
+    assert f"{files['one']} and {files['other']} were found on other weights" in told
+    assert told.count("were found on other weights") == 2, "what is not known is not said"
+    rows = {
+        (Path(row["first"]).stem, Path(row["second"]).stem): row["weights"]
+        for row in json.loads(out.read_text())
+    }
+    assert [rows["one", second] for second in ("other", "again", "unknown")] == ["other", "same", "unknown"]
+
+
+def test_a_neuron_that_its_model_has_not_is_refused(sets, tmp_path):
+    sets["a"].save(tmp_path / "a.json")
+    content = json.loads((tmp_path / "a.json").read_text())
+    content["pairs"].append([2, 10])
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.raises(
+        NeuronsError, match=r"names neuron \(2, 10\), but .* 3 blocks of 10 neurons; write it"
+    ):
+        ttr.RegisterNeurons.load(tmp_path / "a.json")

@@ -12,14 +12,15 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ttr.attribution import from_attention, from_gradients, from_pixels
 from ttr.attribution.passes import Pass, watched
 from ttr.attribution.rows import Query
 from ttr.attribution.targets import Head, Score, Target, score_of
 from ttr.backbones.base import Backbone
-from ttr.errors import ImageError, OptionError
+from ttr.backbones.families import as_backbone
+from ttr.errors import ImageError, ModelError, OptionError
 from ttr.evaluate.zero_shot import Tokenizer
 from ttr.forward.batches import batches
 
@@ -52,7 +53,7 @@ OF_A_SCORE_IN_A_ROW: dict[str, Callable[[Pass, Score, Query | None], Tensor]] = 
 
 
 def attribute(
-    backbone: Backbone,
+    backbone: Backbone | nn.Module,
     images: Tensor | Iterable[Any],
     *,
     method: Method = "attention",
@@ -67,8 +68,8 @@ def attribute(
     """Return where in each image a model looks, or where its answer comes from, patch by patch.
 
     Args:
-        backbone: bare or wrapped; an installed wrap takes part. Fused attention stays on, and nothing of the
-            model is changed: no gradient, flag or hook stays.
+        backbone: a backbone, or a model as ``adapt`` takes it, bare or wrapped; an installed wrap takes part.
+            Fused attention stays on, and nothing of the model is changed: no gradient, flag or hook stays.
         images: a tensor [B, 3, H, W], or what :func:`ttr.forward.batches.batches` takes, of one size.
         method: ``attention``, ``value-attention`` and ``rollout`` know no target; the others do.
         target: a class of the head, by number or name, or one an image, [B]; a text, for a whole CLIP model;
@@ -87,14 +88,16 @@ def attribute(
 
     Raises:
         OptionError: an argument that has no such value, or that the method does not know.
-        ModelError: the model has none of what the method reads, or no gradient passes it.
+        ModelError: the model has none of what the method reads, no gradient passes it, or a map is no number.
         ImageError: no images of finite floats.
 
     Example:
         >>> ttr.attribute(backbone, images, method="chefer", target=3, head=LinearHead.load(path))
     """
+    backbone = as_backbone(backbone)
     layer = backbone.layer(block, "block")
-    _check(method, target=target, head=head, block=block, attention_head=attention_head, query=query)
+    asked = {"target": target, "head": head, "tokenizer": tokenizer}
+    _check(method, block=block, attention_head=attention_head, query=query, **asked)
     maps: list[Tensor] = []
     if method in WITHOUT_TARGET:
         for batch in batches(backbone, images, batch_size):
@@ -103,6 +106,8 @@ def attribute(
     else:
         with torch.inference_mode(False):
             score = score_of(backbone, target, head, tokenizer)
+        if isinstance(images, Tensor):
+            score.require_images(len(images) if images.ndim == 4 else 1)
         done = 0
         for batch in batches(backbone, images, batch_size):
             own = score.part(slice(done, done + len(batch)))
@@ -117,7 +122,15 @@ def _joined(maps: list[Tensor]) -> Tensor:
         raise ImageError("no images were given; needed at least one")
     if len({tuple(each.shape[1:]) for each in maps}) > 1:
         raise ImageError("got images of several sizes, whose maps have different grids; give one size a call")
-    return torch.cat(maps)
+    found = torch.cat(maps)
+    wrong = int((~found.isfinite()).flatten(1).any(dim=1).sum())
+    if wrong:
+        raise ModelError(
+            f"the maps of {wrong} of {len(found)} images are no numbers, though the images are: the pass or "
+            "the head overflowed; scale the images as the model's preprocessing does, check the head's "
+            "weights, or give a wider dtype"
+        )
+    return found
 
 
 def _of_attention(
@@ -148,7 +161,7 @@ def _check(method: str, **asked: Any) -> None:
     elif method == "rollout":
         known = {"query"}
     else:
-        known = {"target", "head"} | ({"query"} if method in OF_A_SCORE_IN_A_ROW else set())
+        known = {"target", "head", "tokenizer"} | ({"query"} if method in OF_A_SCORE_IN_A_ROW else set())
     for name, value in asked.items():
         if name not in known and value is not None and (name, value) != ("block", -1):
             raise OptionError(f"method={method!r} takes no {name}; it knows {', '.join(sorted(known))}")

@@ -10,6 +10,8 @@ with heads h, queries q, tokens i, values v, and W_h the part of the output proj
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
@@ -44,9 +46,9 @@ def _of_heads(found: Tensor, head: int | None) -> Tensor:
     """Return one head of [B, heads, N], or their mean, [B, N]."""
     if head is None:
         return found.mean(dim=1)
-    if isinstance(head, bool) or head not in range(found.shape[1]):
+    if isinstance(head, bool) or not isinstance(head, Integral) or head not in range(found.shape[1]):
         raise OptionError(f"attention_head={head!r}; needed 0..{found.shape[1] - 1}, or None for their mean")
-    return found[:, head]
+    return found[:, int(head)]
 
 
 def _value_lengths(seen: Pass, block: int) -> Tensor:

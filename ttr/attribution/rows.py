@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Integral
 from typing import Any, Literal
 
 import torch
@@ -42,10 +43,10 @@ def reading_row(seen: Pass, query: Query | None, slope: Tensor | None = None) ->
             )
         read = layout.cls and (slope is None or bool(layout.select(slope, "cls").any()))
         query = "cls" if read else "patches"
-    if query == "cls":
+    if isinstance(query, str) and query == "cls":
         seen.backbone.require_cls()
     row = torch.zeros(len(seen.images), layout.length, device=seen.images.device)
-    if query in ("cls", "patches"):
+    if isinstance(query, str) and query in ("cls", "patches"):
         layout.select(row, query).fill_(1 / (layout.patches if query == "patches" else 1))
     else:
         layout.select(row, "patches")[:, _place(query, layout)] = 1
@@ -55,12 +56,13 @@ def reading_row(seen: Pass, query: Query | None, slope: Tensor | None = None) ->
 def _place(query: Any, layout: TokenLayout) -> int:
     """Return the place of a patch (row, column) among the patches."""
     rows, columns = layout.grid
-    pair = isinstance(query, tuple | list) and [type(x) for x in query] == [int, int]
-    if not pair or not (0 <= query[0] < rows and 0 <= query[1] < columns):
+    pair = isinstance(query, tuple | list) and len(query) == 2
+    whole = pair and all(isinstance(x, Integral) and not isinstance(x, bool) for x in query)
+    if not whole or not (0 <= query[0] < rows and 0 <= query[1] < columns):
         raise OptionError(
             f"query={query!r}; needed 'cls', 'patches' or a patch (row, column) of the {rows}x{columns} grid"
         )
-    return query[0] * columns + query[1]
+    return int(query[0]) * columns + int(query[1])
 
 
 def through_blocks(row: Tensor, matrices: Iterable[Tensor], *, normalised: bool) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from ttr.backbones.base import Backbone
 from ttr.backbones.transformers_vit import classifiers
@@ -74,8 +75,15 @@ class OfClass:
 
     def part(self, images: slice | int) -> OfClass:
         """Return the score of some of the images, or of one, whatever is made of it."""
-        one_an_image = self.classes is not None and self.classes.ndim
-        return replace(self, classes=self.classes[images]) if one_an_image else self  # type: ignore[index]
+        if self.classes is None or not self.classes.ndim:
+            return self
+        last = images.stop if isinstance(images, slice) else images + 1
+        if len(self.classes) < last:
+            raise OptionError(
+                f"got {len(self.classes)} targets for {last} images or more; needed one an image, or one for "
+                "all"
+            )
+        return replace(self, classes=self.classes[images])
 
     def require_images(self, count: int) -> None:
         """Raise OptionError if there are classes for more or fewer images than these."""
@@ -106,9 +114,10 @@ class OfClass:
             return logits.detach().argmax(dim=1)
         images, known = logits.shape
         self.require_images(images)
-        if ((self.classes < 0) | (self.classes >= known)).any():
+        unknown = self.classes[(self.classes < 0) | (self.classes >= known)]
+        if unknown.numel():
             raise OptionError(
-                f"target={self.classes.tolist()}, but the head has {known} classes; give 0..{known - 1}"
+                f"target {int(unknown.flatten()[0])}, but the head has {known} classes; give 0..{known - 1}"
             )
         return self.classes.to(logits.device).expand(images)
 
@@ -131,6 +140,10 @@ def score_of(backbone: Backbone, target: Target, head: Head | None, tokenizer: T
     """
     if isinstance(target, str) and head is None:
         return OfText(class_embeddings(backbone, [target], templates=("{}",), tokenizer=tokenizer)[0].clone())
+    if isinstance(target, list | tuple) and any(isinstance(each, str) for each in target):
+        raise OptionError(
+            f"target={target!r}; needed one text for all images, a class, or a class's number each"
+        )
     given = own_classifier(backbone) if head is None else head
     if given is None:
         text = ", or as target= a text" if has_text_tower(backbone) else ""
@@ -140,7 +153,17 @@ def score_of(backbone: Backbone, target: Target, head: Head | None, tokenizer: T
         )
     if head is not None and not isinstance(head, LinearHead | nn.Linear):
         raise OptionError(f"head is a {type(head).__name__}; needed a ttr LinearHead or an nn.Linear")
+    if isinstance(given, LinearHead | nn.Linear):
+        _check_weights(given)
     return OfClass(given, _classes(target, given))
+
+
+def _check_weights(head: LinearHead | nn.Linear) -> None:
+    """Raise OptionError unless the head has values, and a class."""
+    if isinstance(head.weight, UninitializedParameter) or head.weight.is_meta:
+        raise OptionError("head has no values yet; load or run it first, then give it")
+    if not len(head.weight):
+        raise OptionError("head has no class; give one with a row of weights a class")
 
 
 def own_classifier(backbone: Backbone) -> nn.Module | None:
@@ -171,6 +194,7 @@ def _classes(target: Any, head: Head) -> Tensor | None:
         classes = torch.as_tensor(target)
     except (TypeError, ValueError, RuntimeError) as error:
         raise OptionError(f"target={target!r}; needed a class, one class an image, or a text") from error
-    if classes.dtype.is_floating_point or classes.dtype == torch.bool or classes.ndim > 1:
+    fractions = classes.dtype.is_floating_point or classes.dtype.is_complex
+    if fractions or classes.dtype == torch.bool or classes.ndim > 1:
         raise OptionError(f"target={target!r}; needed a class, one class an image, or a text")
     return classes.long()

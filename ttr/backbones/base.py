@@ -127,6 +127,14 @@ class Backbone:
     channels: int = 3
     no_place: str = ""
 
+    def __repr__(self) -> str:
+        """Say in a line what it is; a field of it prints as itself."""
+        height, width = self.image_size
+        return (
+            f"Backbone({self.name!r}, {self.num_layers} blocks of {self.num_neurons} neurons, "
+            f"{height}x{width} px, weights: {self.weights})"
+        )
+
     def preprocess(self, image: Image) -> Tensor:
         """Turn a PIL image into the model's input, float [3, H, W].
 

@@ -29,9 +29,9 @@ def send(x: Tensor, device: torch.device) -> Tensor:
 def ask(x: Tensor) -> Callable[[], np.ndarray]:
     """Begin to fetch ``x``, and return a function that waits until it is here and gives its values."""
     if x.device.type != "cuda":
-        return lambda: x.cpu().numpy()
+        return lambda: x.detach().cpu().numpy()
     here = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
-    here.copy_(x, non_blocking=True)
+    here.copy_(x.detach(), non_blocking=True)
     arrived = torch.cuda.Event()
     arrived.record(torch.cuda.current_stream(x.device))
 

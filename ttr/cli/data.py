@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ttr.cli import given, options
+from ttr.cli.commands import Commands
 from ttr.cli.tables import print_path
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 SHOWN = 10
 
-data = typer.Typer(
+data = Commands(
     help="Labelled sets: what is known of them, and whether yours would mislead a benchmark.",
     no_args_is_help=True,
     rich_markup_mode=None,

@@ -18,6 +18,7 @@ from ttr.cli.ablate import ablate
 from ttr.cli.app import app as page
 from ttr.cli.backbones import backbones
 from ttr.cli.bench import bench
+from ttr.cli.commands import Commands
 from ttr.cli.compare import compare
 from ttr.cli.data import data
 from ttr.cli.demo import demo
@@ -73,7 +74,7 @@ Exit status: 0 done; 2 refused (one line says what was given, what was needed, a
 the traceback.
 """
 
-app = typer.Typer(
+app = Commands(
     name="ttr",
     help=HELP,
     no_args_is_help=True,

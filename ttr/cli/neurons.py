@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ttr.cli import given, options
+from ttr.cli.commands import Commands
 from ttr.cli.tables import print_path, show_agreements
 
 if TYPE_CHECKING:
     from ttr.registers.neurons import RegisterNeurons
 
-neurons = typer.Typer(
+neurons = Commands(
     help="Register-neuron sets: how far they agree.", no_args_is_help=True, rich_markup_mode=None
 )
 PUBLISHED = "published:"
@@ -52,6 +53,7 @@ def compare(
     \b
     Columns (empty where they do not apply):
       first, second, top         the two, and how many of each; kept: what each keeps
+      weights                    same, other or unknown: whether both were found on the same
       shared, overlap            neurons in both, and their share of the smaller
       chance, p                  what random neurons share, and how often as many or more (hypergeometric)
       rbo                        rank-biased overlap of the two lists
@@ -69,12 +71,16 @@ def compare(
         raise OptionError(f"--top {top}; needed numbers from 1 on")
     if out is not None and out.suffix not in (".csv", ".json"):
         raise OptionError(f"--out {out}; needed a name that ends in .csv or .json")
-    if len(files) < 2 or len(set(files)) < len(files):
+    places = {name if name.startswith(PUBLISHED) else Path(name).resolve() for name in files}
+    if len(files) < 2 or len(places) < len(files):
         raise OptionError(f"got {', '.join(files)}; needed two or more sets, each once")
     from ttr.registers.agreement import agreements, write_agreements
 
     found = agreements({name: _load(name) for name in files}, heads)
     show_agreements(found)
+    others = dict.fromkeys(f"{each.first} and {each.second}" for each in found if each.weights == "other")
+    for pair in others:
+        typer.echo(f"{pair} were found on other weights: a neuron of one need not be that of the other")
     if out is not None:
         write_agreements(found, out)
         print_path(out)

@@ -14,6 +14,7 @@ import typer
 
 from ttr.checks import MOST_REGISTERS
 from ttr.cli import given, options
+from ttr.cli.commands import Commands
 from ttr.cli.groups import Group, grouped
 from ttr.cli.study_models import StudyModels, parse_places
 from ttr.cli.tables import print_path, show_model_tests, show_reproduction
@@ -83,7 +84,7 @@ class SetsOptions(Group):
         return found
 
 
-reproduce = typer.Typer(
+reproduce = Commands(
     help="Published studies again: their numbers beside measured ones.",
     no_args_is_help=True,
     rich_markup_mode=None,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ttr.cli.terminal import print_table
+
 if TYPE_CHECKING:
     from pandas import DataFrame
     from torch import Tensor
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from ttr.studies.tune.tuning import Recommendation, SweepRow
 
 SHOWN = 10
-#: Width of an interval of differences, ``-0.667..-0.292``: never cut.
-INTERVAL = 14
 #: The metric that speaks for a task.
 TASK_METRIC = {
     "probe": "top1",
@@ -45,7 +45,7 @@ def show_neurons(neurons: RegisterNeurons, out: Path) -> None:
         scores = {(layer, neuron): score for layer, neuron, score in neurons.ranked}
         for rank, pair in enumerate(neurons.pairs[:SHOWN], start=1):
             table.add_row(str(rank), str(pair[0]), str(pair[1]), f"{scores[pair]:.3f}")
-        console.print(table)
+        print_table(table)
         if len(neurons) > SHOWN:
             console.print(f"... and {len(neurons) - SHOWN} more in the file")
     console.print(neurons.message, highlight=False)
@@ -54,19 +54,17 @@ def show_neurons(neurons: RegisterNeurons, out: Path) -> None:
 
 def show_halves(halves: Sequence[SplitHalves]) -> None:
     """Print how far random halves of the images agree on each head of the ranking."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("best", "overlap of halves", "95 % of them", "chance", title_justify="left")
     for each in halves:
         spread = f"{each.low:.2f}..{each.high:.2f}"
         table.add_row(str(each.top), f"{each.overlap:.2f}", spread, f"{each.chance:.4f}")
-    Console().print(table)
+    print_table(table)
 
 
 def show_agreements(found: Sequence[Agreement]) -> None:
     """Print how far every two sets of register neurons agree."""
-    from rich.console import Console
     from rich.table import Column, Table
 
     names = (Column(name, overflow="fold") for name in ("first", "second"))
@@ -79,12 +77,11 @@ def show_agreements(found: Sequence[Agreement]) -> None:
         top = f"{each.top} ({sizes})" if isinstance(each.top, str) else str(each.top)
         halves = " and ".join(f"{half.overlap:.2f}" for half in within)
         table.add_row(each.first, each.second, top, str(each.shared), *written, halves)
-    Console().print(table)
+    print_table(table)
 
 
 def show_comparison(comparisons: Sequence[ImageComparison], page: Path) -> None:
     """Print the mean numbers before and after, and the page to open."""
-    from rich.console import Console
     from rich.table import Table
 
     from ttr.studies.compare.page import rows
@@ -96,20 +93,19 @@ def show_comparison(comparisons: Sequence[ImageComparison], page: Path) -> None:
         table.add_column(column, justify="right")
     for row in rows([c.before for c in comparisons], [c.after for c in comparisons]):
         table.add_row(row.label, row.before, row.after, row.ratio)
-    Console().print(table)
+    print_table(table)
     print_path(page)
 
 
 def show_export(exported: Exported) -> None:
     """Print the outputs and how far they are from the model's, and the file."""
-    from rich.console import Console
     from rich.table import Table
 
     megabytes = exported.path.stat().st_size / 1e6
     table = Table("output", "shape", title=f"{exported.path.name}, {megabytes:.1f} MB", title_justify="left")
     for name, shape in exported.shapes.items():
         table.add_row(name, " x ".join(map(str, ("B", *shape))))
-    Console().print(table)
+    print_table(table)
     typer.echo(f"largest absolute difference to the model: {exported.max_difference:.2g} (allowed 1e-3)")
     typer.echo(f"for comparison, wrapped to bare: {exported.moved:.2g}")
     print_path(exported.path)
@@ -119,8 +115,6 @@ def show_probabilities(
     images: Sequence[str], names: Sequence[str], before: Tensor, after: Tensor, out: Path | None
 ) -> None:
     """Print each class's probability for the first images, [N, C] before and after, and the file if any."""
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table("image", "class", title="probability", title_justify="left")
@@ -128,10 +122,10 @@ def show_probabilities(
         table.add_column(column, justify="right")
     for called, *rows in list(zip(images, before.tolist(), after.tolist(), strict=True))[:SHOWN]:
         for index, (name, b, a) in enumerate(zip(names, *rows, strict=True)):
-            image = "" if index else escape(called)
+            image = "" if index else called
             last = index == len(names) - 1
-            table.add_row(image, escape(name), f"{b:.3f}", f"{a:.3f}", f"{a - b:+.3f}", end_section=last)
-    Console().print(table)
+            table.add_row(image, name, f"{b:.3f}", f"{a:.3f}", f"{a - b:+.3f}", end_section=last)
+    print_table(table)
     if len(images) > SHOWN:
         typer.echo(f"... and {len(images) - SHOWN} more images{' in the file' if out else ': give --out'}")
     if out is not None:
@@ -142,8 +136,6 @@ def show_checks(checks: Sequence[Check]) -> None:
     """Print the findings beside what was expected, what to do where one is not ok, and the verdict."""
     from itertools import groupby
 
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Column, Table
 
     table = Table(Column("check", no_wrap=True), "expected", Column("measured", overflow="fold"), "state")
@@ -152,8 +144,8 @@ def show_checks(checks: Sequence[Check]) -> None:
         table.add_row(group, style="bold")
         for check in members:
             cells = (f"  {check.name}", check.expected, check.measured, check.state)
-            table.add_row(*map(escape, cells), style="bold red" if check.state == "off" else None)
-    Console().print(table)
+            table.add_row(*cells, style="bold red" if check.state == "off" else None)
+    print_table(table)
     for check in checks:
         if check.state != "ok":
             typer.echo(f"{check.state}: {check.group}, {check.name}: {check.measured}; {check.advice}")
@@ -181,14 +173,13 @@ def show_tuning(advice: Recommendation, rows: Sequence[SweepRow], page: Path) ->
         shares = ("–" if x is None else f"{x:.3f}" for x in (row.register_attention, row.cosine))
         table.add_row(name, f"{row.outlier_share:.4f}", f"{row.max_patch_norm:.1f}", *shares)
     console = Console()
-    console.print(table)
+    print_table(table)
     console.print(f"{advice.status}: {advice.neurons.message}", highlight=False)
     print_path(page)
 
 
 def show_bench(comparisons: DataFrame, skipped: Mapping[str, str], page: Path) -> None:
     """Print the top1 differences with intervals and verdicts, what was left out, and the page to open."""
-    from rich.console import Console
     from rich.table import Column, Table
 
     from ttr.statistics.verdict import said
@@ -208,14 +199,13 @@ def show_bench(comparisons: DataFrame, skipped: Mapping[str, str], page: Path) -
             p = "–" if row.p_holm != row.p_holm else f"{row.p_holm:.3f}"
             cells = (f"{100 * row.difference:+.1f}", interval, p, said(row))
             table.add_row(f"  {row.first} - {row.second}{several}", *cells)
-    Console().print(table)
+    print_table(table)
     show_skipped(skipped)
     print_path(page)
 
 
 def show_ablation(results: DataFrame, skipped: Mapping[str, str], page: Path) -> None:
     """Print each condition's change from full in points, and the page to open."""
-    from rich.console import Console
     from rich.table import Column, Table
 
     tasks = list(dict.fromkeys(results["task"]))
@@ -226,7 +216,7 @@ def show_ablation(results: DataFrame, skipped: Mapping[str, str], page: Path) ->
     for condition, part in shown.groupby("condition", sort=False):
         cells = {row.task: _change(row) for row in part.itertuples()}
         table.add_row(str(condition), *(cells[task] for task in tasks), end_section=condition == "full")
-    Console().print(table)
+    print_table(table)
     show_skipped(skipped)
     print_path(page)
 
@@ -258,7 +248,7 @@ def show_integration(table: DataFrame, changes: DataFrame, page: Path) -> None:
         cells = (f"{trust.amount:.3f}", interval, f"{trust.null:.3f}", grade(trust), f"{part.cka:.3f}")
         shown.add_row(name, str(registers), *cells)
     console = Console()
-    console.print(shown)
+    print_table(shown)
     for row in changes.itertuples():
         console.print(
             f"{row.backbone}, block {row.block}, R = {row.num_registers} against the bare model: "
@@ -287,7 +277,6 @@ def show_reproduction(table: DataFrame, study: PublishedStudy, instead: str | No
     for first, of_first in groupby(table.to_dict("records"), key=lambda row: row[study.keys[0]]):
         columns = [f"measured on {instead}" if instead else "measured", "95 % interval", "verdict"]
         right = [Column(name, justify="right") for name in ("published", *columns)]
-        right[2].no_wrap, right[2].min_width = True, INTERVAL
         shown = Table(Column(study.keys[-1], no_wrap=True), *right, title_justify="left", pad_edge=False)
         shown.title = f"{first}, {study.metric}"
         for section, rows in groupby(of_first, key=lambda row: ", ".join(row[k] for k in study.keys[1:-1])):
@@ -295,7 +284,7 @@ def show_reproduction(table: DataFrame, study: PublishedStudy, instead: str | No
             shown.add_row(section, style="bold")
             for row in rows:
                 shown.add_row(str(row[study.keys[-1]]), *_beside(row, study.keys[-1]))
-        console.print(shown, highlight=False, markup=False)
+        print_table(shown)
     for note in study.notes:
         console.print(f"- {note}", highlight=False, markup=False)
     if instead is not None:
@@ -327,7 +316,6 @@ def show_model_tests(table: DataFrame) -> None:
     """
     from itertools import groupby
 
-    from rich.console import Console
     from rich.table import Column, Table
 
     from ttr.statistics.verdict import said
@@ -342,7 +330,7 @@ def show_model_tests(table: DataFrame) -> None:
                 cells = (f"{row['p']:.4f}", f"{row['difference']:+.4f}", said(row))
             models = f"{row['model_a']} against {row['model_b']}"
             shown.add_row(models, row["task"], row["published_p"], *cells)
-        Console().print(shown, highlight=False, markup=False)
+        print_table(shown)
 
 
 def show_skipped(skipped: Mapping[str, str], *, named: bool = False) -> None:
@@ -361,7 +349,6 @@ def show_skipped(skipped: Mapping[str, str], *, named: bool = False) -> None:
 
 def show_planted(truth: Sequence[Truth]) -> None:
     """Print what a planted model shows beside the model without artifacts."""
-    from rich.console import Console
     from rich.table import Table
 
     from ttr.studies.plant.truth import summary
@@ -379,7 +366,7 @@ def show_planted(truth: Sequence[Truth]) -> None:
     table = Table("cosine with the original", "mean", title="planted artifacts", title_justify="left")
     for name, value in told.items():
         table.add_row(name, value)
-    Console().print(table)
+    print_table(table)
 
 
 def print_path(path: Path) -> None:

@@ -34,6 +34,8 @@ class Agreement:
         first, second: names of the two.
         top: how many of each are compared; ``"kept"``: those that each keeps.
         first_size, second_size: neurons of each.
+        weights: ``same``, ``other``, or ``unknown`` where one of them does not say on which it was found.
+            Neurons of other weights need not correspond, whatever p says.
         shared: neurons in both.
         overlap: their share of the smaller, 0..1.
         chance, p: what random neurons of the blocks share, and how often as many or more; None where the
@@ -48,6 +50,7 @@ class Agreement:
     top: int | str
     first_size: int
     second_size: int
+    weights: str
     shared: int
     overlap: float
     chance: float | None
@@ -98,6 +101,7 @@ def _compared(
                 top=top,
                 first_size=len(one),
                 second_size=len(other),
+                weights=_weights(sets),
                 shared=shown.shared,
                 overlap=shown.share,
                 chance=shown.chance,
@@ -123,11 +127,18 @@ def _model(
     Raises:
         NeuronsError: the sets are of models of different sizes.
     """
-    sizes = {(p.num_layers, p.num_neurons) for p in (each.provenance for each in sets)} - {(None, None)}
+    each_of = ((each.provenance.num_layers, each.provenance.num_neurons) for each in sets)
+    sizes = list(dict.fromkeys(size for size in each_of if size != (None, None)))
     if len(sizes) > 1:
-        told = " and ".join(f"{blocks} blocks of {width} neurons" for blocks, width in sorted(sizes, key=str))
+        told = " and ".join(f"{blocks} blocks of {width} neurons" for blocks, width in sizes)
         raise NeuronsError(f"{names[0]} and {names[1]} are of {told}; needed sets of one model")
     return next(iter(sizes), (None, None))
+
+
+def _weights(sets: tuple[RegisterNeurons, RegisterNeurons]) -> str:
+    """Return whether two sets were found on the same weights."""
+    hashes = {each.provenance.weights_hash for each in sets}
+    return "unknown" if None in hashes else "same" if len(hashes) == 1 else "other"
 
 
 def _correlations(

@@ -308,6 +308,16 @@ def _check_ranking(ranked: Sequence[tuple[int, int, float]], path: Path) -> None
         )
 
 
+def _check_inside(pairs: Sequence[tuple[int, int]], found_on: Provenance, path: Path) -> None:
+    """Raise NeuronsError if the model that the file names has no such neuron."""
+    blocks, width = found_on.num_layers or math.inf, found_on.num_neurons or math.inf
+    if outside := [pair for pair in pairs if pair[0] >= blocks or pair[1] >= width]:
+        said = (
+            f"but says that its model has {blocks} blocks of {width} neurons; write it again with ttr detect"
+        )
+        raise NeuronsError(f"{path} names neuron {outside[0]}, {said}")
+
+
 def _show(value: Any) -> str:
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
@@ -348,6 +358,7 @@ def _read_json(path: Path) -> RegisterNeurons:
         raise _no_neurons(path, f"{where}: {first['msg']}") from error
     ranked = tuple((layer, n, math.nan if s is None else s) for layer, n, s in file.ranking)
     _check_ranking(ranked, path)
+    _check_inside([*file.pairs, *(row[:2] for row in ranked)], file.provenance, path)
     try:
         neurons = RegisterNeurons.from_pairs(file.pairs)
     except NeuronsError as error:
@@ -380,12 +391,10 @@ def _read_ranking(path: Path) -> RegisterNeurons:
     ranked = sorted(rows, key=lambda row: -row[2])
     _check_ranking(ranked, path)
     shape = (1 + max(row[0] for row in ranked), 1 + max(row[1] for row in ranked))
-    provenance = Provenance(num_layers=shape[0], num_neurons=shape[1])
-    neurons = RegisterNeurons((), tuple(ranked), provenance)
+    neurons = RegisterNeurons((), tuple(ranked), Provenance(num_layers=shape[0], num_neurons=shape[1]))
+    told = f"a ranking of {len(ranked)} neurons"
     if shape not in PUBLISHED_CHOICE:
-        return replace(neurons, message=f"a ranking of {len(ranked)} neurons; choose with top(k, max_layer)")
+        return replace(neurons, message=f"{told}; choose with top(k, max_layer)")
     model, k, top_layer = PUBLISHED_CHOICE[shape]
-    message = (
-        f"a ranking of {len(ranked)} neurons; kept as published for {model}: {k} of blocks 0..{top_layer}"
-    )
+    message = f"{told}; kept as published for {model}: {k} of blocks 0..{top_layer}"
     return replace(neurons.top(k, top_layer), message=message)
