@@ -96,7 +96,9 @@ def gallery(shown: Shown) -> str:
     found = _made(shown)["gallery"]
     if not found:
         return f'<p class="ttr-missing">{explanations.NO_REGISTERS}</p>'
-    images = ", ".join(dict.fromkeys(patch["image"] for each in found for patch in each["patches"]))
+    images = ", ".join(
+        dict.fromkeys(patch["image"] for each in found for patch in (*each["patches"], *each["of_mean"]))
+    )
     return fill("app_gallery.html", gallery=found, images=images)
 
 

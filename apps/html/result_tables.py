@@ -26,7 +26,12 @@ TOLD = (
     "distinguishable” is no proof that nothing changed; “equivalent” is one, within the margin that was "
     "stated."
 )
-MEASURES = {"patch_cosine": "patch cosine to full", "effective_rank": "effective rank"}
+MEASURES = {
+    "patch_cosine": "patch cosine to full",
+    "effective_rank": "effective rank",
+    "effective_rank_centred": "effective rank, patches centred",
+    "effective_rank_singular": "effective rank, singular values",
+}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cosine
 from scipy.stats import entropy, ortho_group
 
-from ttr.analysis.geometry import effective_rank, patch_cosine
+from ttr.analysis.geometry import effective_rank, effective_ranks, patch_cosine
 from ttr.errors import ModelError, OptionError
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(0, 10**6))
@@ -52,6 +52,34 @@ def test_closed_forms():
     assert float(effective_rank(one_way)) == pytest.approx(1)
     assert float(effective_rank(two)) == pytest.approx(np.exp(entropy([3, 1])))
     assert effective_rank(torch.zeros(2, 3, 4)).isnan().all()
+
+
+@given(SHAPES)
+def test_the_three_readings_are_scipys(shape):
+    x = patches(*shape)
+    found = effective_ranks(x)
+    torch.testing.assert_close(found["effective_rank"], effective_rank(x), rtol=0, atol=0)
+    for index, image in enumerate(x.double().numpy()):
+        centred = scipy.linalg.svdvals(image - image.mean(axis=0)) ** 2
+        singular = found["effective_rank_singular"][index]
+        assert float(singular) == pytest.approx(np.exp(entropy(scipy.linalg.svdvals(image))), rel=1e-5)
+        assert found["effective_rank"][index] <= singular * (1 + 1e-6)
+        if len(image) > 1:
+            expected = pytest.approx(np.exp(entropy(centred)), rel=1e-6)
+            assert float(found["effective_rank_centred"][index]) == expected
+
+
+def test_closed_forms_of_the_readings():
+    two = torch.zeros(1, 4, 5)
+    two[0, :3, 0], two[0, 3, 1] = 1, 1  # singular values sqrt 3 and 1; centred, one direction is left
+    found = {name: float(rank) for name, rank in effective_ranks(two).items()}
+    assert found == {
+        "effective_rank": pytest.approx(np.exp(entropy([3, 1]))),
+        "effective_rank_centred": pytest.approx(1),
+        "effective_rank_singular": pytest.approx(np.exp(entropy([3**0.5, 1]))),
+    }
+    assert effective_ranks(torch.ones(1, 4, 5))["effective_rank_centred"].isnan().all()
+    assert float(effective_ranks(torch.ones(1, 6, 4))["effective_rank_singular"]) == pytest.approx(1)
 
 
 def test_it_is_not_centred():

@@ -119,10 +119,16 @@ def test_divergence_is_scipys_query_by_query_in_every_family(model, images, both
     for layer in range(backbone.num_layers):
         found = attention_statistics(
             backbone, layer, *inputs[layer], reference=inputs_reference[layer], chunk=5
-        ).divergence
+        )
         layouts = inputs[layer][2], inputs_reference[layer][2]
         expected = expected_divergence(maps[layer], maps_reference[layer], *layouts)
-        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(found.divergence, expected, rtol=1e-3, atol=1e-6)
+        means = (each[layer].mean(axis=1, keepdims=True) for each in (maps, maps_reference))
+        expected = expected_divergence(*means, *layouts)
+        np.testing.assert_allclose(found.divergence_of_mean, expected, rtol=1e-3, atol=1e-6)
+        assert (found.divergence_of_mean <= found.divergence * (1 + 1e-4) + 1e-7)[
+            ~torch.isnan(found.divergence)
+        ].all()
     assert prefix_counts(model) == counts
 
 
@@ -171,6 +177,7 @@ def test_laws(trained, test_time, chunk, build):
     if trained + test_time:
         torch.testing.assert_close(found.shares.sum(dim=2), found.flows[:, :, 1])
     assert not found.divergence[:, present].any()
+    assert not found.divergence_of_mean[:, present].any()
     absent = [i for i in range(3) if i not in present]
     assert found.flows[:, absent].isnan().all()
     assert found.flows[:, :, absent].isnan().all()

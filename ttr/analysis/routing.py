@@ -7,7 +7,8 @@ the test-time ones together; the share of each single register is kept beside th
 
 Beside a reference run (the full model), the divergence of each source's attention is measured in the same
 pass over the rows: the Jensen-Shannon divergence query by query and head by head, then averaged. It is taken
-before averaging, since two maps may differ everywhere and agree in the mean.
+before averaging, since two maps may differ everywhere and agree in the mean; that of the heads' mean, which
+is never larger, stands beside it.
 
 Rows are made a chunk of queries at a time and summed at once: memory is O(B x heads x chunk x N).
 """
@@ -46,11 +47,13 @@ class LayerStatistics:
         shares: the same to each single register, trained ones first, float32 [B, 3, T+R].
         divergence: mean Jensen-Shannon divergence to the reference run a source, float32 [B, 3], 0..ln 2
             nats; None without a reference.
+        divergence_of_mean: the same of the heads' mean attention, 0..divergence; None without a reference.
     """
 
     flows: Tensor
     shares: Tensor
     divergence: Tensor | None
+    divergence_of_mean: Tensor | None
 
 
 @torch.no_grad()
@@ -90,7 +93,7 @@ def attention_statistics(
     if reference is not None:
         _check_comparable(x, layout, reference)
         other = _Run.of(backbone, module, *reference)
-    received, distances = zip(*(_source(own, other, group, chunk) for group in GROUPS), strict=True)
+    received, distances, of_mean = zip(*(_source(own, other, group, chunk) for group in GROUPS), strict=True)
     rows = torch.stack(received, dim=1)
     to_groups = [rows[..., _where(layout, group)] for group in GROUPS]
     flows = [part.sum(dim=-1) if part.shape[-1] else rows.new_full(rows.shape[:2], nan) for part in to_groups]
@@ -98,6 +101,7 @@ def attention_statistics(
         flows=torch.stack(flows, dim=2),
         shares=to_groups[GROUPS.index("registers")],
         divergence=None if other is None else torch.stack(distances, dim=1),
+        divergence_of_mean=None if other is None else torch.stack(of_mean, dim=1),
     )
 
 
@@ -127,12 +131,12 @@ class _Run:
         return self.projected.rows(slice(min(first, stop), min(first + chunk, stop)))
 
 
-def _source(own: _Run, other: _Run | None, group: str, chunk: int) -> tuple[Tensor, Tensor]:
-    """Return a source's mean attention to every token [B, N], and its mean divergence [B]."""
+def _source(own: _Run, other: _Run | None, group: str, chunk: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a source's mean attention to every token [B, N], its mean divergence and the mean map's [B]."""
     queries = own.projected.queries
     batch, heads = queries.shape[:2]
     received = queries.new_zeros(batch, own.layout.length, dtype=torch.float32)
-    distance = queries.new_zeros(batch, dtype=torch.float32)
+    distance, of_mean = queries.new_zeros(2, batch, dtype=torch.float32)
     for start in range(0, own.count(group), chunk):
         rows = own.rows(group, start, chunk)
         received += rows.sum(dim=(1, 2))
@@ -140,8 +144,9 @@ def _source(own: _Run, other: _Run | None, group: str, chunk: int) -> tuple[Tens
             theirs = other.rows(group, start, rows.shape[2])
             pair = on_one_support(rows[:, :, : theirs.shape[2]], own.layout, theirs, other.layout)
             distance += js_divergence(*pair).sum(dim=(1, 2))
+            of_mean += js_divergence(*(each.float().mean(dim=1) for each in pair)).sum(dim=1)
     compared = 0 if other is None else min(own.count(group), other.count(group))
-    return received / (heads * own.count(group)), distance / (heads * compared)
+    return received / (heads * own.count(group)), distance / (heads * compared), of_mean / compared
 
 
 def _where(layout: TokenLayout, group: str) -> slice:

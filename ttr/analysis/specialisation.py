@@ -1,8 +1,8 @@
 """What each register is about: how alike the registers are, and which patches each resembles most.
 
 The gallery compares a register with the patches of the same image, by cosine, in one pass: it shows what the
-register takes up *there*. Whoever asks what a register resembles in general hands in the register's mean over
-all images (a pass before this one) for every image; the gallery is the same.
+register takes up *there*. What a register resembles in general, its mean over all images tells, handed in for
+every image; the gallery is the same. (Parodi and Segado 2026 show "learned representations".)
 
 At most one patch an image (a patient, where groups are given) enters a register's gallery, or a single image
 with a uniform border would fill it.

@@ -88,3 +88,28 @@ def _beside(row: dict[Hashable, Any], key: str) -> tuple[str, str, str, str]:
         return published, "missing", "", ""
     interval = f"{row['ci_low']:{sign}.3f}..{row['ci_high']:{sign}.3f}"
     return published, f"{row['measured']:{sign}.4f}", interval, said(row)
+
+
+def show_model_tests(table: DataFrame) -> None:
+    """Print the published tests of one model against another beside ours; a row each pair and task.
+
+    Args:
+        table: of :func:`ttr.studies.reproduce.model_tests.compare_models`.
+    """
+    from itertools import groupby
+
+    from rich.table import Column, Table
+
+    from ttr.statistics.verdict import said
+
+    for question, rows in groupby(table.to_dict("records"), key=lambda row: row["question"]):
+        numbers = ("published p", "measured p", "difference", "verdict")
+        shown = Table("models", "task", *(Column(name, justify="right") for name in numbers))
+        shown.title, shown.title_justify = question, "left"
+        for row in rows:
+            cells = ("missing", "", "")
+            if not row["missing"]:
+                cells = (f"{row['p']:.4f}", f"{row['difference']:+.4f}", said(row))
+            models = f"{row['model_a']} against {row['model_b']}"
+            shown.add_row(models, row["task"], row["published_p"], *cells)
+        print_table(shown)

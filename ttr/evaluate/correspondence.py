@@ -30,6 +30,7 @@ def matches(
     image_size: tuple[int, int],
     alpha: float = 0.1,
     extent: np.ndarray | None = None,
+    candidates: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return PCK@alpha and nearest-patch accuracy of each pair of images.
 
@@ -43,6 +44,7 @@ def matches(
         image_size: (height, width) of both in pixels.
         alpha: tolerance, as a share of the larger side of ``extent``.
         extent: (width, height) of each target's box, [B, 2], in pixels; None for the image itself.
+        candidates: which patches of each target can be matched, bool [B, P]; None: all.
 
     Returns:
         (pck, nearest), float64 [B] each, 0..1; NaN for an image without a keypoint that counts.
@@ -58,6 +60,9 @@ def matches(
     batch = torch.arange(len(source_patches), device=source_patches.device)[:, None]
     queries = normalize(source_patches[batch, asked].float(), dim=-1)
     similarity = queries @ normalize(target_patches.float(), dim=-1).to(queries.device).mT
+    if candidates is not None:
+        barred = ~torch.as_tensor(candidates, device=similarity.device)[:, None]
+        similarity = similarity.masked_fill(barred, -torch.inf)
     found = similarity.argmax(dim=-1).cpu().numpy()
     row, column = np.divmod(found, grid[1])
     centres = np.stack([column + 0.5, row + 0.5], axis=-1) * size - 0.5

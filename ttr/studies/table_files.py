@@ -26,7 +26,10 @@ MOST_VALUES, MOST_UNPACKED = 100_000_000, 1 << 30
 #: Texts that a row may lack.
 REMARKS = ("verdict", "reason", "warning", "family")
 #: Numbers that tables of earlier versions lack.
-LATER = ("p_holm", "tests", "margin", "p_equivalent", "needed", "smallest_detectable")
+LATER = (
+    *("p_holm", "tests", "margin", "p_equivalent", "needed", "smallest_detectable"),
+    *("js_of_mean", "js_of_mean_ci_low", "js_of_mean_ci_high"),
+)
 #: Counts that say which row it is, not what was measured.
 PLACES = ("block", "num_registers", "seed")
 Kind = Literal["text", "number", "numbers"]

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -266,8 +267,11 @@ def test_maps_stand_on_a_stated_scale_and_say_their_numbers(folder):
     with pytest.raises(OptionError, match="choose from the lists"):
         pictures_html.pictures(shown, "norms", At("../secret", "full", "CLS", ALL))
     gallery = pictures_html.gallery(shown)
-    assert gallery.count("<h3>register-") == 4
+    assert gallery.count("<h3>register-") == 8
     assert f"{shown.nearest[0][0]['cosine']:.3f}" in gallery
+    earlier = replace(shown, nearest_mean=[], arrays={**shown.arrays, "crops_mean": np.array([])})
+    assert pictures_html.gallery(earlier).count("<h3>register-") == 4, "a folder of an earlier version"
+    assert f"{shown.nearest_mean[3][0]['cosine']:.3f}" in gallery.split("register-4, mean over the images")[1]
 
 
 def test_maps_that_a_condition_lacks_are_said_to_lack(copy):

@@ -166,7 +166,7 @@ def test_pictures_change_with_what_is_chosen_and_the_gallery_shows(page, filled)
     )
     page.get_by_role("tab", name="Nearest patches").click()
     page.locator("#gallery img").first.wait_for()
-    assert page.locator("#gallery img").count() == sum(map(len, index["nearest"]))
+    assert page.locator("#gallery img").count() == sum(map(len, index["nearest"] + index["nearest_mean"]))
     assert page.evaluate("[...document.querySelectorAll('#gallery img')].every(i => i.naturalWidth > 0)")
 
 

@@ -151,7 +151,14 @@ def test_analyses_are_whole(ran):
     )
     whole = flows[flows.target == "registers"].set_index(["condition", "block", "source"]).share
     np.testing.assert_allclose(single, whole.reindex(single.index), atol=1e-5)
+    of_mean = tables["divergence"].set_index(["condition", "block", "source"]).js_of_mean
+    assert (of_mean.loc["full"] == 0).all()
+    assert (of_mean.loc["registers:zero"].loc[0] == 0).all(), (
+        "what comes before the first replacement is full"
+    )
     js = tables["divergence"].set_index(["condition", "block", "source"]).js
+    assert (of_mean.loc["registers:zero"].loc[2] <= js.loc["registers:zero"].loc[2] * 1.001).all()
+    assert (of_mean.loc["registers:zero"].loc[2] > 1e-5).all()
     assert (js.loc["full"] == 0).all()
     assert (js.loc["registers:zero"].loc[0] == 0).all(), "the input of block 0 is the same"
     assert (js.loc["registers:zero"].loc[2] > 1e-4).all()
@@ -193,9 +200,26 @@ def test_pictures_share_one_order(ran):
     assert arrays["colours"].shape == (*count, 4, 4, 3)
     assert len(index["nearest"]) == 2
     assert arrays["crops"].shape[:2] == (2, 8)
+    assert arrays["crops_mean"].shape == arrays["crops"].shape
     # Under zeroing at the last block, patches are those of the full condition.
     last = index["conditions"].index("registers:zero@last")
     assert np.array_equal(arrays["norms"][last], arrays["norms"][0])
+
+
+def test_the_mean_gallery_is_an_exhaustive_search_for_the_registers_mean(ran, backbone, dataset):
+    index = json.loads((ran[1] / "pictures.json").read_text())
+    items = ran[0].measured.analysed.items
+    tokens = backbone.tokens(torch.stack([backbone.preprocess(dataset.open(item)) for item in items]))
+    mean = tokens.registers.mean(dim=0)
+    cosines = torch.cosine_similarity(mean[:, None, None], tokens.patches[None], dim=-1)
+    for register, found in enumerate(index["nearest_mean"]):
+        first = found[0]
+        assert first["cosine"] == pytest.approx(float(cosines[register].max()), abs=1e-5)
+        place = [item.name for item in items].index(first["image"])
+        there = cosines[register, place, first["row"] * tokens.grid[1] + first["column"]]
+        assert float(there) == pytest.approx(first["cosine"], abs=1e-5)
+        assert len({each["image"] for each in found}) == len(found)
+    assert index["nearest_mean"] != index["nearest"]
 
 
 @pytest.mark.usefixtures("no_page")

@@ -49,19 +49,20 @@ def measured(models, cache, tables_alone, tmp_path_factory):
         return models["phantom-reg4" if name == REGISTERS else "phantom"]
 
     out = tmp_path_factory.mktemp("zero") / "out"
-    return reproduce_zero_ablation(load, phantom_set(counts=COUNTS), out, FAST, run_in(cache)), out
+    return reproduce_zero_ablation(load, phantom_set(counts=COUNTS), out, FAST, run_in(cache)).table, out
 
 
 @pytest.fixture
 def pairs_folder(tmp_path):
-    """SPair's layout: three pairs of phantom images of one category."""
+    """SPair's layout: three pairs of phantom images of one category, none of which share an image."""
     root = tmp_path / "spair"
     for part in ("PairAnnotation/test", "JPEGImages/cat"):
         (root / part).mkdir(parents=True)
     for number in (1, 2, 3):
-        phantom_image(number, seed=5, classes=2).image.save(root / f"JPEGImages/cat/{number}.jpg")
+        for name in (number, number + 3):
+            phantom_image(name, seed=5, classes=2).image.save(root / f"JPEGImages/cat/{name}.jpg")
         points = [[60, 60], [110, 130], [150, 90]]
-        found = {"category": "cat", "src_imname": "1.jpg", "trg_imname": f"{number}.jpg"}
+        found = {"category": "cat", "src_imname": f"{number}.jpg", "trg_imname": f"{number + 3}.jpg"}
         found |= {"src_kps": points, "trg_kps": points, "trg_bndbox": [20, 20, 200, 200]}
         (root / f"PairAnnotation/test/{number}:cat.json").write_text(json.dumps(found))
     return root
@@ -93,6 +94,17 @@ def test_measured_numbers_are_the_ablations_own(measured, task, metric):
     assert math.isnan(ours.published["patches-4:zero - full"])
 
 
+def test_retrieval_is_measured_though_its_numbers_were_never_published(measured):
+    table, out = measured
+    results = pd.read_csv(out / REGISTERS / "results.csv").query("metric == 'recall_at_1'")
+    theirs = results.set_index("condition")
+    ours = rows(table, REGISTERS, "knn")
+    assert ours.measured["full"] == pytest.approx(theirs.value["full"])
+    change = ours.loc["registers:zero - full"]
+    assert change.measured == pytest.approx(theirs.delta["registers:zero"])
+    assert ours.published.isna().all()
+
+
 def test_the_pattern_of_the_phantom_is_the_studys(measured):
     ours = rows(measured[0], REGISTERS, "segmentation")
     assert ours.verdict["registers:zero - full"] == "lower"
@@ -113,6 +125,13 @@ def test_the_analyses_come_from_the_tables_of_the_ablation(measured):
     geometry = read["geometry"].set_index(["measure", "condition"]).value
     ours = rows(table, REGISTERS, "effective rank").loc["full"]
     assert (ours.published, ours.measured) == (8.7, geometry["effective_rank", "full"])
+    for reading, name in (("centred", "centred"), ("singular", "singular values")):
+        ours = rows(table, REGISTERS, f"effective rank, {name}").loc["full"]
+        assert ours.measured == geometry[f"effective_rank_{reading}", "full"]
+        assert math.isnan(ours.published), "which reading was published is not known"
+    ours = rows(table, REGISTERS, "attention JS of the heads' mean").measured
+    of_mean = read["divergence"].query("block == @last and source == 'patches'").set_index("condition")
+    assert ours["registers:zero"] == of_mean.js_of_mean["registers:zero"] < js["registers:zero"]
     ours = rows(table, REGISTERS, "patch cosine").measured
     assert ours["registers:zero"] == geometry["patch_cosine", "registers:zero"] < ours["registers:shuffle"]
     share = read["attention"].query(
@@ -126,6 +145,86 @@ def test_the_analyses_come_from_the_tables_of_the_ablation(measured):
     total = read["additivity"].query("task == 'probe' and metric == 'top1' and term == 'sum'")
     ours = rows(table, REGISTERS, "probe").loc["sum of singles - full"]
     assert (ours.published, ours.measured, ours.n) == (-0.052, total.value.item(), 12)
+
+
+def test_the_flow_studys_numbers_stand_alone_and_nothing_leaves_a_register_of_the_last_block(measured):
+    table, out = measured
+    flow = pd.read_csv(out / "flow.csv", keep_default_na=False, na_values=[""])
+    assert set(flow.backbone) == {WITHOUT, REGISTERS, NOT_THERE}
+    probe = rows(flow, REGISTERS, "probe")
+    for condition in ("registers:zero@last", "registers:mean@last", "register-2:zero@last"):
+        assert probe.measured[f"{condition} - full"] == 0, "no attention behind the last block"
+    assert (probe.published["registers:zero@last - full"], probe.n["registers:zero@last - full"]) == (
+        -0.189,
+        12,
+    )
+    assert rows(flow, WITHOUT, "probe").measured["cls:zero@last"] <= 0.5, "the probe reads what was zeroed"
+    assert rows(flow, WITHOUT, "correspondence").measured["cls:zero@last - full"] == 0
+    assert not table.condition.str.contains("@").any()
+    assert rows(flow, REGISTERS, "effective rank").published["full"] == 9.4
+    assert rows(flow, NOT_THERE, "patches to register-1").published.to_dict() == {"@11": 0.211}
+    attention = pd.read_csv(out / REGISTERS / "attention.csv").query(
+        "condition == 'full' and source == 'cls'"
+    )
+    highest = attention[attention.target == "register-2"].share.max()
+    found = rows(flow, REGISTERS, "cls to register-2").loc["highest of the blocks"]
+    assert (found.published, found.measured) == (0.161, highest)
+    probing = pd.read_csv(out / REGISTERS / "probing.csv")
+    shown = rows(flow, REGISTERS, "token probe").measured
+    for row in probing.itertuples():
+        assert shown[f"{row.token} @{row.block}"] == row.accuracy
+    cosines = pd.read_csv(out / REGISTERS / "registers.csv").set_index(["first", "second"]).cosine
+    for of, end in ((table, 0.9), (flow, 0.62)):
+        ours = rows(of, REGISTERS, "register cosine")
+        others = [cosines["register-2", f"register-{other}"] for other in (1, 3, 4)]
+        assert ours.measured["register-2 to the others"] == pytest.approx(sum(others) / 3)
+        found = ours.loc["highest among registers 1, 3, 4"]
+        assert found.published == end
+        pairs = [(1, 3), (1, 4), (3, 4)]
+        assert found.measured == max(cosines[f"register-{i}", f"register-{j}"] for i, j in pairs)
+
+
+def test_the_models_that_are_there_are_tested_against_each_other(measured):
+    table, out = measured
+    between = pd.read_csv(out / "between.csv", keep_default_na=False, na_values=[""])
+    assert between.published_p.tolist() == [*["< 0.001"] * 4, *["0.80"] * 6]
+    (there,) = between[between.missing.isna()].itertuples()
+    assert (there.model_a, there.model_b, there.condition) == (WITHOUT, REGISTERS, "cls:zero")
+    for side, backbone in (("a", WITHOUT), ("b", REGISTERS)):
+        change = rows(table, backbone, "segmentation").measured["cls:zero - full"]
+        assert getattr(there, f"effect_{side}") == pytest.approx(change)
+    assert there.difference == pytest.approx(there.effect_a - there.effect_b)
+    lost = between[between.missing.notna()]
+    assert lost.p.isna().all()
+    assert lost.missing.str.contains(f"{NOT_THERE}: its weights are elsewhere", regex=False).any()
+
+
+def test_each_task_on_its_own_set(models, cache, tmp_path):
+    """The main set has no masks; segmentation has a set of its own, with other images."""
+    main = replace(phantom_set(counts=COUNTS), masks=None)
+    own = phantom_set(counts=dict.fromkeys(COUNTS, 6), seed=3)
+
+    def load(name):
+        if name not in (REGISTERS, WITHOUT):
+            raise ModelError("its weights are elsewhere")
+        return models["phantom-reg4" if name == REGISTERS else "phantom"]
+
+    found = reproduce_zero_ablation(
+        load, main, tmp_path / "out", FAST, run_in(cache), sets={"segmentation": own}, fit="pad"
+    )
+    ours = rows(found.table, REGISTERS, "segmentation")
+    assert ours.n["full"] == 6
+    beside = pd.read_csv(tmp_path / "out" / f"{REGISTERS}-segmentation" / "results.csv")
+    assert set(beside.task) == {"segmentation"}
+    assert ours.measured["full"] == beside.set_index("condition").value["full"]
+    assert rows(found.table, REGISTERS, "probe").n["full"] == 12
+    assert rows(found.flow, REGISTERS, "probe").n["registers:zero@last - full"] == 12
+    there = found.between[found.between.missing == ""].iloc[0]
+    assert (there.task, there.n) == ("segmentation", 6), "models are compared on the task's own set"
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["sets"] == {"segmentation": "phantom"}
+    assert manifest["fit"] == "pad"
+    assert is_result(tmp_path / "out")
 
 
 def test_what_is_missing_keeps_its_published_numbers_and_says_why(measured):
@@ -143,7 +242,7 @@ def test_what_is_missing_keeps_its_published_numbers_and_says_why(measured):
     manifest = json.loads((out / "manifest.json").read_text())
     assert {path.name for path in out.iterdir()} == {*manifest["files"], "manifest.json"}
     assert is_result(out)
-    assert {REGISTERS, WITHOUT, "reproduction.csv"} == set(manifest["files"])
+    assert {REGISTERS, WITHOUT, "reproduction.csv", "between.csv", "flow.csv"} == set(manifest["files"])
     assert set(manifest["missing"]) == set(table.backbone) - {REGISTERS, WITHOUT}
     written = pd.read_csv(out / "reproduction.csv", keep_default_na=False, na_values=[""])
     assert len(written) == len(table)
@@ -157,13 +256,18 @@ def test_a_rehearsal_is_measured_once_and_names_the_tokens_and_masks_it_lacks(mo
         return models["phantom"]
 
     data = replace(phantom_set(counts=COUNTS), masks=None)
-    table = reproduce_zero_ablation(load, data, tmp_path / "out", FAST, run_in(cache), instead="phantom")
+    found = reproduce_zero_ablation(load, data, tmp_path / "out", FAST, run_in(cache), instead="phantom")
+    table = found.table
     assert asked == ["phantom"]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "phantom",
         "manifest.json",
         "reproduction.csv",
+        "between.csv",
+        "flow.csv",
     }
+    assert found.flow.published.notna().all()
+    assert found.between.missing.str.contains("a rehearsal measures one model").all()
     probe = rows(table, NOT_THERE, "probe")
     assert probe.measured["full"] == rows(table, WITHOUT, "probe").measured["full"]
     assert "has no trained registers" in probe.missing["registers:zero - full"]
@@ -249,6 +353,8 @@ def test_a_pair_that_cannot_be_read_is_missing_and_the_rest_is_measured(
         (("--weights", "nonsense"), "needed NAME=PATH"),
         (("--backbone", "phantom", "--weights", "dinov2-vit-s-14=w.pt"), "a rehearsal takes random weights"),
         (("--pairs", "nowhere"), "nowhere"),
+        (("--fit", "squeeze"), "needed crop, pad, resize"),
+        (("--segmentation-root", "."), "add --segmentation-dataset NAME"),
         (("--on-error", "ignore"), "on_error='ignore'"),
     ],
 )

@@ -21,6 +21,9 @@ from ttr.studies.ablate.conditions import FULL
 from ttr.studies.ablate.experiment import Measured
 from ttr.studies.ablate.tables import NOTHING, delta_columns, family_of, with_verdicts
 
+#: The readings of :mod:`ttr.analysis.geometry`.
+RANKS = ("effective_rank", "effective_rank_centred", "effective_rank_singular")
+
 
 def register_names(measured: Measured) -> list[str]:
     """Return the names of the registers, trained ones first: register-1, ..., test-time-1, ..."""
@@ -53,19 +56,24 @@ def attention(measured: Measured) -> pd.DataFrame:
 def divergence(measured: Measured) -> pd.DataFrame:
     """Return how far attention is from the full condition's.
 
-    Columns: condition, block, source, js (nats, 0..ln 2), ci_low, ci_high, n.
+    Columns: condition, block, source, js (nats, 0..ln 2; of each head, then averaged), ci_low, ci_high, n,
+    js_of_mean (of the heads' mean attention) with its interval.
     """
     rows = []
     for condition, arrays in _analysed(measured).items():
         for block in range(arrays["divergence"].shape[1]):
             for i, source in enumerate(GROUPS):
                 place = {"condition": condition, "block": block, "source": source}
-                rows += _row(measured, place, "js", arrays["divergence"][:, block, i])
+                found = _row(measured, place, "js", arrays["divergence"][:, block, i])
+                for of_mean in _row(measured, {}, "js_of_mean", arrays["divergence_of_mean"][:, block, i]):
+                    ends = {f"js_of_mean_{end}": of_mean[end] for end in ("ci_low", "ci_high")}
+                    found[0] |= {"js_of_mean": of_mean["js_of_mean"], **ends}
+                rows += found
     return pd.DataFrame(rows)
 
 
 def geometry(measured: Measured) -> pd.DataFrame:
-    """Return the patches' cosine to the full condition, and their effective rank.
+    """Return the patches' cosine to the full condition, and their effective rank in three readings.
 
     Columns: condition, measure, value, ci_low, ci_high, n, delta (from full) with its interval, p, family,
     and those of :class:`ttr.statistics.verdict.Judged`. A cosine is equivalent within the margin of the
@@ -74,7 +82,7 @@ def geometry(measured: Measured) -> pd.DataFrame:
     rows, changes, margins = [], [], []
     analysed = _analysed(measured)
     for condition, arrays in analysed.items():
-        for measure in ("patch_cosine", "effective_rank"):
+        for measure in ("patch_cosine", *RANKS):
             numbers = arrays[measure].astype(np.float64)
             (row,) = _row(measured, {"condition": condition, "measure": measure}, "value", numbers)
             found: Contrast | None = None

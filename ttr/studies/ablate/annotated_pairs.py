@@ -60,6 +60,7 @@ class AnnotatedPairs:
         source, target = (np.zeros((len(pairs), most, 2)) for _ in range(2))
         valid = np.zeros((len(pairs), most), dtype=bool)
         extent = np.zeros((len(pairs), 2))
+        candidates = []
         for index, pair in enumerate(pairs):
             of_source, of_target = self.sizes[pair.name]
             count = len(pair.source_points)
@@ -68,7 +69,19 @@ class AnnotatedPairs:
             valid[index, :count] = True
             corners = self._seen(of_target, pair.target_box.reshape(2, 2))
             extent[index] = corners[1] - corners[0]
-        return Pairs(images[:, 1], source, target, valid, extent)
+            candidates.append(self._shown(of_target))
+        return Pairs(images[:, 1], source, target, valid, extent, np.stack(candidates))
+
+    def _shown(self, size: tuple[int, int]) -> np.ndarray:
+        """Return which patches show any of an image of some size, bool [P]; bars beside it are none of it."""
+        first, last = self._seen(size, np.array([[0, 0], [size[1] - 1, size[0] - 1]], dtype=np.float64))
+        (rows, columns), (high, wide) = self.backbone.layout.grid, self.backbone.patch_size
+        starts = [np.arange(count) * side for count, side in ((columns, wide), (rows, high))]
+        across, down = (
+            (start < last[axis] + 0.5) & (start + side > first[axis] + 0.5)
+            for axis, (start, side) in enumerate(zip(starts, (wide, high), strict=True))
+        )
+        return (down[:, None] & across).ravel()
 
     def _seen(self, size: tuple[int, int], points: np.ndarray) -> np.ndarray:
         if size not in self.places:

@@ -26,7 +26,8 @@ def without_names(folders: Sequence[Folder]) -> list[Folder]:
 def _names(folder: Folder) -> Iterator[str]:
     if folder.pictures is not None:
         yield from folder.pictures.images
-        yield from (patch["image"] for patches in folder.pictures.nearest for patch in patches)
+        galleries = (*folder.pictures.nearest, *folder.pictures.nearest_mean)
+        yield from (patch["image"] for patches in galleries for patch in patches)
     yield from folder.manifest["dataset"].get("skipped", {})
 
 
@@ -34,7 +35,11 @@ def _renamed(folder: Folder, numbers: dict[str, str]) -> Folder:
     dataset, pictures = folder.manifest["dataset"], folder.pictures
     skipped = {numbers[name]: "could not be read" for name in dataset.get("skipped", {})}
     if pictures is not None:
-        nearest = [[{**patch, "image": numbers[patch["image"]]} for patch in row] for row in pictures.nearest]
-        pictures = replace(pictures, images=[numbers[name] for name in pictures.images], nearest=nearest)
+        nearest, of_mean = (
+            [[{**patch, "image": numbers[patch["image"]]} for patch in row] for row in gallery]
+            for gallery in (pictures.nearest, pictures.nearest_mean)
+        )
+        images = [numbers[name] for name in pictures.images]
+        pictures = replace(pictures, images=images, nearest=nearest, nearest_mean=of_mean)
     manifest = {**folder.manifest, "dataset": {**dataset, "skipped": skipped}}
     return replace(folder, manifest=manifest, pictures=pictures)

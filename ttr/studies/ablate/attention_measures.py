@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ttr.analysis.geometry import effective_rank, patch_cosine
+from ttr.analysis.geometry import effective_ranks, patch_cosine
 from ttr.analysis.routing import attention_statistics
 from ttr.analysis.specialisation import register_cosines
 from ttr.studies.ablate.conditions import FULL, Condition
@@ -46,7 +46,7 @@ class AttentionMeasures:
         patches = passed.tokens.patches
         found = {
             "patch_cosine": as_numpy(patch_cosine(patches, batch.full.tokens.patches).mean(dim=1)),
-            "effective_rank": effective_rank(patches).cpu().numpy(),
+            **{name: rank.cpu().numpy() for name, rank in effective_ranks(patches).items()},
         }
         if condition == FULL:
             registers = torch.cat([passed.tokens.registers, passed.tokens.test_time], dim=1)
@@ -62,7 +62,8 @@ class AttentionMeasures:
                 "flows": np.stack([as_numpy(part.flows) for _, part in parts], axis=1),
                 "shares": np.stack([as_numpy(part.shares) for _, part in parts], axis=1),
             }
-            self.full["divergence"] = 0 * self.full["flows"].sum(axis=3)
+            nothing = 0 * self.full["flows"].sum(axis=3)
+            self.full |= {"divergence": nothing, "divergence_of_mean": nothing}
             return found | self.full
         # Blocks before the first replaced one are the full pass's, bit for bit.
         arrays = {name: value.copy() for name, value in self.full.items()}
@@ -70,9 +71,11 @@ class AttentionMeasures:
             if part.shares.shape[2] != arrays["shares"].shape[3]:
                 arrays["shares"] = np.full((*arrays["shares"].shape[:3], part.shares.shape[2]), np.nan)
             assert part.divergence is not None
+            assert part.divergence_of_mean is not None
             arrays["flows"][:, block] = as_numpy(part.flows)
             arrays["shares"][:, block] = as_numpy(part.shares)
             arrays["divergence"][:, block] = as_numpy(part.divergence)
+            arrays["divergence_of_mean"][:, block] = as_numpy(part.divergence_of_mean)
         return found | arrays
 
 

@@ -100,7 +100,8 @@ class Collector:
         decided = {
             "tasks": sorted(measures.tasks),
             "heads": _heads_digest(measures),
-            "statistics": True,
+            # Which of them: analyses of before the readings of rank and divergence are made anew.
+            "statistics": 2,
             "blocks": measures.blocks,
         }
         return self.collect("analyses", measures, items, self.conditions, measures.test, decided)

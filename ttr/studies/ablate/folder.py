@@ -43,7 +43,8 @@ class Shown:
         images: I names.
         queries: of the attention maps, Q names: CLS, then the registers.
         nearest: of each register, {image, row, column, cosine} of its nearest patches.
-        arrays: pixels, norms, attention, colours, and crops where there are registers.
+        arrays: pixels, norms, attention, colours, and crops and crops_mean where there are registers.
+        nearest_mean: the same of each register's mean over the images; empty in folders of earlier versions.
     """
 
     conditions: list[str]
@@ -51,6 +52,7 @@ class Shown:
     queries: list[str]
     nearest: list[list[dict[str, Any]]] = field(repr=False)
     arrays: dict[str, np.ndarray] = field(repr=False)
+    nearest_mean: list[list[dict[str, Any]]] = field(repr=False, default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,10 +128,12 @@ class _Index(BaseModel):
     images: list[str]
     queries: list[str]
     nearest: list[list[_Patch]]
+    nearest_mean: list[list[_Patch]] = []
 
 
 #: {array: its axes}; letters are counted and must agree, figures are lengths.
 AXES = {"pixels": "IHW3", "norms": "CIrc", "attention": "CIQrc", "colours": "CIrc3", "crops": "RKhw3"}
+AXES["crops_mean"] = AXES["crops"]
 
 
 def _pictures(path: Path) -> Shown | None:
@@ -151,9 +155,12 @@ def _pictures(path: Path) -> Shown | None:
 def _check_arrays(arrays: dict[str, np.ndarray], names: dict[str, Any]) -> None:
     """Raise ValueError unless the arrays are those of :class:`Shown` and fit the names."""
     lengths = {"C": len(names["conditions"]), "I": len(names["images"]), "Q": len(names["queries"]), "3": 3}
-    nearest = names["nearest"]
+    nearest, of_mean = names["nearest"], names["nearest_mean"]
     lengths["R"] = len(nearest)
-    for name in (*ARRAYS, *["crops"] * bool(nearest)):  # a model without registers has none
+    if of_mean and len(of_mean) != len(nearest):
+        raise ValueError("registers without patches")
+    # A model without registers has no crops.
+    for name in (*ARRAYS, *["crops"] * bool(nearest), *["crops_mean"] * bool(of_mean)):
         if name not in arrays:
             raise ValueError(f"no array {name}")
         array, axes = arrays[name], AXES[name]
@@ -163,5 +170,5 @@ def _check_arrays(arrays: dict[str, np.ndarray], names: dict[str, Any]) -> None:
         for axis, length in zip(axes, array.shape, strict=True):
             if lengths.setdefault(axis, length) != length:
                 raise ValueError(f"arrays of other shapes, such as {name}")
-    if nearest and arrays["crops"].shape[1] < max(map(len, nearest)):
+    if nearest and arrays["crops"].shape[1] < max(map(len, [*nearest, *of_mean])):
         raise ValueError("patches without a crop")

@@ -2,10 +2,10 @@
 
     tasks       embedding [D], pck, nearest, confusion [C, C]; where tokens are other images', donor_class and
                 donor_group: in which share of the blocks the donor was of the image's class, of its group
-    analyses    in their stead flows [L, 3, 3], shares [L, 3, S], divergence [L, 3] of the attention;
-                patch_cosine (to the full condition), effective_rank; of the full condition also
-                register_cosines [S, S] and, at some blocks, layer_tokens [L', 1 + S, D], layer_pck,
-                layer_nearest [L'], layer_confusion [L', C, C]
+    analyses    in their stead flows [L, 3, 3], shares [L, 3, S], divergence and divergence_of_mean [L, 3]
+                of the attention; patch_cosine (to the full condition), effective_rank in three readings; of
+                the full condition also register_cosines [S, S] and, at some blocks, layer_tokens
+                [L', 1 + S, D], layer_pck, layer_nearest [L'], layer_confusion [L', C, C]
     training    embedding, donor_class and donor_group; of the full condition also layer_tokens, and a sample
                 of patches with the class of their mask: patch_x [q, L', D], patch_y [q]
 
@@ -48,6 +48,7 @@ class Pairs:
         target: the same in the counterparts.
         valid: bool [B, K].
         extent: (width, height) of each target's box, [B, 2], or None: the image.
+        candidates: patches of the counterparts that show any of the image, bool [B, P], or None: all.
     """
 
     images: Tensor
@@ -55,6 +56,7 @@ class Pairs:
     target: np.ndarray
     valid: np.ndarray
     extent: np.ndarray | None = None
+    candidates: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,6 +201,7 @@ class Measures:
             grid=passed.layout.grid,
             image_size=size,
             extent=pairs.extent,
+            candidates=pairs.candidates,
         )
 
     def _truth(self, items: Sequence[Item], images: Tensor) -> np.ndarray:

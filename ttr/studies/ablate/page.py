@@ -48,7 +48,12 @@ if TYPE_CHECKING:
 
 #: What the page's script swaps.
 SWAPPED = ("images", "conditions", "queries", "pixels", "norms", "colours", "attention")
-MEASURES = {"patch_cosine": "patch cosine to full", "effective_rank": "effective rank"}
+MEASURES = {
+    "patch_cosine": "patch cosine to full",
+    "effective_rank": "effective rank",
+    "effective_rank_centred": "effective rank, patches centred",
+    "effective_rank_singular": "effective rank, singular values",
+}
 
 
 def page(

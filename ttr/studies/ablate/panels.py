@@ -33,7 +33,8 @@ def panels(shown: Shown) -> dict[str, Any]:
         ``images``, ``conditions``, ``queries``: names. ``pixels``: [I] data URIs. ``colours``: [C][I].
         ``norms``: {scale: [C][I]} and ``attention``: {scale: [C][I][Q]}, None where a condition lacks the
         query. ``bars``: {kind: {scale: colours and numbers, and the largest value}}. ``gallery``: of each
-        register its name and nearest patches.
+        register its name and, of its own image and of its mean, the nearest patches (none of the mean in
+        folders of earlier versions).
     """
     arrays = shown.arrays
     spans = {kind: _spans(shown, kind) for kind in MAPS}
@@ -80,15 +81,21 @@ def _uris(values: np.ndarray, high: float, colour_map: str) -> Any:
 
 def _gallery(shown: Shown) -> list[dict[str, Any]]:
     registers = [query for query in shown.queries if query != "cls"]
+    own = _near(shown.nearest, shown.arrays.get("crops", ()))
+    of_mean = _near(shown.nearest_mean, shown.arrays.get("crops_mean", ())) or [[] for _ in own]
     return [
-        {
-            "name": name,
-            "patches": [
-                {**patch, "uri": maps.png_uri(np.ascontiguousarray(crop))}
-                for patch, crop in zip(patches, crops, strict=False)
-            ],
-        }
-        for name, patches, crops in zip(registers, shown.nearest, shown.arrays.get("crops", ()), strict=False)
+        {"name": name, "patches": patches, "of_mean": near}
+        for name, patches, near in zip(registers, own, of_mean, strict=False)
+    ]
+
+
+def _near(gallery: list[list[dict[str, Any]]], crops: Any) -> list[list[dict[str, Any]]]:
+    return [
+        [
+            {**patch, "uri": maps.png_uri(np.ascontiguousarray(crop))}
+            for patch, crop in zip(patches, pixels, strict=False)
+        ]
+        for patches, pixels in zip(gallery, crops, strict=False)
     ]
 
 

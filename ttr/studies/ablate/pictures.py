@@ -2,7 +2,8 @@
 
 Norm maps, attention maps (CLS and every register as query, last block, mean of the heads) and patch colours
 on one basis, as plain arrays: a page or an application colours and enlarges them. And the gallery: for each
-register the patches, among the analysed images, that it resembles most.
+register the patches, among the analysed images, that it resembles most: the register of the patch's own
+image, and the register's mean over all of them.
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ from ttr.forward.attention import attention_rows
 from ttr.forward.preprocessing import pixels_of
 from ttr.norms import token_norms
 from ttr.progress import progress_bar
+from ttr.studies.ablate.conditions import FULL
 from ttr.studies.ablate.donors import case_of, drawn_order, enough
 from ttr.studies.ablate.experiment import Measured
 from ttr.studies.ablate.subject import Passed
 
 SHOWN = 6
 NEAREST = 8
+#: Of each register, its patches.
+Gallery = tuple[tuple[NearPatch, ...], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +45,10 @@ class Pictures:
         norms: patch norms at the last block, float32 [C, I, r, c].
         attention: of each query, float32 [C, I, Q, r, c], 0..1; NaN for a query that a condition lacks.
         colours: principal components of the patches, uint8 [C, I, r, c, 3].
-        nearest: of each register, nearest first.
+        nearest: of each register as it is in the patch's own image, nearest first.
         crops: their pixels, uint8 [S, NEAREST, h, w, 3]; black where there are fewer.
+        nearest_mean: the same of each register's mean over the images.
+        crops_mean: their pixels.
     """
 
     images: tuple[str, ...]
@@ -50,8 +56,10 @@ class Pictures:
     norms: np.ndarray = field(repr=False)
     attention: np.ndarray = field(repr=False)
     colours: np.ndarray = field(repr=False)
-    nearest: tuple[tuple[NearPatch, ...], ...] = field(repr=False)
+    nearest: Gallery = field(repr=False)
     crops: np.ndarray = field(repr=False)
+    nearest_mean: Gallery = field(repr=False)
+    crops_mean: np.ndarray = field(repr=False)
 
 
 @torch.no_grad()
@@ -88,7 +96,7 @@ def pictures(measured: Measured, *, shown: int = SHOWN) -> Pictures:
         patches.append(passed.tokens.patches[:count].float().cpu().numpy())
     colours = fit_colours(np.concatenate(patches).reshape(-1, patches[0].shape[-1]))
     painted = [[colours.paint(image, grid) for image in each] for each in patches]
-    nearest = _nearest(measured)
+    nearest, nearest_mean = _nearest(measured)
     return Pictures(
         images=tuple(item.name for item in items),
         pixels=pixels_of(measured.subject.backbone, batch[:count]),
@@ -97,6 +105,8 @@ def pictures(measured: Measured, *, shown: int = SHOWN) -> Pictures:
         colours=np.array(painted, dtype=np.uint8),
         nearest=nearest,
         crops=_crops(measured, nearest),
+        nearest_mean=nearest_mean,
+        crops_mean=_crops(measured, nearest_mean),
     )
 
 
@@ -117,11 +127,16 @@ def _attention(measured: Measured, passed: Passed, x: Tensor, kwargs: Mapping[st
     return np.pad(maps, ((0, 0), (0, lacking), (0, 0), (0, 0)), constant_values=np.nan)
 
 
-def _nearest(measured: Measured) -> tuple[tuple[NearPatch, ...], ...]:
+def _nearest(measured: Measured) -> tuple[Gallery, Gallery]:
+    """Return the galleries of each image's own registers and of their mean."""
     assert measured.analysed is not None
-    if not measured.subject.layout.registers + measured.subject.layout.test_time:
-        return ()
-    found = NearestPatches(NEAREST)
+    layout = measured.subject.layout
+    if not layout.registers + layout.test_time:
+        return (), ()
+    own, of_mean = NearestPatches(NEAREST), NearestPatches(NEAREST)
+    # The last looked-into block is the model's last, and its tokens are read behind the final norm.
+    last = measured.analysed.arrays[FULL.name]["layer_tokens"][:, -1, int(layout.cls) :]
+    mean = torch.from_numpy(last.mean(axis=0))
     items, size = measured.analysed.items, measured.run.batch_size
     with progress_bar("gallery", len(items), show=measured.run.progress) as advance:
         for start in range(0, len(items), size):
@@ -129,12 +144,14 @@ def _nearest(measured: Measured) -> tuple[tuple[NearPatch, ...], ...]:
             passed = measured.subject.batch(_inputs(measured, part), "gallery", ()).full
             registers = torch.cat([passed.tokens.registers, passed.tokens.test_time], dim=1)
             names, units = ([getattr(item, what) for item in part] for what in ("name", "unit"))
-            found.add(names, registers, passed.tokens.patches, passed.layout.grid, groups=units)
+            means = mean.to(registers).expand_as(registers)
+            for found, queries in ((own, registers), (of_mean, means)):
+                found.add(names, queries, passed.tokens.patches, passed.layout.grid, groups=units)
             advance(len(part))
-    return found.gallery()
+    return own.gallery(), of_mean.gallery()
 
 
-def _crops(measured: Measured, nearest: tuple[tuple[NearPatch, ...], ...]) -> np.ndarray:
+def _crops(measured: Measured, nearest: Gallery) -> np.ndarray:
     """Return the pixels of each patch and a margin of one patch around it."""
     assert measured.analysed is not None
     backbone = measured.subject.backbone

@@ -149,7 +149,8 @@ def _write_tables(folder: Path, measured: Measured, found: list[Score]) -> list[
 
 
 def _write_pictures(folder: Path, measured: Measured, found: Pictures) -> list[str]:
-    arrays = {name: getattr(found, name) for name in ("pixels", "norms", "attention", "colours", "crops")}
+    names = ("pixels", "norms", "attention", "colours", "crops", "crops_mean")
+    arrays = {name: getattr(found, name) for name in names}
     kept = {name: array for name, array in arrays.items() if array.size}
     save_tensors(folder / "pictures.safetensors", kept, "pictures", {"schema": ABLATION})
     index = {
@@ -161,6 +162,7 @@ def _write_pictures(folder: Path, measured: Measured, found: Pictures) -> list[s
             *analysis_tables.register_names(measured),
         ],
         "nearest": [[asdict(patch) for patch in patches] for patches in found.nearest],
+        "nearest_mean": [[asdict(patch) for patch in patches] for patches in found.nearest_mean],
     }
     write_json(folder / "pictures.json", index)
     return ["pictures.safetensors", "pictures.json"]

@@ -20,6 +20,25 @@ FILE = Path(__file__).resolve().parent / "published_results.json"
 
 
 @dataclass(frozen=True)
+class ModelTest:
+    """A published test of two models' effects against each other.
+
+    Attributes:
+        question: what it asks.
+        pairs: the models; several where the study does not say which.
+        condition: the ablation whose effect is compared.
+        tasks: on which tasks; several where the study does not say which.
+        p: as it was published, ``< 0.001`` or a number.
+    """
+
+    question: str
+    pairs: tuple[tuple[str, str], ...]
+    condition: str
+    tasks: tuple[str, ...]
+    p: str
+
+
+@dataclass(frozen=True)
 class PublishedStudy:
     """The numbers of one study.
 
@@ -31,6 +50,7 @@ class PublishedStudy:
         settings: what they were got with, by name.
         notes: what one must know before comparing, a sentence or two each.
         metric: name of what was measured, where it is the same for all numbers; else empty.
+        tests: of models against each other.
     """
 
     name: str
@@ -40,6 +60,7 @@ class PublishedStudy:
     settings: Mapping[str, Any] = field(repr=False)
     notes: tuple[str, ...] = field(repr=False)
     metric: str = ""
+    tests: tuple[ModelTest, ...] = ()
 
     def value(self, **place: str) -> float | None:
         """Return the number at a place, every key given, or None if none was published there.
@@ -71,5 +92,10 @@ def published_studies() -> dict[str, PublishedStudy]:
             settings=entry["settings"],
             notes=tuple(entry["notes"]),
             metric=entry.get("metric", ""),
+            tests=tuple(_test(**test) for test in entry.get("tests", ())),
         )
     return found
+
+
+def _test(question: str, pairs: list[list[str]], condition: str, tasks: list[str], p: str) -> ModelTest:
+    return ModelTest(question, tuple((first, second) for first, second in pairs), condition, tuple(tasks), p)

@@ -8,7 +8,8 @@ number, and say what is missing.
 
 A condition's change from full stands beside its value, as ``registers:zero - full``. What the study says once
 a model (effective rank, divergence and share of attention, probes of one register) comes from the ablation's
-tables as they lie in its folder.
+tables as they lie in its folder. Its tests of one model against another are in
+:mod:`ttr.studies.reproduce.model_tests`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import pandas as pd
 
 from ttr.backbones.base import Backbone
+from ttr.backbones.fit import with_fit
 from ttr.datasets.layouts.spair import KeypointPair
 from ttr.datasets.registry import Dataset
 from ttr.errors import DataError, ImageError, ModelError, OptionError
@@ -32,21 +34,36 @@ from ttr.studies.ablate.conditions import CONTROL_PATCHES, FULL, parse
 from ttr.studies.ablate.experiment import require
 from ttr.studies.ablate.settings import AblationSettings
 from ttr.studies.ablate.write import write_ablation
+from ttr.studies.reproduce import flow
+from ttr.studies.reproduce.model_tests import compare_models
 from ttr.studies.reproduce.published import PublishedStudy, published_studies
 from ttr.studies.schemas import ZERO_ABLATION, result_folder
 
 STUDY = "zero-ablation"
 #: The metric of ours that stands beside each of the study's tasks.
-METRICS = {"probe": "top1", "correspondence": "nearest_patch", "segmentation": "miou"}
+METRICS = {
+    "probe": "top1",
+    "knn": "recall_at_1",
+    "correspondence": "nearest_patch",
+    "segmentation": "miou",
+}
+#: Tasks that can be measured on a set of their own, as the study does.
+OWN_SETS = ("correspondence", "segmentation")
 SPAIR, SPAIR_METRIC = "spair", "pck_0.1"
 REGISTERS = tuple(f"registers:{substitute}" for substitute in ("zero", "mean", "noise", "shuffle"))
 SINGLES = tuple(f"register-{index}:zero" for index in (1, 2, 3, 4))
 CONDITIONS = (*REGISTERS, *SINGLES, "cls:zero", "cls:mean", f"patches-{CONTROL_PATCHES}:zero")
 SUM = "sum of singles"
-JS, COSINE, RANK = "attention JS", "patch cosine", "effective rank"
+JS, JS_OF_MEAN, COSINE = "attention JS", "attention JS of the heads' mean", "patch cosine"
+RANKS = {
+    "effective_rank": "effective rank",
+    "effective_rank_centred": "effective rank, centred",
+    "effective_rank_singular": "effective rank, singular values",
+}
 TO_REGISTERS, OF_REGISTERS = "CLS to registers", "register probe"
-TASKS = (*METRICS, SPAIR, JS, COSINE, RANK, TO_REGISTERS, OF_REGISTERS)
+TASKS = (*METRICS, SPAIR, JS, JS_OF_MEAN, COSINE, *RANKS.values(), TO_REGISTERS, OF_REGISTERS, flow.COSINE)
 CHANGE = f" - {FULL.name}"
+REHEARSAL = "a rehearsal measures one model, and a test compares two"
 NAN = float("nan")
 JUDGED = Judged().columns()
 NOTHING = {"measured": NAN, "ci_low": NAN, "ci_high": NAN, "n": 0, "p": NAN, **JUDGED}
@@ -63,18 +80,39 @@ class Found:
         weights: where its weights come from.
         numbers: by task and condition.
         lacking: {task or condition: reason}.
+        flow: the same of the study of :mod:`ttr.studies.reproduce.flow`.
     """
 
     name: str
     weights: str = ""
     numbers: Numbers = field(default_factory=dict)
     lacking: Mapping[str, str] = field(default_factory=dict)
+    flow: Numbers = field(default_factory=dict)
 
     def reason(self, task: str, condition: str) -> str:
         """Return why a number is not there."""
         condition = condition.removesuffix(CHANGE)
         asked = "registers:zero" if condition == SUM or task in (TO_REGISTERS, OF_REGISTERS) else condition
         return self.lacking.get(task) or self.lacking.get(asked) or f"{self.name} has no such number"
+
+
+@dataclass(frozen=True, eq=False)
+class Reproduced:
+    """What came of it.
+
+    Attributes:
+        table: a row each published number, and, but in a rehearsal, each measured change from full. Columns:
+            backbone, task, condition (``registers:zero - full`` is a change), published, measured, ci_low,
+            ci_high, n, p, p_holm and what follows from it (as in that model's ablation, over its family),
+            measured_backbone, weights, missing (why there is no measured number, else empty).
+        between: the published tests between models, as
+            :func:`ttr.studies.reproduce.model_tests.compare_models` returns them.
+        flow: what the study of :mod:`ttr.studies.reproduce.flow` published; columns as of ``table``.
+    """
+
+    table: pd.DataFrame
+    between: pd.DataFrame
+    flow: pd.DataFrame
 
 
 def reproduce_zero_ablation(
@@ -86,8 +124,10 @@ def reproduce_zero_ablation(
     *,
     instead: str | None = None,
     pairs: Sequence[KeypointPair] = (),
-) -> pd.DataFrame:
-    """Measure the models and write the folder ``out``: an ablation each, ``reproduction.csv``, a manifest.
+    sets: Mapping[str, Dataset] | None = None,
+    fit: str = "crop",
+) -> Reproduced:
+    """Measure the models and write the folder ``out``: an ablation each, the tables as CSV, a manifest.
 
     Args:
         load: catalog name -> backbone; a ModelError makes that model a missing one.
@@ -97,12 +137,9 @@ def reproduce_zero_ablation(
         run: how; None: the default.
         instead: the backbone that is measured, once, in place of all six: a rehearsal.
         pairs: annotated pairs of SPair-71k; they make an ablation of their own, ``NAME-spair``.
-
-    Returns:
-        A row each published number, and, but in a rehearsal, each measured change from full. Columns:
-        backbone, task, condition (``registers:zero - full`` is a change), published, measured, ci_low,
-        ci_high, n, p, p_holm and what follows from it (as in that model's ablation, over its family),
-        measured_backbone, weights, missing (why there is no measured number, else empty).
+        sets: {task: the set it is measured on instead}, of :data:`OWN_SETS`; each makes an ablation of its
+            own, ``NAME-TASK``, with its own calibration.
+        fit: of the images of ``pairs`` and of segmentation's own set, see :mod:`ttr.backbones.fit`.
 
     Raises:
         DataError: the set can give not one of the tasks.
@@ -111,50 +148,77 @@ def reproduce_zero_ablation(
     """
     study = published_studies()[STUDY]
     settings, run = settings or AblationSettings(), run or Run(seed=study.settings["seed"])
-    impossible = _impossible(dataset, pairs)
+    sets = dict(sets or {})
+    impossible = _impossible(dataset, pairs, sets)
     names = study.named("backbone") if instead is None else (instead,)
     found: dict[str, Found] = {}
     failed: dict[str, str] = {}
     with result_folder(out) as folder:
         for name in names:
             try:
-                place = folder / name.replace(":", "-").replace("/", "-")
-                found[name] = _measure(load(name), dataset, place, settings, run, pairs, impossible)
+                place = folder / _folder_of(name)
+                found[name] = _measure(
+                    load(name), dataset, place, settings, run, pairs, sets, fit, impossible
+                )
             except (ModelError, ImageError) as error:
                 failed[name] = str(error)
         if not found:
             raise ModelError(f"not one model could be measured: {'; '.join(dict.fromkeys(failed.values()))}")
         folders = sorted(path.name for path in folder.iterdir())
         rows: list[dict[str, Any]] = []
+        beside: list[dict[str, Any]] = []
+        flows = published_studies()[flow.STUDY]
         for name in study.named("backbone"):
             measured, failure = found.get(instead or name), failed.get(instead or name, "")
-            rows += _rows(study, name, measured, failure, instead is not None)
-        table = pd.DataFrame(rows)
+            # A rehearsal stands in six times; what nobody published is said once, in its ablation's folder.
+            more = [] if measured is None or instead else [key for key in measured.numbers if _is_shown(*key)]
+            rows += _rows(study, name, measured, failure, more)
+            own = None if measured is None else replace(measured, numbers=measured.flow)
+            more = [] if own is None or instead else [key for key in own.numbers if flow.is_shown(*key)]
+            beside += _rows(flows, name, own, failure, more)
+        table, of_flow = pd.DataFrame(rows), pd.DataFrame(beside)
+        compared = {
+            name: [path for task in ("", *sets) if (path := folder / _folder_of(name, task)).is_dir()]
+            for name in found
+        }
+        alone = dict.fromkeys(study.named("backbone"), REHEARSAL)
+        lacking = alone if instead else {**failed, **impossible}
+        between = compare_models(
+            study.tests, {} if instead else compared, METRICS, lacking, margin=settings.margin, seed=run.seed
+        )
         write_table(folder / "reproduction.csv", table)
-        write_json(folder / MANIFEST, _manifest(study, dataset, settings, run, folders, failed))
-    return table
+        write_table(folder / "between.csv", between)
+        write_table(folder / "flow.csv", of_flow)
+        write_json(folder / MANIFEST, _manifest(study, dataset, sets, fit, settings, run, folders, failed))
+    return Reproduced(table, between, of_flow)
 
 
-def reasons(table: pd.DataFrame) -> list[str]:
+def reasons(*tables: pd.DataFrame) -> list[str]:
     """Return why numbers are missing, each reason once: ``"dinov3-vit-b-16 (spair): ..."``."""
+    table = pd.concat(tables)
     return [
         f"{', '.join(dict.fromkeys(part.backbone))} ({', '.join(dict.fromkeys(part.task))}): {reason}"
         for reason, part in table[table.missing != ""].groupby("missing", sort=False)
     ]
 
 
-def _impossible(dataset: Dataset, pairs: Sequence[KeypointPair]) -> dict[str, str]:
+def _folder_of(name: str, task: str = "") -> str:
+    return name.replace(":", "-").replace("/", "-") + (f"-{task}" if task else "")
+
+
+def _impossible(
+    dataset: Dataset, pairs: Sequence[KeypointPair], sets: Mapping[str, Dataset]
+) -> dict[str, str]:
     """Return {task: why the data cannot give it}."""
     reasons = {} if pairs else {SPAIR: "no annotated pairs were given: --pairs DIR of SPair-71k"}
     for task in METRICS:
         try:
-            require(dataset, AblationSettings(tasks=(task,)))
+            require(sets.get(task, dataset), AblationSettings(tasks=(task,)))
         except DataError as error:
             reasons[task] = str(error)
-    if all(task in reasons for task in METRICS):
-        raise DataError(
-            f"not one task can be measured: {'; '.join(dict.fromkeys(reasons[t] for t in METRICS))}"
-        )
+    left = [task for task in METRICS if task not in sets]
+    if all(task in reasons for task in left):
+        raise DataError(f"not one task can be measured: {'; '.join(dict.fromkeys(reasons[t] for t in left))}")
     return reasons
 
 
@@ -165,17 +229,19 @@ def _measure(
     settings: AblationSettings,
     run: Run,
     pairs: Sequence[KeypointPair],
+    sets: Mapping[str, Dataset],
+    fit: str,
     impossible: Mapping[str, str],
 ) -> Found:
-    """Run the ablation of one model, and a second one on annotated pairs if there are any."""
+    """Run the ablation of one model, and one more on each task's own set and on annotated pairs."""
     lacking = dict(impossible)
     conditions = [FULL.name]
-    for condition in CONDITIONS:
+    for condition in (*CONDITIONS, *flow.CONDITIONS):
         try:
             conditions.append(parse(condition, backbone, backbone.layout).name)
         except OptionError as error:
             lacking[condition] = str(error)
-    tasks = tuple(task for task in METRICS if task not in impossible)
+    tasks = tuple(task for task in METRICS if task not in impossible and task not in sets)
     chosen = replace(settings, tasks=tasks, layers=min(settings.layers, backbone.num_layers))
     ablation = write_ablation(backbone, PLAIN, dataset, conditions, folder, chosen, run)
     numbers = _of_analyses(folder, backbone.num_layers - 1)
@@ -183,19 +249,30 @@ def _measure(
         numbers |= _of_task(ablation.results, task, METRICS[task], task)
     if "probe" in tasks:
         numbers |= _of_singles(folder, numbers["probe", FULL.name]["n"])
-    if pairs:
-        chosen = replace(chosen, tasks=("correspondence",), analysis_images=0)
-        beside = folder.with_name(f"{folder.name}-{SPAIR}")
+    apart: list[tuple[str, str, str, Dataset, Sequence[KeypointPair]]] = [
+        (task, task, METRICS[task], sets[task], ()) for task in sets if task not in impossible
+    ]
+    apart += [(SPAIR, "correspondence", SPAIR_METRIC, dataset, pairs)] if pairs else []
+    for name, task, metric, its_set, its_pairs in apart:
+        own, beside = (
+            replace(chosen, tasks=(task,), analysis_images=0),
+            folder.with_name(f"{folder.name}-{name}"),
+        )
         try:
-            ablation = write_ablation(backbone, PLAIN, dataset, conditions, beside, chosen, run, pairs=pairs)
-            numbers |= _of_task(ablation.results, "correspondence", SPAIR_METRIC, SPAIR)
+            whole = backbone if name == "correspondence" else with_fit(backbone, fit)
+            found = write_ablation(whole, PLAIN, its_set, conditions, beside, own, run, pairs=its_pairs)
+            numbers |= _of_task(found.results, task, metric, name)
         except ImageError as error:
-            lacking[SPAIR] = str(error)
-    return Found(backbone.name, str(backbone.weights), numbers, lacking)
+            lacking[name] = str(error)
+    of_flow = {
+        (task, condition): _number(value, row) for task, condition, value, row in flow.flow_numbers(folder)
+    }
+    numbers |= {key: number for key, number in of_flow.items() if key[0] == flow.COSINE}
+    return Found(backbone.name, str(backbone.weights), numbers, lacking, numbers | of_flow)
 
 
 def _rows(
-    study: PublishedStudy, name: str, found: Found | None, failure: str, rehearsal: bool
+    study: PublishedStudy, name: str, found: Found | None, failure: str, more: Sequence[tuple[str, str]]
 ) -> Iterator[dict[str, Any]]:
     published = {key[1:]: value for key, value in study.values.items() if key[0] == name}
     for (task, condition), value in tuple(published.items()):
@@ -203,8 +280,6 @@ def _rows(
         if full is not None and condition != FULL.name and not condition.endswith(CHANGE):
             published[task, condition + CHANGE] = round(value - full, 4)
     measured = {} if found is None else found.numbers
-    # A rehearsal stands in six times; what nobody published is said once, in its ablation's folder.
-    more = [] if rehearsal else [key for key in measured if _is_shown(*key)]
     for task, condition in sorted({*published, *more}, key=_place_of):
         number = measured.get((task, condition))
         missing = failure
@@ -225,6 +300,8 @@ def _rows(
 def _manifest(
     study: PublishedStudy,
     dataset: Dataset,
+    sets: Mapping[str, Dataset],
+    fit: str,
     settings: AblationSettings,
     run: Run,
     folders: list[str],
@@ -233,9 +310,11 @@ def _manifest(
     measured = {name: value for name, value in asdict(settings).items() if name != "tasks"}
     return {
         "schema": ZERO_ABLATION,
-        "files": ["reproduction.csv", *folders],
+        "files": ["reproduction.csv", "between.csv", "flow.csv", *folders],
         "published": {"source": study.source, "settings": study.settings, "notes": study.notes},
         "dataset": dataset.name,
+        "sets": {task: own.name for task, own in sets.items()},
+        "fit": fit,
         "settings": {**measured, **run.only("seed", "batch_size", "on_error", "workers", "progress")},
         "missing": failed,
     }
@@ -260,17 +339,19 @@ def _of_task(results: pd.DataFrame, ours: str, metric: str, task: str) -> Number
 def _of_analyses(folder: Path, last: int) -> Numbers:
     """Return what the study says once a model, from the ablation's tables; a table may be missing."""
     numbers: Numbers = {}
-    for row in _read(folder, "geometry"):
-        task = RANK if row.measure == "effective_rank" else COSINE
-        if row.condition == FULL.name if task == RANK else row.condition in REGISTERS:
+    for row in flow.read(folder, "geometry"):
+        task = RANKS.get(row.measure, COSINE)
+        if row.condition in REGISTERS if task == COSINE else row.condition == FULL.name:
             numbers[task, row.condition] = _number(row.value, row)
-    for row in _read(folder, "divergence"):
+    for row in flow.read(folder, "divergence"):
         if (row.block, row.source) == (last, "patches") and row.condition in REGISTERS:
             numbers[JS, row.condition] = _number(row.js, row)
-    for row in _read(folder, "attention"):
+            ends = {end: getattr(row, f"js_of_mean_{end}") for end in ("ci_low", "ci_high")}
+            numbers[JS_OF_MEAN, row.condition] = {**_number(row.js_of_mean, row), **ends}
+    for row in flow.read(folder, "attention"):
         if (row.condition, row.block, row.source, row.target) == (FULL.name, last, "cls", "registers"):
             numbers[TO_REGISTERS, FULL.name] = _number(row.share, row)
-    for row in _read(folder, "probing"):
+    for row in flow.read(folder, "probing"):
         if row.block == last and row.token.startswith("register-"):
             numbers[OF_REGISTERS, row.token] = _number(row.accuracy, row)
     return numbers
@@ -279,7 +360,7 @@ def _of_analyses(folder: Path, last: int) -> Numbers:
 def _of_singles(folder: Path, images: int) -> Numbers:
     """Return the sum of zeroing one register at a time, of as many images as the probe was tested on."""
     numbers: Numbers = {}
-    for row in _read(folder, "additivity"):
+    for row in flow.read(folder, "additivity"):
         if (row.task, row.metric, row.term) == ("probe", METRICS["probe"], "sum"):
             numbers["probe", SUM + CHANGE] = {
                 **_number(row.value, row),
@@ -288,11 +369,6 @@ def _of_singles(folder: Path, images: int) -> Numbers:
                 "p": row.p,
             }
     return numbers
-
-
-def _read(folder: Path, name: str) -> Iterator[Any]:
-    path = folder / f"{name}.csv"
-    return pd.read_csv(path).itertuples() if path.exists() else iter(())
 
 
 def _number(value: float, row: Any) -> dict[str, Any]:
@@ -305,16 +381,19 @@ def _number(value: float, row: Any) -> dict[str, Any]:
     }
 
 
-def _place_of(key: tuple[str, ...]) -> tuple[int, int, str, bool]:
+def _place_of(key: tuple[str, ...]) -> tuple[int, str, int, str, bool]:
     """Return where a task and condition stand among all, for sorting: a change follows its value."""
     task, condition = key
     base = condition.removesuffix(CHANGE)
     order = (FULL.name, *CONDITIONS, SUM)
-    return TASKS.index(task), order.index(base) if base in order else len(order), base, base != condition
+    first = TASKS.index(task) if task in TASKS else len(TASKS)
+    return first, task, order.index(base) if base in order else len(order), base, base != condition
 
 
 def _is_shown(task: str, condition: str) -> bool:
     """Return whether a number is worth a row where none was published: changes, full, and the analyses."""
+    if "@" in condition:
+        return False
     if task not in (*METRICS, SPAIR) or condition == FULL.name:
         return True
     return condition.endswith(CHANGE) and (task == "probe" or condition.removesuffix(CHANGE) not in SINGLES)
