@@ -64,6 +64,9 @@ def test_what_comes_from_cuda_is_read_when_it_has_arrived(monkeypatch):
     class There:
         device, shape, dtype = CUDA, (3,), torch.float32
 
+        def detach(self):
+            return self
+
     asked = []
     monkeypatch.setattr(transfer.torch, "empty", lambda shape, dtype, pin_memory: here)
     monkeypatch.setattr(torch.Tensor, "copy_", lambda self, x, non_blocking: asked.append(non_blocking))
