@@ -344,6 +344,7 @@ def test_a_batch_is_a_table_that_sorts_opens_and_exports(page, tmp_path):
     assert page.get_by_role("tab", name="Compare").get_attribute("aria-selected") == "true"
 
 
+@SLOW
 def test_the_keyboard_reaches_everything_and_is_never_trapped(visit):
     page = visit()
     reached = []

@@ -72,6 +72,7 @@ def test_words_become_maps_with_their_scale_and_numbers(page):
 
 
 @NARROW
+@pytest.mark.slow
 def test_what_was_asked_stays_with_its_image_and_goes_with_it(page):
     select(page, "Prompt map")
     page.get_by_label(WORDS).fill("hip")
@@ -120,6 +121,7 @@ def test_a_marker_is_burnt_in_and_answered(page):
 
 
 @NARROW
+@pytest.mark.slow
 def test_a_model_without_words_says_which_model_has_them(page):
     turn_to(page, "phantom")
     select(page, "Prompt map")

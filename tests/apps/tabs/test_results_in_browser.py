@@ -120,6 +120,7 @@ def test_a_cell_says_its_value_interval_and_verdict(page, filled):
     until(page, "heatmap", 1, 0, 100 * zeroed.delta)
 
 
+@pytest.mark.slow
 def test_the_block_and_the_condition_choose_the_flows(page, filled):
     show(page, "Ablation")
     attention = pd.read_csv(filled / "ablation" / "attention.csv")
@@ -170,6 +171,7 @@ def test_pictures_change_with_what_is_chosen_and_the_gallery_shows(page, filled)
     assert page.evaluate("[...document.querySelectorAll('#gallery img')].every(i => i.naturalWidth > 0)")
 
 
+@pytest.mark.slow
 def test_layers_and_benchmarks_show_their_files(page, filled):
     show(page, "Layers")
     probing = pd.read_csv(filled / "ablation" / "probing.csv")

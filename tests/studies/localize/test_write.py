@@ -223,7 +223,7 @@ def test_the_best_threshold_is_chosen_on_validation_images_alone(result):
 def followed(backbone, dataset, neurons, cache, tmp_path_factory):
     out = tmp_path_factory.mktemp("followed") / "out"
     asked = LocalisationSettings(
-        arms=("plain", "random"), methods=("attention",), draws=2, num_images=4, curves=True
+        arms=("plain", "random"), methods=("attention",), draws=2, num_images=2, curves=True
     )
     return write_localisation(backbone, dataset, neurons, out, asked, Run(cache=cache)), out
 

@@ -187,6 +187,7 @@ def test_a_broken_set_is_skipped_by_name_and_the_rest_runs(small, run, cache, tm
     assert [line.split()[1] for line in skip.splitlines() if line.startswith("missing: ")] == ["orthonet"]
 
 
+@pytest.mark.slow
 def test_six_cells_that_were_measured_end_with_status_0(small, run, roots, cache, tmp_path):
     places = ",".join(f"{name}={root}" for name, root in roots.items())
     asked = ("--backbone", "phantom", "--protocol", "published", "--top-layer", "alone", "--cache", cache)

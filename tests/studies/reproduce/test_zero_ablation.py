@@ -199,6 +199,7 @@ def test_the_models_that_are_there_are_tested_against_each_other(measured):
     assert lost.missing.str.contains(f"{NOT_THERE}: its weights are elsewhere", regex=False).any()
 
 
+@pytest.mark.slow
 def test_each_task_on_its_own_set(models, cache, tmp_path):
     """The main set has no masks; segmentation has a set of its own, with other images."""
     main = replace(phantom_set(counts=COUNTS), masks=None)
