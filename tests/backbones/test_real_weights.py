@@ -171,6 +171,7 @@ def without_cls(x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("size", "known", "asked"), [(112, 3, 2), pytest.param(224, 6, 4, marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_crops_are_recognised_by_features_that_patches_make_and_cls_carries(
     state, pictures, size, known, asked
 ):

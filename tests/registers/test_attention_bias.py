@@ -153,7 +153,7 @@ def test_attention_rows_know_the_bias(model, images):
     "family",
     [
         "eva-dinov3",
-        "open-clip",
+        pytest.param("open-clip", marks=pytest.mark.slow),
         pytest.param("timm-reg4", marks=pytest.mark.slow),
         pytest.param("eva-02", marks=pytest.mark.slow),
     ],

@@ -90,6 +90,7 @@ def test_images_without_outliers_do_not_dilute_the_score(phantom, phantom_batch)
     assert mixed.ranking[0].score == pytest.approx(alone.ranking[0].score, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images(phantom):
     def peak(count: int) -> int:
         images = (image for _ in range(count) for image in [torch.full((3, 224, 224), -1.0)])

@@ -61,6 +61,7 @@ def test_trained_registers_are_zeroed_and_cls_alone_keeps_its_own(images):
     assert not after[:, [1, 2, *range(4, 20)]].any()
 
 
+@pytest.mark.slow
 def test_it_is_exported_and_traced_as_it_runs(images):
     backbone = ttr.adapt(scramble(tiny_vit()).eval())
     with ttr.TestTimeRegisters(backbone, NEURONS, variant="released-code"), torch.no_grad():

@@ -311,6 +311,7 @@ def test_low_rank_adapters_are_wrapped_as_the_merged_model_is(target, adapted, i
 
 
 @pytest.mark.parametrize("part", ["block", pytest.param("whole", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_bare_and_copy_are_compiled_each_for_itself(part, images):
     """torch.compile keeps code by the class that it is of, and would answer the one with the other's."""
     model = scramble(tiny_vit())
