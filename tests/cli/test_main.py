@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import ttr
+from ttr.backbones.catalog import preset_for
 from ttr.datasets.registry import phantom_images
 from ttr.locks import held
 from ttr.studies.schemas import is_result
@@ -301,13 +302,20 @@ def test_backbones_says_which_model_is_installed(run, monkeypatch, tmp_path):
         assert (rows["dinov2-vit-s-14"], rows["dinov2-vit-b-14"]) == (said, "no")
 
 
-def test_without_neurons_a_preset_is_used_and_said_or_the_command_refuses(run, built, folder, tmp_path):
+def test_without_neurons_a_preset_is_used_and_said_or_the_command_refuses(
+    run, built, folder, tmp_path, monkeypatch
+):
+    given = []
+    monkeypatch.setattr(
+        "ttr.studies.compare.write.write_comparison",
+        lambda backbone, neurons, *more, **how: given.append(neurons) or 1 / 0,
+    )
     image = sorted(folder.iterdir())[0]
     arguments = ["--out", tmp_path / "out", image]
     status, out, _ = run("compare", "--backbone", "clip-vit-b-16", *arguments)
-    assert status == 0
+    assert status == 1, "the stand-in fails on purpose"
     assert "using the published preset clip-vit-b-16.json; your own are better" in out
-    assert "weights: random (seed 0)" in out
+    assert given[0] == ttr.RegisterNeurons.load(preset_for("clip-vit-b-16"))
     status, _, err = run("compare", "--backbone", "phantom", *arguments)
     assert status == 2
     assert "no preset for phantom; find them with: ttr detect" in err
