@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ttr.cli import given, options
-from ttr.cli.chosen import choose
+from ttr.cli.chosen import SourceOptions
 from ttr.cli.engine import EngineOptions
 from ttr.cli.groups import Group, grouped
 from ttr.cli.loading import load_backbone
@@ -98,19 +98,7 @@ def detect(
             metavar="FILE", help="Where to write the register neurons (JSON).", callback=given.out_file
         ),
     ],
-    images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of images, searched below it too.")
-    ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Or a set listed by ttr data info: its training images.",
-            callback=given.dataset,
-        ),
-    ] = None,
-    root: options.DatasetRoot = None,
-    finding: options.Finding = None,
+    source: SourceOptions,
     rules: RuleOptions,
     num_images: Annotated[
         int | None,
@@ -145,14 +133,12 @@ def detect(
       ttr detect --backbone dinov2-vit-l-14 --pretrained --device cuda --images /shared/radiographs \\
           --cache /shared/cache --out neurons.json --engine ray --address 10.0.0.1:6379
     """
-    data = None if dataset is None else options.DataOptions(dataset=dataset, root=root, finding=finding)
-    theirs = {"--root": root, "--finding": finding}
     from ttr.ranks import Rank
 
     rank = Rank.of()
     machines = engine.machines()
     model = replace(model, device=rank.device(model.device))
-    chosen = choose(images, data, theirs, num_images, seed, reading.anonymous)
+    chosen = source.choose(num_images, seed, anonymous=reading.anonymous)
     rule = rules.rule(model.backbone)
     run = replace(reading.run(model, seed=seed), machines=machines)
     from ttr.features.prepared import StillToCome, found_neurons, shared_neurons

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ttr.cli import given, options
-from ttr.cli.chosen import choose
+from ttr.cli.chosen import SourceOptions
 from ttr.cli.groups import grouped
 from ttr.cli.loading import load_backbone
 from ttr.cli.tables import show_scan, show_skipped
@@ -34,19 +33,7 @@ def scan(
     ],
     weights: options.PlacedOptions,
     out: options.OutFolder,
-    images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of images, searched below it too.")
-    ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Or a set listed by ttr data info: its training images.",
-            callback=given.dataset,
-        ),
-    ] = None,
-    root: options.DatasetRoot = None,
-    finding: options.Finding = None,
+    source: SourceOptions,
     sizes: Annotated[
         str | None,
         typer.Option(
@@ -102,8 +89,7 @@ def scan(
         threshold=given.parse_threshold(threshold) or "auto",
     )
     run = reading.run(weights, seed=seed)
-    data = None if dataset is None else options.DataOptions(dataset=dataset, root=root, finding=finding)
-    chosen = choose(images, data, {"--root": root, "--finding": finding}, limit, seed, reading.anonymous)
+    chosen = source.choose(limit, seed, anonymous=reading.anonymous)
     models = {name: weights.of(name) for name in backbone}
     from ttr.studies.scan.write import write_scan
 
