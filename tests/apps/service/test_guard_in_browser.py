@@ -49,6 +49,7 @@ def refused(visitor, served):
     return visitor
 
 
+@pytest.mark.slow  # what a browser is answered is held in test_guard.py
 def test_a_site_elsewhere_may_link_to_the_page_and_nothing_else(served, visitor):
     folder = served.log.parent
     with elsewhere(

@@ -110,6 +110,14 @@ def test_a_marker_is_burnt_in_and_answered(page):
     expect(numbers.locator(".ttr-published")).to_contain_text("Published, on natural images")
     expect(page.locator("#marker-maps .ttr-pair")).to_have_count(2)
     expect(page.locator("#marker-maps .ttr-mark").first).to_be_visible()
+    assert too_wide(page) == []
+
+
+@IN_BOTH
+@pytest.mark.slow  # a hundred passes, and the rules for readers over all of it
+def test_a_marker_is_tried_in_every_place(page):
+    select(page, "Marker test")
+    page.get_by_label("Answers to choose from").fill("rings, stripes")
     page.get_by_role("button", name="Try all markers in all corners").click()
     places = page.locator("#marker-places")
     expect(places).to_contain_text("All 16 places on this picture")
