@@ -9,7 +9,8 @@ from scipy.ndimage import gaussian_filter
 from sklearn.metrics import auc
 
 from ttr.errors import OptionError
-from ttr.evaluate.insertion import CURVES, SHARES, areas, blurred, order_of, shown_on, steps
+from ttr.evaluate.imputation import imputed
+from ttr.evaluate.insertion import BLANKS, SHARES, areas, blurred, curve_names, order_of, shown_pixels, steps
 
 GRID = (2, 5)
 
@@ -23,7 +24,7 @@ def test_each_step_shows_the_next_tenth_of_the_strongest_patches(image):
     relevance = np.arange(10.0).reshape(GRID)[::-1]
     order = order_of(relevance, 0)
     assert order.tolist() == [4, 3, 2, 1, 0, 9, 8, 7, 6, 5]
-    found = shown_on(image, torch.zeros_like(image), order, GRID)
+    found = steps(image, order, GRID, ["zero"])[: len(SHARES)]
     assert found.shape == (len(SHARES), 3, 8, 20)
     for step in range(11):
         expected = torch.zeros_like(image)
@@ -33,23 +34,29 @@ def test_each_step_shows_the_next_tenth_of_the_strongest_patches(image):
             expected[place] = image[place]
         assert torch.equal(found[step], expected)
     with pytest.raises(OptionError, match="needed each of 2 x 5 once"):
-        shown_on(image, image, order[:9], GRID)
+        shown_pixels(order[:9], GRID, (8, 20))
 
 
-def test_the_four_curves_begin_and_end_where_they_must(image):
+def test_the_curves_begin_and_end_where_they_must(image):
     order = order_of(np.random.default_rng(0).random(GRID), 0)
-    found = dict(zip(CURVES, steps(image, order, GRID).split(len(SHARES)), strict=True))
-    zero, blur = torch.zeros_like(image), blurred(image)
+    images = steps(image, order, GRID, BLANKS, seed=5).split(len(SHARES))
+    found = dict(zip(curve_names(BLANKS), images, strict=True))
+    zero, blur, road = torch.zeros_like(image), blurred(image), imputed(image, np.ones((8, 20), bool), 5)
     ends = {
         "insertion_zero": (zero, image),
         "insertion_blur": (blur, image),
+        "insertion_road": (road, image),
         "deletion_zero": (image, zero),
         "deletion_blur": (image, blur),
+        "deletion_road": (image, road),
     }
     for name, (first, last) in ends.items():
         assert torch.equal(found[name][0], first)
         assert torch.equal(found[name][-1], last)
     assert torch.equal(found["insertion_zero"][3] + found["deletion_zero"][3], image)
+    shown = shown_pixels(order, GRID, (8, 20))[3].numpy()
+    assert torch.equal(found["insertion_road"][3], imputed(image, ~shown, 5))
+    assert torch.equal(found["deletion_road"][3], imputed(image, shown, 5))
 
 
 def test_the_blur_is_a_gaussian_of_five_pixels_of_224():

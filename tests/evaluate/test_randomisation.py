@@ -8,7 +8,7 @@ import torch
 
 import ttr
 from tests.tools.tiny_models import FAMILIES, scramble
-from ttr.evaluate.randomisation import rank_correlation, shuffling
+from ttr.evaluate.randomisation import complexity, rank_correlation, rise, shuffling
 
 
 @pytest.mark.parametrize("family", ["timm-vit", "open-clip", "transformers-dinov2-reg4"])
@@ -40,3 +40,15 @@ def test_maps_are_compared_by_their_ranks():
     assert rank_correlation(relevance, -relevance) == pytest.approx(-1)
     assert rank_correlation(np.zeros((2, 2)), np.ones((2, 2))) == 1
     assert rank_correlation(np.zeros((2, 2)), np.eye(2)) == 0
+
+
+def test_complexity_is_the_entropy_of_a_histogram_and_rises_by_its_share():
+    """Sixteen numbers in bins of their own, then eight in one bin: by hand."""
+    apart = np.arange(16.0).reshape(4, 4)
+    together = np.where(apart < 8, 0.0, apart)
+    assert complexity(apart) == pytest.approx(np.log(16))
+    assert complexity(together) == pytest.approx(0.5 * np.log(2) + 0.5 * np.log(16))
+    assert complexity(np.full((3, 3), 7.0)) == 0
+    before, after = complexity(together), complexity(apart)
+    np.testing.assert_allclose(rise([together, apart], [apart, apart]), [(after - before) / before, 0])
+    assert np.isnan(rise([np.zeros((2, 2))], [apart])).all()

@@ -44,10 +44,13 @@ class LocalisationOptions(Group):
         str,
         typer.Option(
             metavar="KIND",
-            help="Of the head on the bare model's features whose class (the image's label) a method is asked "
-            "for: linear or logistic.",
+            help="Whose class (the image's label) a method is asked for: linear or logistic, a head that is "
+            "trained on the bare model's features; own, the model's classifier; text, of a CLIP model.",
         ),
     ] = "logistic"
+    prompt: Annotated[
+        str, typer.Option(metavar="TEXT", help="Of --head text, {} where the name of the class goes.")
+    ] = "{}"
     num_registers: Annotated[
         int, typer.Option(min=1, max=MOST_REGISTERS, help="Test-time registers of the arms with tokens.")
     ] = 1
@@ -56,14 +59,26 @@ class LocalisationOptions(Group):
         int | None, typer.Option(min=2, help="Test images, and validation images, at most; default: all.")
     ] = None
     curves: Annotated[
-        bool,
-        typer.Option("--curves", help="Insertion and deletion as well (curves.csv): 44 passes a map, slow."),
-    ] = False
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="Insertion and deletion as well (curves.csv), with patches blanked by zero, blur or road "
+            "(filled in from their neighbours): 22 passes a map each, slow.",
+        ),
+    ] = ""
     sanity: Annotated[
         bool,
         typer.Option(
             "--sanity",
-            help="Whether maps change when blocks forget what they learned (sanity.csv): a pass a block.",
+            help="Whether maps change when blocks forget what they learned (sanity.csv, complexity.csv): a "
+            "pass a block.",
+        ),
+    ] = False
+    discovery: Annotated[
+        bool,
+        typer.Option(
+            "--discovery",
+            help="Whether the box that LOST finds without labels holds an object (discovery.csv).",
         ),
     ] = False
     margin: options.Margin = 1.0
@@ -84,8 +99,10 @@ class LocalisationOptions(Group):
             num_registers=self.num_registers,
             draws=self.draws,
             num_images=self.num_images,
-            curves=self.curves,
+            prompt=self.prompt,
+            curves=tuple(options.parse_list(self.curves)),
             sanity=self.sanity,
+            discovery=self.discovery,
             margin=options.points(self.margin),
             variant=self.variant.value,
         )
@@ -123,8 +140,8 @@ def localize(
     Columns of localisation.csv:
       arm, method        random-map and centre-map, method baseline: maps that no model made
       metric             pointing_game, relevance_mass, relevance_rank, auprc, iou_otsu, iou_best_threshold;
-                         with --curves insertion_zero, insertion_blur (larger is better), deletion_zero,
-                         deletion_blur (smaller is better)
+                         with --curves zero: insertion_zero (larger is better), deletion_zero (smaller is
+                         better), and so on
       value              mean over the images, 0 to 1
       ci_low, ci_high    95 % over images, or groups
       n, baseline        images; what a random map scores

@@ -14,7 +14,7 @@ from ttr.evaluate.localisation import centred_gaussian
 from ttr.registers.arms import PLAIN
 from ttr.run import Run
 from ttr.studies.localize.looking import Looker
-from ttr.studies.localize.sanity import COLUMNS, sanity, unchanged
+from ttr.studies.localize.sanity import CASCADE, COMPLEXITY, flagged, sanity
 from ttr.studies.localize.settings import LocalisationSettings
 from ttr.studies.localize.write import write_localisation
 
@@ -37,16 +37,20 @@ def centred(backbone, images, **asked):
 def test_attention_changes_with_the_weights_and_the_weights_come_back(backbone, dataset):
     looker = Looker(backbone, dataset, [PLAIN], ["attention"], None)
     whole = {name: each.clone() for name, each in backbone.model.state_dict().items()}
-    table = sanity(looker, dataset.select("test"), [PLAIN], Run())
-    assert tuple(table.columns) == COLUMNS
+    found = sanity(looker, dataset.select("test"), [PLAIN], Run())
+    table = found.cascade
+    assert (tuple(table.columns), tuple(found.complexity.columns)) == (CASCADE, COMPLEXITY)
     assert table.blocks.tolist() == [1, 2, 3, 4, 5, 6]
     assert set(table.n) == {6}
     assert table.correlation.iloc[-1] < 0.3
     assert (table.ci_low <= table.correlation).all()
-    assert unchanged(table) == []
+    assert flagged(found) == []
+    risen = found.complexity.iloc[0]
+    assert risen.n == 6
+    assert 0 < risen.ci_low < risen.rise
     assert all(torch.equal(whole[name], each) for name, each in backbone.model.state_dict().items())
     again = sanity(looker, dataset.select("test"), [PLAIN], Run(batch_size=4))
-    np.testing.assert_allclose(again.correlation, table.correlation, atol=1e-6)
+    np.testing.assert_allclose(again.cascade.correlation, table.correlation, atol=1e-6)
 
 
 def test_a_map_that_asks_nothing_of_the_model_is_flagged_on_the_page(
@@ -56,7 +60,8 @@ def test_a_map_that_asks_nothing_of_the_model_is_flagged_on_the_page(
     asked = LocalisationSettings(arms=("plain",), methods=("attention",), sanity=True)
     found = write_localisation(backbone, dataset, None, tmp_path / "out", asked)
     said = "with all 6 blocks shuffled the attention maps of plain stay alike (rank correlation 1.00)"
-    assert [each.startswith(said) for each in found.flagged] == [True]
+    assert [each.startswith(said) for each in found.flagged] == [True, False]
+    assert "the attention maps of plain are no more complex (rise +0.0 %" in found.flagged[1]
     assert f"Flagged.</strong> W{said[1:]}" in (tmp_path / "out" / "index.html").read_text()
     assert (found.tables["sanity.csv"].correlation == 1).all()
     assert "sanity.csv" in json.loads((tmp_path / "out" / "manifest.json").read_text())["files"]

@@ -14,7 +14,7 @@ import ttr
 from ttr.datasets.phantom_lesions import phantom_lesions
 from ttr.datasets.registry import Masks
 from ttr.errors import DataError, OptionError
-from ttr.evaluate.insertion import CURVES, SHARES, areas
+from ttr.evaluate.insertion import SHARES, areas, curve_names
 from ttr.evaluate.localisation import METRICS, relevance_mass
 from ttr.registers.arms import PLAIN, arms
 from ttr.run import Run
@@ -22,7 +22,7 @@ from ttr.statistics.contrasts import contrast, level
 from ttr.studies.localize import localisation, tables
 from ttr.studies.localize.looking import Looker
 from ttr.studies.localize.settings import LocalisationSettings
-from ttr.studies.localize.write import _head, write_localisation
+from ttr.studies.localize.write import _asked, write_localisation
 
 SIZE, COUNTS = 112, {"train": 24, "val": 10, "test": 24}
 SETTINGS = LocalisationSettings(methods=("attention", "chefer"), draws=1)
@@ -223,7 +223,7 @@ def test_the_best_threshold_is_chosen_on_validation_images_alone(result):
 def followed(backbone, dataset, neurons, cache, tmp_path_factory):
     out = tmp_path_factory.mktemp("followed") / "out"
     asked = LocalisationSettings(
-        arms=("plain", "random"), methods=("attention",), draws=2, num_images=2, curves=True
+        arms=("plain", "random"), methods=("attention",), draws=2, num_images=2, curves=("zero", "road")
     )
     return write_localisation(backbone, dataset, neurons, out, asked, Run(cache=cache)), out
 
@@ -248,7 +248,9 @@ def test_curves_are_a_table_whose_areas_are_the_metrics(followed):
     result, out = followed
     table = result.tables["curves.csv"]
     assert set(table.method) == {"attention", "random-map", "centre-map"}
-    assert len(table) == 2 * 3 * len(CURVES) * len(SHARES)
+    names = curve_names(["zero", "road"])
+    assert set(table.curve) == set(names)
+    assert len(table) == 2 * 3 * len(names) * len(SHARES)
     for arm in ("plain", "random"):
         whole, none = (
             table[(table.arm == arm) & (table.share == share)].set_index(["method", "curve"]).value
@@ -257,7 +259,7 @@ def test_curves_are_a_table_whose_areas_are_the_metrics(followed):
         for method in ("attention", "random-map", "centre-map"):
             assert whole[method, "insertion_zero"] == pytest.approx(none[method, "deletion_zero"], abs=1e-6)
             assert whole[method, "deletion_zero"] == pytest.approx(whole["attention", "deletion_zero"])
-        for name in CURVES:
+        for name in names:
             own = table[(table.arm == arm) & (table.curve == name)]
             along = {method: part.value.to_numpy() for method, part in own.groupby("method")}
             row = value(result, arm, "attention", name)
@@ -269,14 +271,15 @@ def test_curves_are_a_table_whose_areas_are_the_metrics(followed):
 
 def test_the_spot_itself_rises_earlier_than_what_is_around_it(backbone, dataset, cache):
     """Followed by the truth and by its contrary, the probability ends where the head has it on its own."""
-    head, _ = _head(backbone, dataset, LocalisationSettings(arms=("plain",)), Run(cache=cache))
-    looker = Looker(backbone, dataset, [PLAIN], ["attention"], head)
+    asked, _ = _asked(backbone, dataset, LocalisationSettings(arms=("plain",)), Run(cache=cache))
+    looker = Looker(backbone, dataset, [PLAIN], ["attention"], asked)
     (batch,) = looker.batches(looker.reading(dataset.select("test")[:6], Run()), 6)
     spots = [(each.truth.inside / each.truth.pixels).reshape(each.truth.grid) for each in batch]
     seeds = [[0, n] for n in range(6)]
-    right, wrong = (np.array(looker.curves(batch, maps, seeds, 8)) for maps in (spots, [-s for s in spots]))
+    both = (spots, [-s for s in spots])
+    right, wrong = (np.array(looker.curves(batch, maps, seeds, ["zero", "road"], 8)) for maps in both)
     features = backbone.embed(torch.stack([each.pixels for each in batch]))
-    expected = head.logits(features).double().softmax(dim=1)[range(6), [0, 1] * 3].detach().numpy()
+    expected = asked.logits(features).double().softmax(dim=1)[range(6), [0, 1] * 3].detach().numpy()
     for found in (right, wrong):
         np.testing.assert_allclose(found[:, 0, -1], expected, rtol=1e-4)
         np.testing.assert_allclose(found[:, 2:, 0], np.stack([expected] * 2, axis=1), rtol=1e-4)

@@ -15,7 +15,7 @@ import numpy as np
 from ttr.datasets.registry import Item, Outlines, Split, draw_sample, groups_of
 from ttr.digests import sha256
 from ttr.errors import DataError
-from ttr.evaluate.insertion import CURVES, areas
+from ttr.evaluate.insertion import areas, curve_names
 from ttr.evaluate.localisation import (
     AT_BEST,
     METRICS,
@@ -52,8 +52,9 @@ class Localisation:
         values: {(arm, method): {metric: float64 [N]}}; draws of a random arm are averaged image by image.
             The two baselines are there, too; of their curves those under the first arm.
         thresholds: {(arm, method): where its maps were cut}; empty without validation images.
-        curves: {(arm, method): the label's probability along CURVES, float64 [N, 4, S]}, where asked for; of
-            a baseline's map under an arm the method is the baseline's name.
+        curves: {(arm, method): the label's probability along the curves, float64 [N, K, S]}, where asked for;
+            of a baseline's map under an arm the method is the baseline's name.
+        curve_names: K of them.
         flat: {(arm, method): share of its maps that are one number all over}, where there are some.
         skipped: {name: reason} of images that could not be read.
         notes: what else was left out, a sentence each.
@@ -64,6 +65,7 @@ class Localisation:
     values: dict[Kind, dict[str, np.ndarray]] = field(repr=False)
     thresholds: dict[Kind, float]
     curves: dict[Kind, np.ndarray] = field(repr=False)
+    curve_names: tuple[str, ...]
     flat: dict[Kind, float]
     skipped: dict[str, str]
     notes: tuple[str, ...]
@@ -81,11 +83,12 @@ class Localisation:
     def beside(self, baseline: Kind, arm: str) -> dict[str, np.ndarray]:
         """Return the numbers of a baseline, {metric: float64 [N]}; its curves' are those under that arm."""
         own = self.curves.get((arm, baseline[0]))
-        return self.values[baseline] if own is None else self.values[baseline] | _areas(own)
+        values = self.values[baseline]
+        return values if own is None else values | _areas(own, self.curve_names)
 
 
 def localise(
-    looker: Looker, run: Run, num_images: int | None = None, *, curves: bool = False
+    looker: Looker, run: Run, num_images: int | None = None, *, blanks: Sequence[str] = ()
 ) -> Localisation:
     """Score every arm and method on the test images that have an outline.
 
@@ -93,7 +96,7 @@ def localise(
         looker: what makes the maps.
         run: how.
         num_images: test images at most, drawn with the run's seed, and validation images; None: all.
-        curves: follow insertion and deletion on the test images, too; needs the head.
+        blanks: along which insertion and deletion are followed on the test images, too; needs classes.
 
     Raises:
         DataError: no test image has an outline, or none that the model can see.
@@ -109,7 +112,7 @@ def localise(
     scored: dict[Split, _Scores] = {}
     with progress_bar("maps", sum(map(len, chosen.values())), show=run.progress) as advance:
         for split, items in chosen.items():
-            scored[split] = _Scores(run.seed, run.batch_size if curves and split == "test" else 0)
+            scored[split] = _Scores(run.seed, blanks if split == "test" else (), run.batch_size)
             reading = looker.reading(items, run)
             for batch in looker.batches(reading, run.batch_size) if items else ():
                 scored[split].add(looker, batch)
@@ -129,11 +132,11 @@ def localise(
 class _Scores:
     """Numbers of the maps of some images: a row an image, METRICS and then an IoU a threshold.
 
-    With ``curve_batch``, images a pass, insertion and deletion are followed as well.
+    With blanks, insertion and deletion are followed as well, ``size`` images a pass.
     """
 
-    def __init__(self, seed: int, curve_batch: int = 0) -> None:
-        self.seed, self.curve_batch = seed, curve_batch
+    def __init__(self, seed: int, blanks: Sequence[str], size: int) -> None:
+        self.seed, self.blanks, self.size = seed, blanks, size
         self.curves: dict[Kind, dict[str, list[np.ndarray]]] = {}
         self.items: list[Item] = []
         self.shares: list[float] = []
@@ -155,7 +158,7 @@ class _Scores:
             scores = [scores_of(map_, each.truth) for map_, each in zip(maps, batch, strict=True)]
             self.rows.setdefault(kind, {}).setdefault(arm.name, []).extend(scores)
             self.flat.setdefault(kind, []).extend(map(is_flat, maps))
-            if self.curve_batch:
+            if self.blanks:
                 self._follow(looker, batch, arm, method, maps)
         for (name, method), made in zip(BASELINES, (self._random, _centred), strict=True):
             rows = self.rows.setdefault((name, method), {}).setdefault(name, [])
@@ -174,7 +177,7 @@ class _Scores:
         seeds = [[self.seed, _number(each)] for each in batch]
         for name, own in made.items():
             found = self.curves.setdefault((arm.kind, name), {}).setdefault(arm.name, [])
-            found.extend(looker.curves(batch, own, seeds, self.curve_batch))
+            found.extend(looker.curves(batch, own, seeds, self.blanks, self.size))
 
     def said(self) -> str:
         """Say which outlines said nothing."""
@@ -210,8 +213,8 @@ def _averaged(draws: dict[str, list[np.ndarray]]) -> np.ndarray:
     return np.mean([np.array(found) for found in draws.values()], axis=0)
 
 
-def _areas(curves: np.ndarray) -> dict[str, np.ndarray]:
-    return dict(zip(CURVES, areas(curves).T, strict=True))
+def _areas(curves: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+    return dict(zip(names, areas(curves).T, strict=True))
 
 
 def _centred(seen: Seen) -> np.ndarray:
@@ -223,7 +226,7 @@ def _no_validation(looker: Looker) -> str:
 
 
 def _measured(test: _Scores, val: _Scores, skipped: dict[str, str], notes: tuple[str, ...]) -> Localisation:
-    values, thresholds = {}, {}
+    values, thresholds, names = {}, {}, curve_names(test.blanks)
     curves = {kind: _averaged(draws) for kind, draws in test.curves.items()}
     first = next((arm for arm, _ in curves), "")
     for kind in test.rows:
@@ -234,8 +237,8 @@ def _measured(test: _Scores, val: _Scores, skipped: dict[str, str], notes: tuple
             values[kind][AT_BEST] = rows[:, len(METRICS) + best]
             thresholds[kind] = float(THRESHOLDS[best])
         followed = curves.get((first, kind[0]) if kind in BASELINES else kind)
-        values[kind] |= {} if followed is None else _areas(followed)
+        values[kind] |= {} if followed is None else _areas(followed, names)
     flat = {kind: float(np.mean(each)) for kind, each in test.flat.items() if any(each)}
     return Localisation(
-        tuple(test.items), np.array(test.shares), values, thresholds, curves, flat, skipped, notes
+        tuple(test.items), np.array(test.shares), values, thresholds, curves, names, flat, skipped, notes
     )

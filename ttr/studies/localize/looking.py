@@ -14,12 +14,12 @@ from torch import Tensor
 from ttr.attribution.attribute import WITHOUT_TARGET, attribute
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset, Item, OpenedImages, Outlines, ReadAhead
-from ttr.evaluate.heads import LinearHead
-from ttr.evaluate.insertion import CURVES, order_of, steps
+from ttr.evaluate.insertion import order_of, steps
 from ttr.evaluate.localisation import Truth
 from ttr.evaluate.masks import outline_as_seen
 from ttr.registers.arms import Arm
 from ttr.run import Run
+from ttr.studies.localize.asked import Asked
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +48,14 @@ class Looker:
         dataset: the labelled set.
         arms: the treatments.
         methods: of :func:`ttr.attribution.attribute.attribute`.
-        head: whose classes the methods with a target are asked for; None where none has one.
+        asked: whose classes the methods with a target are asked for; None where none has one.
     """
 
     backbone: Backbone
     dataset: Dataset
     arms: Sequence[Arm]
     methods: Sequence[str]
-    head: LinearHead | None = field(repr=False)
+    asked: Asked | None = field(repr=False)
 
     def reading(self, items: Sequence[Item], run: Run) -> ReadAhead:
         """Return some items, to be opened ahead one by one as :class:`Seen`."""
@@ -82,27 +82,35 @@ class Looker:
         for arm in self.arms:
             with arm.applied(self.backbone):
                 for method in self.methods:
-                    asked: dict[str, Any] = {"method": method, "batch_size": len(batch)}
-                    if method not in WITHOUT_TARGET:
-                        asked |= {"head": self.head, "target": labels}
-                    yield arm, method, attribute(self.backbone, images, **asked).cpu().numpy()
+                    yield arm, method, self._map(images, labels, method).cpu().numpy()
 
     def curves(
-        self, batch: Sequence[Seen], maps: Sequence[np.ndarray], seeds: Sequence[list[int]], size: int
+        self,
+        batch: Sequence[Seen],
+        maps: Sequence[np.ndarray],
+        seeds: Sequence[list[int]],
+        blanks: Sequence[str],
+        size: int,
     ) -> list[np.ndarray]:
-        """Return the probability of each image's label along each of CURVES, float64 [4, S] an image.
+        """Return the probability of each image's label along the curves of B blanks, float64 [2 B, S] each.
 
-        Under the wrap that is installed; ``seeds`` are of ties, and ``size`` is images a pass.
+        Under the wrap that is installed; ``seeds`` are of ties and noise, and ``size`` is images a pass.
         """
-        assert self.head is not None
+        assert self.asked is not None
         found = []
         for each, relevance, seed in zip(batch, maps, seeds, strict=True):
-            images = steps(each.pixels, order_of(relevance, seed), each.truth.grid)
+            images = steps(each.pixels, order_of(relevance, seed), each.truth.grid, blanks, seed)
             features = torch.cat([self.backbone.embed(part).float().cpu() for part in images.split(size)])
-            probability = self.head.logits(features).double().softmax(dim=1)
+            probability = self.asked.logits(features).double().softmax(dim=1)
             label = probability[:, self.dataset.target(each.item)]
-            found.append(label.detach().numpy().reshape(len(CURVES), -1))
+            found.append(label.detach().numpy().reshape(2 * len(blanks), -1))
         return found
+
+    def _map(self, images: Tensor, labels: Sequence[int], method: Any) -> Tensor:
+        if method in WITHOUT_TARGET:
+            return attribute(self.backbone, images, method=method, batch_size=len(images))
+        assert self.asked is not None
+        return self.asked.maps(self.backbone, images, labels, method)
 
     def _opener(self) -> Any:
         outlines = Outlines.of(self.dataset)

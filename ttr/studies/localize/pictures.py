@@ -12,7 +12,7 @@ import torch
 
 from ttr.drawing.colours import GREY
 from ttr.drawing.maps import LINES, finish, overlay, pair_of_axes, png_uri
-from ttr.evaluate.insertion import CURVES, SHARES
+from ttr.evaluate.insertion import SHARES
 from ttr.evaluate.randomisation import UNCHANGED
 from ttr.forward.preprocessing import pixels_of
 from ttr.run import Run
@@ -65,8 +65,8 @@ def curve_chart(found: Localisation, methods: Sequence[str]) -> str:
     Solid: the last of :func:`shown_arms`; dashed: the first; dots: a random map under the last.
     """
     shown = shown_arms(found)
-    figure, axes = pair_of_axes(len(CURVES))
-    for place, (axis, name) in enumerate(zip(axes, CURVES, strict=True)):
+    figure, axes = pair_of_axes(len(found.curve_names))
+    for place, (axis, name) in enumerate(zip(axes, found.curve_names, strict=True)):
         for arm in shown:
             for line, method in enumerate(methods):
                 colour, marker = _line(line)

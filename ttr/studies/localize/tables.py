@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ttr.evaluate.insertion import CURVES, SHARES
+from ttr.evaluate.insertion import SHARES
 from ttr.statistics.contrasts import Contrast, contrast, level
 from ttr.statistics.estimates import Groups
 from ttr.statistics.inference import PERMUTATIONS
@@ -119,7 +119,7 @@ def curves(found: Localisation) -> pd.DataFrame:
     """
     rows = []
     for (arm, method), followed in found.curves.items():
-        for curve, along in zip(CURVES, followed.transpose(1, 2, 0), strict=True):
+        for curve, along in zip(found.curve_names, followed.transpose(1, 2, 0), strict=True):
             for share, values in zip(SHARES, along, strict=True):
                 value, interval = level(values, groups=found.groups, shares=True)
                 rows.append((arm, method, curve, share, value, interval.low, interval.high, len(values)))

@@ -15,11 +15,10 @@ from typing import Any
 import pandas as pd
 
 from ttr.backbones.base import Backbone
-from ttr.datasets.registry import Dataset, Outlines, require_classes, sampled_images
+from ttr.datasets.registry import Dataset, Outlines, Split, require_classes, sampled_images
 from ttr.drawing.html import fill
 from ttr.errors import DataError
-from ttr.evaluate.heads import LinearHead
-from ttr.evaluate.probe import labelled, probabilities
+from ttr.evaluate.probe import labelled
 from ttr.features.extract import extract
 from ttr.features.prepared import CALIBRATION_IMAGES, DETECTION_IMAGES, calibrated_bias, found_neurons
 from ttr.features.trained import trained
@@ -29,10 +28,11 @@ from ttr.registers.neurons import RegisterNeurons
 from ttr.run import Run
 from ttr.statistics.verdict import family_said, said
 from ttr.studies.localize import tables
+from ttr.studies.localize.asked import OWN, TEXT, Asked, OfHead, OfModel, OfTexts, right
 from ttr.studies.localize.localisation import Localisation, localise
 from ttr.studies.localize.looking import Looker
 from ttr.studies.localize.pictures import cards, cascade_chart, curve_chart, shown_arms
-from ttr.studies.localize.sanity import sanity, unchanged
+from ttr.studies.localize.sanity import flagged, sanity
 from ttr.studies.localize.sentences import answer, warnings_of
 from ttr.studies.localize.settings import LocalisationSettings
 from ttr.studies.localize.tables import BETWEEN
@@ -89,10 +89,10 @@ def write_localisation(
     run.check(backbone)
     Outlines.of(dataset).required("test")
     with result_folder(out) as folder:
-        head, right = _head(backbone, dataset, settings, run) if settings.asks_for_classes else (None, None)
+        asked, known = _asked(backbone, dataset, settings, run) if settings.asks_for_classes else (None, None)
         treatments = _arms(backbone, dataset, neurons, settings, run)
-        looker = Looker(backbone, dataset, treatments, settings.methods, head)
-        found = localise(looker, run, settings.num_images, curves=settings.curves)
+        looker = Looker(backbone, dataset, treatments, settings.methods, asked)
+        found = localise(looker, run, settings.num_images, blanks=settings.curves)
         made = {
             "localisation.csv": tables.localisation(found),
             "localisation_sizes.csv": tables.by_size(found),
@@ -101,9 +101,12 @@ def write_localisation(
         }
         if settings.curves:
             made["curves.csv"] = tables.curves(found)
+        flags = []
         if settings.sanity:
             shown = [next(arm for arm in treatments if arm.kind == name) for name in shown_arms(found)]
-            made["sanity.csv"] = sanity(looker, found.items, shown, run)
+            forgets = sanity(looker, found.items, shown, run)
+            made |= {"sanity.csv": forgets.cascade, "complexity.csv": forgets.complexity}
+            flags = flagged(forgets)
         for name, table in made.items():
             write_table(folder / name, table)
         made_with = provenance(backbone, **_recorded(settings), **run.only("seed", "batch_size", "on_error"))
@@ -111,35 +114,43 @@ def write_localisation(
             found,
             made,
             answer(made["localisation.csv"], made["localisation_pairs.csv"]),
-            [*dataset.notes, *found.notes, *([] if right is None else [right]), *warnings_of(found)],
-            unchanged(made["sanity.csv"]) if settings.sanity else [],
+            [*dataset.notes, *found.notes, *([] if known is None else [known]), *warnings_of(found)],
+            flags,
         )
         write_text(folder / "index.html", _page(looker, result, settings, run, made_with))
         write_json(folder / MANIFEST, _manifest(result, dataset, treatments, made_with))
     return result
 
 
-def _head(
+def _asked(
     backbone: Backbone, dataset: Dataset, settings: LocalisationSettings, run: Run
-) -> tuple[LinearHead, str]:
-    """Return the head of the bare model, which all arms are asked with, and how often it is right.
+) -> tuple[Asked, str]:
+    """Return what all arms are asked for classes with, and how often it is right on the bare model.
 
     Raises:
         DataError: one class, or no training or validation image.
+        ModelError: no classifier, none of the set's classes, or no text tower.
     """
     require_classes(dataset)
-    items = [*dataset.select("train"), *dataset.select("val")]
+    asked: Asked | None = None
+    if settings.head == OWN:
+        asked, name = OfModel.of(backbone), "the model's own classifier"
+    elif settings.head == TEXT:
+        asked, name = OfTexts.of(backbone, dataset.classes, settings.prompt), "the nearest text"
+    splits: tuple[Split, ...] = ("train", "val") if asked is None else ("val",)
+    items = [item for split in splits for item in dataset.select(split)]
     found = extract(backbone, dataset, [PLAIN], run, items=items)[0]
-    for split in ("train", "val"):
+    for split in splits:
         if not any(item.split == split for item in found.items):
             raise DataError(f"{dataset.name} has no readable image in its {split} split; see: ttr data check")
-    train, val = (
-        labelled(dataset, found.items, found.arrays["embedding"], split) for split in ("train", "val")
-    )
-    head = trained(run.shelves, settings.head, train, val, dataset.classes, run.seed)
-    right = (probabilities(head, val.x).argmax(axis=1) == val.y).mean()
+    vectors = {split: labelled(dataset, found.items, found.arrays["embedding"], split) for split in splits}
+    val = vectors["val"]
+    if asked is None:
+        made = (vectors["train"], val, dataset.classes, run.seed)
+        asked, name = OfHead(trained(run.shelves, settings.head, *made)), f"the {settings.head} head"
+    share = right(asked, val.x, val.y, dataset.classes)
     images = counted(len(val.y), "validation image")
-    return head, f"the {settings.head} head whose classes are asked for is right on {right:.0%} of {images}"
+    return asked, f"{name} whose classes are asked for is right on {share:.0%} of {images}"
 
 
 def _arms(
