@@ -39,7 +39,7 @@ class Outlines:
 
     def items(self, split: Split) -> tuple[Item, ...]:
         """Return the items of a split that have a mask, or boxes of their class."""
-        return tuple(item for item in self.dataset.select(split) if self._masked(item) or self.boxes(item))
+        return tuple(item for item in self.dataset.select(split) if self.masked(item) or self.boxes(item))
 
     def required(self, split: Split) -> tuple[Item, ...]:
         """Return the items of a split that have a mask, or boxes of their class.
@@ -70,7 +70,7 @@ class Outlines:
         Raises:
             ImageError: a mask that is missing, damaged or of another size, or a box that leaves the image.
         """
-        if not self._masked(item):
+        if not self.masked(item):
             return _filled(self.boxes(item), item.name, size)
         assert self.dataset.masks is not None
         mask = self.dataset.masks.open(item)
@@ -83,7 +83,8 @@ class Outlines:
         inside = mask == names.index(item.label) if item.label in names[1:] else mask > 0
         return np.where(mask == IGNORE, IGNORE, inside).astype(np.uint8)
 
-    def _masked(self, item: Item) -> bool:
+    def masked(self, item: Item) -> bool:
+        """Return whether an item has a mask; its boxes then do not count."""
         return self.dataset.masks is not None and self.dataset.masks.covers(item)
 
 

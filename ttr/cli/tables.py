@@ -31,8 +31,9 @@ PLACES = {
     **{"iou_otsu": "IoU Otsu", "iou_best_threshold": "IoU best"},
 }
 CURVES = {
-    **{"insertion_zero": "insertion, zero", "insertion_blur": "insertion, blur"},
-    **{"deletion_zero": "deletion, zero", "deletion_blur": "deletion, blur"},
+    f"{kind}_{blank}": f"{kind}, {blank}"
+    for kind in ("insertion", "deletion")
+    for blank in ("zero", "blur", "road")
 }
 #: The metric that speaks for a task.
 TASK_METRIC = {

@@ -116,6 +116,34 @@ def overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
     return inside / ((box[2:] - box[:2]).prod() + areas - inside)
 
 
+def hits(found: Discovered, truth: Sequence[np.ndarray], patch_size: tuple[int, int]) -> list[bool]:
+    """Return in which images the box overlaps a true one by :data:`FOUND` or more.
+
+    Args:
+        found: of the images.
+        truth: of each its boxes in pixels of the model's input, float [K, 4] with K >= 1.
+        patch_size: (height, width) in pixels.
+    """
+    pixels = np.tile(patch_size[::-1], 2)
+    return [
+        bool(overlaps(box, np.asarray(of)).max() >= FOUND)
+        for box, of in zip(found.boxes * pixels, truth, strict=True)
+    ]
+
+
+def boxes_of(mask: np.ndarray) -> np.ndarray:
+    """Return the boxes around the parts of a mask, float [K, 4] (left, top, right, bottom).
+
+    Parts that touch by a corner alone are two.
+    """
+    from scipy.ndimage import find_objects, label
+
+    sides = [
+        (columns.start, rows.start, columns.stop, rows.stop) for rows, columns in find_objects(label(mask)[0])
+    ]
+    return np.array(sides, dtype=np.float64).reshape(-1, 4)
+
+
 def boxes_as_seen(backbone: Backbone, image_size: tuple[int, int], boxes: Iterable[Box]) -> np.ndarray:
     """Return boxes of an image through the same resize and crop as it, cut at the model's input, [K, 4].
 
@@ -169,7 +197,7 @@ def objects_found(
     ]:
         raise OptionError(f"truth {lacking[0]} holds no box; needed [K, 4] with one box or more an image")
     found: dict[str, list[bool]] = {arm.name: [] for arm in arms}
-    pixels, done = np.tile(backbone.patch_size[::-1], 2), 0
+    done = 0
     for batch in batches(backbone, images, batch_size):
         theirs = truth[done : done + len(batch)]
         done += len(batch)
@@ -179,11 +207,7 @@ def objects_found(
             with arm.applied(backbone):
                 keys = patch_keys(backbone, batch)
             there = lost(keys, backbone.layout_for(batch).grid, patches, centred=centred)
-            best = (
-                overlaps(box, np.asarray(of)).max()
-                for box, of in zip(there.boxes * pixels, theirs, strict=True)
-            )
-            found[arm.name] += [iou >= FOUND for iou in best]
+            found[arm.name] += hits(there, theirs, backbone.patch_size)
     if done < len(truth):
         raise OptionError(f"got boxes of {len(truth)} images and {done} images; needed as many")
     return {name: np.array(each, dtype=bool) for name, each in found.items()}

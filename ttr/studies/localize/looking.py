@@ -14,6 +14,7 @@ from torch import Tensor
 from ttr.attribution.attribute import WITHOUT_TARGET, attribute
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset, Item, OpenedImages, Outlines, ReadAhead
+from ttr.evaluate.discovery import boxes_as_seen, boxes_of
 from ttr.evaluate.insertion import order_of, steps
 from ttr.evaluate.localisation import Truth
 from ttr.evaluate.masks import outline_as_seen
@@ -31,12 +32,14 @@ class Seen:
         pixels: the model's input, float [3, h, w].
         outline: where its class is there, uint8 [h, w], 255 where nothing is known.
         truth: the same over the patches.
+        boxes: of its class in pixels of the model's input, float64 [K, 4]; of a mask those around its parts.
     """
 
     item: Item
     pixels: Tensor
     outline: np.ndarray
     truth: Truth
+    boxes: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +122,10 @@ class Looker:
             image = self.dataset.open(item)
             outline = outline_as_seen(self.backbone, outlines.draw(item, image.size))
             truth = Truth.of(outline, self.backbone.layout.grid)
-            return Seen(item, self.backbone.preprocess(image), outline, truth)
+            if outlines.masked(item):
+                boxes = boxes_of(outline == 1)
+            else:
+                boxes = boxes_as_seen(self.backbone, image.size, outlines.boxes(item))
+            return Seen(item, self.backbone.preprocess(image), outline, truth, boxes)
 
         return opened

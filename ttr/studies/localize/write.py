@@ -1,9 +1,10 @@
 """A localisation as a folder: a labelled set with outlines and a backbone in, tables and a page out.
 
 The folder holds ``localisation.csv``, ``localisation_sizes.csv``, ``localisation_pairs.csv`` and
-``images.csv``, on request ``curves.csv`` (columns in :mod:`ttr.studies.localize.tables`) and ``sanity.csv``
-(:mod:`ttr.studies.localize.sanity`), ``index.html`` and, written last, ``manifest.json`` with everything that
-is needed to repeat it.
+``images.csv``, on request ``curves.csv`` (columns in :mod:`ttr.studies.localize.tables`), ``sanity.csv`` and
+``complexity.csv`` (:mod:`ttr.studies.localize.sanity`), ``discovery.csv`` and ``discovery_pairs.csv``
+(:mod:`ttr.studies.localize.discovery`), ``index.html`` and, written last, ``manifest.json`` with everything
+that is needed to repeat it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ttr.run import Run
 from ttr.statistics.verdict import family_said, said
 from ttr.studies.localize import tables
 from ttr.studies.localize.asked import OWN, TEXT, Asked, OfHead, OfModel, OfTexts, right
+from ttr.studies.localize.discovery import corloc, discover, pairs, told
 from ttr.studies.localize.localisation import Localisation, localise
 from ttr.studies.localize.looking import Looker
 from ttr.studies.localize.pictures import cards, cascade_chart, curve_chart, shown_arms
@@ -93,30 +95,15 @@ def write_localisation(
         treatments = _arms(backbone, dataset, neurons, settings, run)
         looker = Looker(backbone, dataset, treatments, settings.methods, asked)
         found = localise(looker, run, settings.num_images, blanks=settings.curves)
-        made = {
-            "localisation.csv": tables.localisation(found),
-            "localisation_sizes.csv": tables.by_size(found),
-            "localisation_pairs.csv": tables.differences(found, margin=settings.margin, seed=run.seed),
-            "images.csv": tables.by_image(found),
-        }
-        if settings.curves:
-            made["curves.csv"] = tables.curves(found)
-        flags = []
-        if settings.sanity:
-            shown = [next(arm for arm in treatments if arm.kind == name) for name in shown_arms(found)]
-            forgets = sanity(looker, found.items, shown, run)
-            made |= {"sanity.csv": forgets.cascade, "complexity.csv": forgets.complexity}
-            flags = flagged(forgets)
+        made, flags = _tables(looker, found, settings, run)
         for name, table in made.items():
             write_table(folder / name, table)
         made_with = provenance(backbone, **_recorded(settings), **run.only("seed", "batch_size", "on_error"))
-        result = Localised(
-            found,
-            made,
-            answer(made["localisation.csv"], made["localisation_pairs.csv"]),
-            [*dataset.notes, *found.notes, *([] if known is None else [known]), *warnings_of(found)],
-            flags,
-        )
+        notes = [*dataset.notes, *found.notes, *([] if known is None else [known]), *warnings_of(found)]
+        if settings.discovery:
+            notes.append(told(made["discovery.csv"]))
+        said_of_it = answer(made["localisation.csv"], made["localisation_pairs.csv"])
+        result = Localised(found, made, said_of_it, notes, flags)
         write_text(folder / "index.html", _page(looker, result, settings, run, made_with))
         write_json(folder / MANIFEST, _manifest(result, dataset, treatments, made_with))
     return result
@@ -151,6 +138,31 @@ def _asked(
     share = right(asked, val.x, val.y, dataset.classes)
     images = counted(len(val.y), "validation image")
     return asked, f"{name} whose classes are asked for is right on {share:.0%} of {images}"
+
+
+def _tables(
+    looker: Looker, found: Localisation, settings: LocalisationSettings, run: Run
+) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """Return every table by its file's name, and which maps are flagged."""
+    made = {
+        "localisation.csv": tables.localisation(found),
+        "localisation_sizes.csv": tables.by_size(found),
+        "localisation_pairs.csv": tables.differences(found, margin=settings.margin, seed=run.seed),
+        "images.csv": tables.by_image(found),
+    }
+    flags = []
+    if settings.curves:
+        made["curves.csv"] = tables.curves(found)
+    if settings.sanity:
+        shown = [next(arm for arm in looker.arms if arm.kind == name) for name in shown_arms(found)]
+        forgets = sanity(looker, found.items, shown, run)
+        made |= {"sanity.csv": forgets.cascade, "complexity.csv": forgets.complexity}
+        flags = flagged(forgets)
+    if settings.discovery:
+        objects = discover(looker, found.items, run)
+        made["discovery.csv"] = corloc(objects)
+        made["discovery_pairs.csv"] = pairs(objects, margin=settings.margin, seed=run.seed)
+    return made, flags
 
 
 def _arms(
@@ -218,8 +230,10 @@ def _manifest(
 def _page(
     looker: Looker, result: Localised, settings: LocalisationSettings, run: Run, made_with: dict[str, Any]
 ) -> str:
-    table, pairs = (result.tables[f"{name}.csv"] for name in ("localisation", "localisation_pairs"))
-    rows = pairs[pairs.family.str.endswith(BETWEEN)].to_dict("records")
+    table, compared = (result.tables[f"{name}.csv"] for name in ("localisation", "localisation_pairs"))
+    rows = compared[compared.family.str.endswith(BETWEEN)].to_dict("records")
+    if settings.discovery:
+        rows += result.tables["discovery_pairs.csv"].to_dict("records")
     found = result.found
     return fill(
         "localize.html",
@@ -250,5 +264,7 @@ def _page(
         chart=curve_chart(found, settings.methods) if found.curves else "",
         arms=shown_arms(found),
         cascade=cascade_chart(result.tables["sanity.csv"]) if settings.sanity else "",
+        complexity=result.tables["complexity.csv"].to_dict("records") if settings.sanity else [],
+        discovery=result.tables["discovery.csv"].to_dict("records") if settings.discovery else [],
         provenance=made_with,
     )

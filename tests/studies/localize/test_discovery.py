@@ -1,0 +1,74 @@
+"""LOST over a set: its numbers are the algorithm's own on the same images, and arms are compared in pairs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import ttr
+from ttr.datasets.phantom_lesions import phantom_lesions
+from ttr.datasets.registry import Outlines, groups_of
+from ttr.evaluate.discovery import boxes_of, objects_found
+from ttr.registers.arms import arms
+from ttr.run import Run
+from ttr.statistics.estimates import share
+from ttr.studies.localize.discovery import COLUMNS, corloc, discover, pairs, told
+from ttr.studies.localize.looking import Looker
+
+
+@pytest.fixture(scope="module")
+def made():
+    """Eight lesions of four patients under three arms, two of them draws of one."""
+    backbone, dataset = (
+        ttr.load("phantom", image_size=112),
+        phantom_lesions(counts={"train": 2, "val": 2, "test": 8}),
+    )
+    neurons = ttr.RegisterNeurons.from_pairs(backbone.planted)
+    treatments = arms(("plain", "ttr", "random"), backbone, neurons, draws=2)
+    looker = Looker(backbone, dataset, treatments, ["attention"], None)
+    return looker, discover(looker, dataset.select("test"), Run(batch_size=3))
+
+
+def test_the_numbers_are_the_algorithms_own_image_by_image(made):
+    looker, found = made
+    (batch,) = looker.batches(looker.reading(found.items, Run()), 8)
+    for way, centred in (("lost", False), ("lost-centred", True)):
+        images, truth = [each.pixels for each in batch], [each.boxes for each in batch]
+        own = objects_found(looker.backbone, images, truth, looker.arms, centred=centred)
+        assert np.array_equal(found.found["plain", way], own["plain"])
+        assert np.array_equal(found.found["ttr", way], own["ttr"])
+        draws = [values for name, values in own.items() if name not in ("plain", "ttr")]
+        assert np.array_equal(found.found["random", way], np.mean(draws, axis=0))
+        assert 0 < found.positive["plain", way] <= 1
+
+
+def test_the_boxes_are_those_of_the_masks_as_the_model_sees_them(made):
+    looker, found = made
+    (batch,) = looker.batches(looker.reading(found.items[:1], Run()), 1)
+    (left, top, right, bottom) = batch[0].boxes[0].astype(int)
+    assert len(batch[0].boxes) == 1
+    rows, columns = np.nonzero(batch[0].outline == 1)
+    assert (left, right, top, bottom) == (columns.min(), columns.max() + 1, rows.min(), rows.max() + 1)
+    assert Outlines.of(looker.dataset).masked(found.items[0])
+    two = np.zeros((6, 6), dtype=bool)
+    two[1:3, 0:2] = two[3:6, 2:5] = True
+    assert boxes_of(two).tolist() == [[0, 1, 2, 3], [2, 3, 5, 6]], "a corner joins nothing"
+
+
+def test_tables_have_intervals_and_pairs(made):
+    table, between = corloc(made[1]), pairs(made[1])
+    assert tuple(table.columns) == COLUMNS
+    assert table.method.tolist() == ["lost", "lost-centred"] * 3
+    row = table.iloc[0]
+    values = made[1].found["plain", "lost"].astype(float)
+    interval = share(values, groups_of(made[1].items)).interval()
+    assert (row.ci_low, row.ci_high) == pytest.approx((interval.low, interval.high), nan_ok=True)
+    assert set(zip(between["first"], between["second"], strict=True)) >= {("ttr", "plain")}
+    for each in between.itertuples():
+        first, second = (made[1].found[name, each.method] for name in (each.first, each.second))
+        assert each.difference == pytest.approx((first - second).mean())
+    assert pd.notna(between.verdict).all()
+    assert told(table).startswith(
+        "the box that LOST finds without labels holds an object (CorLoc): lost plain"
+    )
