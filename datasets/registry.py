@@ -29,6 +29,7 @@ from ttr.datasets.bundled import sample_paths
 from ttr.datasets.folder import draw_sample, list_images, open_image
 from ttr.datasets.layouts import (
     aptos,
+    chexlocalize,
     ddr,
     hugging_face,
     idrid,
@@ -136,6 +137,7 @@ LOADERS: dict[str, Loader] = {
     "nih": Loader(nih.CARD, nih.nih, findings=True),
     "mimic-cxr": Loader(mimic.CARD, mimic.mimic, findings=True),
     "vindr-cxr": Loader(vindr.CARD, vindr.vindr, findings=True),
+    "chexlocalize": Loader(chexlocalize.CARD, chexlocalize.chexlocalize, findings=True),
     "rsna": Loader(rsna.CARD, rsna.rsna),
     "isic": Loader(isic.CARD, isic.isic),
     "medmnist": Loader(medmnist.CARD, medmnist.medmnist, "NPZ file", findings=True),

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ttr.datasets.base import Card, Dataset, Item, Split, inside, make_dataset, require
+from ttr.datasets.base import Card, Dataset, Item, Masks, Split, inside, make_dataset, require
+from ttr.datasets.mask_files import open_foreground
 from ttr.datasets.splits import complete
 from ttr.datasets.tables.columns import says_yes
 from ttr.datasets.tables.files import read_table
@@ -31,12 +32,17 @@ CARD = Card(
     layout="ISIC2018_Task3_Training_GroundTruth.csv (and Validation, Test, each also in a folder of its "
     "name) with ISIC2018_Task3_Training_Input/*.jpg, or ISIC_2019_Training_GroundTruth.csv with "
     "ISIC_2019_Training_Input/*.jpg, or ISIC_2020_Training_GroundTruth.csv (or train.csv) with train/*.jpg; "
-    "and if you have it ISIC2018_Task3_Training_LesionGroupings.csv or ISIC_2019_Training_Metadata.csv",
+    "and if you have them ISIC2018_Task3_Training_LesionGroupings.csv or ISIC_2019_Training_Metadata.csv, "
+    "and outlines of lesions as <image>_segmentation.png in HAM10000_segmentations_lesion_tschandl or "
+    "ISIC2018_Task1_Training_GroundTruth",
 )
 PARTS: dict[Split, str] = {"train": "Training", "val": "Validation", "test": "Test"}
 #: Columns of weights, and the class that no training image has.
 WEIGHTS, UNKNOWN = ("score_weight", "validation_weight"), "UNK"
 TABLES_2020 = ("ISIC_2020_Training_GroundTruth_v2.csv", "ISIC_2020_Training_GroundTruth.csv", "train.csv")
+
+
+OUTLINES = ("HAM10000_segmentations_lesion_tschandl", "ISIC2018_Task1_Training_GroundTruth")
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ def isic(root: Path, *, seed: int = 42) -> Dataset:
         _item(root, images, row["image_name"], row["benign_malignant"], "train", row["patient_id"])
         for row in table.to_dict("records")
     ]
-    return make_dataset("isic", complete(items, seed=seed), CARD)
+    return make_dataset("isic", complete(items, seed=seed), CARD, masks=_masks(items))
 
 
 def _diagnoses(root: Path, year: Year, seed: int) -> Dataset:
@@ -83,7 +89,8 @@ def _diagnoses(root: Path, year: Year, seed: int) -> Dataset:
     notes = (
         (f"{counted(left_out, 'image')} of no trained diagnosis ({UNKNOWN}) left out",) if left_out else ()
     )
-    return make_dataset("isic", complete(known, seed=seed), CARD, notes=notes, groups="lesions")
+    masks = _masks(known)
+    return make_dataset("isic", complete(known, seed=seed), CARD, masks=masks, notes=notes, groups="lesions")
 
 
 def _split(root: Path, year: Year, split: Split, groups: dict[str, str]) -> Iterator[Item]:
@@ -113,4 +120,10 @@ def _diagnosis(table: DataFrame, row: dict[str, str], columns: list[str], where:
 
 def _item(root: Path, images: Path, name: str, label: str, split: Split, group: str) -> Item:
     path = inside(images, f"{name}.jpg", CARD.title)
-    return Item(path.relative_to(root).as_posix(), label, split, path, group=group or None)
+    outlines = (root / folder / f"{path.stem}_segmentation.png" for folder in OUTLINES)
+    mask = next((each for each in outlines if each.is_file()), None)
+    return Item(path.relative_to(root).as_posix(), label, split, path, group=group or None, mask=mask)
+
+
+def _masks(items: list[Item]) -> Masks | None:
+    return Masks(("background", "lesion"), open_foreground) if any(item.mask for item in items) else None

@@ -31,3 +31,20 @@ def write_rows(path: Path, header: str, rows: Iterable[Iterable[object]]) -> Pat
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]) + "\n")
     return path
+
+
+def packed_runs(mask: np.ndarray) -> dict[str, object]:
+    """Return a mask [H, W] as run lengths in text, as COCO's files hold it."""
+    flat = np.concatenate([[False], mask.ravel(order="F"), [not mask.ravel(order="F")[-1]]])
+    ends = np.flatnonzero(flat[1:] != flat[:-1])
+    runs = np.diff(np.concatenate([[0], ends])).tolist()
+    text = ""
+    for place, run in enumerate(runs):
+        number = run - runs[place - 2] if place > 2 else run
+        while True:
+            group, number = number & 31, number >> 5
+            last = number == (-1 if group & 16 else 0)
+            text += chr(48 + group + (0 if last else 32))
+            if last:
+                break
+    return {"size": list(mask.shape), "counts": text}

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from tests.tools.made_sets import draw, write_rows
-from ttr.datasets.registry import SPLITS, open_dataset
+from tests.tools.made_sets import draw, outline, write_rows
+from ttr.datasets.registry import SPLITS, Outlines, open_dataset
 from ttr.errors import DataError
 
 
@@ -32,6 +33,13 @@ def test_2018_has_three_splits_and_lesions_as_groups(tmp_path):
     assert [len(found.select(split)) for split in SPLITS] == [9, 9, 9]
     assert len({item.group for item in found.select("train")}) == 5
     assert found.open(found.items[0]).size == (8, 6)
+    assert found.masks is None
+    folder = tmp_path / "HAM10000_segmentations_lesion_tschandl"
+    outline(folder / "ISIC_200003_segmentation.png", (2, 1, 5, 4))
+    outlines = Outlines.of(open_dataset("isic", tmp_path))
+    (item,) = outlines.required("test")
+    assert item.name.endswith("ISIC_200003.jpg")
+    assert np.argwhere(outlines.draw(item, (8, 6))).tolist() == [[y, x] for y in (1, 2, 3) for x in (2, 3, 4)]
     write_rows(table, "image,MEL,NV,BCC", [("ISIC_200000", 1.0, 1.0, 0.0)])
     with pytest.raises(DataError, match="Test_GroundTruth.csv: ISIC_200000 has 2 diagnoses; needed one"):
         open_dataset("isic", tmp_path)
