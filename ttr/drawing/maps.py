@@ -73,12 +73,12 @@ def png_uri(pixels: np.ndarray) -> str:
     return uri(stream)
 
 
-def pair_of_axes(columns: int) -> tuple[Any, Any]:
-    """Return a figure of one row of ``columns`` axes without upper and right spines, and the axes."""
+def pair_of_axes(columns: int, rows: int = 1) -> tuple[Any, Any]:
+    """Return a figure of axes without upper and right spines, and the axes, row by row."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.6 * columns, 3.2), layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False)[0]
+    figure = Figure(figsize=(4.6 * columns, 3.2 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
     return figure, axes

@@ -56,7 +56,8 @@ HOLDS = {
     LOCALISATION: Holds(
         (
             *(f"localisation{part}.csv" for part in ("", "_sizes", "_pairs")),
-            *("images.csv", "curves.csv", "sanity.csv", "index.html"),
+            *("images.csv", "curves.csv", "sanity.csv", "complexity.csv"),
+            *("discovery.csv", "discovery_pairs.csv", "index.html"),
         )
     ),
     TUNING: Holds(("tune.json", "tune.csv", "neurons.json", "index.html")),

@@ -17,6 +17,7 @@ from ttr.studies.localize.looking import Looker
 from ttr.studies.localize.sanity import CASCADE, COMPLEXITY, flagged, sanity
 from ttr.studies.localize.settings import LocalisationSettings
 from ttr.studies.localize.write import write_localisation
+from ttr.studies.schemas import is_result
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +58,16 @@ def test_a_map_that_asks_nothing_of_the_model_is_flagged_on_the_page(
     backbone, dataset, monkeypatch, tmp_path
 ):
     monkeypatch.setattr("ttr.studies.localize.looking.attribute", centred)
-    asked = LocalisationSettings(arms=("plain",), methods=("attention",), sanity=True)
+    asked = LocalisationSettings(arms=("plain",), methods=("attention",), sanity=True, discovery=True)
     found = write_localisation(backbone, dataset, None, tmp_path / "out", asked)
     said = "with all 6 blocks shuffled the attention maps of plain stay alike (rank correlation 1.00)"
     assert [each.startswith(said) for each in found.flagged] == [True, False]
     assert "the attention maps of plain are no more complex (rise +0.0 %" in found.flagged[1]
     assert f"Flagged.</strong> W{said[1:]}" in (tmp_path / "out" / "index.html").read_text()
     assert (found.tables["sanity.csv"].correlation == 1).all()
-    assert "sanity.csv" in json.loads((tmp_path / "out" / "manifest.json").read_text())["files"]
+    written = json.loads((tmp_path / "out" / "manifest.json").read_text())["files"]
+    assert {"sanity.csv", "complexity.csv", "discovery.csv", "discovery_pairs.csv"} <= set(written)
+    assert is_result(tmp_path / "out")
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "Does LOST find an object?" in page
+    assert "(eMPRT)" in page

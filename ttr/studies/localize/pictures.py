@@ -60,12 +60,12 @@ def shown_arms(found: Localisation) -> tuple[str, ...]:
 
 
 def curve_chart(found: Localisation, methods: Sequence[str]) -> str:
-    """Draw insertion and deletion, a line a method, as a data URI.
+    """Draw insertion above deletion, a line a method, as a data URI.
 
     Solid: the last of :func:`shown_arms`; dashed: the first; dots: a random map under the last.
     """
     shown = shown_arms(found)
-    figure, axes = pair_of_axes(len(found.curve_names))
+    figure, axes = pair_of_axes(len(found.curve_names) // 2, rows=2)
     for place, (axis, name) in enumerate(zip(axes, found.curve_names, strict=True)):
         for arm in shown:
             for line, method in enumerate(methods):
@@ -77,7 +77,8 @@ def curve_chart(found: Localisation, methods: Sequence[str]) -> str:
         chance = found.curves[shown[-1], RANDOM_MAP][:, place].mean(axis=0)
         axis.plot(SHARES, chance, ":", color=GREY, label=f"random map, {shown[-1]}")
         axis.set(xlabel="share of patches", title=name.replace("_", ", "), ylim=(0, 1.02))
-    axes[0].set_ylabel("probability of the label")
+    for axis in axes[:: len(axes) // 2]:
+        axis.set_ylabel("probability of the label")
     axes[0].legend(frameon=False, fontsize=8)
     return finish(figure)
 
