@@ -7,7 +7,7 @@ and a centred Gaussian. Images pass in batches, and what stays of one are its nu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +18,7 @@ from ttr.errors import DataError
 from ttr.evaluate.insertion import CURVES, areas
 from ttr.evaluate.localisation import (
     AT_BEST,
+    BOXED,
     METRICS,
     THRESHOLDS,
     Truth,
@@ -39,6 +40,7 @@ NO_METHOD = "baseline"
 RANDOM_MAPS = 30
 #: An arm and a method.
 Kind = tuple[str, str]
+Metric = Callable[[np.ndarray, Truth], float]
 BASELINES: tuple[Kind, ...] = ((RANDOM_MAP, NO_METHOD), (CENTRE_MAP, NO_METHOD))
 
 
@@ -85,7 +87,12 @@ class Localisation:
 
 
 def localise(
-    looker: Looker, run: Run, num_images: int | None = None, *, curves: bool = False
+    looker: Looker,
+    run: Run,
+    num_images: int | None = None,
+    *,
+    curves: bool = False,
+    boxes: bool = False,
 ) -> Localisation:
     """Score every arm and method on the test images that have an outline.
 
@@ -94,6 +101,7 @@ def localise(
         run: how.
         num_images: test images at most, drawn with the run's seed, and validation images; None: all.
         curves: follow insertion and deletion on the test images, too; needs the head.
+        boxes: score by :data:`ttr.evaluate.localisation.BOXED`, too.
 
     Raises:
         DataError: no test image has an outline, or none that the model can see.
@@ -109,7 +117,9 @@ def localise(
     scored: dict[Split, _Scores] = {}
     with progress_bar("maps", sum(map(len, chosen.values())), show=run.progress) as advance:
         for split, items in chosen.items():
-            scored[split] = _Scores(run.seed, run.batch_size if curves and split == "test" else 0)
+            metrics = METRICS | (BOXED if boxes else {})
+            followed = run.batch_size if curves and split == "test" else 0
+            scored[split] = _Scores(run.seed, metrics, followed)
             reading = looker.reading(items, run)
             for batch in looker.batches(reading, run.batch_size) if items else ():
                 scored[split].add(looker, batch)
@@ -127,13 +137,13 @@ def localise(
 
 
 class _Scores:
-    """Numbers of the maps of some images: a row an image, METRICS and then an IoU a threshold.
+    """Numbers of the maps of some images: a row an image, the metrics and then an IoU a threshold.
 
     With ``curve_batch``, images a pass, insertion and deletion are followed as well.
     """
 
-    def __init__(self, seed: int, curve_batch: int = 0) -> None:
-        self.seed, self.curve_batch = seed, curve_batch
+    def __init__(self, seed: int, metrics: Mapping[str, Metric], curve_batch: int = 0) -> None:
+        self.seed, self.metrics, self.curve_batch = seed, metrics, curve_batch
         self.curves: dict[Kind, dict[str, list[np.ndarray]]] = {}
         self.items: list[Item] = []
         self.shares: list[float] = []
@@ -152,12 +162,12 @@ class _Scores:
         self.shares += [each.truth.share for each in batch]
         for arm, method, maps in looker.maps(batch):
             kind = (arm.kind, method)
-            scores = [scores_of(map_, each.truth) for map_, each in zip(maps, batch, strict=True)]
+            scores = [self._scores(map_, each) for map_, each in zip(maps, batch, strict=True)]
             self.rows.setdefault(kind, {}).setdefault(arm.name, []).extend(scores)
             self.flat.setdefault(kind, []).extend(map(is_flat, maps))
             if self.curve_batch:
                 self._follow(looker, batch, arm, method, maps)
-        for (name, method), made in zip(BASELINES, (self._random, _centred), strict=True):
+        for (name, method), made in zip(BASELINES, (self._random, self._centred), strict=True):
             rows = self.rows.setdefault((name, method), {}).setdefault(name, [])
             rows.extend(made(each) for each in batch)
 
@@ -187,17 +197,23 @@ class _Scores:
 
     def _random(self, seen: Seen) -> np.ndarray:
         maps = self._generator(seen).random((RANDOM_MAPS, *seen.truth.grid))
-        return np.mean([scores_of(each, seen.truth) for each in maps], axis=0)
+        return np.mean([self._scores(each, seen) for each in maps], axis=0)
+
+    def _centred(self, seen: Seen) -> np.ndarray:
+        return self._scores(centred_gaussian(seen.truth.grid), seen)
+
+    def _scores(self, relevance: np.ndarray, seen: Seen) -> np.ndarray:
+        return scores_of(relevance, seen.truth, self.metrics)
 
     def _generator(self, seen: Seen) -> np.random.Generator:
         """Return the draws of an image, whatever comes before it."""
         return np.random.default_rng([self.seed, _number(seen)])
 
 
-def scores_of(relevance: np.ndarray, truth: Truth) -> np.ndarray:
-    """Return what a map scores by each of METRICS, and its IoU at each of THRESHOLDS, float64 [M]."""
+def scores_of(relevance: np.ndarray, truth: Truth, metrics: Mapping[str, Metric] = METRICS) -> np.ndarray:
+    """Return what a map scores by each of the metrics, and its IoU at each of THRESHOLDS, float64 [M]."""
     return np.array(
-        [*(metric(relevance, truth) for metric in METRICS.values()), *iou_at(relevance, truth, THRESHOLDS)]
+        [*(metric(relevance, truth) for metric in metrics.values()), *iou_at(relevance, truth, THRESHOLDS)]
     )
 
 
@@ -214,24 +230,20 @@ def _areas(curves: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(CURVES, areas(curves).T, strict=True))
 
 
-def _centred(seen: Seen) -> np.ndarray:
-    return scores_of(centred_gaussian(seen.truth.grid), seen.truth)
-
-
 def _no_validation(looker: Looker) -> str:
     return f"no validation image of {looker.dataset.name} has an outline, so {AT_BEST} is left out"
 
 
 def _measured(test: _Scores, val: _Scores, skipped: dict[str, str], notes: tuple[str, ...]) -> Localisation:
-    values, thresholds = {}, {}
+    values, thresholds, metrics = {}, {}, test.metrics
     curves = {kind: _averaged(draws) for kind, draws in test.curves.items()}
     first = next((arm for arm, _ in curves), "")
     for kind in test.rows:
         rows = test.of(kind)
-        values[kind] = dict(zip(METRICS, rows.T, strict=False))
+        values[kind] = dict(zip(metrics, rows.T, strict=False))
         if val.items:
-            best = best_threshold(val.of(kind)[:, len(METRICS) :])
-            values[kind][AT_BEST] = rows[:, len(METRICS) + best]
+            best = best_threshold(val.of(kind)[:, len(metrics) :])
+            values[kind][AT_BEST] = rows[:, len(metrics) + best]
             thresholds[kind] = float(THRESHOLDS[best])
         followed = curves.get((first, kind[0]) if kind in BASELINES else kind)
         values[kind] |= {} if followed is None else _areas(followed)

@@ -29,6 +29,8 @@ class LocalisationSettings:
         num_images: test images at most, and as many validation images; None: all that have an outline.
         curves: whether insertion and deletion are followed as well: 44 passes a map.
         sanity: whether the maps of a model that forgets block by block are looked at, too.
+        boxes: whether hits and boxes are scored as in Chung et al. 2025, too
+            (:data:`ttr.evaluate.localisation.BOXED`).
         margin: of equivalence, a share.
         variant: how the neurons are moved, see :mod:`ttr.registers.variants`.
 
@@ -44,6 +46,7 @@ class LocalisationSettings:
     num_images: int | None = None
     curves: bool = False
     sanity: bool = False
+    boxes: bool = False
     margin: float = MARGIN
     variant: Variant = ALGORITHM
 

@@ -92,7 +92,7 @@ def write_localisation(
         head, right = _head(backbone, dataset, settings, run) if settings.asks_for_classes else (None, None)
         treatments = _arms(backbone, dataset, neurons, settings, run)
         looker = Looker(backbone, dataset, treatments, settings.methods, head)
-        found = localise(looker, run, settings.num_images, curves=settings.curves)
+        found = localise(looker, run, settings.num_images, curves=settings.curves, boxes=settings.boxes)
         made = {
             "localisation.csv": tables.localisation(found),
             "localisation_sizes.csv": tables.by_size(found),
