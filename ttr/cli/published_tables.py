@@ -84,7 +84,8 @@ def show_maps(table: DataFrame, study: PublishedStudy, instead: str | None = Non
             for metric in study.settings["metrics"]:
                 first = own.loc[arms[0], metric]
                 measured = (own.loc[arm, metric].measured for arm in arms)
-                numbers = (first.published, *measured, first.random_map, first.centre_map)
+                published = rows[rows.metric == metric].published.max()
+                numbers = (published, *measured, first.random_map, first.centre_map)
                 shown.add_row(metric, *("–" if value != value else f"{value:.3f}" for value in numbers))
         print_table(shown)
     _show_notes(Console(), study, instead, "models and sets")

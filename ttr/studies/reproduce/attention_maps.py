@@ -20,7 +20,7 @@ from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset, open_dataset
 from ttr.errors import DataError, OptionError
 from ttr.evaluate.localisation import AT_BEST
-from ttr.files import MANIFEST, write_json, write_table, write_text
+from ttr.files import MANIFEST, read_json, write_json, write_table, write_text
 from ttr.run import Run
 from ttr.statistics.contrasts import contrast
 from ttr.statistics.verdict import judge_families
@@ -52,12 +52,14 @@ class Cell:
         dataset: name of the set.
         measured: the localisation, or the reason.
         made_with: its provenance, empty where there is none.
+        neurons: how many were moved; 0: ttr is a blank token. None where the arm did not take part.
     """
 
     model: str
     dataset: str
     measured: Localised | str
     made_with: Mapping[str, Any] = field(default_factory=dict)
+    neurons: int | None = None
 
     @property
     def folder(self) -> str:
@@ -123,7 +125,11 @@ def reproduce_attention_maps(
         for name, table in tables.items():
             write_table(folder / f"{name}.csv", table)
         page = attention_maps_page(
-            study, {cell.folder: cell.made_with for cell in measured}, tables, missing, settings.margin
+            study,
+            {cell.folder: (cell.made_with, cell.neurons) for cell in measured},
+            tables,
+            missing,
+            settings.margin,
         )
         write_text(folder / "index.html", page)
         files = [*(f"{name}.csv" for name in tables), "index.html", *(cell.folder for cell in measured)]
@@ -178,7 +184,9 @@ def _measured(
     def measured(dataset: Dataset) -> Cell:
         backbone = load(model, name)
         found = write_localisation(backbone, dataset, None, folder / own.folder, settings, run)
-        return replace(own, measured=found, made_with=provenance(backbone))
+        arms = read_json(folder / own.folder / MANIFEST)["arms"]
+        moved = next((len(arm["neurons"]) for arm in arms if arm["name"] == "ttr"), None)
+        return replace(own, measured=found, made_with=provenance(backbone), neurons=moved)
 
     found = dataset if isinstance(dataset, str) else attempt(measured, dataset)
     return replace(own, measured=found) if isinstance(found, str) else found
@@ -272,6 +280,7 @@ def _manifest(
                 "model": cell.model,
                 "set": cell.dataset,
                 "missing": cell.measured if isinstance(cell.measured, str) else None,
+                "neurons": cell.neurons,
                 "provenance": cell.made_with or None,
             }
             for cell in cells

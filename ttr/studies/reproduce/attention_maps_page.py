@@ -16,7 +16,7 @@ from ttr.wording import counted
 
 def attention_maps_page(
     study: PublishedStudy,
-    measured: Mapping[str, Mapping[str, Any]],
+    measured: Mapping[str, tuple[Mapping[str, Any], int | None]],
     tables: Mapping[str, pd.DataFrame],
     missing: Sequence[str],
     margin: float,
@@ -25,13 +25,14 @@ def attention_maps_page(
 
     Args:
         study: what was published.
-        measured: {folder of a localisation beside the page: its provenance}, at least one.
+        measured: {folder of a localisation beside the page: (its provenance, how many neurons were moved,
+            None without the arm ttr)}, at least one.
         tables: ``reproduction`` and ``order``, as they are written.
         missing: what is missing, a sentence each.
         margin: of equivalence, a share.
     """
     table, order = tables["reproduction"], tables["order"]
-    made_with = [dict(each) for each in measured.values()]
+    made_with = [dict(each) for each, _ in measured.values()]
     cells = table[table.missing == ""]
     return fill(
         "attention_maps.html",
@@ -39,15 +40,15 @@ def attention_maps_page(
         instead=in_place(study, table),
         warnings=phantom_warnings(made_with),
         missing=missing,
-        metrics=list(dict.fromkeys(table.metric)),
-        slots=table[is_slot(study, table)].to_dict("records"),
+        slots=table[table.missing != ""].to_dict("records"),
         cells=[
-            _cell(folder, rows)
-            for folder, (_, rows) in zip(measured, cells.groupby(["model", "set"], sort=False), strict=True)
+            {"folder": folder, "neurons": neurons, **_cell(rows)}
+            for (folder, (_, neurons)), (_, rows) in zip(
+                measured.items(), cells.groupby(["model", "set"], sort=False), strict=True
+            )
         ],
-        nan=float("nan"),
         counted=counted,
-        orders=[{**row, "said": said(row)} for row in order.to_dict("records")],
+        orders=[_judged(row) for row in order.to_dict("records")],
         counts=counted_order(order),
         margin=margin,
         provenance=together(made_with),
@@ -77,32 +78,24 @@ def counted_order(order: pd.DataFrame) -> list[str]:
     return parts
 
 
-def is_slot(study: PublishedStudy, table: pd.DataFrame) -> pd.Series:
-    """Return which rows have a place for a published number: the study's metrics of the bare model."""
-    return (table.arm == "plain") & table.metric.isin(study.settings["metrics"])
-
-
-def _cell(folder: str, rows: pd.DataFrame) -> dict[str, Any]:
-    """Return what the page shows of a measured cell."""
-    maps = [
-        {"method": method, "arm": arm, "metrics": {row["metric"]: _judged(row) for row in own}}
-        for (method, arm), own in (
-            (kind, part.to_dict("records")) for kind, part in rows.groupby(["method", "arm"], sort=False)
-        )
-    ]
-    baselines = {
-        name: dict(zip(rows.metric, rows[column], strict=True))
-        for name, column in (("random-map", "random_map"), ("centre-map", "centre_map"))
-    }
+def _cell(rows: pd.DataFrame) -> dict[str, Any]:
+    """Return what the page shows of a measured cell: a row a metric and method, its arms side by side."""
+    first = rows.iloc[0]
     return {
-        "folder": folder,
-        "model": rows.model.iloc[0],
-        "set": rows["set"].iloc[0],
-        "backbone": rows.measured_backbone.iloc[0],
-        "weights": rows.weights.iloc[0],
-        "n": int(rows.n.iloc[0]),
-        "maps": maps,
-        "baselines": baselines,
+        "model": first.model,
+        "set": first["set"],
+        "backbone": first.measured_backbone,
+        "weights": first.weights,
+        "n": int(first.n),
+        "arms": list(dict.fromkeys(rows.arm)),
+        "rows": [
+            {
+                **part.iloc[0].to_dict(),
+                "published": part.published.max(),
+                "arms": [_judged(row) for row in part.to_dict("records")],
+            }
+            for _, part in rows.groupby(["metric", "method"], sort=False)
+        ],
     }
 
 
