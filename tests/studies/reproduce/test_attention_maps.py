@@ -26,6 +26,7 @@ from ttr.studies.schemas import is_result
 
 STUDY = published_studies()["attention-maps"]
 METRICS, METHODS = STUDY.settings["metrics"], STUDY.settings["methods"]
+PATIENT = "DOE^JANE"
 COUNTS = {"train": 24, "val": 10, "test": 24}
 TYPED = {("dino", "kvasir", "chefer", "pointing_any"): 0.625}
 
@@ -61,9 +62,9 @@ def root(tmp_path_factory):
     dataset = phantom_lesions(counts={"train": 6, "val": 4, "test": 6})
     outlines = Outlines.of(dataset)
     for number, item in enumerate(dataset.items):
-        dataset.open(item).save(root / f"{number}.png")
+        dataset.open(item).save(root / f"{PATIENT}-{number}.png")
         Image.fromarray(255 * outlines.draw(item, (224, 224))).save(root / f"mask-{number}.png")
-        rows.append(f"{number}.png,{item.label},{item.split},mask-{number}.png")
+        rows.append(f"{PATIENT}-{number}.png,{item.label},{item.split},mask-{number}.png")
     (root / "table.csv").write_text("\n".join(rows))
     return root / "table.csv"
 
@@ -166,7 +167,7 @@ def test_sets_and_models_that_are_not_there_are_named_and_the_rest_runs(run, roo
     (tmp_path / "typed.csv").write_text("model,set,method,metric,value\nmae,kvasir,gradcam,box_iou_20,12.5\n")
     given = ("--roots", f"kvasir={root}", "--pretrained", "--published", tmp_path / "typed.csv")
     where = ("--quiet", "--cache", tmp_path / "cache", "--out", tmp_path / "out")
-    status, said, err = run("reproduce", "attention-maps", *given, "--arms", "plain", *where)
+    status, said, err = run("reproduce", "attention-maps", *given, "--arms", "plain", "--anonymous", *where)
     assert (status, err) == (1, "")
     words = " ".join(said.split())
     assert "missing: cp-child (random, supervised, dino, mae): no table was given for it: --roots" in words
@@ -177,6 +178,9 @@ def test_sets_and_models_that_are_not_there_are_named_and_the_rest_runs(run, roo
     assert set(table[table.measured.notna()].set) == {"kvasir"}
     assert table[table.published.notna()].published.tolist() == [0.125]
     assert "0.125" in words
+    written = "".join(path.read_text() for path in (tmp_path / "out").rglob("*.*"))
+    assert PATIENT not in written + said
+    assert str(root.parent) not in written + said
 
 
 @pytest.mark.usefixtures("tiny_models")
