@@ -50,6 +50,7 @@ def attention_maps_page(
         counted=counted,
         orders=[_judged(row) for row in order.to_dict("records")],
         counts=counted_order(order),
+        typed=int(table.published.notna().sum()),
         margin=margin,
         provenance=together(made_with),
     )
