@@ -108,6 +108,7 @@ TYPOS = [
     ("backbones dinov9", "'dinov9' has no short name"),
     ("reproduce medical --backbone phantm --out m", "'phantm' is not known"),
     ("reproduce decoupling --dataset phantom --backbone phantm --out m", "'phantm' is not known"),
+    ("reproduce attention-maps --dataset phantm --out m", "'phantm' is not known (did you mean phantom?)"),
     ("reproduce zero-ablation --dataset phantom --out imgs", "imgs exists and is not a result of ttr"),
 ]
 #: Runs the command lines of standard input, and says what each of them refused and had imported.

@@ -11,15 +11,19 @@ from sklearn.metrics import average_precision_score, jaccard_score
 from ttr.datasets.registry import IGNORE
 from ttr.errors import OptionError
 from ttr.evaluate.localisation import (
+    BOXED,
     METRICS,
+    STRONGEST,
     THRESHOLDS,
     Truth,
     auprc,
     best_threshold,
+    box_iou,
     centred_gaussian,
     iou_at,
     iou_otsu,
     is_flat,
+    pointing_any,
     pointing_game,
     relevance_mass,
     relevance_rank,
@@ -186,3 +190,38 @@ def test_against_what_quantus_says_of_the_same_maps(steps, disc, said):
     truth = Truth.of(np.hypot(y - row, x - column) <= radius, (12, 12))
     found = [metric(relevance, truth) for metric in (pointing_game, relevance_mass, relevance_rank)]
     assert found == pytest.approx(said, abs=1e-6)
+
+
+def test_hits_and_boxes_by_hand():
+    """The strongest patch is half inside: a hit here. A quarter of the pixels is that patch, and the next."""
+    assert (pointing_any(MAP, HAND), pointing_any(-MAP, HAND)) == (1, 0)
+    assert box_iou(MAP, HAND, 20) == pytest.approx(2 / 5)
+    # Rank 4 of 16 pixels is one of the patches of 2, which are on the other diagonal: the box is all.
+    assert box_iou(MAP, HAND, 25) == pytest.approx(3 / 16)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([None, 3]))
+def test_boxes_against_pixels(seed, levels):
+    """As the study's code goes about it: sort the pixels, cut, and draw one box around all that is left."""
+    relevance, mask, pixels = drawn(seed, levels=levels)
+    truth = Truth.of(mask, relevance.shape)
+    assert pointing_any(relevance, truth) == mask[pixels == pixels.max()].any()
+    for percent in STRONGEST:
+        cut = np.sort(pixels.ravel())[::-1][int(pixels.size * percent / 100)]
+        rows, columns = np.nonzero(pixels >= cut)
+        box = np.zeros_like(mask)
+        box[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
+        expected = (box & mask).sum() / (box | mask).sum()
+        assert BOXED[f"box_iou_{percent}"](relevance, truth) == pytest.approx(expected)
+
+
+def test_a_map_that_says_nothing_has_neither_a_hit_nor_a_box():
+    assert {metric(np.zeros((2, 2)), HAND) for metric in BOXED.values()} == {HAND.share}
+
+
+def test_pixels_of_which_nothing_is_known_are_in_no_box():
+    mask = np.where(MASK, 1, 0)
+    mask[:2, 2:] = IGNORE
+    truth = Truth.of(mask, (2, 2))
+    assert box_iou(np.array([[1.0, 9.0], [5.0, 2.0]]), truth, 5) == pytest.approx(2 / 4)

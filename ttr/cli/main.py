@@ -31,7 +31,7 @@ from ttr.cli.localize import localize
 from ttr.cli.neurons import neurons
 from ttr.cli.plant import plant
 from ttr.cli.report import report
-from ttr.cli.reproduce import reproduce
+from ttr.cli.reproduce.commands import reproduce
 from ttr.cli.scan import scan
 from ttr.cli.tune import tune
 from ttr.cli.zero_shot import zero_shot
@@ -62,6 +62,7 @@ activity onto tokens appended at test time, and look at what changed.
   ttr reproduce medical --roots NAME=DIR,... published numbers beside yours
   ttr reproduce decoupling --dataset NAME --out DIR
   ttr reproduce zero-ablation --dataset NAME --out DIR
+  ttr reproduce attention-maps --roots NAME=TABLE,...
   ttr embed --backbone NAME --images DIR --out DIR         millions of images to Parquet shards
   ttr export --backbone NAME --neurons neurons.json --out model.onnx
   ttr plant --backbone NAME --out FILE       artifacts in real weights, whose own maps are the truth

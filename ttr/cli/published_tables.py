@@ -11,6 +11,7 @@ from ttr.cli.terminal import print_table
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+    from rich.console import Console
 
     from ttr.studies.reproduce.published import PublishedStudy
 
@@ -41,15 +42,53 @@ def show_reproduction(table: DataFrame, study: PublishedStudy, instead: str | No
             for row in rows:
                 shown.add_row(str(row[study.keys[-1]]), *_beside(row, study.keys[-1]))
         print_table(shown)
+    _show_notes(console, study, instead)
+
+
+def _show_notes(console: Console, study: PublishedStudy, instead: str | None, of: str = "backbones") -> None:
+    """Print what one must know of a study, and what was measured instead of what it is ``of``."""
     for note in study.notes:
         console.print(f"- {note}", highlight=False, markup=False)
     if instead is not None:
         console.print(
             f"A REHEARSAL: {instead} {'were' if ', ' in instead else 'was'} measured in place of the "
-            "published backbones. The published column is of other models; the two cannot be compared.",
+            f"published {of}. The published column is of other models; the two cannot be compared.",
             style="bold red",
             highlight=False,
         )
+
+
+def show_maps(table: DataFrame, study: PublishedStudy, instead: str | None = None) -> None:
+    """Print each cell of which something is known: published, then a column an arm and a map of no model.
+
+    Args:
+        table: as :func:`ttr.studies.reproduce.attention_maps.reproduce_attention_maps` returns it.
+        study: whose metrics are printed; the others, and intervals, are in the file.
+        instead: models and sets that were measured in place of the study's, if any.
+    """
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    typer.echo(study.source)
+    for (model, name), cell in table.groupby(["model", "set"], sort=False):
+        if cell.measured.isna().all() and cell.published.isna().all():
+            continue
+        arms = list(dict.fromkeys(cell.arm))
+        heads = (Column(head, justify="right") for head in ("published", *arms, "random-map", "centre-map"))
+        shown = Table(Column("metric", no_wrap=True), *heads, title_justify="left", pad_edge=False)
+        shown.title = f"{model} on {name}: shares, 0 to 1"
+        for method, rows in cell.groupby("method", sort=False):
+            shown.add_section()
+            shown.add_row(str(method), style="bold")
+            own = rows.set_index(["arm", "metric"])
+            for metric in study.settings["metrics"]:
+                first = own.loc[arms[0], metric]
+                measured = (own.loc[arm, metric].measured for arm in arms)
+                published = rows[rows.metric == metric].published.max()
+                numbers = (published, *measured, first.random_map, first.centre_map)
+                shown.add_row(metric, *("–" if value != value else f"{value:.3f}" for value in numbers))
+        print_table(shown)
+    _show_notes(Console(), study, instead, "models and sets")
 
 
 def show_metrics(table: DataFrame) -> None:

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ttr.cli import options
+from ttr.cli import given, options
 from ttr.cli.loading import load_backbone
 
 if TYPE_CHECKING:
     from ttr.backbones.base import Backbone
     from ttr.studies.reproduce.published import PublishedStudy
+
+
+InPlace = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="A rehearsal: measure this one in place of the study's models, such as phantom. The published "
+        "numbers are then of other models.",
+        callback=given.backbone,
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +44,12 @@ class StudyModels(options.PlaceOptions):
     pretrained: options.Pretrained = False
 
     def loader(
-        self, study: PublishedStudy, known: Sequence[str], *, rehearsal: bool
+        self,
+        study: PublishedStudy,
+        known: Sequence[str],
+        *,
+        rehearsal: bool,
+        stand_for: Mapping[str, str] = MappingProxyType({}),
     ) -> Callable[[str], Backbone]:
         """Return what loads a model of a study by name: at the study's image size, unless it is a rehearsal.
 
@@ -42,6 +59,7 @@ class StudyModels(options.PlaceOptions):
             study: whose image size.
             known: names of its models.
             rehearsal: another model stands in, at its own size, with random weights if need be.
+            stand_for: {name of the study: the backbone behind it}, where names are the study's own.
 
         Raises:
             OptionError: weights of no model of the study, or weights for a rehearsal.
@@ -65,7 +83,7 @@ class StudyModels(options.PlaceOptions):
             size = study.settings["image_size"]
             own = replace(place, weights=files.get(name), pretrained=name not in files, image_size=size)
             try:
-                return load_backbone(own.of(name))
+                return load_backbone(own.of(stand_for.get(name, name)))
             except ModelError as error:
                 # It becomes part of a result, which names a file of weights without its folders, and nobody.
                 said = str(error).replace(str(Path.home()), "~")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -24,6 +25,8 @@ from ttr.errors import OptionError
 THRESHOLDS = np.round(np.arange(0.05, 1.0, 0.05), 2)
 #: Of a centred Gaussian's deviation, in sides of the image.
 CENTRED = 0.25
+#: Per cent of the pixels, the strongest, that a box is drawn around.
+STRONGEST = (5, 10, 20, 40)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +151,37 @@ def iou_at(relevance: np.ndarray, truth: Truth, thresholds: np.ndarray = THRESHO
     return _iou(kept, inside, pixels)
 
 
+def pointing_any(relevance: np.ndarray, truth: Truth) -> float:
+    """Return whether any of the strongest pixels lies inside, 0 or 1, as Chung et al. (2025) count a hit.
+
+    hit = 1 if max_{p in M} r_p = max r. A patch has as many strongest pixels; one of them inside is
+    a whole hit, where :func:`pointing_game` counts their share.
+    """
+    values, inside, _ = _counted(relevance, truth)
+    strongest = values == values.max()
+    return truth.share if strongest.all() else float(inside[strongest].any())
+
+
+def box_iou(relevance: np.ndarray, truth: Truth, percent: float) -> float:
+    """Return the IoU of the mask with one box around all of the strongest pixels, 0..1 (Chung et al. 2025).
+
+    Kept is r_p >= the number of rank floor(percent / 100 of the pixels) from above; the box is
+    the smallest with sides along the grid that holds all that is kept, islands and what is between them.
+    """
+    values, inside, pixels = _counted(relevance, truth)
+    if np.ptp(values) == 0:
+        return truth.share
+    order = np.argsort(-values, kind="stable")
+    rank = int(pixels.sum() * percent / 100)
+    level = values[order][np.searchsorted(np.cumsum(pixels[order]), rank, side="right")]
+    strongest = np.zeros(truth.grid, dtype=bool)
+    strongest.flat[np.flatnonzero(truth.pixels > 0)[values >= level]] = True
+    rows, columns = (np.flatnonzero(strongest.any(axis=axis)) for axis in (1, 0))
+    box = np.zeros(truth.grid, dtype=bool)
+    box[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
+    return float(_iou(box.ravel()[truth.pixels > 0], inside, pixels))
+
+
 def best_threshold(ious: np.ndarray) -> int:
     """Return which threshold has the highest mean over images, of IoUs [N, T]; of equals the lowest."""
     return int(ious.mean(axis=0).argmax())
@@ -162,6 +196,11 @@ METRICS: dict[str, Callable[[np.ndarray, Truth], float]] = {
     "iou_otsu": iou_otsu,
 }
 AT_BEST = "iou_best_threshold"
+#: Those of Chung et al. (2025) as well, which are scored on request.
+BOXED: dict[str, Callable[[np.ndarray, Truth], float]] = {
+    "pointing_any": pointing_any,
+    **{f"box_iou_{percent}": partial(box_iou, percent=percent) for percent in STRONGEST},
+}
 
 
 def is_flat(relevance: np.ndarray) -> bool:

@@ -19,7 +19,7 @@ ABLATION, BENCHMARK, INTEGRATION = "ttr.ablate/1", "ttr.bench/1", "ttr.integrate
 TUNING, COMPARISON, DEMO, EXPORT = "ttr.tune/1", "ttr.compare/1", "ttr.demo/1", "ttr.export/1"
 DECOUPLING, MEDICAL = "ttr.reproduce-decoupling/1", "ttr.reproduce-medical/1"
 ZERO_ABLATION, SCAN = "ttr.reproduce-zero-ablation/1", "ttr.scan/1"
-LOCALISATION = "ttr.localize/1"
+LOCALISATION, ATTENTION_MAPS = "ttr.localize/1", "ttr.reproduce-attention-maps/1"
 #: What writes the results that are read again.
 COMMANDS = {ABLATION: "ttr ablate", BENCHMARK: "ttr bench", INTEGRATION: "ttr integrate"}
 #: Bytes of a manifest, at most.
@@ -72,6 +72,7 @@ HOLDS = {
         ),
         BENCHMARK,
     ),
+    ATTENTION_MAPS: Holds(("reproduction.csv", "order.csv", "index.html"), LOCALISATION),
     ZERO_ABLATION: Holds(("reproduction.csv", "between.csv", "flow.csv"), ABLATION),
 }
 #: Their manifests did not say so in earlier versions; they list all of their files.

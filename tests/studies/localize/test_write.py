@@ -15,7 +15,7 @@ from ttr.datasets.phantom_lesions import phantom_lesions
 from ttr.datasets.registry import Masks
 from ttr.errors import DataError, OptionError
 from ttr.evaluate.insertion import SHARES, areas, curve_names
-from ttr.evaluate.localisation import METRICS, relevance_mass
+from ttr.evaluate.localisation import BOXED, METRICS, relevance_mass
 from ttr.registers.arms import PLAIN, arms
 from ttr.run import Run
 from ttr.statistics.contrasts import contrast, level
@@ -286,3 +286,18 @@ def test_the_spot_itself_rises_earlier_than_what_is_around_it(backbone, dataset,
     (rises, _, falls, _), (late, _, stays, _) = (areas(each).mean(axis=0) for each in (right, wrong))
     assert rises > late
     assert falls < stays
+
+
+def test_hits_and_boxes_stand_beside_the_others_on_request(backbone, dataset, neurons, tmp_path):
+    asked = LocalisationSettings(arms=("plain",), methods=("attention",), num_images=4)
+    plain = write_localisation(backbone, dataset, neurons, tmp_path / "plain", asked)
+    boxed = write_localisation(backbone, dataset, neurons, tmp_path / "boxed", replace(asked, boxes=True))
+    rows, more = (each.tables["localisation.csv"] for each in (plain, boxed))
+    assert set(more.metric) - set(rows.metric) == set(BOXED)
+    pd.testing.assert_frame_equal(more[~more.metric.isin(list(BOXED))].reset_index(drop=True), rows)
+    assert (
+        value(boxed, "plain", "attention", "pointing_any").value
+        >= value(boxed, "plain", "attention", "pointing_game").value
+    )
+    assert "Chung et al. 2025" in (tmp_path / "boxed" / "index.html").read_text()
+    assert "Chung et al. 2025" not in (tmp_path / "plain" / "index.html").read_text()

@@ -7,7 +7,7 @@ and a centred Gaussian. Images pass in batches, and what stays of one are its nu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +18,7 @@ from ttr.errors import DataError
 from ttr.evaluate.insertion import areas, curve_names
 from ttr.evaluate.localisation import (
     AT_BEST,
+    BOXED,
     METRICS,
     THRESHOLDS,
     Truth,
@@ -39,6 +40,7 @@ NO_METHOD = "baseline"
 RANDOM_MAPS = 30
 #: An arm and a method.
 Kind = tuple[str, str]
+Metric = Callable[[np.ndarray, Truth], float]
 BASELINES: tuple[Kind, ...] = ((RANDOM_MAP, NO_METHOD), (CENTRE_MAP, NO_METHOD))
 
 
@@ -88,7 +90,12 @@ class Localisation:
 
 
 def localise(
-    looker: Looker, run: Run, num_images: int | None = None, *, blanks: Sequence[str] = ()
+    looker: Looker,
+    run: Run,
+    num_images: int | None = None,
+    *,
+    blanks: Sequence[str] = (),
+    boxes: bool = False,
 ) -> Localisation:
     """Score every arm and method on the test images that have an outline.
 
@@ -97,6 +104,7 @@ def localise(
         run: how.
         num_images: test images at most, drawn with the run's seed, and validation images; None: all.
         blanks: along which insertion and deletion are followed on the test images, too; needs classes.
+        boxes: score by :data:`ttr.evaluate.localisation.BOXED`, too.
 
     Raises:
         DataError: no test image has an outline, or none that the model can see.
@@ -112,7 +120,8 @@ def localise(
     scored: dict[Split, _Scores] = {}
     with progress_bar("maps", sum(map(len, chosen.values())), show=run.progress) as advance:
         for split, items in chosen.items():
-            scored[split] = _Scores(run.seed, blanks if split == "test" else (), run.batch_size)
+            metrics = METRICS | (BOXED if boxes else {})
+            scored[split] = _Scores(run.seed, metrics, blanks if split == "test" else (), run.batch_size)
             reading = looker.reading(items, run)
             for batch in looker.batches(reading, run.batch_size) if items else ():
                 scored[split].add(looker, batch)
@@ -130,13 +139,13 @@ def localise(
 
 
 class _Scores:
-    """Numbers of the maps of some images: a row an image, METRICS and then an IoU a threshold.
+    """Numbers of the maps of some images: a row an image, the metrics and then an IoU a threshold.
 
     With blanks, insertion and deletion are followed as well, ``size`` images a pass.
     """
 
-    def __init__(self, seed: int, blanks: Sequence[str], size: int) -> None:
-        self.seed, self.blanks, self.size = seed, blanks, size
+    def __init__(self, seed: int, metrics: Mapping[str, Metric], blanks: Sequence[str], size: int) -> None:
+        self.seed, self.metrics, self.blanks, self.size = seed, metrics, blanks, size
         self.curves: dict[Kind, dict[str, list[np.ndarray]]] = {}
         self.items: list[Item] = []
         self.shares: list[float] = []
@@ -155,12 +164,12 @@ class _Scores:
         self.shares += [each.truth.share for each in batch]
         for arm, method, maps in looker.maps(batch):
             kind = (arm.kind, method)
-            scores = [scores_of(map_, each.truth) for map_, each in zip(maps, batch, strict=True)]
+            scores = [self._scores(map_, each) for map_, each in zip(maps, batch, strict=True)]
             self.rows.setdefault(kind, {}).setdefault(arm.name, []).extend(scores)
             self.flat.setdefault(kind, []).extend(map(is_flat, maps))
             if self.blanks:
                 self._follow(looker, batch, arm, method, maps)
-        for (name, method), made in zip(BASELINES, (self._random, _centred), strict=True):
+        for (name, method), made in zip(BASELINES, (self._random, self._centred), strict=True):
             rows = self.rows.setdefault((name, method), {}).setdefault(name, [])
             rows.extend(made(each) for each in batch)
 
@@ -190,17 +199,23 @@ class _Scores:
 
     def _random(self, seen: Seen) -> np.ndarray:
         maps = self._generator(seen).random((RANDOM_MAPS, *seen.truth.grid))
-        return np.mean([scores_of(each, seen.truth) for each in maps], axis=0)
+        return np.mean([self._scores(each, seen) for each in maps], axis=0)
+
+    def _centred(self, seen: Seen) -> np.ndarray:
+        return self._scores(centred_gaussian(seen.truth.grid), seen)
+
+    def _scores(self, relevance: np.ndarray, seen: Seen) -> np.ndarray:
+        return scores_of(relevance, seen.truth, self.metrics)
 
     def _generator(self, seen: Seen) -> np.random.Generator:
         """Return the draws of an image, whatever comes before it."""
         return np.random.default_rng([self.seed, _number(seen)])
 
 
-def scores_of(relevance: np.ndarray, truth: Truth) -> np.ndarray:
-    """Return what a map scores by each of METRICS, and its IoU at each of THRESHOLDS, float64 [M]."""
+def scores_of(relevance: np.ndarray, truth: Truth, metrics: Mapping[str, Metric] = METRICS) -> np.ndarray:
+    """Return what a map scores by each of the metrics, and its IoU at each of THRESHOLDS, float64 [M]."""
     return np.array(
-        [*(metric(relevance, truth) for metric in METRICS.values()), *iou_at(relevance, truth, THRESHOLDS)]
+        [*(metric(relevance, truth) for metric in metrics.values()), *iou_at(relevance, truth, THRESHOLDS)]
     )
 
 
@@ -217,24 +232,21 @@ def _areas(curves: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
     return dict(zip(names, areas(curves).T, strict=True))
 
 
-def _centred(seen: Seen) -> np.ndarray:
-    return scores_of(centred_gaussian(seen.truth.grid), seen.truth)
-
-
 def _no_validation(looker: Looker) -> str:
     return f"no validation image of {looker.dataset.name} has an outline, so {AT_BEST} is left out"
 
 
 def _measured(test: _Scores, val: _Scores, skipped: dict[str, str], notes: tuple[str, ...]) -> Localisation:
-    values, thresholds, names = {}, {}, curve_names(test.blanks)
+    values, thresholds = {}, {}
+    metrics, names = test.metrics, curve_names(test.blanks)
     curves = {kind: _averaged(draws) for kind, draws in test.curves.items()}
     first = next((arm for arm, _ in curves), "")
     for kind in test.rows:
         rows = test.of(kind)
-        values[kind] = dict(zip(METRICS, rows.T, strict=False))
+        values[kind] = dict(zip(metrics, rows.T, strict=False))
         if val.items:
-            best = best_threshold(val.of(kind)[:, len(METRICS) :])
-            values[kind][AT_BEST] = rows[:, len(METRICS) + best]
+            best = best_threshold(val.of(kind)[:, len(metrics) :])
+            values[kind][AT_BEST] = rows[:, len(metrics) + best]
             thresholds[kind] = float(THRESHOLDS[best])
         followed = curves.get((first, kind[0]) if kind in BASELINES else kind)
         values[kind] |= {} if followed is None else _areas(followed, names)

@@ -34,6 +34,8 @@ class LocalisationSettings:
             well: 22 passes a map each.
         discovery: whether LOST looks for one object an image, too.
         sanity: whether the maps of a model that forgets block by block are looked at, too.
+        boxes: whether hits and boxes are scored as in Chung et al. 2025, too
+            (:data:`ttr.evaluate.localisation.BOXED`).
         margin: of equivalence, a share.
         variant: how the neurons are moved, see :mod:`ttr.registers.variants`.
 
@@ -51,6 +53,7 @@ class LocalisationSettings:
     curves: tuple[str, ...] = ()
     sanity: bool = False
     discovery: bool = False
+    boxes: bool = False
     margin: float = MARGIN
     variant: Variant = ALGORITHM
 

@@ -94,7 +94,7 @@ def write_localisation(
         asked, known = _asked(backbone, dataset, settings, run) if settings.asks_for_classes else (None, None)
         treatments = _arms(backbone, dataset, neurons, settings, run)
         looker = Looker(backbone, dataset, treatments, settings.methods, asked)
-        found = localise(looker, run, settings.num_images, blanks=settings.curves)
+        found = localise(looker, run, settings.num_images, blanks=settings.curves, boxes=settings.boxes)
         made, flags = _tables(looker, found, settings, run)
         for name, table in made.items():
             write_table(folder / name, table)
