@@ -126,6 +126,7 @@ def test_what_is_missing_keeps_its_slots_and_says_why(tables, out):
     for words in (
         "A phantom",
         "45 open slots",
+        "so typed: 1",
         "0.625",
         "chefer against attention, plain",
         "its weights are",
