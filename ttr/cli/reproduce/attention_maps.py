@@ -41,7 +41,8 @@ class MapsOptions(Group):
         str,
         typer.Option(
             metavar="KIND",
-            help="Of the head on the bare model's features whose class is asked for: linear or logistic.",
+            help="Whose class is asked for: linear or logistic, a head that is trained on the bare model's "
+            "features; own, that of a checkpoint which was fine-tuned on the set.",
         ),
     ] = "logistic"
     num_registers: Annotated[
@@ -137,7 +138,7 @@ def attention_maps(
     mura). Each pair is a localisation (as ttr localize) with the study's pointing game and IoU beside ours,
     bare and with registers moved. The study's tables are not at hand: its numbers are open slots until
     --published gives them. Its order of methods is tested image by image. docs/methods.md says what is
-    followed of the study: a linear head on the model as it is given, not a fine-tuned one.
+    followed of the study: by default a linear head on the model as it is given, not a fine-tuned one.
 
     Weights are given by model, MODEL=FILE, or by model and set, MODEL-SET=FILE: its authors fine-tuned each
     model on each set. --pretrained fetches those of supervised, dino and mae.
