@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
 
+from ttr.cli.help import SectionedCommand, first_sentence
 from ttr.errors import OutputError
 
 
-class Command(TyperCommand):
+class Command(SectionedCommand):
     """A command whose ``--out`` is looked at beside all else that it was given."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -34,7 +34,17 @@ class Commands(typer.Typer):
 
     def command(self, *args: Any, **options: Any) -> Callable[..., Any]:
         """Return the decorator of typer."""
-        return super().command(*args, **{"cls": Command, **options})
+
+        def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
+            said = {"cls": Command, "short_help": first_sentence(function.__doc__), **options}
+            return super(Commands, self).command(*args, **said)(function)
+
+        return decorated
+
+    def add_typer(self, typer_instance: typer.Typer, **options: Any) -> None:
+        """Add commands under a name, listed with the whole first sentence of their help."""
+        said = {"short_help": first_sentence(typer_instance.info.help), **options}
+        super().add_typer(typer_instance, **said)
 
 
 def _files(value: Any) -> Iterator[Path]:

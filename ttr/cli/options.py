@@ -41,9 +41,8 @@ BackboneName = Annotated[
     typer.Option(
         "--backbone",
         metavar="NAME",
-        help="phantom, phantom-reg4, phantom-clip, phantom-patches, phantom-registers, phantom-skip, "
-        "phantom-constant, phantom-sink, phantom-offset, phantom-dinov2, a name listed by ttr backbones, "
-        "timm:ARCHITECTURE[.TAG], open_clip:ARCHITECTURE[/TAG] or transformers:DIRECTORY.",
+        help="A name that ttr backbones lists (phantom is one), timm:ARCHITECTURE[.TAG], "
+        "open_clip:ARCHITECTURE[/TAG] or transformers:DIRECTORY.",
         callback=given.backbone,
     ),
 ]
