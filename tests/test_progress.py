@@ -35,3 +35,11 @@ def test_nothing_is_said_where_nothing_is_to_be_shown_and_nothing_is_left_of_wha
     with pytest.raises(ValueError), progress.progress_bar("embedding", 3, show=True):  # noqa: PT011
         raise ValueError
     assert capsys.readouterr().err == ""
+
+
+def test_a_number_without_an_end_stands_alone(clock, capsys):
+    with progress.progress_bar("reading", None, show=True) as advance:
+        advance(26)
+    shown = capsys.readouterr().err
+    assert "26" in shown
+    assert "?" not in shown.replace("-:--:--", "")

@@ -33,7 +33,8 @@ def progress_bar(label: str, total: int | None, *, show: bool) -> Iterator[Advan
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _rate_column())
+    count = TextColumn("{task.completed:,.0f}") if total is None else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), count, _rate_column())
     console = Console(stderr=True)
     with Progress(*columns, TimeRemainingColumn(), console=console, get_time=time.monotonic) as bar:
         task = bar.add_task(label, total=total)

@@ -129,7 +129,12 @@ def show_audit(audit: Audit) -> None:
     for label, numbers in rows.items():
         table.add_row(label, *map(str, numbers))
     print_table(table)
-    typer.echo(f"the largest class has {audit.imbalance:.1f} training images for one of the smallest")
+    if audit.imbalance == 1:
+        typer.echo("all classes have the same number of training images")
+    else:
+        typer.echo(
+            f"the largest class has {audit.imbalance:.1f} times as many training images as the smallest"
+        )
     if audit.findings:
         table = Table("finding", "cases", "misleads")
         for kind, entries in audit.findings.items():

@@ -166,7 +166,6 @@ def show_checks(checks: Sequence[Check]) -> None:
 
 def show_tuning(advice: Recommendation, rows: Sequence[SweepRow], page: Path) -> None:
     """Print the bare model, the recommended setting and the sweep over registers, and the page to open."""
-    from rich.console import Console
     from rich.table import Table
 
     title = "share of outlier patches, largest patch norm, CLS attention of registers, cosine with R = 1"
@@ -183,9 +182,8 @@ def show_tuning(advice: Recommendation, rows: Sequence[SweepRow], page: Path) ->
             name = f"R = {row.num_registers}"
         shares = ("–" if x is None else f"{x:.3f}" for x in (row.register_attention, row.cosine))
         table.add_row(name, f"{row.outlier_share:.4f}", f"{row.max_patch_norm:.1f}", *shares)
-    console = Console()
     print_table(table)
-    console.print(f"{advice.status}: {advice.neurons.message}", highlight=False)
+    typer.echo(advice.neurons.message)
     print_path(page)
 
 

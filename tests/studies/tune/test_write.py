@@ -83,7 +83,7 @@ def test_no_outliers_is_an_answer(folder, tmp_path):
     assert tuning.advice.status == "no outliers"
     assert tuning.advice.row is None
     assert len(ttr.RegisterNeurons.load(tmp_path / "out" / "neurons.json")) == 0
-    assert "no outlier patches in the bare model" in (tmp_path / "out" / "index.html").read_text()
+    assert "No outlier patches in the bare model" in (tmp_path / "out" / "index.html").read_text()
     assert json.loads((tmp_path / "out" / "tune.json").read_text())["recommended"] is None
 
 
