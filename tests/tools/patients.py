@@ -22,7 +22,7 @@ PACKED = re.compile(rb"[A-Za-z0-9+/]{24,}={0,2}")
 
 
 def patients(place: Path) -> Path:
-    """Return a folder of 24 small pictures in split and class folders, four damaged, and a table with boxes."""
+    """Return a folder of 24 small pictures in split and class folders, four damaged, a table with boxes."""
     root = place / FOLDER
     rows = ["path,label,split,patient,box"]
     pictures = iter(phantom_images(24))
