@@ -298,7 +298,10 @@ def require_classes(dataset: Dataset) -> None:
     elif not below and dataset.name == "folder":
         meant = f"the folder above {label} holds the classes, or images are missing"
     elif dataset.masks is not None:
-        meant = "its pixels are what is told apart: ttr ablate --tasks segmentation"
+        meant = (
+            "its pixels are what is told apart: ttr ablate --tasks segmentation, or ttr localize with "
+            "methods that ask for no class: --methods attention,rollout"
+        )
     raise DataError(
         f"{dataset.name} has the single class {label!r}, and nothing to tell it from; needed two or more: "
         f"perhaps {meant}"

@@ -6,25 +6,25 @@ The spot lies anywhere on the disc, so that a map of the middle finds it no more
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ttr.datasets.base import Card, Dataset, Item, Masks, Split, make_dataset
+from ttr.datasets.base import Dataset, Item, Masks, Split, make_dataset
 from ttr.datasets.phantom import SIZE
+from ttr.datasets.phantom_set import CARD as DRAWN
+from ttr.datasets.phantom_set import drawn_items, recipe
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-CARD = Card(
+CARD = replace(
+    DRAWN,
     title="phantom lesions",
     source="drawn by ttr from a seed: one spot on a grainy disc with a dark border",
-    licence="Apache-2.0, as ttr",
     classes="a bright and a dark spot",
     metric="relevance_mass of ttr localize; accuracy (top1)",
-    problems="it proves the instrument, not the biology; read nothing medical into a number on it",
-    how_to_get="Nothing to fetch.",
-    layout="no root",
 )
 CLASSES = ("bright", "dark")
 COUNTS: dict[Split, int] = {"train": 120, "val": 24, "test": 60}
@@ -36,17 +36,9 @@ DISC, SPOT = 0.45, (0.04, 0.12)
 
 def phantom_lesions(*, counts: dict[Split, int] = COUNTS, seed: int = 0) -> Dataset:
     """Return the set; ``counts`` images a split, the two classes in turn. ``seed`` gives another set."""
-    items = [
-        Item(f"lesion-{1000 * seed + SEEDS[split]}-{index:04d}", CLASSES[index % len(CLASSES)], split)
-        for split, count in counts.items()
-        for index in range(count)
-    ]
+    items = drawn_items("lesion", CLASSES, counts, SEEDS, seed)
     masks = Masks(("background", *CLASSES), _mask, covers=lambda item: True)
-    return make_dataset("phantom-lesions", items, CARD, read=_read, decode=_decode, masks=masks)
-
-
-def _read(item: Item) -> bytes:
-    return item.draw_name.encode()
+    return make_dataset("phantom-lesions", items, CARD, read=recipe, decode=_decode, masks=masks)
 
 
 def _decode(item: Item, content: bytes) -> Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,16 +30,24 @@ SEEDS: dict[Split, int] = {"train": 1, "val": 2, "test": 3}
 
 def phantom_set(*, counts: dict[Split, int] = COUNTS, seed: int = 0) -> Dataset:
     """Return the set; ``counts`` images a split, the six classes in turn. ``seed`` gives another set."""
-    items = [
-        Item(f"phantom-{1000 * seed + SEEDS[split]}-{index:04d}", CLASSES[index % len(CLASSES)], split)
+    items = drawn_items("phantom", CLASSES, counts, SEEDS, seed)
+    masks = Masks(("background", *CLASSES), _mask, covers=_covers)
+    return make_dataset("phantom", items, CARD, read=recipe, decode=_decode, masks=masks)
+
+
+def drawn_items(
+    name: str, classes: Sequence[str], counts: Mapping[Split, int], seeds: Mapping[Split, int], seed: int
+) -> list[Item]:
+    """Return items whose images are drawn as they are opened, named by seed and index; classes take turns."""
+    return [
+        Item(f"{name}-{1000 * seed + seeds[split]}-{index:04d}", classes[index % len(classes)], split)
         for split, count in counts.items()
         for index in range(count)
     ]
-    masks = Masks(("background", *CLASSES), _mask, covers=_covers)
-    return make_dataset("phantom", items, CARD, read=_read, decode=_decode, masks=masks)
 
 
-def _read(item: Item) -> bytes:
+def recipe(item: Item) -> bytes:
+    """Return what stands for the file of an image that is drawn: the name that it follows from."""
     return item.draw_name.encode()
 
 

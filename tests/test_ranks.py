@@ -44,3 +44,9 @@ def test_each_process_has_its_own_gpu_unless_one_was_named():
 def test_what_no_process_can_be_is_refused(given):
     with pytest.raises(OptionError, match="needed .*RANK"):
         Rank.of(given)
+
+
+def test_what_does_not_share_its_work_runs_alone():
+    Rank.of(said(RANK=0, WORLD_SIZE=1)).check_alone("ttr this")
+    with pytest.raises(OptionError, match="ttr this runs in one process, .* WORLD_SIZE=2; start it without"):
+        Rank.of(said(RANK=1, WORLD_SIZE=2)).check_alone("ttr this")

@@ -49,6 +49,18 @@ class Rank:
         """Return whether a piece of the work is this process's: they are dealt out one by one."""
         return number % self.count == self.index
 
+    def check_alone(self, command: str) -> None:
+        """Refuse to run as one of several processes a command that does not share its work.
+
+        Raises:
+            OptionError: there are others, each of which would do all of it and write to the same place.
+        """
+        if self.count > 1:
+            raise OptionError(
+                f"{command} runs in one process, and the environment says WORLD_SIZE={self.count}; start it "
+                "without torchrun, on one GPU with --device cuda"
+            )
+
     def device(self, name: str) -> str:
         """Return the device of this process, where all were told ``cuda`` without a number."""
         return f"cuda:{self.local}" if name == "cuda" and self.count > 1 and self.local is not None else name

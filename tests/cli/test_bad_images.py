@@ -26,6 +26,11 @@ def folder(tmp_path_factory):
         whole = (place / f"{drawn.name}.png").read_bytes()
         for name, content in zip(BAD, (b"", b"no picture", whole[:200]), strict=True):
             (place / name).write_bytes(content)
+    rows = [
+        f'{path.relative_to(root)},{path.parts[-2]},{path.parts[-3]},"9,9,99,99"'
+        for path in root.rglob("*.png")
+    ]
+    (root / "boxes.csv").write_text("\n".join(["path,label,split,box", *sorted(rows)]))
     return root
 
 
@@ -57,10 +62,14 @@ def command(folder, neurons, tmp_path):
         ),
     }
     words["integrate"] += ("--num-registers", "0,1", "--blocks", "last")
+    words["localize"] = (
+        *("localize", *phantom, "--dataset", "csv", "--root", folder / "boxes.csv", "--out", out),
+        *("--neurons", neurons["phantom"], "--arms", "plain,ttr", "--methods", "attention"),
+    )
     return words, out
 
 
-@pytest.mark.parametrize("name", ["scan", "detect", "tune", "compare", "integrate", "zero-shot"])
+@pytest.mark.parametrize("name", ["scan", "detect", "tune", "compare", "integrate", "localize", "zero-shot"])
 def test_a_bad_image_is_refused_by_name_with_the_way_out_and_nothing_is_left(run, command, tmp_path, name):
     words, _ = command
     status, _, error = run(*words[name])
@@ -125,6 +134,17 @@ def test_an_integration_counts_what_it_read_in_every_split(run, command, folder)
     assert set(manifest["skipped"]) == set(bad)
     assert f"left out as unreadable: {len(bad)} images" in said
     assert f"{len(bad)} images left out" in (out / "index.html").read_text()
+
+
+def test_a_localisation_counts_what_it_read(run, command):
+    words, out = command
+    status, said, _ = run(*words["localize"], "--on-error", "skip")
+    assert status == 0
+    assert "left out as unreadable: 6 images" in said
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["dataset"]["images"] == {"test": 2 * GOOD}
+    assert skipped_of(manifest["dataset"]) >= set(BAD)
+    assert "6 images left out" in (out / "index.html").read_text()
 
 
 def test_class_probabilities_are_those_of_the_images_that_were_read(run, command, tmp_path):

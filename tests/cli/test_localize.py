@@ -79,6 +79,17 @@ def test_what_cannot_be_done_is_refused_in_one_line(localize, tmp_path, options,
     assert not (tmp_path / "out").exists()
 
 
+def test_several_processes_are_refused_before_anything_is_read(localize, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    status, _, err = localize()
+    assert (status, "ttr localize runs in one process, and the environment says WORLD_SIZE=2" in err) == (
+        2,
+        True,
+    )
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_set_without_outlines_and_a_mask_of_another_size(localize, root):
     lines = (root / "table.csv").read_text().splitlines()
     (root / "bare.csv").write_text("\n".join(",".join(line.split(",")[:4]) for line in lines))

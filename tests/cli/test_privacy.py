@@ -73,6 +73,10 @@ def words(name: str, root: Path, neurons: Path, out: Path) -> tuple[object, ...]
             *("--conditions", "full,registers:zero,registers:noise", "--analysis-images", 4, "--layers", 2),
         ),
         "integrate": ("integrate", *PHANTOM, *cache, *table, *few, "--out", folder),
+        "localize": (
+            *("localize", *PHANTOM, *cache, *table, *found, "--out", folder),
+            *("--arms", "plain,ttr", "--methods", "attention", "--discovery"),
+        ),
         "medical": (
             *("reproduce", "medical", "--backbone", "phantom", "--quiet", "--on-error", "skip", *cache),
             *("--roots", f"aptos={root},orthonet={root / 'none'}", "--out", folder),
@@ -94,7 +98,7 @@ def own(root: Path, out: Path) -> tuple[str, ...]:
     return (FOLDER, str(root.parent), str(out), f"{Path.home()}/", *host)
 
 
-QUICK = ("scan", "detect", "check", "embed")
+QUICK = ("scan", "detect", "check", "embed", "localize")
 SLOW = ("compare", "zero-shot", "bench", "tune", "ablate", "integrate", "decoupling", "zero-ablation")
 
 

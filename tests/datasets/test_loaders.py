@@ -143,6 +143,7 @@ def test_voc(voc):
     mask = dataset.masks.open(item)
     assert mask.dtype == np.int64
     assert mask[:, 0].tolist() == [0, 0, 255, 8, 8, 12], "palette places, not colours"
+    assert Outlines.of(dataset).draw(item, (8, 6))[:, 0].tolist() == [0, 0, 255, 1, 1, 0], "the cat alone"
     assert len(dataset.masked("val")) == 2
     with pytest.raises(DataError, match="dataset aptos has no masks"):
         replace(dataset, name="aptos", masks=None).masked("test")

@@ -38,6 +38,10 @@ COMMANDS = {
     f"{SMALL}",
     "integrate": f"integrate --backbone phantom-registers --image-size 64 {LABELLED} --blocks 5 "
     f"--num-registers 0 --out {{out}}/result --cache {{cache}} {SMALL}",
+    "localize": f"localize {PHANTOM} --dataset phantom-lesions --neurons {{neurons}} --arms plain,ttr "
+    f"--methods attention --num-images 4 --curves zero --sanity --discovery --out {{out}}/result "
+    f"--cache {{cache}} {SMALL}",
+    "scan": f"scan {PHANTOM} --images {{root}}/train/class-0 --out {{out}}/result {SMALL}",
     "zero-shot": "zero-shot --backbone phantom-clip --classes rings,stripes --neurons {clip} "
     f"--out {{out}}/answers.csv {SMALL} {{root}}/test/class-1",
     "embed": f"embed {PHANTOM} --images {{root}}/train --neurons {{neurons}} --shard-size 2 --patch-tokens "

@@ -22,9 +22,9 @@ PACKED = re.compile(rb"[A-Za-z0-9+/]{24,}={0,2}")
 
 
 def patients(place: Path) -> Path:
-    """Return a folder of 24 small pictures in split and class folders, four damaged ones, and a table."""
+    """Return a folder of 24 small pictures in split and class folders, four damaged, a table with boxes."""
     root = place / FOLDER
-    rows = ["path,label,split,patient"]
+    rows = ["path,label,split,patient,box"]
     pictures = iter(phantom_images(24))
     for split in ("train", "val", "test"):
         for label in ("a", "b"):
@@ -34,10 +34,10 @@ def patients(place: Path) -> Path:
                 path = folder / f"{FILE}-{number}.png"
                 next(pictures).image.resize((64, 64)).save(path)
                 group = f"{GROUP}-{split}-{number // 2}"
-                rows.append(f"{path.relative_to(root).as_posix()},{label},{split},{group}")
+                rows.append(f'{path.relative_to(root).as_posix()},{label},{split},{group},"8,8,40,40"')
     for path in ("train/a", "train/b", "test/a", "test/b"):
         (root / path / f"{FILE}-bad.png").write_bytes(b"no picture")
-        rows.append(f"{path}/{FILE}-bad.png,{path[-1]},{path[:-2]},{GROUP}-{path[:-2]}-0")
+        rows.append(f"{path}/{FILE}-bad.png,{path[-1]},{path[:-2]},{GROUP}-{path[:-2]}-0,")
     (root / "table.csv").write_text("\n".join(rows) + "\n")
     return root
 

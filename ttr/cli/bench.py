@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ttr.cli import given, options
+from ttr.cli import options
 from ttr.cli.engine import EngineOptions
 from ttr.cli.groups import Group, grouped
-from ttr.cli.loading import load_backbone, load_with_neurons, nothing_collected
+from ttr.cli.loading import load_for_study, nothing_collected
 from ttr.cli.tables import show_bench
 
 if TYPE_CHECKING:
@@ -85,14 +84,7 @@ def bench(
     model: options.ModelOptions,
     data: options.DataOptions,
     out: options.OutFolder,
-    neurons: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Register neurons; default: a preset, else found on training images.",
-            callback=given.neurons,
-        ),
-    ] = None,
+    neurons: options.NeuronsOrFound = None,
     measured: BenchmarkOptions,
     reading: options.StudyOptions,
     engine: EngineOptions,
@@ -123,16 +115,11 @@ def bench(
     require_classes(labelled)
     settings = measured.settings(len(labelled.classes))
     with nothing_collected():
-        from ttr.backbones.catalog import preset_for
         from ttr.studies.bench.write import share_bench, write_bench
 
     run = replace(reading.run(model, seed=measured.first_seed), rank=rank, machines=machines)
     model = engine.sent(model)
-    if neurons is not None or preset_for(model.backbone) is not None:
-        found, backbone = load_with_neurons(neurons, model)
-    else:
-        found, backbone = None, load_backbone(model)
-        typer.echo("no --neurons given and no preset: finding them on training images")
+    found, backbone = load_for_study(neurons, model)
     if rank.index:
         share_bench(backbone, labelled, found, settings, run)
         typer.echo(f"this process's part of the features is done; the first process goes on to {out}")

@@ -10,7 +10,7 @@ import typer
 
 from ttr.cli import given, options
 from ttr.cli.groups import Group, grouped
-from ttr.cli.loading import load_backbone, load_with_neurons
+from ttr.cli.loading import load_for_study
 from ttr.cli.tables import show_integration, show_skipped
 
 if TYPE_CHECKING:
@@ -123,7 +123,6 @@ def integrate(
       ttr integrate --backbone dinov2-vit-s-14-reg4 --backbone dinov2-vit-l-14-reg4 --pretrained \\
           --image-size 224 --dataset aptos --root ~/aptos --out sizes/
     """
-    from ttr.backbones.catalog import preset_for
     from ttr.errors import OptionError
 
     settings = measured.settings()
@@ -137,10 +136,8 @@ def integrate(
     from ttr.studies.integrate.write import write_integration
 
     def load(name: str) -> tuple[Backbone, RegisterNeurons | None]:
-        if any(settings.counts) and (neurons is not None or preset_for(name) is not None):
-            found, model = load_with_neurons(neurons, weights.of(name))
-            return model, found
-        return load_backbone(weights.of(name)), None
+        found, model = load_for_study(neurons, weights.of(name), needed=any(settings.counts))
+        return model, found
 
     result = write_integration(backbone, load, labelled, out, settings, run)
     for note in result.notes:

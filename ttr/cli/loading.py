@@ -89,6 +89,24 @@ def load_with_neurons(file: Path | None, model: ModelOptions) -> tuple[RegisterN
     return neurons, backbone
 
 
+def load_for_study(
+    file: Path | None, model: ModelOptions, *, needed: bool = True
+) -> tuple[RegisterNeurons | None, Backbone]:
+    """Load a backbone and its neurons; None where none are needed, or where they are yet to be found.
+
+    Raises:
+        TTRError: as :func:`load_with_neurons` does.
+    """
+    from ttr.backbones.catalog import preset_for
+
+    if needed and (file is not None or preset_for(model.backbone) is not None):
+        return load_with_neurons(file, model)
+    backbone = load_backbone(model)
+    if needed:
+        typer.echo("no --neurons given and no preset: finding them on training images")
+    return None, backbone
+
+
 def load_neurons(file: Path | None, backbone: str) -> RegisterNeurons:
     """Read the register neurons from ``file``; without one, the published preset, and say so.
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ttr.checks import MOST_REGISTERS
-from ttr.cli import given, options
+from ttr.cli import options
 from ttr.cli.groups import Group, grouped
-from ttr.cli.loading import load_backbone, load_with_neurons, nothing_collected
+from ttr.cli.loading import load_for_study, nothing_collected
 from ttr.cli.tables import show_localisation
 
 if TYPE_CHECKING:
@@ -114,14 +113,7 @@ def localize(
     model: options.ModelOptions,
     data: options.DataOptions,
     out: options.OutFolder,
-    neurons: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Register neurons; default: a preset, else found on training images.",
-            callback=given.neurons,
-        ),
-    ] = None,
+    neurons: options.NeuronsOrFound = None,
     measured: LocalisationOptions,
     seed: options.DrawSeed = 42,
     reading: options.StudyOptions = IN_SIXTEENS,
@@ -133,8 +125,9 @@ def localize(
 
     Writes localisation.csv, localisation_sizes.csv (by thirds of the outlines' sizes),
     localisation_pairs.csv (differences between arms, and from the two baselines, tested image by image),
-    images.csv, with --curves curves.csv, with --sanity sanity.csv, index.html (the best, the worst and the
-    most changed images) and manifest.json.
+    images.csv, with --curves curves.csv, with --sanity sanity.csv and complexity.csv, with --discovery
+    discovery.csv and discovery_pairs.csv, index.html (the best, the worst and the most changed images) and
+    manifest.json. It runs in one process.
 
     \b
     Columns of localisation.csv:
@@ -152,25 +145,22 @@ def localize(
       ttr localize --backbone dinov2-vit-l-14 --pretrained --image-size 518 --dataset csv \\
           --root boxes.csv --methods attention,gradient-rollout,chefer --out localisation/
     """
+    from ttr.datasets.registry import Outlines, require_classes
+    from ttr.ranks import Rank
+
+    Rank.of().check_alone("ttr localize")
     settings = measured.settings()
     run = reading.run(model, seed=seed)
-    from ttr.datasets.registry import Outlines, require_classes
 
     labelled = data.open(anonymous=reading.anonymous)
     Outlines.of(labelled).required("test")
     if settings.asks_for_classes:
         require_classes(labelled)
     with nothing_collected():
-        from ttr.backbones.catalog import preset_for
         from ttr.studies.localize.write import WITHOUT_NEURONS, write_localisation
 
-    needs_neurons = not set(settings.arms) <= WITHOUT_NEURONS
-    if needs_neurons and (neurons is not None or preset_for(model.backbone) is not None):
-        found, backbone = load_with_neurons(neurons, model)
-    else:
-        found, backbone = None, load_backbone(model)
-        if needs_neurons:
-            typer.echo("no --neurons given and no preset: finding them on training images")
+    needed = not set(settings.arms) <= WITHOUT_NEURONS
+    found, backbone = load_for_study(neurons, model, needed=needed)
     result = write_localisation(backbone, labelled, found, out, settings, run)
     show_localisation(
         result.tables["localisation.csv"],

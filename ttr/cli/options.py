@@ -69,6 +69,15 @@ NeuronsFile = Annotated[
         callback=given.neurons,
     ),
 ]
+NeuronsOrFound = Annotated[
+    Path | None,
+    typer.Option(
+        "--neurons",
+        metavar="FILE",
+        help="Register neurons; default: a preset, else found on training images.",
+        callback=given.neurons,
+    ),
+]
 PoolingName = Annotated[
     Pooling,
     typer.Option(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.tools.made_sets import draw, outline
-from ttr.datasets.registry import open_dataset, require_classes
+from ttr.datasets.registry import Outlines, open_dataset, require_classes
 from ttr.errors import DataError
 
 
@@ -30,8 +30,9 @@ def test_outlines_lie_in_another_folder_for_validation(tmp_path):
         draw(part / split / "image/a.jpg")
         outline(part / split / folder / "EX/a.tif", (0, 0, 2, 2))
     found = open_dataset("ddr-lesions", tmp_path)
-    with pytest.raises(DataError, match="perhaps its pixels are what is told apart: ttr ablate --tasks seg"):
+    with pytest.raises(DataError, match="or ttr localize with methods that ask for no class"):
         require_classes(found)
     for split in ("train", "val", "test"):
         (item,) = found.masked(split)
         assert (found.masks.open(item) == found.masks.classes.index("hard exudates")).sum() == 4
+        assert Outlines.of(found).draw(item, (8, 6)).sum() == 4

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.tools.made_sets import draw, outline, write_rows
-from ttr.datasets.registry import open_dataset
+from ttr.datasets.registry import Outlines, open_dataset
 from ttr.errors import DataError, ImageError
 
 PARTS = {"a. Training Set": "a. IDRiD_Disease Grading_Training Labels.csv"}
@@ -43,6 +43,8 @@ def test_lesions_become_one_mask_and_the_smaller_kind_counts(tmp_path):
     mask = found.masks.open(item)
     assert mask.shape == (6, 8)
     assert np.bincount(mask.ravel()).tolist() == [48 - 19, 0, 0, 15, 4]
+    assert Outlines.of(found).items("test") == (item,)
+    assert Outlines.of(found).draw(item, (8, 6)).sum() == 19
     with pytest.raises(ImageError, match="has no mask; leave it out"):
         found.masks.open(next(each for each in found.items if not found.masks.covers(each)))
     outline(truth / "b. Testing Set/1. Microaneurysms/IDRiD_01_MA.tif", (0, 0, 1, 1), (9, 9))

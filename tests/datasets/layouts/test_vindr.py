@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tests.tools.made_sets import write_rows
-from ttr.datasets.registry import Box, open_dataset
+from ttr.datasets.registry import Box, Outlines, open_dataset
 from ttr.errors import DataError
 
 HEADER = "image_id,rad_id,Nodule/Mass,Pleural effusion,No finding"
@@ -24,7 +25,16 @@ def root(tmp_path):
     boxes = [("i00", "R2", "Pleural effusion", 1, 2, 3, 4), ("i01", "R1", "No finding", "", "", "", "")]
     header = "image_id,rad_id,class_name,x_min,y_min,x_max,y_max"
     write_rows(tmp_path / "annotations/annotations_train.csv", header, boxes)
+    boxes = [("t1", "Nodule/Mass", 0, 0, 1, 1), ("t1", "Pleural effusion", 1, 2, 3, 4)]
+    write_rows(tmp_path / "annotations/annotations_test.csv", header.replace("rad_id,", ""), boxes)
     return tmp_path
+
+
+def test_of_an_images_boxes_those_of_its_finding_are_its_outline(root):
+    outlines = Outlines.of(open_dataset("vindr-cxr", root, finding="Pleural effusion"))
+    (item,) = outlines.required("test")
+    assert (item.label, item.name) == ("Pleural effusion", "test/t1.dicom")
+    assert np.argwhere(outlines.draw(item, (8, 6))).tolist() == [[2, 1], [2, 2], [3, 1], [3, 2]]
 
 
 def test_what_two_of_three_readers_say_counts(root):

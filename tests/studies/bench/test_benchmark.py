@@ -14,7 +14,6 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
-import ttr
 from ttr.datasets.base import Item, make_dataset
 from ttr.datasets.phantom_set import CARD, phantom_set
 from ttr.errors import DataError, OptionError
@@ -34,29 +33,13 @@ from ttr.studies.schemas import is_result
 
 ARMS = ("plain", "neurons", "ttr", "random")
 FEW = BenchmarkSettings(ARMS, draws=1, seeds=(1, 2))
-SIZE, COUNTS = 112, {"train": 60, "val": 18, "test": 120}
+COUNTS = {"train": 60, "val": 18, "test": 120}
 TABLES = ("results.csv", "comparisons.csv", "predictions.parquet")
 
 
 @pytest.fixture(scope="module")
 def dataset():
     return phantom_set(counts=COUNTS)
-
-
-@pytest.fixture(scope="module")
-def backbone():
-    """The phantom at half its size: a quarter of the time for each of its images."""
-    return ttr.load("phantom", image_size=SIZE)
-
-
-@pytest.fixture(scope="module")
-def neurons(phantom):
-    return ttr.RegisterNeurons.from_pairs(phantom.planted)
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +213,7 @@ from ttr.studies.schemas import is_result
 data = phantom_set(counts={COUNTS!r})
 neurons = ttr.RegisterNeurons.load(sys.argv[1])
 settings = BenchmarkSettings({ARMS!r}, draws=1, seeds=(1, 2))
-backbone = ttr.load("phantom", image_size={SIZE})
+backbone = ttr.load("phantom", image_size=112)
 write_bench(backbone, data, neurons, Path(sys.argv[2]), settings, Run(cache=Path(sys.argv[3])))
 print([name for name in {heavy!r} if name in sys.modules])
 """

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 
 import ttr
 from ttr.datasets.phantom_lesions import phantom_lesions
@@ -13,7 +16,7 @@ from ttr.evaluate.discovery import boxes_of, objects_found
 from ttr.registers.arms import arms
 from ttr.run import Run
 from ttr.statistics.estimates import share
-from ttr.studies.localize.discovery import COLUMNS, corloc, discover, pairs, told
+from ttr.studies.localize.discovery import COLUMNS, Discovery, corloc, discover, pairs, told
 from ttr.studies.localize.looking import Looker
 
 
@@ -72,3 +75,23 @@ def test_tables_have_intervals_and_pairs(made):
     assert told(table).startswith(
         "the box that LOST finds without labels holds an object (CorLoc): lost plain"
     )
+
+
+def test_two_arms_are_compared_by_mcnemars_exact_test_and_a_share_has_wilsons_interval(made):
+    draw = np.random.default_rng(0)
+    first, second = draw.random(60) < 0.8, draw.random(60) < 0.5
+    kinds = {("ttr", "lost"): first, ("plain", "lost"): second, ("random", "lost"): (first + 1.0) / 2}
+    items = tuple(replace(made[1].items[0], name=f"{n}", group=None) for n in range(60))
+    found = Discovery(
+        items, {kind: each.astype(float) for kind, each in kinds.items()}, dict.fromkeys(kinds, 0.5)
+    )
+    row = pairs(found).set_index(["first", "second"]).loc[("ttr", "plain")]
+    only = int((first & ~second).sum()), int((second & ~first).sum())
+    assert (row.only_first, row.only_second) == only
+    assert row.p_mcnemar == pytest.approx(binomtest(only[0], sum(only)).pvalue)
+    assert np.isnan(pairs(found).set_index("second").loc["random"].p_mcnemar), "draws are averaged"
+    grouped = replace(found, items=tuple(replace(item, group=item.name[-1]) for item in items))
+    assert np.isnan(pairs(grouped).set_index("second").loc["plain"].p_mcnemar).all()
+    ends = binomtest(int(first.sum()), 60).proportion_ci(method="wilson")
+    own = corloc(found).set_index("arm").loc["ttr"]
+    assert (own.ci_low, own.ci_high) == pytest.approx((ends.low, ends.high))

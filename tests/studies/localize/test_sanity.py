@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-import ttr
 from ttr.datasets.phantom_lesions import phantom_lesions
 from ttr.evaluate.localisation import centred_gaussian
 from ttr.registers.arms import PLAIN
@@ -23,11 +22,6 @@ from ttr.studies.schemas import is_result
 @pytest.fixture(scope="module")
 def dataset():
     return phantom_lesions(counts={"train": 4, "val": 2, "test": 6})
-
-
-@pytest.fixture(scope="module")
-def backbone():
-    return ttr.load("phantom", image_size=112)
 
 
 def centred(backbone, images, **asked):

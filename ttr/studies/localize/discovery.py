@@ -19,6 +19,8 @@ from ttr.forward.keys import patch_keys
 from ttr.progress import progress_bar
 from ttr.run import Run
 from ttr.statistics.contrasts import Contrast, contrast, level
+from ttr.statistics.estimates import Groups
+from ttr.statistics.inference import mcnemar
 from ttr.statistics.verdict import MARGIN, judge_families
 from ttr.studies.bench.tables import PAIRS
 from ttr.studies.localize.looking import Looker
@@ -26,6 +28,10 @@ from ttr.studies.localize.looking import Looker
 #: Whether the mean of an image's keys is taken away.
 WAYS = {"lost": False, "lost-centred": True}
 COLUMNS = ("arm", "method", "corloc", "ci_low", "ci_high", "n", "positive")
+PAIR_COLUMNS = (
+    *("method", "metric", "first", "second", "difference", "ci_low", "ci_high", "p", "n"),
+    *("only_first", "only_second", "p_mcnemar", "family"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +83,12 @@ def corloc(made: Discovery) -> pd.DataFrame:
 
 
 def pairs(made: Discovery, *, margin: float = MARGIN, seed: int = 42) -> pd.DataFrame:
-    """Return the differences between arms on the same images; columns as of the maps' differences."""
+    """Return the differences between arms on the same images; columns as of the maps' differences.
+
+    Beside the sign flips of ``p`` stands McNemar's exact test: ``p_mcnemar`` of ``only_first`` and
+    ``only_second``, the images in which one arm alone found an object. All three are NaN where draws were
+    averaged, and ``p_mcnemar`` where images belong to groups.
+    """
     groups, rows = groups_of(made.items), []
     contrasts: list[Contrast] = []
     for way in WAYS:
@@ -86,12 +97,21 @@ def pairs(made: Discovery, *, margin: float = MARGIN, seed: int = 42) -> pd.Data
                 values = [(1.0, made.found[first, way]), (-1.0, made.found[second, way])]
                 each = contrast(values, groups=groups, shares=True, seed=seed)
                 ends = (each.value, each.interval.low, each.interval.high, each.p, each.n)
-                rows.append((way, "corloc", first, second, *ends, f"{way}, between arms"))
+                alone = _mcnemar(made.found[first, way], made.found[second, way], groups)
+                rows.append((way, "corloc", first, second, *ends, *alone, f"{way}, between arms"))
                 contrasts.append(each)
-    names = ["method", "metric", "first", "second", "difference", "ci_low", "ci_high", "p", "n", "family"]
-    table = pd.DataFrame(rows, columns=names)
+    table = pd.DataFrame(rows, columns=list(PAIR_COLUMNS))
     judged = judge_families(contrasts, table["family"], margin) if contrasts else []
     return table.join(pd.DataFrame([each.columns() for each in judged]))
+
+
+def _mcnemar(first: np.ndarray, second: np.ndarray, groups: Groups) -> tuple[float, float, float]:
+    """Return how often one of two arms alone found an object, and the test's p."""
+    both = np.stack([first, second])
+    if not np.isin(both, (0, 1)).all():
+        return np.nan, np.nan, np.nan
+    found = mcnemar(*both.astype(bool))
+    return found.only_a, found.only_b, found.p if groups is None else np.nan
 
 
 def told(table: pd.DataFrame) -> str:
