@@ -362,6 +362,32 @@ def boxes() -> Ready:
     return Ready({"stage_2_train_labels.csv": table.encode()}, check)
 
 
+def run_lengths() -> Ready:
+    from tests.tools.made_sets import packed_runs
+    from ttr.datasets.layouts.chexlocalize import FINDINGS
+    from ttr.datasets.registry import Outlines, open_dataset
+
+    header = ",".join(("Path", *FINDINGS))
+    views = [f"patient{n}/study1/view1_frontal" for n in range(8)]
+    rows = [f"test/{view}.jpg,{','.join('1' + '0' * 9)}" for view in views]
+    spot = np.zeros((6, 8), dtype=bool)
+    spot[1:3, 4:7] = True
+    outlines = json.dumps(
+        {view.replace("/", "_"): {FINDINGS[0]: packed_runs(spot)} for view in views}
+    ).encode()
+
+    def check(folder: Path, path: Path) -> None:
+        for part in ("val", "test"):
+            (folder / f"{part}_labels.csv").write_text("\n".join([header, *rows]))
+        (folder / "gt_segmentations_val.json").write_bytes(outlines)
+        found = Outlines.of(open_dataset("chexlocalize", folder))
+        for item in found.items("test"):
+            mask = found.draw(item, (8, 6))
+            assert set(np.unique(mask)) <= {0, 1}
+
+    return Ready({"gt_segmentations_test.json": outlines}, check)
+
+
 def archives() -> Ready:
     from ttr.datasets.registry import open_dataset
 
@@ -596,6 +622,7 @@ ENTRIES: Mapping[str, Entry] = {
     "masks": Entry(masks, 6),
     "tables": Entry(tables, 3),
     "boxes": Entry(boxes, 1),
+    "run lengths": Entry(run_lengths, 1),
     "archives": Entry(archives, 1),
     "columns": Entry(columns, 1),
     "results": Entry(results, 1.5),

@@ -22,6 +22,7 @@ COUNTS = {
     "frames": 40,
     "checkpoints": 40,
     "places": 60,
+    "run lengths": 30,
     "shards": 30,
 }
 
