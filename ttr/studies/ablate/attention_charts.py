@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ttr.drawing.charts import SYMBOLS, Grid, band, figure, heatmap, interval, line, substitute_of
+from ttr.drawing.charts import SYMBOLS, Grid, axis, band, figure, heatmap, interval, line, substitute_of
 from ttr.drawing.colours import BLUE, GREEN, VERMILLION
 from ttr.studies.ablate.task_charts import condition_colour
 
@@ -92,10 +92,8 @@ def attention_by_block(attention: pd.DataFrame, condition: str, source: str) -> 
         if target not in GROUPS:
             drawn.update(line={"width": 1}, marker={"size": 5})
         traces.append(drawn)
-    shown = figure(traces)
-    shown.update_xaxes(title_text="block", dtick=_tick(attention["block"]))
-    shown.update_yaxes(title_text=f"attention of {NAMES[source]}, share", range=[0, 1.02])
-    return shown
+    below = axis("block", dtick=_tick(attention["block"]))
+    return figure(traces, x=below, y=axis(f"attention of {NAMES[source]}, share", range=[0, 1.02]))
 
 
 def divergence_curves(divergence: pd.DataFrame, source: str) -> Figure:
@@ -127,10 +125,8 @@ def divergence_curves(divergence: pd.DataFrame, source: str) -> Figure:
                 ],
             ),
         ]
-    shown = figure(traces, height=460)
-    shown.update_xaxes(title_text="block", dtick=_tick(divergence["block"]))
-    shown.update_yaxes(title_text="JS divergence, nats", rangemode="tozero")
-    return shown
+    below = axis("block", dtick=_tick(divergence["block"]))
+    return figure(traces, height=460, x=below, y=axis("JS divergence, nats", rangemode="tozero"))
 
 
 def _dash(condition: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ttr.drawing.charts import SERIES, Grid, band, figure, heatmap, interval, line, p_value
+from ttr.drawing.charts import SERIES, Grid, axis, band, figure, heatmap, interval, line, p_value
 from ttr.drawing.colours import GREY
 from ttr.studies.ablate.task_charts import metric_name
 
@@ -96,11 +96,9 @@ def layer_tasks(layers: pd.DataFrame) -> Figure:
 
 
 def _by_block(traces: list, table: pd.DataFrame, label: str) -> Figure:
-    shown = figure(traces, height=420)
     blocks = sorted(set(table["block"].tolist()))
-    shown.update_xaxes(title_text="block", tickvals=blocks[:: 1 + len(blocks) // 13])
-    shown.update_yaxes(title_text=label, range=[0, 102])
-    return shown
+    below = axis("block", tickvals=blocks[:: 1 + len(blocks) // 13])
+    return figure(traces, height=420, x=below, y=axis(label, range=[0, 102]))
 
 
 def register_cosines(registers: pd.DataFrame) -> Figure:

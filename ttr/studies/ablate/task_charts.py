@@ -16,6 +16,7 @@ from ttr.drawing.charts import (
     SUBSTITUTE_COLOURS,
     VALUE_MAP,
     Grid,
+    axis,
     figure,
     heatmap,
     interval,
@@ -147,10 +148,13 @@ def additivity_bars(additivity: pd.DataFrame, registers: str, task: str, metric:
         ],
         hoverinfo="text",
     )
-    shown = figure([bars], height=90 + 34 * len(rows), showlegend=False)
-    shown.update_xaxes(title_text="change from full, points", zeroline=True, zerolinecolor=GREY)
-    shown.update_yaxes(autorange="reversed", showgrid=False, ticks="", ticksuffix=" ")
-    return shown
+    return figure(
+        [bars],
+        height=90 + 34 * len(rows),
+        x=axis("change from full, points", zeroline=True, zerolinecolor=GREY),
+        y=axis(autorange="reversed", showgrid=False, ticks="", ticksuffix=" "),
+        showlegend=False,
+    )
 
 
 def effects_between(effects: pd.DataFrame, task: str, metric: str) -> Figure:
@@ -187,10 +191,14 @@ def effects_between(effects: pd.DataFrame, task: str, metric: str) -> Figure:
                 hoverinfo="text",
             )
         )
-    shown = figure(traces, height=130 + 34 * len(rows), scattermode="group", scattergap=0.4)
-    shown.update_xaxes(title_text="change from full, points", zeroline=True, zerolinecolor=GREY)
-    shown.update_yaxes(autorange="reversed", ticksuffix=" ")
-    return shown
+    return figure(
+        traces,
+        height=130 + 34 * len(rows),
+        x=axis("change from full, points", zeroline=True, zerolinecolor=GREY),
+        y=axis(autorange="reversed", ticksuffix=" "),
+        scattermode="group",
+        scattergap=0.4,
+    )
 
 
 def _errors(

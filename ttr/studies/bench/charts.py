@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ttr.drawing.charts import figure, interval, p_value
+from ttr.drawing.charts import axis, figure, interval, p_value
 from ttr.drawing.colours import BLUE, GREY, ORANGE
 from ttr.statistics.verdict import TOLD, said
 
@@ -57,10 +57,12 @@ def differences(comparisons: pd.DataFrame) -> Figure:
                 hoverinfo="text",
             )
         )
-    shown = figure(traces, height=130 + 30 * comparisons.apply(_name, axis=1).nunique())
-    shown.update_xaxes(title_text="first minus second, points", zeroline=True, zerolinecolor=GREY)
-    shown.update_yaxes(autorange="reversed", ticksuffix=" ")
-    return shown
+    return figure(
+        traces,
+        height=130 + 30 * comparisons.apply(_name, axis=1).nunique(),
+        x=axis("first minus second, points", zeroline=True, zerolinecolor=GREY),
+        y=axis(autorange="reversed", ticksuffix=" "),
+    )
 
 
 def _name(row: dict) -> str:

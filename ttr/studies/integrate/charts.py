@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ttr.analysis.faithfulness import FAITHFUL, PARTLY
-from ttr.drawing.charts import band, figure, interval, line
+from ttr.drawing.charts import axis, band, figure, interval, line
 from ttr.drawing.colours import GREY
 from ttr.studies.integrate.pictures import COLOURS, ENDS, LABELS
 
@@ -51,10 +51,9 @@ def faithfulness_by_block(
                 ],
             ),
         ]
-    shown = figure(traces, height=420)
     blocks = sorted(set(here["block"].tolist()))
-    shown.update_xaxes(title_text="block", tickvals=blocks[:: 1 + len(blocks) // 13])
-    shown.update_yaxes(title_text=LABELS[quantity])
+    below = axis("block", tickvals=blocks[:: 1 + len(blocks) // 13])
+    shown = figure(traces, height=420, x=below, y=axis(LABELS[quantity]))
     if quantity == "centred":
         for level, name in ((FAITHFUL, "may be faithful from here"), (PARTLY, "not faithful below")):
             shown.add_hline(
