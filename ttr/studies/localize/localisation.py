@@ -186,8 +186,7 @@ class _Scores:
         return f"left out: {' and '.join(parts)}" if parts else ""
 
     def _random(self, seen: Seen) -> np.ndarray:
-        maps = self._generator(seen).random((RANDOM_MAPS, *seen.truth.grid))
-        return np.mean([scores_of(each, seen.truth) for each in maps], axis=0)
+        return random_scores(seen.truth, self._generator(seen))
 
     def _generator(self, seen: Seen) -> np.random.Generator:
         """Return the draws of an image, whatever comes before it."""
@@ -199,6 +198,17 @@ def scores_of(relevance: np.ndarray, truth: Truth) -> np.ndarray:
     return np.array(
         [*(metric(relevance, truth) for metric in METRICS.values()), *iou_at(relevance, truth, THRESHOLDS)]
     )
+
+
+def random_scores(truth: Truth, generator: np.random.Generator) -> np.ndarray:
+    """Return what :data:`RANDOM_MAPS` maps of random numbers score on average, as :func:`scores_of`."""
+    maps = generator.random((RANDOM_MAPS, *truth.grid))
+    return np.mean([scores_of(each, truth) for each in maps], axis=0)
+
+
+def centre_scores(truth: Truth) -> np.ndarray:
+    """Return what a centred Gaussian scores, as :func:`scores_of`."""
+    return scores_of(centred_gaussian(truth.grid), truth)
 
 
 def _number(seen: Seen) -> int:
@@ -215,7 +225,7 @@ def _areas(curves: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _centred(seen: Seen) -> np.ndarray:
-    return scores_of(centred_gaussian(seen.truth.grid), seen.truth)
+    return centre_scores(seen.truth)
 
 
 def _no_validation(looker: Looker) -> str:
