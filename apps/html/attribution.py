@@ -25,6 +25,8 @@ from ttr.wording import DISCLAIMER, percent
 SCHEMA = "ttr.attribution/1"
 #: Longer side of the picture on which a box is drawn, and of a rim, in pixels.
 SIDE = SHOWN_SIDE // 2
+#: Of a rim on that picture, in pixels.
+WIDTH = 3
 #: A metric's name on the page, and what it asks.
 METRIC_NAMES = {
     "pointing_game": ("pointing game", "does the strongest patch hit the outline?"),
@@ -91,11 +93,11 @@ def rim_uri(outline: Outline) -> str:
     size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
     shares = np.asarray(Image.fromarray(np.uint8(255) * outline.inside).resize(size, Image.Resampling.BOX))
     inside = shares > 0  # what is small stays to be seen
-    bright = rim(inside)
-    dark = rim(inside & ~bright)
     pixels = np.zeros((*inside.shape, 4), dtype=np.uint8)
-    pixels[dark] = (0, 0, 0, 255)
-    pixels[bright] = (*LINE, 255)
+    for colour in (*[LINE] * WIDTH, (0, 0, 0)):
+        edge = rim(inside)
+        pixels[edge] = (*colour, 255)
+        inside = inside & ~edge
     return png_uri(pixels)
 
 
@@ -172,7 +174,7 @@ def zip_of(
         for name, values in zip(_names(found), found.maps, strict=True):
             coloured = colourise(values, high, ATTENTION_MAP, values.shape)
             laid = takeaway.laid(pixels, coloured, case.inspection.frame, opacity, smooth=False)
-            archive.writestr(f"{found.method}-{name.lower()}.png", takeaway.png(laid))
+            archive.writestr(f"{found.method}-{name}.png", takeaway.png(laid))
         if outline is not None:
             archive.writestr("outline.png", takeaway.png(np.uint8(255) * outline.inside))
         archive.writestr("numbers.json", json.dumps(values_of(case, found, outline, scored), indent=1))
@@ -186,7 +188,7 @@ def values_of(
     case: Case, found: Attribution, outline: Outline | None, scored: Localised | None
 ) -> dict[str, Any]:
     """Return all numbers of an attribution as JSON values."""
-    names = [name.lower() for name in _names(found)]
+    names = _names(found)
     metrics = (
         {}
         if scored is None
@@ -219,7 +221,7 @@ def values_of(
 
 def _names(found: Attribution) -> list[str]:
     sides = SIDES if len(found.maps) == len(SIDES) else (ORIGINAL, *SIDES)
-    return [name for _, name, _ in sides]
+    return [tag for tag, _, _ in sides]
 
 
 def _rows(scored: Localised) -> list[MetricRow]:

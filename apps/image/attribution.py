@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SLOW = "perturbation"
 METHODS: tuple[str, ...] = tuple(method for method in get_args(Method) if method != SLOW)
-LOADED, OWN, TEXT = "class of the loaded head", "class of the model’s own head", "words"
+LOADED, OWN, TEXT = "the loaded head", "the model’s own head", "words"
 HIGHEST = "the highest before"
 #: Classes to choose from, the highest before first.
 MOST_CLASSES = 100

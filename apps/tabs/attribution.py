@@ -85,14 +85,15 @@ def attribution_tab(
     """Lay out the tab; it asks about the image of ``case`` and the model of ``chosen``. Return it empty."""
     kept, marked, read = (gr.State(None, time_to_live=FORGOTTEN) for _ in range(3))
     with gr.Row(elem_classes="ttr-columns"):
-        with gr.Column(scale=3, min_width=270):
-            controls, outline = _controls(), outline_box()
+        with gr.Column(scale=2, min_width=250):
+            controls = _controls()
         with gr.Column(scale=6, min_width=320):
             status = gr.HTML(elem_id="attribution-status", elem_classes="ttr-status")
             gr.HTML(CUT)
             maps = gr.HTML(elem_id="attribution-maps")
+            outline = outline_box()
             gr.HTML(explanations.why(explanations.ATTRIBUTION))
-        with gr.Column(scale=4, min_width=300):
+        with gr.Column(scale=3, min_width=280):
             numbers = gr.HTML(elem_classes="ttr-numbers", elem_id="attribution-numbers")
             make = partial(_exported, workbench)
             asked = [kept, marked, controls.opacity]
@@ -159,24 +160,13 @@ def _connect_outline(
 
 
 def _controls() -> Controls:
-    with gr.Row():
-        method = gr.Dropdown(
-            list(METHODS), value=METHODS[0], label="Method", min_width=140, elem_id="attribution-method"
-        )
-        head = gr.Dropdown(
-            [MEAN], value=MEAN, label="Attention head", min_width=120, elem_id="attribution-head"
-        )
+    method = gr.Dropdown(list(METHODS), value=METHODS[0], label="Method", elem_id="attribution-method")
     block = gr.Slider(0, 11, 11, step=1, label="Block (layer)", elem_id="attribution-block")
-    with gr.Row():
-        kind = gr.Dropdown([], label="Answer", min_width=140, interactive=False, elem_id="attribution-answer")
-        name = gr.Dropdown(
-            [HIGHEST],
-            value=HIGHEST,
-            label="Class",
-            min_width=120,
-            interactive=False,
-            elem_id="attribution-class",
-        )
+    head = gr.Dropdown([MEAN], value=MEAN, label="Attention head", elem_id="attribution-head")
+    kind = gr.Dropdown([], label="Answer of", interactive=False, elem_id="attribution-answer")
+    name = gr.Dropdown(
+        [HIGHEST], value=HIGHEST, label="Class", interactive=False, elem_id="attribution-class"
+    )
     words = gr.Textbox(label="Words", interactive=False, elem_id="attribution-words")
     said = gr.HTML(elem_id="attribution-said")
     run = gr.Button("Show where it looks", variant="primary", size="sm", elem_id="attribution-run")

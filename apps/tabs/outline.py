@@ -28,14 +28,17 @@ class OutlineBox:
 def outline_box() -> OutlineBox:
     """Lay out the picture and what outlines a part of it."""
     drawn = gr.HTML(visible="hidden", js_on_load=SCRIPT)
-    picture = gr.HTML(elem_id="outline-picture")
     with gr.Row():
-        corners = [
-            gr.Number(None, label=f"{side}, px", min_width=70, precision=0, elem_id=f"outline-{side.lower()}")
-            for side in SIDES
-        ]
-    with gr.Row():
-        take = gr.Button("Take this box", size="sm", min_width=100)
-        away = gr.Button("Take it away", size="sm", min_width=100)
-    mask = gr.File(label="Mask: a PNG of the picture’s size, black outside", height=120, elem_id="mask")
+        with gr.Column(min_width=250):
+            picture = gr.HTML(elem_id="outline-picture")
+        with gr.Column(min_width=250):
+            with gr.Row():
+                corners = [
+                    gr.Number(None, label=side, min_width=56, precision=0, elem_id=f"outline-{side.lower()}")
+                    for side in SIDES
+                ]
+            with gr.Row():
+                take = gr.Button("Take this box", size="sm", min_width=100)
+                away = gr.Button("Take it away", size="sm", min_width=100)
+            mask = gr.File(label="Mask: PNG of the picture’s size", height=140, elem_id="mask")
     return OutlineBox(drawn, picture, corners, take, away, mask)
