@@ -65,9 +65,8 @@ class Answers:
             OptionError: there is no such answer.
         """
         if kind not in self.kinds:
-            raise OptionError(
-                f"{kind!r} is no answer of this model; needed {', '.join(self.kinds) or 'none'}"
-            )
+            known = ", ".join(self.kinds) or "none"
+            raise OptionError(f"{kind!r} is no answer that this model can be asked for; it has {known}")
         if kind == TEXT:
             texts = read_texts(typed)
             if len(texts) > 1:

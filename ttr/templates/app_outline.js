@@ -30,8 +30,9 @@ document.addEventListener('pointerup', (event) => {
   if (!from) return;
   const { width, height } = from.frame.dataset;
   const box = corners(event).map((share, place) => Math.round(share * (place % 2 ? height : width)));
+  const there = from.frame.isConnected;
   end();
-  if (box[2] - box[0] < 2 || box[3] - box[1] < 2) return;  // a click, and no box
+  if (!there || box[2] - box[0] < 2 || box[3] - box[1] < 2) return;  // a click, and no box; or another picture meanwhile
   window.ttrBox = box;
   trigger('select');
 });
