@@ -9,7 +9,9 @@ import gradio as gr
 from ttr.apps.html import explanations
 from ttr.apps.image.uploads import FORGOTTEN
 from ttr.apps.image.workbench import Workbench
+from ttr.apps.tabs.attribution import attribution_tab
 from ttr.apps.tabs.compare import NAME, compare_tab
+from ttr.apps.tabs.events import Turn
 from ttr.apps.tabs.image_list import batch_tab
 from ttr.apps.tabs.marker import marker_tab
 from ttr.apps.tabs.opening import Opening
@@ -43,9 +45,12 @@ def page(workbench: Workbench, results: Results | None = None) -> gr.Blocks:
     with gr.Blocks(title="Test-time registers", analytics_enabled=False, fill_width=True) as blocks:
         gr.HTML(HEAD)
         case, chosen = gr.State(None, time_to_live=FORGOTTEN), gr.State(None, time_to_live=FORGOTTEN)
+        turn = gr.State(Turn(), time_to_live=FORGOTTEN)
         with gr.Tabs() as tabs:
             with gr.Tab(NAME, id=NAME):
                 widgets = compare_tab(workbench, blocks, case, chosen)
+            with gr.Tab("Attribution") as tab:
+                attribution = attribution_tab(workbench, case, chosen, turn, tab)
             with gr.Tab("Batch"):
                 listed = batch_tab(workbench, chosen)
             with gr.Tab("Prompt map") as tab:
@@ -53,7 +58,7 @@ def page(workbench: Workbench, results: Results | None = None) -> gr.Blocks:
             with gr.Tab("Marker test") as tab:
                 marker = marker_tab(workbench, case, chosen, tab)
             results_tabs(results or Results())
-        opening = Opening(workbench, widgets, case, chosen, [words, marker])
+        opening = Opening(workbench, widgets, case, chosen, turn, [attribution, words, marker])
         opening.connect(blocks)
         opening.connect_list(listed, tabs)
     # Mounted, the library would take any path of this machine for an upload. The visitors' gate stands ahead

@@ -112,6 +112,7 @@ def build(
     from ttr.apps.service.bodies import Bodies
     from ttr.apps.service.event_requests import WAITING, Events
     from ttr.apps.service.guard import Guard
+    from ttr.apps.service.streams import Streams
     from ttr.apps.service.visitors import Visitors
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -126,7 +127,7 @@ def build(
     blocks.queue(max_size=WAITING, default_concurrency_limit=1, api_open=False)
     library = _mounted(app, blocks, address, password)
     folder = Path(get_upload_folder())
-    gated: ASGIApp = Visitors(Events(app, blocks.fns), Uploads(folder))
+    gated: ASGIApp = Visitors(Events(Streams(app), blocks.fns), Uploads(folder))
     gated = Door(gated, library, Tries()) if password else gated
     gated = Bodies(gated, folder)
     return Guard(gated, address)

@@ -29,6 +29,11 @@ PROMPTS = (
     "by square, and brighter squares fit the words better. It never learnt to do this for single squares, so "
     "take the map as a hint where to look, and never as a finding."
 )
+ATTRIBUTION = (
+    "Attention says where the model looks; other methods say which squares an answer comes from, a class or "
+    "words. They often disagree, and none is the truth: an outline of the finding says how much of a map "
+    "lies where it should. (Perturbation, which asks a pass for every square, is left to ttr.attribute.)"
+)
 MARKER = (
     "A letter or ruler is burnt into your image, and the model sees the image with and without it. If its "
     "attention or its answer goes along, it reads markers where it should read anatomy."

@@ -159,6 +159,7 @@ def pair(
     scale: Scale,
     look: Look,
     mark: tuple[float, float, float, float] | None = None,
+    over: str = "",
 ) -> str:
     """Return maps over the picture of a case as HTML, before and after, with their scale in numbers.
 
@@ -170,6 +171,7 @@ def pair(
         scale: what their colours mean.
         look: whether they are smooth, and share a scale.
         mark: (left, top, right, bottom) of a part to frame, in shares of what the model saw, 0..1.
+        over: a picture with transparency to lay over all of the picture, as a data URI, or "".
     """
     highs = [0.0 if values is None else float(values.max()) for values in maps]
     scales = [(0.0, max(highs))] * len(maps) if look.shared else [(0.0, high) for high in highs]
@@ -181,7 +183,7 @@ def pair(
     ]
     bars = [{**bar(scale.colour_map, high, scale.pattern, low), "label": scale.label} for low, high in scales]
     shared = look.shared or scale.bounds is not None
-    return _figures(case, title, pictures, alts, look.smooth, bars, shared, mark)
+    return _figures(case, title, pictures, alts, look.smooth, bars, shared, mark, over)
 
 
 def _figures(
@@ -193,6 +195,7 @@ def _figures(
     bars: list[Any] | None = None,
     shared: bool = True,
     mark: tuple[float, float, float, float] | None = None,
+    over: str = "",
 ) -> str:
     frame = case.inspection.frame
     named = SIDES if len(pictures) == len(SIDES) else (ORIGINAL, *SIDES)
@@ -218,6 +221,7 @@ def _figures(
         height=case.picture.image.height,
         box=_box(frame),
         mark=None if mark is None else _box(frame.part(*mark)),
+        over=over,
         whole=frame.whole,
         smooth=smooth,
         shared=bars[0] if bars and shared else None,

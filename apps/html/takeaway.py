@@ -35,11 +35,11 @@ def zip_of(case: Case, look: Look, opacity: float = 0.5) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, picture in pictures(case, look, opacity):
-            archive.writestr(f"{name}.png", _png(picture))
+            archive.writestr(f"{name}.png", png(picture))
         archive.writestr("numbers.json", json.dumps(numbers(case, look), indent=1, allow_nan=False))
         made_with = dict(case.inspection.comparison.provenance)
         archive.writestr("provenance.json", json.dumps(made_with, indent=1))
-        archive.writestr("README.txt", f"{_named(case)}\n\n{NOTE}")
+        archive.writestr("README.txt", f"{named(case)}\n\n{NOTE}")
     return stream.getvalue()
 
 
@@ -89,18 +89,24 @@ def numbers(case: Case, look: Look) -> dict[str, Any]:
         **entry,
         "model": case.model,
         "neurons": {"source": case.neurons, "count": found.num_neurons},
-        "image_file": {
-            "name": shortened(picture.name),
-            "kind": picture.kind,
-            "sha256": picture.sha256,
-            "size": list(picture.image.size),
-        },
+        "image_file": file_of(case),
         "window": None if picture.window is None else [picture.window.center, picture.window.width],
         "seen_part": vars(found.frame),
         "look": vars(look),
         "answer": None if answer is None else vars(answer),
         "warnings": list(case.cautions),
         "disclaimer": DISCLAIMER,
+    }
+
+
+def file_of(case: Case) -> dict[str, Any]:
+    """Return what is known of a case's file as JSON values; of its tags, nothing."""
+    picture = case.picture
+    return {
+        "name": shortened(picture.name),
+        "kind": picture.kind,
+        "sha256": picture.sha256,
+        "size": list(picture.image.size),
     }
 
 
@@ -119,7 +125,7 @@ def page_of(case: Case, look: Look, opacity: float = 0.5) -> Any:
     figure = Figure(figsize=(8.27, 11.69))
     figure.text(0.08, 0.955, "Before and after test-time registers", size=15, weight="bold")
     figure.text(
-        0.08, 0.937, _drawable(f"{_named(case)} · {case.model} · {case.neurons}"), size=8, parse_math=False
+        0.08, 0.937, _drawable(f"{named(case)} · {case.model} · {case.neurons}"), size=8, parse_math=False
     )
     shown = dict(pictures(case, look, opacity))
     found = case.inspection
@@ -191,7 +197,8 @@ def _text(figure: Any, case: Case) -> None:
     )
 
 
-def _named(case: Case) -> str:
+def named(case: Case) -> str:
+    """Return whose image it is, in a line."""
     name = shortened(case.picture.name)
     return f"Image: {name and name + ', '}SHA-256 {case.picture.sha256[:16]}"
 
@@ -204,7 +211,8 @@ def _drawable(text: str) -> str:
     return "".join(each if ord(each) in known else "?" for each in text)
 
 
-def _png(picture: np.ndarray) -> bytes:
+def png(picture: np.ndarray) -> bytes:
+    """Return a picture, uint8 [H, W, 3], as the bytes of a PNG file."""
     from PIL import Image
 
     stream = io.BytesIO()

@@ -174,7 +174,7 @@ def inspect(
     if references is None:
         references = references_of(backbone, neurons, num_registers, original)
     for (model, context), others in zip(
-        _ways(backbone, neurons, num_registers, original), references, strict=True
+        ways(backbone, neurons, num_registers, original), references, strict=True
     ):
         with context, keep(model.sites.blocks[-1:]) as seen:
             run, trust = record_with_faithfulness(model, batch, attention="ahead", reference=others)
@@ -216,13 +216,13 @@ def references_of(
 ) -> tuple[Reference | None, ...]:
     """Return what faithfulness is centred on in each run of :func:`inspect`: it is nobody's image."""
     found = []
-    for model, context in _ways(backbone, neurons, num_registers, original):
+    for model, context in ways(backbone, neurons, num_registers, original):
         with context:
             found.append(refer(model))
     return tuple(found)
 
 
-def _ways(
+def ways(
     backbone: Backbone, neurons: RegisterNeurons, num_registers: int, original: Backbone | None
 ) -> list[tuple[Backbone, AbstractContextManager[object]]]:
     """Return each run's model, and what stands in it meanwhile."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 API = "/gradio_api"
 UPLOAD, FILE, HEARTBEAT = f"{API}/upload", f"{API}/file", f"{API}/heartbeat/"
 JOIN, PREDICT, CANCEL, RESET = (f"{API}/{name}" for name in ("queue/join", "run/predict", "cancel", "reset"))
+DATA = f"{API}/queue/data"
 
 
 async def refuse(

@@ -19,7 +19,6 @@ from ttr.apps.html import explanations
 from ttr.apps.image.case import Case
 from ttr.apps.image.intake import Picture, sample, take_in
 from ttr.apps.image.memory import Kept, value_of
-from ttr.apps.image.uploads import FORGOTTEN
 from ttr.apps.image.workbench import Workbench
 from ttr.apps.tabs import compare
 from ttr.apps.tabs import window as window_controls
@@ -76,6 +75,7 @@ class Opening:
         widgets: of the tab.
         case: the state of the image that is open, a kept Case.
         chosen: the state of the model, a Chosen.
+        turn: the state of whose turn it is, a Turn.
         others: what other tabs show of the image.
     """
 
@@ -85,6 +85,7 @@ class Opening:
         widgets: Widgets,
         case: gr.State,
         chosen: gr.State,
+        turn: gr.State,
         others: Sequence[Emptied],
     ) -> None:
         self.workbench = workbench
@@ -94,7 +95,7 @@ class Opening:
         self.all = [*self.shown, *(widget for each in others for widget in each.outputs)]
         self.elsewhere = [value for each in others for value in each.values]
         self.inputs = [chosen, *widgets.controls.all()]
-        self.turn = gr.State(Turn(), time_to_live=FORGOTTEN)
+        self.turn = turn
         self.given = gr.Number(0, visible=False)
 
     def connect(self, blocks: gr.Blocks) -> None:

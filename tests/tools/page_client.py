@@ -8,6 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+from ttr.apps.service import streams
 
 #: What the controls of the tab Compare are at when the page opens, ahead of its first answer.
 CONTROLS = [11, "mean of heads", "CLS", "raw", "shared"]
@@ -122,7 +125,8 @@ def visitors(app: Any, count: int = 1) -> Iterator[list[PageClient]]:
     def new() -> TestClient:
         return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
 
-    with new() as first:
+    # A client in this process never lets go of a stream.
+    with mock.patch.object(streams, "PATIENCE", 0), new() as first:
         others = [new() for _ in range(count - 1)]
         for other in others:
             other.portal = first.portal

@@ -140,7 +140,10 @@ FAMILIES: dict[str, Callable[[], nn.Module]] = {
 
 
 def scramble(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Draw every parameter anew, large enough that attention, norms and layer scales all matter."""
+    """Draw every parameter anew, large enough that attention, norms and layer scales all matter.
+
+    What the library drew at random (a convolution's bias) stays nowhere: the seed alone decides.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -148,5 +151,6 @@ def scramble(model: nn.Module, seed: int = 0) -> nn.Module:
             if parameter.ndim >= 2:
                 parameter.copy_(noise * parameter[0].numel() ** -0.5 * 1.5)
             else:
-                parameter.add_(0.2 * noise)
+                constant = not parameter.numel() or bool((parameter == parameter.flatten()[0]).all())
+                parameter.copy_(0.2 * noise + (parameter if constant else 0))
     return model.eval()

@@ -27,6 +27,8 @@ WITHIN = 99.5
 DPI = 150
 #: A fifteenth of the time of the smallest file, for a few hundredths of its size more.
 PNG = {"compress_level": 3}
+#: Of an outline on a picture: nowhere in the colours of a map.
+LINE = (0, 255, 255)
 
 
 def colourise(
@@ -54,6 +56,13 @@ def overlay(pixels: np.ndarray, values: np.ndarray, high: float, opacity: float 
     grey = pixels.astype(float) @ (0.299, 0.587, 0.114)
     colours = colourise(values, high, ATTENTION_MAP, pixels.shape[:2]).astype(float)
     return ((1 - opacity) * grey[..., None] + opacity * colours).round().astype(np.uint8)
+
+
+def rim(inside: np.ndarray) -> np.ndarray:
+    """Return the pixels of a mask that have a neighbour outside, bool [H, W]."""
+    around = np.pad(inside, 1)
+    within = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
+    return inside & ~within
 
 
 def colour_stops(colour_map: str, count: int = 9) -> str:

@@ -110,7 +110,7 @@ def test_no_event_opens_a_path_that_its_visitor_did_not_upload(page, forbidden):
     """Whatever is there: one answer for all, at once, and nothing is copied into the page's folder."""
     folder, me, _ = page
     asked = [each for each in me.takes_a_file() if each["backend_fn"]]
-    assert len(asked) == 4, "a new event takes files: is it tried here?"
+    assert len(asked) == 5, "a new event takes files: is it tried here?"
     before = files(folder)
     for event in asked:
         together = [forbidden] if me.takes_several(event) else [[path] for path in forbidden]
@@ -242,7 +242,7 @@ def test_a_refused_or_removed_file_leaves_nothing_of_the_former(page):
     for paths, says in (([not_an_image], "not an image"), ([], "There is no image here now")):
         for values in (me.call(emptying, [None, next(MOMENTS)]), read(me, reading, *paths)):
             interactive = [each["interactive"] for each in values if "interactive" in (each or {})]
-            assert interactive == [False, False]
+            assert interactive == [False] * 3
             assert "base64" not in json.dumps(values)
         assert says in json.dumps(values)
         assert me.call(export, [None, *AT, 50])[0] is None

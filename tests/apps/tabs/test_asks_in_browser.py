@@ -71,6 +71,42 @@ def test_words_become_maps_with_their_scale_and_numbers(page):
     expect(page.locator("#prompt-status").get_by_role("alert")).to_contain_text("There are no words")
 
 
+@IN_BOTH
+def test_a_finding_is_outlined_and_held_against_the_map_of_words(page):
+    """What is drawn is what the page takes: two corners, in pixels of the picture."""
+    select(page, "Attribution")
+    picture = page.locator("#outline-picture .ttr-drawn")
+    picture.scroll_into_view_if_needed()
+    place = picture.bounding_box()
+
+    def at(share):
+        return place["x"] + share * place["width"], place["y"] + share * place["height"]
+
+    page.mouse.move(*at(0.75))
+    page.mouse.down()
+    page.mouse.move(*at(0.25))
+    page.mouse.up()
+    expect(page.locator("#outline-picture .ttr-outline")).to_be_visible()
+    pixels = [float(picture.get_attribute(f"data-{side}")) for side in ("width", "height")]
+    sides = ("left", "top", "right", "bottom")
+    corners = [float(page.locator(f"#outline-{side} input").input_value()) for side in sides]
+    wanted = [share * side for share in (0.25, 0.75) for side in pixels]
+    assert corners == pytest.approx(wanted, abs=pixels[0] / place["width"] + 1)
+    page.locator("#attribution-method input").click()
+    page.get_by_role("option", name="legrad", exact=True).click()
+    expect(page.locator("#attribution-said")).to_contain_text("no block, head or class can be chosen")
+    expect(page.locator("#attribution-block input[type=range]")).to_be_disabled()
+    page.get_by_label("Words", exact=True).fill("rings")
+    page.get_by_role("button", name="Show where it looks").click()
+    maps = page.locator("#attribution-maps")
+    expect(maps.get_by_role("img", name=re.compile("^After: legrad for “rings”"))).to_be_visible()
+    expect(maps.locator(".ttr-outline")).to_have_count(2)
+    expect(page.locator("#attribution-numbers tbody tr")).to_have_count(5)
+    assert too_wide(page) == []
+    assert violations(page) == []
+    screenshot(page, f"attribution-{page.kind}")
+
+
 @NARROW
 @pytest.mark.slow
 def test_what_was_asked_stays_with_its_image_and_goes_with_it(page):

@@ -136,8 +136,8 @@ def test_no_late_answer_of_an_image_comes_after_another_was_given(meanwhile):
     """The new one may never arrive: the page must not show the former one beside its name."""
     bench = Slow({"phantom": lambda: ttr.load("phantom", image_size=64)})
     with gr.Blocks() as blocks:
-        case, chosen = gr.State(None), gr.State(None)
-        opening = Opening(bench, compare_tab(bench, blocks, case, chosen), case, chosen, [])
+        case, chosen, turns = gr.State(None), gr.State(None), gr.State(Turn())
+        opening = Opening(bench, compare_tab(bench, blocks, case, chosen), case, chosen, turns, [])
     turn, seen = Turn(), (None, 5, "mean of heads", "CLS", "raw", "shared")
     bench.meanwhile = (lambda: None) if meanwhile == "nothing" else (lambda: opening._taken_away(turn, 1.0))
     turn.reads(lambda: bench.memory.keep(sample("fundus")), 0.0)

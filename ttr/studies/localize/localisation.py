@@ -198,11 +198,10 @@ class _Scores:
         return f"left out: {' and '.join(parts)}" if parts else ""
 
     def _random(self, seen: Seen) -> np.ndarray:
-        maps = self._generator(seen).random((RANDOM_MAPS, *seen.truth.grid))
-        return np.mean([self._scores(each, seen) for each in maps], axis=0)
+        return random_scores(seen.truth, self._generator(seen), self.metrics)
 
     def _centred(self, seen: Seen) -> np.ndarray:
-        return self._scores(centred_gaussian(seen.truth.grid), seen)
+        return centre_scores(seen.truth, self.metrics)
 
     def _scores(self, relevance: np.ndarray, seen: Seen) -> np.ndarray:
         return scores_of(relevance, seen.truth, self.metrics)
@@ -217,6 +216,19 @@ def scores_of(relevance: np.ndarray, truth: Truth, metrics: Mapping[str, Metric]
     return np.array(
         [*(metric(relevance, truth) for metric in metrics.values()), *iou_at(relevance, truth, THRESHOLDS)]
     )
+
+
+def random_scores(
+    truth: Truth, generator: np.random.Generator, metrics: Mapping[str, Metric] = METRICS
+) -> np.ndarray:
+    """Return what :data:`RANDOM_MAPS` maps of random numbers score on average, as :func:`scores_of`."""
+    maps = generator.random((RANDOM_MAPS, *truth.grid))
+    return np.mean([scores_of(each, truth, metrics) for each in maps], axis=0)
+
+
+def centre_scores(truth: Truth, metrics: Mapping[str, Metric] = METRICS) -> np.ndarray:
+    """Return what a centred Gaussian scores, as :func:`scores_of`."""
+    return scores_of(centred_gaussian(truth.grid), truth, metrics)
 
 
 def _number(seen: Seen) -> int:

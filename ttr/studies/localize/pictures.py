@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from ttr.drawing.colours import GREY
-from ttr.drawing.maps import LINES, finish, overlay, pair_of_axes, png_uri
+from ttr.drawing.maps import LINE, LINES, finish, overlay, pair_of_axes, png_uri, rim
 from ttr.evaluate.insertion import SHARES
 from ttr.evaluate.randomisation import UNCHANGED
 from ttr.forward.preprocessing import pixels_of
@@ -22,8 +22,6 @@ from ttr.studies.localize.sentences import TOLD_OF
 
 #: Images of a kind.
 EACH = 3
-#: Of the outline on a picture: nowhere in the colours of a map.
-LINE = (0, 255, 255)
 
 
 def cards(looker: Looker, found: Localisation, run: Run) -> dict[str, list[dict[str, Any]]]:
@@ -143,7 +141,4 @@ def _drawn(looker: Looker, items: Sequence[Any], run: Run) -> list[dict[str, str
 
 def outlined(pixels: np.ndarray, seen: Seen) -> np.ndarray:
     """Return a picture with the rim of what is outlined, uint8 [H, W, 3]."""
-    inside = np.pad(seen.outline == 1, 1)
-    middle = inside[1:-1, 1:-1]
-    within = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
-    return np.where((middle & ~within)[..., None], np.array(LINE, dtype=np.uint8), pixels)
+    return np.where(rim(seen.outline == 1)[..., None], np.array(LINE, dtype=np.uint8), pixels)
