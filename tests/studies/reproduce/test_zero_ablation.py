@@ -272,9 +272,11 @@ def test_a_rehearsal_is_measured_once_and_names_the_tokens_and_masks_it_lacks(mo
     probe = rows(table, NOT_THERE, "probe")
     assert probe.measured["full"] == rows(table, WITHOUT, "probe").measured["full"]
     assert "has no trained registers" in probe.missing["registers:zero - full"]
+    assert "has no trained registers" in probe.missing["registers:shuffle"]
     assert "has no trained registers" in probe.missing["sum of singles - full"]
     assert probe.missing["cls:mean"] == ""
-    assert "leave segmentation out" in rows(table, NOT_THERE, "segmentation").missing["full"]
+    missing = rows(table, NOT_THERE, "segmentation").missing["full"]
+    assert missing == "dataset phantom has no masks; --segmentation-dataset NAME: on a set of its own"
     assert table.published.notna().all()
     assert (table[table.missing != ""].measured.isna()).all()
     assert any("(spair): no annotated pairs were given: --pairs DIR" in reason for reason in reasons(table))
@@ -387,3 +389,20 @@ def test_weights_on_this_machine_are_measured_at_the_studys_size(run, monkeypatc
     assert ours[ours.task != "spair"].missing.isna().all()
     assert ours.measured.notna().all()
     assert len(ours[ours.published.notna()]) > 20
+
+
+def test_a_set_of_one_patient_lacks_the_shuffle_alone(models, cache, tmp_path):
+    dataset = phantom_set(counts={"train": 6, "val": 3, "test": 4})
+    items = tuple(replace(item, group="one") for item in dataset.items)
+    found = reproduce_zero_ablation(
+        lambda name: models["phantom-reg4"],
+        replace(dataset, items=items, masks=None),
+        tmp_path / "out",
+        FAST,
+        run_in(cache),
+        instead="phantom-reg4",
+    ).table
+    probe = rows(found, REGISTERS, "probe")
+    assert "none of another patient (group) beside it" in probe.missing["registers:shuffle"]
+    assert probe.measured.isna()["registers:shuffle"]
+    assert (probe.missing.drop(["registers:shuffle", "registers:shuffle - full"]) == "").all()
