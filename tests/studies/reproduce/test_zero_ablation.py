@@ -187,7 +187,7 @@ def test_the_flow_studys_numbers_stand_alone_and_nothing_leaves_a_register_of_th
 def test_the_models_that_are_there_are_tested_against_each_other(measured):
     table, out = measured
     between = pd.read_csv(out / "between.csv", keep_default_na=False, na_values=[""])
-    assert between.published_p.tolist() == [*["< 0.001"] * 4, *["0.80"] * 6]
+    assert between.published_p.tolist() == [*["< 0.001"] * 8, *["0.80"] * 6]
     (there,) = between[between.missing.isna()].itertuples()
     assert (there.model_a, there.model_b, there.condition) == (WITHOUT, REGISTERS, "cls:zero")
     for side, backbone in (("a", WITHOUT), ("b", REGISTERS)):

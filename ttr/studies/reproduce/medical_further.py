@@ -1,4 +1,4 @@
-"""What the medical study left as future work: R registers, as many as classes, classification from registers.
+"""What the medical study published no number of: R registers, as many as classes, heads on registers.
 
 Each question is a table of its own: pairs of heads on the same test images, their difference in top-1 with
 interval, paired test and verdict, corrected over the table, a protocol each.
