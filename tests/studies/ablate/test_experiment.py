@@ -353,6 +353,10 @@ def test_what_a_set_cannot_do_is_refused_before_any_work(backbone, dataset, tmp_
     no_validation = replace(dataset, items=tuple(i for i in dataset.items if i.split != "val"))
     with pytest.raises(DataError, match="has no val images"):
         refused(data=no_validation)
+    tested = [item for item in dataset.items if item.split == "test"]
+    one_test = replace(dataset, items=tuple(item for item in dataset.items if item not in tested[1:]))
+    with pytest.raises(DataError, match="a single test image, without a neighbour; leave knn out"):
+        refused(data=one_test)
     with pytest.raises(DataError, match="has a single class"):
         refused(data=replace(dataset, classes=("one",)), tasks=("knn",))
     assert not (tmp_path / "out").exists()

@@ -406,3 +406,18 @@ def test_a_set_of_one_patient_lacks_the_shuffle_alone(models, cache, tmp_path):
     assert "none of another patient (group) beside it" in probe.missing["registers:shuffle"]
     assert probe.measured.isna()["registers:shuffle"]
     assert (probe.missing.drop(["registers:shuffle", "registers:shuffle - full"]) == "").all()
+
+
+def test_a_set_of_one_class_has_its_dense_tasks(models, cache, tmp_path):
+    dataset = phantom_set(counts=COUNTS)
+    label = dataset.items[0].label
+    items = tuple(item for item in dataset.items if item.label == label)
+    alone = replace(dataset, items=items, classes=(label,), masks=None)
+    model, run = models["phantom"], run_in(cache)
+    load = {"phantom": model}.__getitem__
+    found = reproduce_zero_ablation(load, alone, tmp_path / "out", FAST, run, instead="phantom").table
+    assert (
+        rows(found, WITHOUT, "probe").missing["full"]
+        == "phantom has a single class; choose another --dataset"
+    )
+    assert rows(found, WITHOUT, "correspondence").measured["cls:zero - full"] == pytest.approx(0, abs=0.2)

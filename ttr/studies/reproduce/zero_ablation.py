@@ -85,7 +85,7 @@ class Found:
         """Return why a number is not there."""
         condition = condition.removesuffix(CHANGE)
         asked = "registers:zero" if condition == SUM or task in (TO_REGISTERS, OF_REGISTERS) else condition
-        places = (task, f"{task} {asked}", asked)
+        places = (task, f"{task} {asked}", asked, "probe" if task == OF_REGISTERS else asked)
         known = (self.lacking[place] for place in places if place in self.lacking)
         return next(known, f"{self.name} has no such number")
 
@@ -235,7 +235,7 @@ def _given(
     if SHUFFLE not in conditions:
         return list(conditions), ""
     try:
-        for items in draws:
+        for items in filter(len, draws):
             drawn_order(items, run.seed, rule)
     except OptionError:
         why = (
