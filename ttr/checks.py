@@ -45,11 +45,11 @@ def share_of_one(name: str, value: Any) -> float:
     return float(value)
 
 
-def register_counts(values: Any, least: int | None = None) -> tuple[int, ...]:
+def register_counts(values: Any, least: int | None = None, what: str = "num_registers") -> tuple[int, ...]:
     """Return numbers of test-time registers, one or more, in their range, or raise OptionError."""
-    given = integers("num_registers", values, least)
+    given = integers(what, values, least)
     if max(given) > MOST_REGISTERS:
-        raise OptionError(f"num_registers={max(given)}; needed {MOST_REGISTERS} at most")
+        raise OptionError(f"{what}={max(given)}; needed {MOST_REGISTERS} at most")
     return given
 
 

@@ -154,8 +154,12 @@ def test_what_has_no_donor_is_refused():
     with pytest.raises(OptionError, match="3 of 3 images have no other image"):
         draw_from_bank(may_give(alone, alone[:2]), generator())
     items = made(1, 20)
-    with pytest.raises(OptionError, match="20 images into no chunks.*of another class beside it"):
+    with pytest.raises(
+        OptionError, match="20 images into no chunks.*of another class beside it.*--donors any"
+    ):
         drawn_order(items, 42, "other-class")
+    with pytest.raises(OptionError, match="another patient.*leave shuffle out, or add images of others"):
+        drawn_order(made(1, 3, of=lambda label, index: "p"), 42)
     assert sorted(drawn_order(items, 42, "other-class", strict=False)) == list(range(20))
 
 

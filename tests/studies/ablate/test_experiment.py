@@ -306,6 +306,37 @@ def test_the_whole_suite_runs_on_a_small_dinov3_wrapped_with_a_test_time_registe
     assert {"register-4", "test-time-1"} <= set(flows.target)
 
 
+@pytest.mark.usefixtures("no_page")
+def test_another_mask_of_the_same_image_is_another_result(backbone, tmp_path):
+    dataset = phantom_set(counts={"train": 6, "val": 3, "test": 4})
+    settings = replace(SETTINGS, analysis_images=0, tasks=("segmentation",))
+
+    def found(masks, cache):
+        out = tmp_path / f"{cache}-{len(list(tmp_path.iterdir()))}"
+        changed = replace(dataset, masks=masks)
+        run = run_in(tmp_path / cache)
+        return write_ablation(backbone, NOTHING, changed, [], out, settings, run).results.value.tolist()
+
+    turned = replace(dataset.masks, open=lambda item: dataset.masks.open(item)[::-1])
+    first, again = found(dataset.masks, "cache"), found(turned, "cache")
+    assert again == found(turned, "new")
+    assert first != again
+
+
+@pytest.mark.usefixtures("no_page")
+def test_a_set_of_one_class_has_its_dense_tasks_and_no_probe(backbone, dataset, tmp_path):
+    label = dataset.items[0].label
+    items = tuple(item for item in dataset.items if item.label == label and item.split != "val")
+    alone = replace(dataset, items=items, classes=(label,))
+    settings = replace(SETTINGS, tasks=("correspondence",), analysis_images=4)
+    found = write_ablation(
+        backbone, NOTHING, alone, ["registers:zero"], tmp_path / "out", settings, run_in(tmp_path / "cache")
+    )
+    assert set(found.results.task) == {"correspondence"}
+    assert (tmp_path / "out/geometry.csv").exists()
+    assert not (tmp_path / "out/probing.csv").exists()
+
+
 def test_what_a_set_cannot_do_is_refused_before_any_work(backbone, dataset, tmp_path, monkeypatch):
     monkeypatch.setattr("ttr.studies.ablate.write.run_experiment", None)
 
@@ -322,6 +353,10 @@ def test_what_a_set_cannot_do_is_refused_before_any_work(backbone, dataset, tmp_
     no_validation = replace(dataset, items=tuple(i for i in dataset.items if i.split != "val"))
     with pytest.raises(DataError, match="has no val images"):
         refused(data=no_validation)
+    tested = [item for item in dataset.items if item.split == "test"]
+    one_test = replace(dataset, items=tuple(item for item in dataset.items if item not in tested[1:]))
+    with pytest.raises(DataError, match="a single test image, without a neighbour; leave knn out"):
+        refused(data=one_test)
     with pytest.raises(DataError, match="has a single class"):
         refused(data=replace(dataset, classes=("one",)), tasks=("knn",))
     assert not (tmp_path / "out").exists()

@@ -76,7 +76,7 @@ def test_curves_and_maps_are_those_of_a_comparison_of_the_same_images(roots):
 def test_the_page_has_the_figures_of_each_cell_and_published_values_beside_their_protocol(result):
     page = (result / "index.html").read_text(encoding="utf-8")
     published, ours = re.findall(r"<section>.*?</section>", page, re.DOTALL)
-    assert "dinov2-vit-l-14 on orthonet, protocol published" in published
+    assert "dinov2-vit-l-14 on orthonet, protocol published: phantom in its place</h2>" in published
     for section in (published, ours):
         for number in ("figure 1 ", "figure 3 ", "figure 5 ", "figures 7 and 9 "):
             assert f"As {number}of the study" in section
@@ -130,3 +130,14 @@ def test_equal_numbers_are_equal_colours_of_one_scale():
     assert drawn(values).shape == (2, 2, 3)
     assert np.array_equal(drawn(values)[0], drawn(values[:1])[0])
     assert not np.array_equal(drawn(values)[1, 0], drawn(values)[1, 1])
+
+
+@pytest.mark.browser
+def test_charts_keep_a_readable_size_on_a_telephone(result, browser):
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto((result / "index.html").as_uri())
+    chart = page.locator(".chart").first
+    width, room = chart.evaluate("e => [e.querySelector('img').clientWidth, e.clientWidth]")
+    assert width > 600 > room, "it scrolls in its own box"
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.close()

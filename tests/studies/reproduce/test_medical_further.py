@@ -17,7 +17,8 @@ from ttr.studies.reproduce.medical import reproduce_medical
 from ttr.studies.reproduce.medical_further import Cell, Further, as_table, ask
 from ttr.studies.reproduce.medical_settings import MedicalSettings
 
-ALL = Further(sweep=(0, 1, 3), registers_as_classes=True, from_registers=True)
+#: One number is asked for twice, and the order is not theirs.
+ALL = Further(sweep=(3, 0, 1, 3), registers_as_classes=True, from_registers=True)
 
 
 @pytest.fixture(scope="module")
@@ -106,5 +107,5 @@ def test_what_is_asked_is_written_and_what_is_not_is_left_out(roots, cache, tmp_
     assert table.first_registers.tolist() == [0, 2]
     assert not (tmp_path / "out/from_registers.csv").exists()
     assert not (tmp_path / "out/registers_as_classes.csv").exists()
-    with pytest.raises(OptionError):
+    with pytest.raises(OptionError, match="sweep=-1; needed 0 or more"):
         MedicalSettings(further=Further(sweep=(-1,)))

@@ -187,7 +187,7 @@ def test_the_flow_studys_numbers_stand_alone_and_nothing_leaves_a_register_of_th
 def test_the_models_that_are_there_are_tested_against_each_other(measured):
     table, out = measured
     between = pd.read_csv(out / "between.csv", keep_default_na=False, na_values=[""])
-    assert between.published_p.tolist() == [*["< 0.001"] * 4, *["0.80"] * 6]
+    assert between.published_p.tolist() == [*["< 0.001"] * 8, *["0.80"] * 6]
     (there,) = between[between.missing.isna()].itertuples()
     assert (there.model_a, there.model_b, there.condition) == (WITHOUT, REGISTERS, "cls:zero")
     for side, backbone in (("a", WITHOUT), ("b", REGISTERS)):
@@ -272,9 +272,11 @@ def test_a_rehearsal_is_measured_once_and_names_the_tokens_and_masks_it_lacks(mo
     probe = rows(table, NOT_THERE, "probe")
     assert probe.measured["full"] == rows(table, WITHOUT, "probe").measured["full"]
     assert "has no trained registers" in probe.missing["registers:zero - full"]
+    assert "has no trained registers" in probe.missing["registers:shuffle"]
     assert "has no trained registers" in probe.missing["sum of singles - full"]
     assert probe.missing["cls:mean"] == ""
-    assert "leave segmentation out" in rows(table, NOT_THERE, "segmentation").missing["full"]
+    missing = rows(table, NOT_THERE, "segmentation").missing["full"]
+    assert missing == "dataset phantom has no masks; --segmentation-dataset NAME: on a set of its own"
     assert table.published.notna().all()
     assert (table[table.missing != ""].measured.isna()).all()
     assert any("(spair): no annotated pairs were given: --pairs DIR" in reason for reason in reasons(table))
@@ -387,3 +389,35 @@ def test_weights_on_this_machine_are_measured_at_the_studys_size(run, monkeypatc
     assert ours[ours.task != "spair"].missing.isna().all()
     assert ours.measured.notna().all()
     assert len(ours[ours.published.notna()]) > 20
+
+
+def test_a_set_of_one_patient_lacks_the_shuffle_alone(models, cache, tmp_path):
+    dataset = phantom_set(counts={"train": 6, "val": 3, "test": 4})
+    items = tuple(replace(item, group="one") for item in dataset.items)
+    found = reproduce_zero_ablation(
+        lambda name: models["phantom-reg4"],
+        replace(dataset, items=items, masks=None),
+        tmp_path / "out",
+        FAST,
+        run_in(cache),
+        instead="phantom-reg4",
+    ).table
+    probe = rows(found, REGISTERS, "probe")
+    assert "none of another patient (group) beside it" in probe.missing["registers:shuffle"]
+    assert probe.measured.isna()["registers:shuffle"]
+    assert (probe.missing.drop(["registers:shuffle", "registers:shuffle - full"]) == "").all()
+
+
+def test_a_set_of_one_class_has_its_dense_tasks(models, cache, tmp_path):
+    dataset = phantom_set(counts=COUNTS)
+    label = dataset.items[0].label
+    items = tuple(item for item in dataset.items if item.label == label)
+    alone = replace(dataset, items=items, classes=(label,), masks=None)
+    model, run = models["phantom"], run_in(cache)
+    load = {"phantom": model}.__getitem__
+    found = reproduce_zero_ablation(load, alone, tmp_path / "out", FAST, run, instead="phantom").table
+    assert (
+        rows(found, WITHOUT, "probe").missing["full"]
+        == "phantom has a single class; choose another --dataset"
+    )
+    assert rows(found, WITHOUT, "correspondence").measured["cls:zero - full"] == pytest.approx(0, abs=0.2)

@@ -98,11 +98,14 @@ def geometry(measured: Measured) -> pd.DataFrame:
 def probing(measured: Measured) -> pd.DataFrame:
     """Return a linear probe of CLS and of every register at each looked-into block.
 
-    Columns: block, token, accuracy, ci_low, ci_high, chance, p (of accuracy = chance), p_holm, n.
+    Columns: block, token, accuracy, ci_low, ci_high, chance, p (of accuracy = chance), p_holm, n. Of training
+    images of a single class there is nothing to tell apart, and no row.
     """
     assert measured.analysed is not None
     items = measured.training.items
     train = np.array([item.split == "train" for item in items])
+    if len({item.label for item in items if item.split == "train"}) < 2:
+        return pd.DataFrame()
     tokens = measured.training.arrays[FULL.name]["layer_tokens"][train]
     test = _analysed(measured)[FULL.name]["layer_tokens"]
     cls = ["cls"] if measured.subject.layout.cls else []

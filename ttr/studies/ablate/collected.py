@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -152,7 +152,11 @@ class Collector:
 
         parts = collect(
             [items[place] for place in order],
-            source or Source(self._content_hash, lambda item: steps(self.dataset.open(item))),
+            source
+            or Source(
+                partial(self._content_hash, masked="segmentation" in measures.tasks),
+                lambda item: steps(self.dataset.open(item)),
+            ),
             [Shelf.of(run.shelves, {**base, **self._condition_key(each, measures)}) for each in conditions],
             compute,
             backbone,
@@ -173,9 +177,13 @@ class Collector:
             skipped=parts[0].skipped,
         )
 
-    def _content_hash(self, item: Item) -> str:
-        """Return the hash of an image and of all that its draws depend on: another one is drawn anew."""
-        return sha256([self.dataset.content_hash(item), *self._kin(item)])
+    def _content_hash(self, item: Item, *, masked: bool) -> str:
+        """Return the hash of an image, its mask if it counts, and all that its draws depend on."""
+        masks = self.dataset.masks
+        # Of the mask its pixels: many layouts have no file of it, but tables, boxes or one file a class.
+        pixels = [masks.open(item)] if masked and masks is not None and masks.covers(item) else []
+        mask = [sha256_of([len(masks.classes)], pixels)] if pixels and masks is not None else []
+        return sha256([self.dataset.content_hash(item), *mask, *self._kin(item)])
 
     def _kin(self, item: Item) -> list[str]:
         """Return an item's name, class and group as draws know them, whatever results call them."""

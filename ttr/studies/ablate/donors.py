@@ -124,11 +124,13 @@ def drawn_order(items: Sequence[Any], seed: int, rule: str = "any", *, strict: b
             return order
         first = first or order
     if strict:
-        other = "another class" if rule == "other-class" else "another patient (group)"
+        other, wider = "another patient (group)", ""
+        if rule == "other-class":
+            other, wider = "another class", "take donors of any class (--donors any), "
         raise OptionError(
             f"{REDRAWS} draws of the order brought {len(items)} images into no chunks in which each has an "
-            f"image of {other} beside it, whose tokens it could take; leave shuffle out, take donors of any "
-            "class (--donors any), or add images of others"
+            f"image of {other} beside it, whose tokens it could take; leave shuffle out, {wider}or "
+            "add images of others"
         )
     return first
 

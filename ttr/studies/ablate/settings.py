@@ -69,6 +69,10 @@ def require(dataset: Dataset, settings: AblationSettings) -> None:
                 raise DataError(
                     f"{dataset.name} has no {split} image with a mask; leave segmentation out of --tasks"
                 )
+    if "knn" in settings.tasks and len(dataset.select("test")) < 2:
+        raise DataError(
+            f"{dataset.name} has a single test image, without a neighbour; leave knn out of --tasks"
+        )
     if len(dataset.classes) < 2 and {"probe", "knn", "oneshot"} & set(settings.tasks):
         raise DataError(
             f"{dataset.name} has a single class; choose tasks of correspondence and segmentation alone"

@@ -1,4 +1,4 @@
-"""What the medical study left as future work: R registers, as many as classes, classification from registers.
+"""What the medical study published no number of: R registers, as many as classes, heads on registers.
 
 Each question is a table of its own: pairs of heads on the same test images, their difference in top-1 with
 interval, paired test and verdict, corrected over the table, a protocol each.
@@ -102,9 +102,11 @@ def ask(further: Further, cell: Cell) -> dict[str, list[Pair]]:
     found: dict[str, list[Pair]] = {}
     classes = len(cell.dataset.classes)
     if further.sweep:
-        bench = cell.measured(further.sweep, (OWN,))
-        sides = [("ttr", "token") if count else ("neurons", "plain") for count in further.sweep]
-        places = zip(further.sweep, sides, strict=True)
+        # A number that was asked for twice is one test of the family.
+        asked = sorted(set(further.sweep))
+        bench = cell.measured(asked, (OWN,))
+        sides = [("ttr", "token") if count else ("neurons", "plain") for count in asked]
+        places = zip(asked, sides, strict=True)
         found["sweep"] = [
             _pair(bench, (first, count, OWN), (second, count, OWN)) for count, (first, second) in places
         ]

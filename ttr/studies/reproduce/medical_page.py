@@ -17,6 +17,7 @@ from ttr.studies.reproduce.medical_cell import Cell
 from ttr.studies.reproduce.medical_figures import Figures, Passed
 from ttr.studies.reproduce.medical_further import TABLES
 from ttr.studies.reproduce.medical_settings import PUBLISHED, MedicalSettings
+from ttr.studies.reproduce.medical_sweep import sweep_curves
 from ttr.studies.reproduce.published import PublishedStudy
 from ttr.wording import counted
 
@@ -52,6 +53,8 @@ def medical_page(
         missing=missing,
         rows=_judged(tables["reproduction"]),
         further={TABLES[name]: _judged(rows) for name, rows in tables.items() if name in TABLES},
+        sweeps=list(sweeps_of(tables.get("sweep"))),
+        sweep=TABLES["sweep"],
         cells=[_cell(study, cell) for cell in cells],
         counted=counted,
         provenance=together(made_with),
@@ -60,6 +63,15 @@ def medical_page(
 
 def _judged(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{**row, "said": said(row)} for row in table.to_dict("records")]
+
+
+def sweeps_of(table: pd.DataFrame | None) -> Iterator[dict[str, str]]:
+    """Yield each cell's curves over R; a single R is no curve."""
+    place = ["backbone", "dataset", "protocol"]
+    for names, rows in [] if table is None else table.groupby(place, sort=False):
+        if rows["first_registers"].nunique() > 1:
+            backbone, dataset, protocol = names
+            yield {"where": f"{backbone} on {dataset}, protocol {protocol}", "uri": sweep_curves(rows)}
 
 
 def _cell(study: PublishedStudy, cell: Cell) -> dict[str, Any]:

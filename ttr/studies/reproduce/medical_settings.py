@@ -73,7 +73,7 @@ class MedicalSettings:
         integer("figure_images", self.figure_images, 1)
         integer("maps", self.shown(anonymous=False), 0)
         if self.further.sweep:
-            register_counts(self.further.sweep, 0)
+            register_counts(self.further.sweep, 0, "sweep")
 
     def shown(self, *, anonymous: bool) -> int:
         """Return how many images are shown with their maps."""

@@ -6,15 +6,13 @@ zeroed, and with plausible values in their place. A model whose weights are not 
 cannot give and a condition that a model lacks the tokens for are rows all the same: they keep their published
 number, and say what is missing.
 
-A condition's change from full stands beside its value, as ``registers:zero - full``. What the study says once
-a model (effective rank, divergence and share of attention, probes of one register) comes from the ablation's
-tables as they lie in its folder. Its tests of one model against another are in
-:mod:`ttr.studies.reproduce.model_tests`.
+What its numbers are of an ablation is in :mod:`ttr.studies.reproduce.zero_ablation_numbers`, its tests of one
+model against another are in :mod:`ttr.studies.reproduce.model_tests`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,51 +22,45 @@ import pandas as pd
 from ttr.backbones.base import Backbone
 from ttr.backbones.fit import with_fit
 from ttr.datasets.layouts.spair import KeypointPair
-from ttr.datasets.registry import Dataset
+from ttr.datasets.registry import Dataset, draw_sample
 from ttr.errors import DataError, ImageError, ModelError, OptionError
 from ttr.files import MANIFEST, write_json, write_table
 from ttr.registers.arms import PLAIN
 from ttr.run import Run
-from ttr.statistics.verdict import Judged
-from ttr.studies.ablate.conditions import CONTROL_PATCHES, FULL, parse
+from ttr.studies.ablate.conditions import FULL, parse
+from ttr.studies.ablate.donors import drawn_order
 from ttr.studies.ablate.experiment import require
 from ttr.studies.ablate.settings import AblationSettings
 from ttr.studies.ablate.write import write_ablation
 from ttr.studies.reproduce import flow
 from ttr.studies.reproduce.model_tests import compare_models
 from ttr.studies.reproduce.published import PublishedStudy, published_studies
+from ttr.studies.reproduce.zero_ablation_numbers import (
+    CHANGE,
+    CONDITIONS,
+    METRICS,
+    NAN,
+    NOTHING,
+    OF_REGISTERS,
+    SPAIR,
+    SUM,
+    TO_REGISTERS,
+    Numbers,
+    is_shown,
+    of_analyses,
+    of_row,
+    of_singles,
+    of_task,
+    place_of,
+)
 from ttr.studies.schemas import ZERO_ABLATION, result_folder
 
 STUDY = "zero-ablation"
-#: The metric of ours that stands beside each of the study's tasks.
-METRICS = {
-    "probe": "top1",
-    "knn": "recall_at_1",
-    "correspondence": "nearest_patch",
-    "segmentation": "miou",
-}
 #: Tasks that can be measured on a set of their own, as the study does.
 OWN_SETS = ("correspondence", "segmentation")
-SPAIR, SPAIR_METRIC = "spair", "pck_0.1"
-REGISTERS = tuple(f"registers:{substitute}" for substitute in ("zero", "mean", "noise", "shuffle"))
-SINGLES = tuple(f"register-{index}:zero" for index in (1, 2, 3, 4))
-CONDITIONS = (*REGISTERS, *SINGLES, "cls:zero", "cls:mean", f"patches-{CONTROL_PATCHES}:zero")
-SUM = "sum of singles"
-JS, JS_OF_MEAN, COSINE = "attention JS", "attention JS of the heads' mean", "patch cosine"
-RANKS = {
-    "effective_rank": "effective rank",
-    "effective_rank_centred": "effective rank, centred",
-    "effective_rank_singular": "effective rank, singular values",
-}
-TO_REGISTERS, OF_REGISTERS = "CLS to registers", "register probe"
-TASKS = (*METRICS, SPAIR, JS, JS_OF_MEAN, COSINE, *RANKS.values(), TO_REGISTERS, OF_REGISTERS, flow.COSINE)
-CHANGE = f" - {FULL.name}"
+SPAIR_METRIC = "pck_0.1"
 REHEARSAL = "a rehearsal measures one model, and a test compares two"
-NAN = float("nan")
-JUDGED = Judged().columns()
-NOTHING = {"measured": NAN, "ci_low": NAN, "ci_high": NAN, "n": 0, "p": NAN, **JUDGED}
-#: {(task, condition): measured, ci_low, ci_high, n, and of a change p and what it comes to}.
-Numbers = dict[tuple[str, str], dict[str, Any]]
+SHUFFLE = "registers:shuffle"
 
 
 @dataclass(frozen=True)
@@ -79,7 +71,7 @@ class Found:
         name: of the backbone that was measured.
         weights: where its weights come from.
         numbers: by task and condition.
-        lacking: {task or condition: reason}.
+        lacking: {task, condition, or both with a space between them: reason}.
         flow: the same of the study of :mod:`ttr.studies.reproduce.flow`.
     """
 
@@ -93,7 +85,9 @@ class Found:
         """Return why a number is not there."""
         condition = condition.removesuffix(CHANGE)
         asked = "registers:zero" if condition == SUM or task in (TO_REGISTERS, OF_REGISTERS) else condition
-        return self.lacking.get(task) or self.lacking.get(asked) or f"{self.name} has no such number"
+        places = (task, f"{task} {asked}", asked, "probe" if task == OF_REGISTERS else asked)
+        known = (self.lacking[place] for place in places if place in self.lacking)
+        return next(known, f"{self.name} has no such number")
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +165,7 @@ def reproduce_zero_ablation(
         for name in study.named("backbone"):
             measured, failure = found.get(instead or name), failed.get(instead or name, "")
             # A rehearsal stands in six times; what nobody published is said once, in its ablation's folder.
-            more = [] if measured is None or instead else [key for key in measured.numbers if _is_shown(*key)]
+            more = [] if measured is None or instead else [key for key in measured.numbers if is_shown(*key)]
             rows += _rows(study, name, measured, failure, more)
             own = None if measured is None else replace(measured, numbers=measured.flow)
             more = [] if own is None or instead else [key for key in own.numbers if flow.is_shown(*key)]
@@ -215,11 +209,41 @@ def _impossible(
         try:
             require(sets.get(task, dataset), AblationSettings(tasks=(task,)))
         except DataError as error:
-            reasons[task] = str(error)
+            reasons[task] = f"{str(error).partition(';')[0]}; {_advice(task)}"
     left = [task for task in METRICS if task not in sets]
     if all(task in reasons for task in left):
         raise DataError(f"not one task can be measured: {'; '.join(dict.fromkeys(reasons[t] for t in left))}")
     return reasons
+
+
+def _advice(task: str) -> str:
+    """Return what to do where a set cannot give a task, in the options of this study."""
+    return f"--{task}-dataset NAME: on a set of its own" if task in OWN_SETS else "choose another --dataset"
+
+
+def _draws(dataset: Dataset, settings: AblationSettings, run: Run) -> list[Sequence[Any]]:
+    """Return the collections of images that an ablation draws donors in, see its ``collected`` module."""
+    test = dataset.select("test")
+    training = (*dataset.select("train"), *dataset.select("val")) if "probe" in settings.tasks else ()
+    return [training, test, draw_sample(test, settings.analysis_images, run.seed)]
+
+
+def _given(
+    conditions: Sequence[str], dataset: Dataset, draws: Iterable[Sequence[Any]], run: Run, rule: str
+) -> tuple[list[str], str]:
+    """Return the conditions that some draws of images can give, and why shuffling is not among them."""
+    if SHUFFLE not in conditions:
+        return list(conditions), ""
+    try:
+        for items in filter(len, draws):
+            drawn_order(items, run.seed, rule)
+    except OptionError:
+        why = (
+            f"{dataset.name} has an image with none of another patient (group) beside it, whose registers it "
+            "could take; add images of others"
+        )
+        return [condition for condition in conditions if condition != SHUFFLE], why
+    return list(conditions), ""
 
 
 def _measure(
@@ -243,12 +267,14 @@ def _measure(
             lacking[condition] = str(error)
     tasks = tuple(task for task in METRICS if task not in impossible and task not in sets)
     chosen = replace(settings, tasks=tasks, layers=min(settings.layers, backbone.num_layers))
-    ablation = write_ablation(backbone, PLAIN, dataset, conditions, folder, chosen, run)
-    numbers = _of_analyses(folder, backbone.num_layers - 1)
+    given, lack = _given(conditions, dataset, _draws(dataset, chosen, run), run, settings.donors)
+    lacking |= {SHUFFLE: lack} if lack else {}
+    ablation = write_ablation(backbone, PLAIN, dataset, given, folder, chosen, run)
+    numbers = of_analyses(folder, backbone.num_layers - 1)
     for task in tasks:
-        numbers |= _of_task(ablation.results, task, METRICS[task], task)
+        numbers |= of_task(ablation.results, task, METRICS[task], task)
     if "probe" in tasks:
-        numbers |= _of_singles(folder, numbers["probe", FULL.name]["n"])
+        numbers |= of_singles(folder, numbers["probe", FULL.name]["n"])
     apart: list[tuple[str, str, str, Dataset, Sequence[KeypointPair]]] = [
         (task, task, METRICS[task], sets[task], ()) for task in sets if task not in impossible
     ]
@@ -260,12 +286,15 @@ def _measure(
         )
         try:
             whole = backbone if name == "correspondence" else with_fit(backbone, fit)
-            found = write_ablation(whole, PLAIN, its_set, conditions, beside, own, run, pairs=its_pairs)
-            numbers |= _of_task(found.results, task, metric, name)
+            draws = [*_draws(its_set, own, run), its_pairs]
+            given, lack = _given(conditions, its_set, draws, run, own.donors)
+            lacking |= {f"{name} {SHUFFLE}": lack} if lack else {}
+            found = write_ablation(whole, PLAIN, its_set, given, beside, own, run, pairs=its_pairs)
+            numbers |= of_task(found.results, task, metric, name)
         except ImageError as error:
             lacking[name] = str(error)
     of_flow = {
-        (task, condition): _number(value, row) for task, condition, value, row in flow.flow_numbers(folder)
+        (task, condition): of_row(value, row) for task, condition, value, row in flow.flow_numbers(folder)
     }
     numbers |= {key: number for key, number in of_flow.items() if key[0] == flow.COSINE}
     return Found(backbone.name, str(backbone.weights), numbers, lacking, numbers | of_flow)
@@ -280,7 +309,7 @@ def _rows(
         if full is not None and condition != FULL.name and not condition.endswith(CHANGE):
             published[task, condition + CHANGE] = round(value - full, 4)
     measured = {} if found is None else found.numbers
-    for task, condition in sorted({*published, *more}, key=_place_of):
+    for task, condition in sorted({*published, *more}, key=place_of):
         number = measured.get((task, condition))
         missing = failure
         if found is not None and number is None:
@@ -318,82 +347,3 @@ def _manifest(
         "settings": {**measured, **run.only("seed", "batch_size", "on_error", "workers", "progress")},
         "missing": failed,
     }
-
-
-def _of_task(results: pd.DataFrame, ours: str, metric: str, task: str) -> Numbers:
-    """Return each condition's value and its change from full."""
-    numbers: Numbers = {}
-    for row in results[(results.task == ours) & (results.metric == metric)].itertuples():
-        numbers[task, row.condition] = _number(row.value, row)
-        if row.condition != FULL.name:
-            numbers[task, row.condition + CHANGE] = {
-                **_number(row.delta, row),
-                "ci_low": row.delta_ci_low,
-                "ci_high": row.delta_ci_high,
-                "p": row.p,
-                **{name: getattr(row, name) for name in JUDGED},
-            }
-    return numbers
-
-
-def _of_analyses(folder: Path, last: int) -> Numbers:
-    """Return what the study says once a model, from the ablation's tables; a table may be missing."""
-    numbers: Numbers = {}
-    for row in flow.read(folder, "geometry"):
-        task = RANKS.get(row.measure, COSINE)
-        if row.condition in REGISTERS if task == COSINE else row.condition == FULL.name:
-            numbers[task, row.condition] = _number(row.value, row)
-    for row in flow.read(folder, "divergence"):
-        if (row.block, row.source) == (last, "patches") and row.condition in REGISTERS:
-            numbers[JS, row.condition] = _number(row.js, row)
-            ends = {end: getattr(row, f"js_of_mean_{end}") for end in ("ci_low", "ci_high")}
-            numbers[JS_OF_MEAN, row.condition] = {**_number(row.js_of_mean, row), **ends}
-    for row in flow.read(folder, "attention"):
-        if (row.condition, row.block, row.source, row.target) == (FULL.name, last, "cls", "registers"):
-            numbers[TO_REGISTERS, FULL.name] = _number(row.share, row)
-    for row in flow.read(folder, "probing"):
-        if row.block == last and row.token.startswith("register-"):
-            numbers[OF_REGISTERS, row.token] = _number(row.accuracy, row)
-    return numbers
-
-
-def _of_singles(folder: Path, images: int) -> Numbers:
-    """Return the sum of zeroing one register at a time, of as many images as the probe was tested on."""
-    numbers: Numbers = {}
-    for row in flow.read(folder, "additivity"):
-        if (row.task, row.metric, row.term) == ("probe", METRICS["probe"], "sum"):
-            numbers["probe", SUM + CHANGE] = {
-                **_number(row.value, row),
-                **{name: getattr(row, name) for name in JUDGED},
-                "n": images,
-                "p": row.p,
-            }
-    return numbers
-
-
-def _number(value: float, row: Any) -> dict[str, Any]:
-    return {
-        **NOTHING,
-        "measured": value,
-        "ci_low": row.ci_low,
-        "ci_high": row.ci_high,
-        "n": getattr(row, "n", 0),
-    }
-
-
-def _place_of(key: tuple[str, ...]) -> tuple[int, str, int, str, bool]:
-    """Return where a task and condition stand among all, for sorting: a change follows its value."""
-    task, condition = key
-    base = condition.removesuffix(CHANGE)
-    order = (FULL.name, *CONDITIONS, SUM)
-    first = TASKS.index(task) if task in TASKS else len(TASKS)
-    return first, task, order.index(base) if base in order else len(order), base, base != condition
-
-
-def _is_shown(task: str, condition: str) -> bool:
-    """Return whether a number is worth a row where none was published: changes, full, and the analyses."""
-    if "@" in condition:
-        return False
-    if task not in (*METRICS, SPAIR) or condition == FULL.name:
-        return True
-    return condition.endswith(CHANGE) and (task == "probe" or condition.removesuffix(CHANGE) not in SINGLES)
