@@ -231,6 +231,21 @@ def uploads() -> Ready:
     return Ready(seeds, check)
 
 
+def outlines() -> Ready:
+    from ttr.apps.image.intake import take_in_bytes
+    from ttr.apps.image.outline import mask_on, read_mask
+
+    honest = saved("PNG")
+    picture = take_in_bytes(honest)
+
+    def check(folder: Path, path: Path) -> None:
+        outline = mask_on(picture, read_mask(path))
+        assert outline.inside.any()
+        assert outline.inside.shape == picture.image.size[::-1]
+
+    return Ready({"a.png": honest}, check)
+
+
 def masks() -> Ready:
     from ttr.datasets.base import Item
     from ttr.datasets.mask_files import open_foreground, open_numbers
@@ -619,6 +634,7 @@ ENTRIES: Mapping[str, Entry] = {
     "dicoms": Entry(dicoms, 4),
     "frames": Entry(frames, 2),
     "uploads": Entry(uploads, 3),
+    "outlines": Entry(outlines, 3),
     "masks": Entry(masks, 6),
     "tables": Entry(tables, 3),
     "boxes": Entry(boxes, 1),

@@ -82,7 +82,8 @@ def test_a_visitor_follows_a_link_logs_in_and_compares(shown, browser, tmp_path)
         Image.linear_gradient("L").save(tmp_path / "mine.png")
         page.locator("input[type=file]").first.set_input_files(tmp_path / "mine.png")
         page.wait_for_function(
-            "before => document.querySelector('#maps .ttr-map').src !== before", arg=before
+            "before => ![undefined, before].includes(document.querySelector('#maps .ttr-map')?.src)",
+            arg=before,
         )
         page.goto(site)
         page.get_by_role("link").click()

@@ -48,7 +48,7 @@ def test_the_next_start_forgets_what_a_killed_page_left(tmp_path):
         assert BareClient(http).upload("patient.png", b"x").status_code == 200
         served.process.kill()
         served.process.wait(60)
-    assert len(list(tmp_path.rglob("patient.png"))) == 1
+    assert list(tmp_path.rglob("patient.png")) != []
     with serve_page(tmp_path) as one, serve_page(tmp_path) as other:
         assert list(tmp_path.rglob("patient.png")) == []
         assert len(list(tmp_path.glob("ttr-app-*"))) == 2
