@@ -22,7 +22,7 @@ from ttr.statistics.contrasts import contrast, level
 from ttr.studies.localize import localisation, tables
 from ttr.studies.localize.looking import Looker
 from ttr.studies.localize.settings import LocalisationSettings
-from ttr.studies.localize.write import _asked, write_localisation
+from ttr.studies.localize.write import _asked, _units, write_localisation
 from ttr.studies.schemas import LOCALISATION, is_result
 
 COUNTS = {"train": 24, "val": 10, "test": 24}
@@ -145,8 +145,8 @@ def test_outlines_that_say_nothing_are_left_out_and_counted(backbone, dataset, t
     found = write_localisation(backbone, strange, None, tmp_path / "out", only)
     assert len(found.found.items) == 24 - 3 - 3
     assert found.notes == [
-        "left out: 3 images whose outline is too small for the model's pixels and 3 images that the outline "
-        "covers whole",
+        "left out: 3 images whose outline is empty, cut away or too small for the model's pixels and 3 "
+        "images that the outline covers whole",
         "no validation image of phantom-lesions has an outline, so iou_best_threshold is left out",
     ]
     assert "iou_best_threshold" not in set(found.tables["localisation.csv"].metric)
@@ -310,3 +310,11 @@ def test_hits_and_boxes_stand_beside_the_others_on_request(backbone, dataset, ne
     )
     assert "Chung et al. 2025" in (tmp_path / "boxed" / "index.html").read_text()
     assert "Chung et al. 2025" not in (tmp_path / "plain" / "index.html").read_text()
+
+
+def test_a_single_patient_is_no_patients_on_the_page(result, dataset):
+    items = tuple(replace(item, group="one") for item in result.found.items)
+    assert _units(replace(result.found, items=items), dataset) == "1 patient"
+    assert _units(replace(result.found, items=items), replace(dataset, groups="lesions")) == "1 lesion"
+    assert _units(replace(result.found, items=items[:1] + result.found.items[1:]), dataset).endswith("s")
+    assert _units(result.found, dataset) == ""
