@@ -318,3 +318,22 @@ def test_a_single_patient_is_no_patients_on_the_page(result, dataset):
     assert _units(replace(result.found, items=items), replace(dataset, groups="lesions")) == "1 lesion"
     assert _units(replace(result.found, items=items[:1] + result.found.items[1:]), dataset).endswith("s")
     assert _units(result.found, dataset) == ""
+
+
+@pytest.mark.browser
+def test_the_page_is_read_whole_on_a_telephone(followed, browser, tmp_path):
+    """A name without a space, a caption longer than the window, and charts of two panels."""
+    (result, out), long = followed, "x" * 200
+    text = (out / "index.html").read_text().replace(result.found.items[0].name, long)
+    (tmp_path / "index.html").write_text(text)
+    page = browser.new_page(viewport={"width": 390, "height": 900})
+    page.goto((tmp_path / "index.html").as_uri())
+    assert long in page.inner_text("body")
+    assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+    widths = page.evaluate("[...document.querySelectorAll('caption')].map(c => c.offsetWidth)")
+    assert len(widths) == 2
+    assert max(widths) <= 390
+    charts = page.evaluate("[...document.querySelectorAll('.wide img')].map(c => c.offsetWidth)")
+    assert len(charts) == 2
+    assert min(charts) >= 2 * 300, "a panel fills the window, and the rest is scrolled to"
+    page.close()
