@@ -29,7 +29,8 @@ def boxes_of_cell(text: str, where: str) -> tuple[Box, ...]:
             sound = False
         if not sound:
             raise DataError(
-                f"{where}: box {part!r} is none; needed left,top,right,bottom in pixels, with an area"
+                f"{where}: box {part!r} is none; needed left,top,right,bottom in pixels from 0 on, "
+                "with an area"
             )
         boxes.append(Box("", left, top, right, bottom))
     return tuple(boxes)

@@ -14,6 +14,7 @@ from ttr.errors import OptionError
 from ttr.statistics.contrasts import contrast
 from ttr.statistics.estimates import smallest_detectable_difference
 from ttr.statistics.verdict import (
+    FEWEST,
     Judged,
     check_margin,
     family_said,
@@ -95,6 +96,12 @@ def test_what_too_few_images_can_never_show_is_no_test_of_equivalence():
     assert [each.needed for each in judge([compared(0, 0, 240)] * 2)] == [381, 381]
     assert {each.verdict for each in judge([compared(0, 0, 381)] * 2)} == {"equivalent"}
     assert {each.verdict for each in judge([compared(0, 0, 380)] * 2)} == {"not distinguishable"}
+
+
+def test_never_are_fewer_images_said_to_tell_than_a_test_takes():
+    """Three images a fifth apart: by its variance two would tell, and three were there."""
+    (found,) = judge([contrast([(1.0, np.array([0.2, 0.21, 0.19]))], shares=True)])
+    assert (found.verdict, found.needed) == ("not distinguishable", FEWEST)
 
 
 def test_some_differences_have_a_margin_and_some_none():

@@ -147,7 +147,8 @@ def boxes_of(mask: np.ndarray) -> np.ndarray:
 def boxes_as_seen(backbone: Backbone, image_size: tuple[int, int], boxes: Iterable[Box]) -> np.ndarray:
     """Return boxes of an image through the same resize and crop as it, cut at the model's input, [K, 4].
 
-    What the crop cuts away entirely is left out. Left, top, right, bottom in pixels of the model's input.
+    What the crop cuts away entirely is left out. Left, top, right, bottom in pixels of the model's input;
+    ``image_size`` is (height, width).
 
     Raises:
         ModelError: the preprocessing is unknown, or no resize and crop.

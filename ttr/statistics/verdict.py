@@ -86,7 +86,8 @@ def judge(family: Sequence[Contrast | None], margin: float | Sequence[float] = M
             judged.append(Judged(tests=tests, margin=m))
             continue
         name = verdict(each.interval.low, each.interval.high, own, within)
-        needed = each.estimate.needed(m, level, within_level) if name == OPEN else NAN
+        # NaN comes first, and stays: whatever the formula says, no test of fewer than FEWEST fires.
+        needed = max(each.estimate.needed(m, level, within_level), FEWEST) if name == OPEN else NAN
         smallest = each.estimate.detectable(level)
         judged.append(Judged(own, name, tests, m, within, needed, smallest))
     return judged

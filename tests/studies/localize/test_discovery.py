@@ -7,13 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from scipy.stats import binomtest
 
 import ttr
 from ttr.datasets.phantom_lesions import phantom_lesions
-from ttr.datasets.registry import Outlines, groups_of
+from ttr.datasets.registry import Outlines, groups_of, open_dataset
 from ttr.evaluate.discovery import boxes_of, objects_found
-from ttr.registers.arms import arms
+from ttr.registers.arms import PLAIN, arms
 from ttr.run import Run
 from ttr.statistics.estimates import share
 from ttr.studies.localize.discovery import COLUMNS, Discovery, corloc, discover, pairs, told
@@ -29,7 +30,7 @@ def made():
     )
     neurons = ttr.RegisterNeurons.from_pairs(backbone.planted)
     treatments = arms(("plain", "ttr", "random"), backbone, neurons, draws=2)
-    looker = Looker(backbone, dataset, treatments, ["attention"], None)
+    looker = Looker(backbone, dataset, treatments, ["attention"], None, finds_boxes=True)
     return looker, discover(looker, dataset.select("test"), Run(batch_size=3))
 
 
@@ -57,6 +58,23 @@ def test_the_boxes_are_those_of_the_masks_as_the_model_sees_them(made):
     two = np.zeros((6, 6), dtype=bool)
     two[1:3, 0:2] = two[3:6, 2:5] = True
     assert boxes_of(two).tolist() == [[0, 1, 2, 3], [2, 3, 5, 6]], "a corner joins nothing"
+
+
+def test_boxes_of_a_table_lie_where_the_outline_drawn_of_them_lies(tmp_path):
+    """Of an image that is not square: height and width must not change places on the way."""
+    backbone = ttr.load("phantom", image_size=112)
+    splits = ("train", "val", "test")
+    for split in splits:
+        Image.new("RGB", (150, 100)).save(tmp_path / f"{split}.png")
+    rows = [f'{split}.png,a,{split},"80,20,110,60"' for split in splits]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label,split,box", *rows]))
+    dataset = open_dataset("csv", tmp_path / "t.csv")
+    looker = Looker(backbone, dataset, [PLAIN], ["attention"], None)
+    ((seen,),) = looker.batches(looker.reading(dataset.select("test"), Run()), 1)
+    assert seen.boxes.shape == (0, 4), "nobody asked for them"
+    looker = replace(looker, finds_boxes=True)
+    ((seen,),) = looker.batches(looker.reading(dataset.select("test"), Run()), 1)
+    np.testing.assert_allclose(seen.boxes, boxes_of(seen.outline == 1), atol=1)
 
 
 def test_tables_have_intervals_and_pairs(made):

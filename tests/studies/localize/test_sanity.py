@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ from ttr.evaluate.localisation import centred_gaussian
 from ttr.registers.arms import PLAIN
 from ttr.run import Run
 from ttr.studies.localize.looking import Looker
-from ttr.studies.localize.sanity import CASCADE, COMPLEXITY, flagged, sanity
+from ttr.studies.localize.sanity import CASCADE, COMPLEXITY, Sanity, flagged, sanity
 from ttr.studies.localize.settings import LocalisationSettings
 from ttr.studies.localize.write import write_localisation
 from ttr.studies.schemas import is_result
@@ -46,6 +47,13 @@ def test_attention_changes_with_the_weights_and_the_weights_come_back(backbone, 
     assert all(torch.equal(whole[name], each) for name, each in backbone.model.state_dict().items())
     again = sanity(looker, dataset.select("test"), [PLAIN], Run(batch_size=4))
     np.testing.assert_allclose(again.cascade.correlation, table.correlation, atol=1e-6)
+
+
+def test_one_image_alone_flags_no_complexity():
+    cascade = pd.DataFrame([("plain", "attention", 6, 0.1, -1, 1, 1)], columns=list(CASCADE))
+    for images, flags in ((1, 0), (2, 1)):
+        row = ("plain", "attention", -0.03, np.nan, np.nan, images)
+        assert len(flagged(Sanity(cascade, pd.DataFrame([row], columns=list(COMPLEXITY))))) == flags
 
 
 def test_a_map_that_asks_nothing_of_the_model_is_flagged_on_the_page(

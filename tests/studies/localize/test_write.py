@@ -22,7 +22,7 @@ from ttr.statistics.contrasts import contrast, level
 from ttr.studies.localize import localisation, tables
 from ttr.studies.localize.looking import Looker
 from ttr.studies.localize.settings import LocalisationSettings
-from ttr.studies.localize.write import _asked, write_localisation
+from ttr.studies.localize.write import _asked, _units, write_localisation
 from ttr.studies.schemas import LOCALISATION, is_result
 
 COUNTS = {"train": 24, "val": 6, "test": 24}
@@ -145,8 +145,8 @@ def test_outlines_that_say_nothing_are_left_out_and_counted(backbone, dataset, t
     found = write_localisation(backbone, strange, None, tmp_path / "out", only)
     assert len(found.found.items) == 24 - 3 - 3
     assert found.notes == [
-        "left out: 3 images whose outline is too small for the model's pixels and 3 images that the outline "
-        "covers whole",
+        "left out: 3 images whose outline is empty, cut away or too small for the model's pixels and 3 "
+        "images that the outline covers whole",
         "no validation image of phantom-lesions has an outline, so iou_best_threshold is left out",
     ]
     assert "iou_best_threshold" not in set(found.tables["localisation.csv"].metric)
@@ -315,3 +315,30 @@ def test_hits_and_boxes_stand_beside_the_others_on_request(backbone, dataset, ne
     )
     assert "Chung et al. 2025" in (tmp_path / "boxed" / "index.html").read_text()
     assert "Chung et al. 2025" not in (tmp_path / "plain" / "index.html").read_text()
+
+
+def test_a_single_patient_is_no_patients_on_the_page(result, dataset):
+    items = tuple(replace(item, group="one") for item in result.found.items)
+    assert _units(replace(result.found, items=items), dataset) == "1 patient"
+    assert _units(replace(result.found, items=items), replace(dataset, groups="lesions")) == "1 lesion"
+    assert _units(replace(result.found, items=items[:1] + result.found.items[1:]), dataset).endswith("s")
+    assert _units(result.found, dataset) == ""
+
+
+@pytest.mark.browser
+def test_the_page_is_read_whole_on_a_telephone(followed, browser, tmp_path):
+    """A name without a space, a caption longer than the window, and charts of two panels."""
+    (result, out), long = followed, "x" * 200
+    text = (out / "index.html").read_text().replace(result.found.items[0].name, long)
+    (tmp_path / "index.html").write_text(text)
+    page = browser.new_page(viewport={"width": 390, "height": 900})
+    page.goto((tmp_path / "index.html").as_uri())
+    assert long in page.inner_text("body")
+    assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+    widths = page.evaluate("[...document.querySelectorAll('caption')].map(c => c.offsetWidth)")
+    assert len(widths) == 2
+    assert max(widths) <= 390
+    charts = page.evaluate("[...document.querySelectorAll('.wide img')].map(c => c.offsetWidth)")
+    assert len(charts) == 2
+    assert min(charts) >= 2 * 300, "a panel fills the window, and the rest is scrolled to"
+    page.close()

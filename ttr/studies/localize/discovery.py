@@ -7,7 +7,7 @@ no part of LOST: see :mod:`ttr.evaluate.discovery`. Every arm looks at the same 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -54,7 +54,7 @@ def discover(looker: Looker, items: Sequence[Item], run: Run) -> Discovery:
     """Look for one object in each image under every arm; methods and classes of the looker play no part."""
     held: dict[tuple[str, str], dict[str, list[bool]]] = {}
     alike: dict[tuple[str, str], list[float]] = {}
-    size = looker.backbone.patch_size
+    looker, size = replace(looker, finds_boxes=True), looker.backbone.patch_size
     with progress_bar("discovery", len(items), show=run.progress) as advance:
         for batch in looker.batches(looker.reading(items, run), run.batch_size):
             images = torch.stack([each.pixels for each in batch])

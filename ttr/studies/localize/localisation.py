@@ -192,7 +192,8 @@ class _Scores:
         """Say which outlines said nothing."""
         parts = []
         if self.unseen:
-            parts.append(f"{counted(self.unseen, 'image')} whose outline is too small for the model's pixels")
+            lost = "whose outline is empty, cut away or too small for the model's pixels"
+            parts.append(f"{counted(self.unseen, 'image')} {lost}")
         if self.covered:
             parts.append(f"{counted(self.covered, 'image')} that the outline covers whole")
         return f"left out: {' and '.join(parts)}" if parts else ""

@@ -32,7 +32,8 @@ class Seen:
         pixels: the model's input, float [3, h, w].
         outline: where its class is there, uint8 [h, w], 255 where nothing is known.
         truth: the same over the patches.
-        boxes: of its class in pixels of the model's input, float64 [K, 4]; of a mask those around its parts.
+        boxes: of its class in pixels of the model's input, float64 [K, 4]; of a mask those around its parts;
+            none unless the looker finds them.
     """
 
     item: Item
@@ -52,6 +53,7 @@ class Looker:
         arms: the treatments.
         methods: of :func:`ttr.attribution.attribute.attribute`.
         asked: whose classes the methods with a target are asked for; None where none has one.
+        finds_boxes: whether the boxes of each image are found too, which takes a few passes of its size.
     """
 
     backbone: Backbone
@@ -59,6 +61,7 @@ class Looker:
     arms: Sequence[Arm]
     methods: Sequence[str]
     asked: Asked | None = field(repr=False)
+    finds_boxes: bool = False
 
     def reading(self, items: Sequence[Item], run: Run) -> ReadAhead:
         """Return some items, to be opened ahead one by one as :class:`Seen`."""
@@ -122,10 +125,12 @@ class Looker:
             image = self.dataset.open(item)
             outline = outline_as_seen(self.backbone, outlines.draw(item, image.size))
             truth = Truth.of(outline, self.backbone.layout.grid)
-            if outlines.masked(item):
+            if not self.finds_boxes:
+                boxes = np.empty((0, 4))
+            elif outlines.masked(item):
                 boxes = boxes_of(outline == 1)
             else:
-                boxes = boxes_as_seen(self.backbone, image.size, outlines.boxes(item))
+                boxes = boxes_as_seen(self.backbone, image.size[::-1], outlines.boxes(item))
             return Seen(item, self.backbone.preprocess(image), outline, truth, boxes)
 
         return opened

@@ -87,7 +87,7 @@ def flagged(found: Sanity) -> list[str]:
         f"with all blocks shuffled the {row.method} maps of {row.arm} are no more complex (rise "
         f"{100 * row.rise:+.1f} %): what the model learned does not make them simpler"
         for row in found.complexity.itertuples()
-        if row.rise <= 0 and not row.ci_high > 0
+        if row.n > 1 and row.rise <= 0 and not row.ci_high > 0
     ]
 
 

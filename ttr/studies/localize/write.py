@@ -227,6 +227,11 @@ def _manifest(
     }
 
 
+def _units(found: Localisation, dataset: Dataset) -> str:
+    """Return of how many patients, or other groups, the images are; empty where the set names none."""
+    return counted(len(set(found.groups)), dataset.groups.removesuffix("s")) if found.groups else ""
+
+
 def _page(
     looker: Looker, result: Localised, settings: LocalisationSettings, run: Run, made_with: dict[str, Any]
 ) -> str:
@@ -242,7 +247,7 @@ def _page(
         notes=result.notes,
         flagged=result.flagged,
         images=len(found.items),
-        units=f"{len(set(found.groups))} {looker.dataset.groups}" if found.groups else "",
+        units=_units(found, looker.dataset),
         share=float(found.shares.mean()),
         skipped=found.skipped,
         counted=counted,
@@ -262,6 +267,7 @@ def _page(
         method=settings.methods[0],
         cards=cards(looker, found, run),
         chart=curve_chart(found, settings.methods) if found.curves else "",
+        panels=len(settings.curves),
         arms=shown_arms(found),
         cascade=cascade_chart(result.tables["sanity.csv"]) if settings.sanity else "",
         complexity=result.tables["complexity.csv"].to_dict("records") if settings.sanity else [],
