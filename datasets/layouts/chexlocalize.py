@@ -37,7 +37,7 @@ CARD = Card(
     "exactly one are kept",
     metric="pointing game and IoU of maps (ttr localize); auc_ovr of one finding",
     problems="a training split of its own is not part of it: CheXpert's 234 validation images serve as that, "
-    "four fifths for training, so heads are weak; outlines are one radiologist's",
+    "four fifths for training, so heads are weak; two radiologists drew the outlines",
     how_to_get="Stanford AIMI offers it after a signed agreement.",
     layout="CheXpert/val_labels.csv, CheXpert/test_labels.csv, the images in CheXpert/val/<patient>/<study>/"
     "<view>.jpg and CheXpert/test/..., CheXlocalize/gt_segmentations_val.json and gt_segmentations_test.json",
@@ -47,6 +47,8 @@ FINDINGS = (
     *("Consolidation", "Atelectasis", "Pneumothorax", "Pleural Effusion", "Support Devices"),
 )
 COLUMNS = tuple(name.lower() for name in FINDINGS)
+#: What the outlines of a finding may be filed under instead: the labels' table has a name of its own for it.
+ALSO = {"Lung Opacity": "Airspace Opacity"}
 #: What is here called which of its splits.
 PARTS: dict[Split, str] = {"train": "val", "test": "test"}
 
@@ -63,7 +65,7 @@ class Segmentations:
 
     def covers(self, item: Item) -> bool:
         """Return whether the finding of an item was outlined in it."""
-        return item.label in self._of(item)
+        return self._packed(item) is not None
 
     def open(self, item: Item) -> np.ndarray:
         """Return where the finding of an item is, int64 [H, W], 0 or 1.
@@ -71,10 +73,12 @@ class Segmentations:
         Raises:
             ImageError: it is no mask.
         """
-        return mask_of_runs(self._of(item)[item.label], f"the mask of {item.name}").astype(np.int64)
+        return mask_of_runs(self._packed(item), f"the mask of {item.name}").astype(np.int64)
 
-    def _of(self, item: Item) -> dict[str, Any]:
-        return self.packed.get("_".join(Path(item.name).with_suffix("").parts[-3:]), {})
+    def _packed(self, item: Item) -> Any:
+        """Return what is packed of an item's finding, None where it was not outlined."""
+        findings = self.packed.get("_".join(Path(item.name).with_suffix("").parts[-3:]), {})
+        return findings.get(item.label, findings.get(ALSO.get(item.label, "")))
 
 
 def chexlocalize(root: Path, *, seed: int = 42, finding: str | None = None) -> Dataset:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tests.tools.made_sets import draw, packed_runs, write_rows
-from ttr.datasets.layouts.chexlocalize import FINDINGS
+from ttr.datasets.layouts.chexlocalize import FINDINGS, Segmentations
 from ttr.datasets.registry import Outlines, open_dataset
 from ttr.errors import DataError, ImageError
 
@@ -45,6 +46,16 @@ def test_a_finding_has_its_outlines_and_patients_stay_together(root):
     assert np.array_equal(outlines.draw(item, found.open(item).size), SPOT)
     with pytest.raises(ImageError, match="has 8 × 6 pixels, and its image 4 × 3"):
         outlines.draw(item, (4, 3))
+
+
+def test_an_opacity_is_outlined_by_either_of_its_names(root):
+    """The labels say Lung Opacity, and the outlines that its authors give out Airspace Opacity."""
+    item = open_dataset("chexlocalize", root, finding="Edema").select("test")[0]
+    for name in ("Airspace Opacity", "Lung Opacity"):
+        held = Segmentations({"patient000_test_study1_view1_frontal": {name: packed_runs(SPOT)}})
+        assert held.covers(replace(item, label="Lung Opacity"))
+        assert np.array_equal(held.open(replace(item, label="Lung Opacity")), SPOT)
+        assert not held.covers(replace(item, label="no Lung Opacity"))
 
 
 def test_without_a_finding_images_with_exactly_one_are_kept(root):

@@ -21,6 +21,7 @@ from ttr.run import Run
 from ttr.statistics.contrasts import contrast, level
 from ttr.studies.localize import localisation, tables
 from ttr.studies.localize.looking import Looker
+from ttr.studies.localize.sentences import warnings_of
 from ttr.studies.localize.settings import LocalisationSettings
 from ttr.studies.localize.write import _asked, _units, write_localisation
 from ttr.studies.schemas import LOCALISATION, is_result
@@ -130,6 +131,16 @@ def test_the_answer_is_one_sentence_with_both_numbers_and_chance(result):
     assert f"attention {moved:.3f} for ttr and {plain:.3f} for plain, higher;" in result.answer
     assert result.answer.endswith(f"a random map has {value(result, 'random-map', 'baseline').value:.3f}")
     assert any("logistic head whose classes are asked for is right on" in note for note in result.notes)
+
+
+def test_a_margin_as_wide_as_what_a_random_map_scores_is_said(result):
+    """Where outlines are a hundredth of the image, twice as much of the map in them is within a point."""
+    small = replace(result.found, shares=np.full(24, 0.011))
+    assert warnings_of(small, 0.001) == []
+    (said,) = warnings_of(small, 0.01)
+    assert said.startswith(
+        "a random map has 1.1% of its energy in the outline, so equivalence within 1 point "
+    )
 
 
 def test_outlines_that_say_nothing_are_left_out_and_counted(backbone, dataset, tmp_path):

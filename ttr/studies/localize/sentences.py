@@ -11,6 +11,8 @@ from ttr.studies.localize.localisation import BASELINES, NO_METHOD, Localisation
 
 #: The metric that the answer tells of: it asks for the whole map, and chance is the outline's share.
 TOLD_OF = "relevance_mass"
+#: Of a share of fewer margins than this, an arm may take or add half and be within the margin.
+WIDE = 2
 
 
 def answer(table: pd.DataFrame, differences: pd.DataFrame) -> str:
@@ -32,9 +34,15 @@ def answer(table: pd.DataFrame, differences: pd.DataFrame) -> str:
     return f"energy in the outline: {'; '.join(parts)}; a random map has {chance:.3f}"
 
 
-def warnings_of(found: Localisation) -> list[str]:
-    """Say which maps say nothing, a sentence an arm and method."""
-    return [
+def warnings_of(found: Localisation, margin: float) -> list[str]:
+    """Say where the margin is as wide as what is measured, and which maps say nothing, a sentence each."""
+    share = float(found.shares.mean())
+    wide = (
+        f"a random map has {share:.1%} of its energy in the outline, so equivalence within "
+        f"{100 * margin:.4g} point{'' if margin == 0.01 else 's'} says little of it: choose a smaller "
+        "--margin"
+    )
+    return ([wide] if share < WIDE * margin else []) + [
         f"{share:.0%} of the {method} maps of {arm} are one number all over, and score the outline's share"
         for (arm, method), share in found.flat.items()
     ]

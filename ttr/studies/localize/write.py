@@ -99,7 +99,12 @@ def write_localisation(
         for name, table in made.items():
             write_table(folder / name, table)
         made_with = provenance(backbone, **_recorded(settings), **run.only("seed", "batch_size", "on_error"))
-        notes = [*dataset.notes, *found.notes, *([] if known is None else [known]), *warnings_of(found)]
+        notes = [
+            *dataset.notes,
+            *found.notes,
+            *([] if known is None else [known]),
+            *warnings_of(found, settings.margin),
+        ]
         if settings.discovery:
             notes.append(told(made["discovery.csv"]))
         said_of_it = answer(made["localisation.csv"], made["localisation_pairs.csv"])
