@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import orjson
 import pytest
@@ -62,6 +63,12 @@ class Page:
         return send
 
 
+def run(visit):
+    """Run a visit in a thread: beside a browser's own loop no other may run."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, visit()).result()
+
+
 async def settled():
     for _ in range(20):
         await asyncio.sleep(0)
@@ -81,7 +88,7 @@ def test_a_question_that_meets_the_end_of_a_stream_is_taken_aloud_after_it_was_h
         await page.asks("mine")
         assert page.heard[3:] == [("mine", b"taken")]
 
-    asyncio.run(visit())
+    run(visit)
 
 
 @pytest.mark.parametrize(("says", "patience"), [(CLOSE, 0.0), (QUOTED, 1e6)])
@@ -94,7 +101,7 @@ def test_nobody_waits_for_a_page_that_is_gone_or_for_words_like_an_end(monkeypat
         assert ("mine", b"taken") in page.heard
         assert page.gate._ending == {}
 
-    asyncio.run(visit())
+    run(visit)
 
 
 def test_the_library_says_the_end_of_a_stream_as_the_gate_knows_it():
