@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from tests.tools.hostile_files import png
 from tests.tools.made_sets import draw, outline, write_rows
 from ttr.datasets.phantom_lesions import phantom_lesions
 from ttr.datasets.phantom_set import phantom_set
@@ -68,7 +68,7 @@ def test_what_does_not_fit_its_image_is_refused_by_name(mixed):
     with_mask.mask.write_bytes(b"no picture")
     with pytest.raises(ImageError, match="the mask of 3.png is not an image"):
         outlines.draw(with_mask, SIZE)
-    Image.new("L", (20_000, 20_000)).save(with_mask.mask)
+    with_mask.mask.write_bytes(png(20_000, 20_000))
     with pytest.raises(ImageError, match="the mask of 3.png has too many pixels"):
         outlines.draw(with_mask, SIZE)
 

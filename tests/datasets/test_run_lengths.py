@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -32,6 +32,7 @@ def test_long_runs_and_shrinking_ones_are_read():
     assert np.array_equal(mask_of_runs(packed_runs(mask), "it"), mask)
 
 
+@settings(max_examples=30)
 @given(st.text(max_size=12))
 def test_any_text_is_a_mask_or_refused(text):
     with suppress(ImageError):

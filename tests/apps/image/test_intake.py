@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.tools import hostile_files
 from tests.tools.dicom_files import dicom
 from tests.tools.hostile_files import after_meta
 from ttr.apps.image.intake import NOT_SAID, take_in, take_in_bytes
@@ -23,7 +24,7 @@ def png(image: Image.Image) -> bytes:
 def test_uploads_are_read_or_refused_in_a_sentence_without_a_path(tmp_path):
     good = png(Image.new("RGB", (300, 200), (9, 90, 200)))
     assert take_in_bytes(good).image.size == (300, 200)
-    bomb = png(Image.new("1", (20_000, 20_000)))
+    bomb = hostile_files.png(20_000, 20_000)
     hostile = {
         "page.png": b"<html><script>alert(1)</script></html>",
         "half.png": good[: len(good) // 2],

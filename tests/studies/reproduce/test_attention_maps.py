@@ -191,6 +191,7 @@ def test_sets_and_models_that_are_not_there_are_named_and_the_rest_runs(run, roo
 
 
 @pytest.mark.usefixtures("tiny_models")
+@pytest.mark.slow  # the sentence is of one place, and held in test_decoupling.py
 def test_a_rehearsal_says_loudly_that_it_is_one_and_has_no_published_number(run, tmp_path):
     small = ("--num-images", 4, "--arms", "plain", "--quiet", "--cache", tmp_path / "cache")
     rehearsal = ("--backbone", "phantom", "--dataset", "phantom-lesions", "--out", tmp_path / "out")

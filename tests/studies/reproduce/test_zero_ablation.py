@@ -391,6 +391,7 @@ def test_weights_on_this_machine_are_measured_at_the_studys_size(run, monkeypatc
     assert len(ours[ours.published.notna()]) > 20
 
 
+@pytest.mark.slow  # a whole suite of its own
 def test_a_set_of_one_patient_lacks_the_shuffle_alone(models, cache, tmp_path):
     dataset = phantom_set(counts={"train": 6, "val": 3, "test": 4})
     items = tuple(replace(item, group="one") for item in dataset.items)
