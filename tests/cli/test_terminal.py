@@ -51,3 +51,15 @@ def test_text_folds_beside_numbers_where_these_have_their_room(monkeypatch, caps
     out = shown(monkeypatch, capsys, made, 40, True)
     assert "│ 0.123456 │" in out
     assert max(map(len, out.splitlines())) <= 40
+
+
+def test_words_stay_whole_where_there_is_room(monkeypatch, capsys):
+    made = Table("arm", "verdict", "difference")
+    made.add_row(
+        "random-neurons", "not distinguishable (needs 813 images, of which there are 240)", "+0.012345"
+    )
+    for width, whole in ((60, True), (46, False)):
+        out = shown(monkeypatch, capsys, made, width, True)
+        assert ("distinguishable" in out) == whole
+        assert "+0.012345" in out
+        assert max(map(len, out.splitlines())) <= width

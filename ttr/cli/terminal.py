@@ -32,9 +32,10 @@ def print_table(table: Table) -> None:
     if needed > console.width:
         _print_below(table, console)
         return
-    named = [max(width, cell_len(str(c.header))) for width, c in zip(least, table.columns, strict=True)]
-    if sum(named) + 3 * len(named) + 1 <= console.width:
-        least = named
+    for wanted in (_words, _names):  # where there is room, words stay whole as well, and names on one line
+        wider = [max(width, wanted(c)) for width, c in zip(least, table.columns, strict=True)]
+        if sum(wider) + 3 * len(wider) + 1 <= console.width:
+            least = wider
     for column, width in zip(table.columns, least, strict=True):
         column.min_width, column.overflow = width, "fold"
         # Only texts give way: what already is as narrow as its longest cell keeps its width.
@@ -52,6 +53,18 @@ def _least(column: Column) -> int:
     whole = [cell for cell in cells if column.no_wrap or NUMBER.match(cell)]
     widths = [cell_len(cell) if cell in whole else min(cell_len(cell), TEXT) for cell in cells]
     return max(*widths, 0, max(map(cell_len, str(column.header).split()), default=0))
+
+
+def _names(column: Column) -> int:
+    from rich.cells import cell_len
+
+    return cell_len(str(column.header))
+
+
+def _words(column: Column) -> int:
+    from rich.cells import cell_len
+
+    return max((cell_len(word) for cell in column.cells for word in str(cell).split()), default=0)
 
 
 def _print_below(table: Table, console: Console) -> None:
