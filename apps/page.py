@@ -54,9 +54,9 @@ def page(workbench: Workbench, results: Results | None = None) -> gr.Blocks:
             with gr.Tab("Batch"):
                 listed = batch_tab(workbench, chosen)
             with gr.Tab("Prompt map") as tab:
-                words = prompts_tab(workbench, case, chosen, tab)
+                words = prompts_tab(workbench, case, chosen, turn, tab)
             with gr.Tab("Marker test") as tab:
-                marker = marker_tab(workbench, case, chosen, tab)
+                marker = marker_tab(workbench, case, chosen, turn, tab)
             results_tabs(results or Results())
         opening = Opening(workbench, widgets, case, chosen, turn, [attribution, words, marker])
         opening.connect(blocks)

@@ -18,7 +18,7 @@ from ttr.apps.image.memory import Kept, seen, value_of
 from ttr.apps.image.prompt_map import read_texts
 from ttr.apps.image.uploads import FORGOTTEN
 from ttr.apps.image.workbench import Chosen, Workbench
-from ttr.apps.tabs.events import ALONE, AT_ONCE, IN_ORDER, Emptied, guarded
+from ttr.apps.tabs.events import ALONE, AT_ONCE, IN_ORDER, Emptied, Turn, guarded, in_this_turn
 from ttr.apps.tabs.look import CUT, SMOOTH, opacity_slider, style_radio
 
 NOTHING = "Choose a marker and a corner, and burn it in. The image itself stays as it is."
@@ -39,7 +39,9 @@ class Controls:
     style: gr.Radio
 
 
-def marker_tab(workbench: Workbench, case: gr.State, chosen: gr.State, tab: gr.Tab) -> Emptied:
+def marker_tab(
+    workbench: Workbench, case: gr.State, chosen: gr.State, turn: gr.State, tab: gr.Tab
+) -> Emptied:
     """Lay out the tab; it asks about the image of ``case`` and the model of ``chosen``. Return it empty."""
     kept = gr.State(None, time_to_live=FORGOTTEN)
     with gr.Row(elem_classes="ttr-columns"):
@@ -57,11 +59,11 @@ def marker_tab(workbench: Workbench, case: gr.State, chosen: gr.State, tab: gr.T
             numbers = gr.HTML(elem_classes="ttr-numbers", elem_id="marker-numbers")
     shown = [kept, status, picture, verdict, maps, numbers]
 
-    def burnt(*values: Any) -> list[Any]:
-        return guarded(lambda: _burnt(workbench, *values), len(shown))
+    def burnt(turn: Turn, *values: Any) -> list[Any]:
+        return in_this_turn(lambda: guarded(lambda: _burnt(workbench, *values), len(shown)), turn, len(shown))
 
-    def swept(*values: Any) -> list[Any]:
-        return guarded(lambda: _swept(workbench, *values), 2)
+    def swept(turn: Turn, *values: Any) -> list[Any]:
+        return in_this_turn(lambda: guarded(lambda: _swept(workbench, *values), 2), turn, 2)
 
     def looked(held: Burnt | None, style: str) -> list[Any]:
         def work() -> list[Any]:
@@ -86,8 +88,8 @@ def marker_tab(workbench: Workbench, case: gr.State, chosen: gr.State, tab: gr.T
 
     asked = [controls.size, controls.classes]
     marker = [controls.kind, controls.corner]
-    controls.burn.click(burnt, [case, chosen, *asked, *marker, controls.style], shown, **ALONE)
-    controls.every.click(swept, [case, chosen, *asked], [places, status], **ALONE)
+    controls.burn.click(burnt, [turn, case, chosen, *asked, *marker, controls.style], shown, **ALONE)
+    controls.every.click(swept, [turn, case, chosen, *asked], [places, status], **ALONE)
     controls.style.input(looked, [kept, controls.style], [maps, status], **AT_ONCE)
     tab.select(entered, [case, kept], [*shown, places], **IN_ORDER)
     return Emptied([*shown, places], [None, "", "", "", "", "", ""])

@@ -14,7 +14,7 @@ from ttr.apps.image.memory import Kept, seen, value_of
 from ttr.apps.image.prompt_map import AS_TYPED, PromptMaps, can_read, prompt_map, read_texts
 from ttr.apps.image.uploads import FORGOTTEN
 from ttr.apps.image.workbench import Chosen, Workbench
-from ttr.apps.tabs.events import ALONE, AT_ONCE, IN_ORDER, Emptied, guarded
+from ttr.apps.tabs.events import ALONE, AT_ONCE, IN_ORDER, Emptied, Turn, guarded, in_this_turn
 from ttr.apps.tabs.look import CUT, SMOOTH, opacity_slider, style_radio
 
 SIMILARITY, DIFFERENCE = "similarity", "difference to the others"
@@ -41,7 +41,9 @@ class Controls:
         return [self.which, self.kind, self.style]
 
 
-def prompts_tab(workbench: Workbench, case: gr.State, chosen: gr.State, tab: gr.Tab) -> Emptied:
+def prompts_tab(
+    workbench: Workbench, case: gr.State, chosen: gr.State, turn: gr.State, tab: gr.Tab
+) -> Emptied:
     """Lay out the tab; it asks about the image of ``case`` and the model of ``chosen``. Return it empty."""
     kept = gr.State(None, time_to_live=FORGOTTEN)
     with gr.Row(elem_classes="ttr-columns"):
@@ -56,8 +58,10 @@ def prompts_tab(workbench: Workbench, case: gr.State, chosen: gr.State, tab: gr.
             numbers = gr.HTML(elem_classes="ttr-numbers", elem_id="prompt-numbers")
     shown = [kept, status, maps, numbers, controls.which]
 
-    def asked(*values: Any) -> list[Any]:
-        return guarded(lambda: _answered(workbench, *values), len(shown))
+    def asked(turn: Turn, *values: Any) -> list[Any]:
+        return in_this_turn(
+            lambda: guarded(lambda: _answered(workbench, *values), len(shown)), turn, len(shown)
+        )
 
     def looked(held: Asked | None, *choice: str) -> list[Any]:
         return guarded(lambda: ["", _map(*value_of(held), *choice)], 2, message=0)
@@ -68,7 +72,7 @@ def prompts_tab(workbench: Workbench, case: gr.State, chosen: gr.State, tab: gr.
             return [gr.skip() for _ in shown]
         return _unasked(workbench, image)
 
-    inputs = [case, chosen, controls.text, controls.template, controls.kind, controls.style]
+    inputs = [turn, case, chosen, controls.text, controls.template, controls.kind, controls.style]
     for event in (controls.run.click, controls.text.submit, controls.template.submit):
         event(asked, inputs, shown, **ALONE)
     for control in controls.looks():
