@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -128,11 +129,14 @@ def finish(made: Dataset, origin: Origin) -> Dataset:
     def name(data: Dataset, element: Any) -> None:
         if element.keyword == "ReferencedSOPInstanceUID" and element.value == origin.instance:
             data.ReferencedSOPClassUID = origin.kind
-        elif element.keyword in ("SourceImageSequence", "ReferencedSOPSequence") and origin.frame:
+        elif element.keyword == "SourceImageSequence" and origin.frame is not None:
             for item in element.value:
-                if item.get("ReferencedSOPInstanceUID") == origin.instance:
-                    item.ReferencedFrameNumber = origin.frame
+                item.ReferencedFrameNumber = origin.frame
 
+    if (
+        "SourceImageSequence" in made
+    ):  # whose items highdicom lets stand elsewhere, too, where no frame belongs
+        made.SourceImageSequence = deepcopy(made.SourceImageSequence)
     made.walk(name)
     for keyword, value in origin.patient.items():
         setattr(made, keyword, value)

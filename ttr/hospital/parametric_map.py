@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ttr.datasets.dicom.origin import Origin
 from ttr.hospital.instance import Maker, Place, code, finish, schemes, source_of
+from ttr.wording import DISCLAIMER
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -35,7 +36,13 @@ class Quantity:
 
 
 def parametric_map(
-    values: np.ndarray, quantity: Quantity, high: float, origin: Origin, maker: Maker, place: Place
+    values: np.ndarray,
+    quantity: Quantity,
+    high: float,
+    origin: Origin,
+    maker: Maker,
+    place: Place,
+    frame_of_reference: str,
 ) -> Dataset:
     """Return a map as a Parametric Map Storage instance (PS3.3, A.75) beside its source.
 
@@ -47,57 +54,74 @@ def parametric_map(
         origin: the source.
         maker: the model.
         place: the series.
+        frame_of_reference: UID: the source's, or a new one where it has none.
     """
-    from highdicom import VOILUTTransformation
-    from highdicom.pm import ParametricMap, RealWorldValueMapping
+    from highdicom.pm import ParametricMap
+
+    high = high or 1.0
+    made = ParametricMap(
+        [_placed(origin, frame_of_reference)],
+        values,
+        **place.said(),
+        **maker.said(),
+        contains_recognizable_visual_features=False,
+        real_world_value_mappings=[_meaning(quantity, max(high, float(values.max())))],
+        voi_lut_transformations=[_window(high)],
+        content_label=quantity.label,
+        content_description=quantity.meaning,
+        coding_schemes=schemes(),
+    )
+    made.FloatPixelPaddingValue = made.FloatPixelPaddingRangeLimit = UNSEEN
+    made.add_new("Laterality", "CS", None)
+    made.ImageComments = f"{DISCLAIMER} {UNSEEN:g}: the model did not see this pixel."
+    _say_only_what_is_known(made, origin, quantity.label)
+    return finish(made, origin)
+
+
+def _meaning(quantity: Quantity, top: float) -> Any:
+    """Return what stored values 0..``top`` mean: themselves."""
+    from highdicom.pm import RealWorldValueMapping
     from pydicom.sr.codedict import codes
 
-    top = max(float(values.max()), high) or 1.0
-    mapping = RealWorldValueMapping(
+    return RealWorldValueMapping(
         lut_label=quantity.label,
         lut_explanation=quantity.meaning,
         unit=codes.UCUM.NoUnits,
         value_range=(0.0, top),
         quantity_definition=code(quantity.code, quantity.meaning),
     )
-    made = ParametricMap(
-        [_placed(origin)],
-        values,
-        **place.said(),
-        **maker.said(),
-        contains_recognizable_visual_features=False,
-        real_world_value_mappings=[mapping],
-        voi_lut_transformations=[VOILUTTransformation(window_center=top / 2, window_width=top)],
-        content_label=quantity.label,
-        content_description=quantity.meaning,
-        coding_schemes=schemes(),
-    )
-    made.FloatPixelPaddingValue = UNSEEN
-    if origin.position is None:
-        _take_place_out(made, origin, quantity.label)
-    return finish(made, origin)
 
 
-def _placed(origin: Origin) -> Dataset:
+def _window(high: float) -> Any:
+    from highdicom import VOILUTTransformation
+
+    # The plain linear function is one of whole numbers: it has no window narrower than 1.
+    return VOILUTTransformation(high / 2, high, voi_lut_function="LINEAR_EXACT")
+
+
+def _placed(origin: Origin, frame_of_reference: str) -> Dataset:
     """Return the source somewhere in a patient: without a place, highdicom makes no Parametric Map."""
     source = source_of(origin)
+    source.FrameOfReferenceUID = frame_of_reference
     if origin.position is None:
-        source.FrameOfReferenceUID = origin.frame_of_reference or origin.series
         source.ImagePositionPatient, source.ImageOrientationPatient = [0, 0, 0], [1, 0, 0, 0, 1, 0]
         source.PixelSpacing, source.SliceThickness = list(origin.spacing or (1, 1)), origin.thickness
     return source
 
 
-def _take_place_out(made: Dataset, origin: Origin, label: str) -> None:
-    """Leave of the place only what the source says: nobody may take the rest for true."""
+def _say_only_what_is_known(made: Dataset, origin: Origin, label: str) -> None:
+    """Leave of spacing and place what the source says: nobody may take the rest for true."""
     from pydicom.datadict import tag_for_keyword
 
     shared, each = made.SharedFunctionalGroupsSequence[0], made.PerFrameFunctionalGroupsSequence[0]
+    measures = shared.PixelMeasuresSequence[0]
+    known = {"PixelSpacing": origin.spacing, "SliceThickness": origin.thickness, "SpacingBetweenSlices": None}
+    for keyword, value in known.items():
+        if value is None:
+            measures.pop(keyword, None)
+    if origin.position is not None:
+        return
     del shared.PlaneOrientationSequence, each.PlanePositionSequence
-    if origin.spacing is None:
-        del shared.PixelMeasuresSequence
-    if origin.frame_of_reference is None:
-        del made.FrameOfReferenceUID, made.PositionReferenceIndicator
     each.FrameContentSequence[0].FrameLabel = label
     index = made.DimensionIndexSequence[0]
     index.DimensionIndexPointer = tag_for_keyword("FrameLabel")

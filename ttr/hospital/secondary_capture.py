@@ -9,7 +9,7 @@ import numpy as np
 from ttr.datasets.dicom.origin import Origin
 from ttr.drawing import maps
 from ttr.hospital.instance import RESEARCH, Maker, Place, finish, schemes, source_of
-from ttr.wording import DISCLAIMER
+from ttr.wording import DISCLAIMER, shortened
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 #: Longer side of the picture in pixels, at least and at most: what is burnt in must be read.
 SMALLEST, LARGEST = 640, 1024
-#: Height of a line of text, of the longer side.
-LINE = 1 / 32
+#: Lines of text that a longer side would hold, and lines that the longest line of text is wide.
+LINES, WIDEST = 32, 24
 INK, SHADOW = (255, 255, 255), (0, 0, 0)
 
 
@@ -29,7 +29,9 @@ def captured_size(width: int, height: int) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def capture(picture: Image, values: np.ndarray, high: float, colours: str, title: str) -> np.ndarray:
+def capture(
+    picture: Image, values: np.ndarray, high: float, colours: str, title: str, model: str
+) -> np.ndarray:
     """Return a map over a picture, with its scale below and its use burnt in, uint8 [H, W, 3].
 
     Args:
@@ -38,23 +40,23 @@ def capture(picture: Image, values: np.ndarray, high: float, colours: str, title
         high: value of the last colour; the scale begins at 0.
         colours: name of a matplotlib colour map.
         title: what is shown.
+        model: whose map it is.
     """
     from PIL import Image, ImageDraw
 
     height, width = values.shape
     pixels = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
     shown = np.where(values[..., None] < 0, pixels, maps.overlay(pixels, values, high, colour_map=colours))
-    line = max(12, round(LINE * max(height, width)))
-    sheet = Image.new("RGB", (max(width, 30 * line // 2), height + 4 * line))
+    line = max(height, width) // LINES
+    sheet = Image.new("RGB", (max(width, WIDEST * line), height + 5 * line))
     sheet.paste(Image.fromarray(shown.astype(np.uint8)))
-    draw = ImageDraw.Draw(sheet)
-    _write(draw, (line // 2, line // 2), RESEARCH, line)
-    _write(draw, (line // 2, height + line // 4), title, line)
     bar = maps.colourise(np.linspace(0, high, 8 * line)[None], high, colours, (line // 2, 8 * line))
     sheet.paste(Image.fromarray(bar), (2 * line, height + round(1.75 * line)))
-    _write(draw, (line // 2, height + round(1.5 * line)), "0", line)
+    draw, left = ImageDraw.Draw(sheet), line // 2
+    _write(draw, (left, left), RESEARCH, line)
+    for row, text in enumerate((title, "0", shortened(model), DISCLAIMER)):
+        _write(draw, (left, height + round((row + 0.5) * line)), text, line)
     _write(draw, (round(10.5 * line), height + round(1.5 * line)), f"{high:.3g}", line)
-    _write(draw, (line // 2, height + round(2.75 * line)), DISCLAIMER, line)
     return np.asarray(sheet)
 
 
@@ -84,6 +86,7 @@ def secondary_capture(pixels: np.ndarray, origin: Origin, maker: Maker, place: P
         **maker.said(),
     )
     made["PatientOrientation"].value = None
+    made.add_new("Laterality", "CS", None)
     made.DerivationDescription = f"Map over its source image. {DISCLAIMER}"
     source = Dataset()
     source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = origin.kind, origin.instance

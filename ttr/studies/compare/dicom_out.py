@@ -28,7 +28,7 @@ from ttr.studies.compare.comparison import ImageComparison, highest
 from ttr.studies.compare.page import QUANTITIES
 from ttr.studies.compare.view import View
 from ttr.studies.schemas import DICOM
-from ttr.wording import DISCLAIMER
+from ttr.wording import DISCLAIMER, counted
 
 #: The folder in a comparison's.
 FOLDER = "dicom"
@@ -153,16 +153,17 @@ def _file_maps(
     maker: Maker,
 ) -> None:
     """Write each map, before and after, as a Parametric Map and as a Secondary Capture."""
+    frame_of_reference = origin.frame_of_reference or filing.new_uid()
     for name, quantity in MAPS.items():
         for run in RUNS:
             values, high = getattr(getattr(comparison, run).maps, name), scales[name]
             title = f"{quantity.label.capitalize()} {run} registers"
             grid = placed.spread(values, origin.size, UNSEEN)
             place = filing.place(origin, f"{title}, map")
-            made = parametric_map(grid, quantity, high, origin, maker, place)
+            made = parametric_map(grid, quantity, high, origin, maker, place, frame_of_reference)
             filing.keep(f"{number}-{name}-{run}-map.dcm", made)
             shown = placed.spread(values, captured_size(*picture.size), UNSEEN)
-            pixels = capture(picture, shown, high, quantity.colours, f"{title}: {maker.model}")
+            pixels = capture(picture, shown, high, quantity.colours, title, maker.model)
             place = filing.place(origin, f"{title}, picture")
             filing.keep(f"{number}-{name}-{run}-picture.dcm", secondary_capture(pixels, origin, maker, place))
 
@@ -179,7 +180,7 @@ def _file_report(
     settings = comparison.provenance["settings"]
     parameters = [
         f"backbone {backbone.name}, weights {backbone.weights_hash}",
-        f"{settings['num_registers']} test-time registers, variant {settings['variant']}",
+        f"{counted(settings['num_registers'], 'test-time register')}, variant {settings['variant']}",
         f"outliers above norm {comparison.outlier_threshold:.6g} after block {comparison.outlier_layer}",
         *([backbone.warning] if backbone.warning else []),
     ]
