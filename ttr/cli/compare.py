@@ -73,6 +73,10 @@ def compare(
     compared = write_comparison(backbone, found, chosen, out, settings, run, dicom=dicom_out)
     show_skipped(compared.skipped)
     show_comparison(compared.images, out / "index.html")
+    if dicom_out is not None:
+        from ttr.studies.compare.dicom_out import FOLDER
+
+        typer.echo(f"in DICOM: {out / FOLDER}")
 
 
 def _dicom_out(dicom: bool, keep_patient: bool, *, anonymous: bool) -> DicomOut | None:

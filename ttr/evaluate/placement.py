@@ -17,7 +17,7 @@ from ttr.errors import ModelError
 from ttr.evaluate.masks import seen_grey
 
 #: Of the part of the image that is seen, so far in lie the two lines.
-LINES = (0.25, 0.75)
+LINES = (0.1, 0.9)
 #: What the rows of an input may differ by that shows lines as upright as they were; 1 is white.
 UPRIGHT = 0.1
 
@@ -93,6 +93,8 @@ def _along(
     covered = _profile(image, image, axis, backbone.name)
     shown = seen(np.linspace(0, 1, length))[covered > 0.99] * length
     first, last = shown[0], shown[-1]
+    if first > last:
+        raise _turned(backbone.name)
     lines = [round(first + share * (last - first)) for share in LINES]
     if lines[0] >= lines[1]:
         raise ModelError(
@@ -111,8 +113,12 @@ def _profile(share: np.ndarray, image: np.ndarray, axis: int, name: str) -> np.n
     across = share if axis else share.T
     inside = (image if axis else image.T).max(axis=1) > 0.99
     if not inside.any() or np.ptp(across[inside], axis=0).max() > UPRIGHT:
-        raise ModelError(
-            f"the preprocessing of {name} does more than resize, crop and pad an image; needed one that does "
-            "no more to place a map on it"
-        )
+        raise _turned(name)
     return across[inside].mean(axis=0)
+
+
+def _turned(name: str) -> ModelError:
+    return ModelError(
+        f"the preprocessing of {name} does more than resize, crop and pad an image; needed one that does no "
+        "more to place a map on it"
+    )
