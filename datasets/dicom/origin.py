@@ -160,7 +160,10 @@ def _uid(path: Path, data: Any, keyword: str) -> str:
 def _valid_uid(data: Any, keyword: str) -> str | None:
     from pydicom.uid import UID
 
-    value = data.get(keyword)
+    try:
+        value = data.get(keyword)
+    except (TypeError, ValueError, NotImplementedError):
+        return None
     valid = isinstance(value, str) and UID(value, validation_mode=0).is_valid
     return str(value) if valid and value else None
 

@@ -7,7 +7,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation
 
-from tests.tools.dicom_files import PATIENT, RAMP, palette, said_of_frames, write
+from tests.tools.dicom_files import PATIENT, RAMP, dicom, palette, said_of_frames, write
 from ttr.datasets.dicom.origin import Origin, origin_of
 from ttr.errors import ImageError
 
@@ -97,6 +97,15 @@ def test_what_cannot_be_filed_is_refused(tags, says, tmp_path):
     with pytest.raises(ImageError, match=says) as refused:
         origin_of(write(tmp_path / "a.dcm", **tags), keep_patient=True)
     assert "DOE" not in str(refused.value)
+
+
+def test_a_uid_of_a_kind_that_there_is_not_is_none(tmp_path):
+    content = dicom(**IDS, FrameOfReferenceUID="1.2.9")
+    (tmp_path / "a.dcm").write_bytes(content.replace(b"\x20\0\x52\0UI", b"\x20\0\x52\0UY"))
+    assert origin_of(tmp_path / "a.dcm") == PLAIN
+    (tmp_path / "a.dcm").write_bytes(content.replace(b"\x20\0\x0d\0UI", b"\x20\0\x0d\0UY"))
+    with pytest.raises(ImageError, match="no valid StudyInstanceUID"):
+        origin_of(tmp_path / "a.dcm")
 
 
 def test_another_file_belongs_to_no_study(tmp_path):

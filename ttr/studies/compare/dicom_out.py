@@ -103,7 +103,7 @@ def write_dicom(
     sources: Mapping[str, tuple[Path, Origin]],
     how: DicomOut,
 ) -> None:
-    """Write the folder: nine files an image, and ``manifest.json``.
+    """Write the folder: nine files an image, 16 bytes a pixel of the source in all, and ``manifest.json``.
 
     Args:
         folder: to make.
