@@ -209,14 +209,16 @@ def test_a_report_holds_the_numbers_in_groups():
         }
 
 
-def test_a_capture_shows_the_map_where_it_is_and_the_picture_elsewhere():
+def test_a_capture_covers_the_picture_as_far_as_the_map_is_large_and_seen():
     values = np.full(captured_size(640, 640), -1.0)
-    values[320:] = 2.0
-    pixels = capture(Image.new("RGB", (640, 640), (90, 20, 20)), values, 2.0, "viridis", "Norm", "m")
+    values[320:480], values[480:] = 0.0, 2.0
+    red, yellow = np.array((90, 20, 20)), np.array((253, 231, 37))
+    pixels = capture(Image.new("RGB", (640, 640), tuple(red)), values, 2.0, "viridis", "Norm", "m")
     assert pixels.shape == (740, 640, 3)
-    assert (pixels[100:320] == (90, 20, 20)).all(), "in its own colours"
-    assert (pixels[320:640] == pixels[320, 0]).all()
-    assert (pixels[320, 0] != (90, 20, 20)).any()
+    assert (pixels[100:320] == red).all(), "not seen, in its own colours"
+    assert (pixels[321:480, 1:-1] == red).all(), "0 is transparent"
+    assert np.abs(pixels[480:639, 1:-1] - (0.25 * red + 0.75 * yellow)).max() <= 0.5
+    assert (pixels[320] == (0, 255, 255))[:640].all(), "a line around what was seen"
     assert (pixels[:40, :230] == 255).any(), "words on the picture"
     assert (pixels[640:] == 255).any(), "words below it"
 

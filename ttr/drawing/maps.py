@@ -51,16 +51,10 @@ def colourise(
     return np.asarray(Image.fromarray(colours).resize(size[::-1], Image.Resampling.NEAREST))
 
 
-def overlay(
-    pixels: np.ndarray,
-    values: np.ndarray,
-    high: float,
-    opacity: float = 0.65,
-    colour_map: str = ATTENTION_MAP,
-) -> np.ndarray:
-    """Lay a map over the greyscale image, uint8 [H, W, 3]; the scale is 0..``high``."""
+def overlay(pixels: np.ndarray, values: np.ndarray, high: float, opacity: float = 0.65) -> np.ndarray:
+    """Lay an attention map over the greyscale image, uint8 [H, W, 3]; the scale is 0..``high``."""
     grey = pixels.astype(float) @ (0.299, 0.587, 0.114)
-    colours = colourise(values, high, colour_map, pixels.shape[:2]).astype(float)
+    colours = colourise(values, high, ATTENTION_MAP, pixels.shape[:2]).astype(float)
     return ((1 - opacity) * grey[..., None] + opacity * colours).round().astype(np.uint8)
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SMALLEST, LARGEST = 640, 1024
 #: Lines of text that a longer side would hold, and lines that the longest line of text is wide.
 LINES, WIDEST = 32, 24
+#: Of the largest value; 0 is transparent.
+OPACITY = 0.75
 INK, SHADOW = (255, 255, 255), (0, 0, 0)
 
 
@@ -36,7 +38,7 @@ def capture(
 
     Args:
         picture: RGB, of the shape of its source with square pixels.
-        values: [h, w] of :func:`captured_size`; negative where the model did not see.
+        values: [h, w] of :func:`captured_size`; negative where the model did not see, outside of a line.
         high: value of the last colour; the scale begins at 0.
         colours: name of a matplotlib colour map.
         title: what is shown.
@@ -46,10 +48,9 @@ def capture(
 
     height, width = values.shape
     pixels = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
-    shown = np.where(values[..., None] < 0, pixels, maps.overlay(pixels, values, high, colour_map=colours))
     line = max(height, width) // LINES
     sheet = Image.new("RGB", (max(width, WIDEST * line), height + 5 * line))
-    sheet.paste(Image.fromarray(shown.astype(np.uint8)))
+    sheet.paste(Image.fromarray(_laid_over(pixels, values, high, colours)))
     bar = maps.colourise(np.linspace(0, high, 8 * line)[None], high, colours, (line // 2, 8 * line))
     sheet.paste(Image.fromarray(bar), (2 * line, height + round(1.75 * line)))
     draw, left = ImageDraw.Draw(sheet), line // 2
@@ -58,6 +59,16 @@ def capture(
         _write(draw, (left, height + round((row + 0.5) * line)), text, line)
     _write(draw, (round(10.5 * line), height + round(1.5 * line)), f"{high:.3g}", line)
     return np.asarray(sheet)
+
+
+def _laid_over(pixels: np.ndarray, values: np.ndarray, high: float, colours: str) -> np.ndarray:
+    """Return a picture that a map covers the more the larger its values, with a line around what was seen."""
+    share = OPACITY * np.clip(values / (high or 1.0), 0, 1)[..., None]
+    shown = (1 - share) * pixels + share * maps.colourise(values, high, colours, values.shape)
+    shown = shown.round().astype(np.uint8)
+    if (values < 0).any():
+        shown[maps.rim(values >= 0)] = maps.LINE
+    return shown
 
 
 def secondary_capture(pixels: np.ndarray, origin: Origin, maker: Maker, place: Place) -> Dataset:
