@@ -28,6 +28,7 @@ ORDER = (
     "attribution",
     "features",
     "drawing",
+    "hospital",
     "studies",
     *("apps.image", "apps.html", "apps.tabs", "apps.page", "apps.service", "apps.server"),
     "cli __main__",

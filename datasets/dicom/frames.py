@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Collection
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -65,8 +66,16 @@ def _single_frame(name: object, content: bytes | FileView, frame: int) -> bytes:
     return found.file(without={*LARGE, FRAMES}, more=element)
 
 
-def parsed(name: object, content: bytes | FileView, most_pixels: int, frame: int = 1) -> tuple[Essence, Any]:
+def parsed(
+    name: object,
+    content: bytes | FileView,
+    most_pixels: int,
+    frame: int = 1,
+    tags: Collection[str] = TAGS,
+) -> tuple[Essence, Any]:
     """Return where the wanted elements of an image lie, and all but its pixels as a data set of one frame.
+
+    ``tags``: the keywords of the wanted elements.
 
     Raises:
         ImageError: no DICOM file, no image, or more of anything than an image needs.
@@ -74,12 +83,12 @@ def parsed(name: object, content: bytes | FileView, most_pixels: int, frame: int
     import pydicom
     from pydicom.datadict import tag_for_keyword
 
-    wanted = frozenset(tag_for_keyword(keyword) or 0 for keyword in TAGS)
+    wanted = frozenset(tag_for_keyword(keyword) or 0 for keyword in tags)
     try:
         most_inflated = MOST_BYTES_A_PIXEL * most_pixels + OTHER_BYTES
         found = essential(name, content, wanted | LARGE, most_inflated)
         found = replace(found, lifted=lifted(name, found, frame, wanted))
-        data = pydicom.dcmread(io.BytesIO(found.file(without=LARGE)), specific_tags=TAGS)
+        data = pydicom.dcmread(io.BytesIO(found.file(without=LARGE)), specific_tags=list(tags))
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # of any kind, on bytes that may be anything

@@ -1,7 +1,7 @@
 """What an enhanced DICOM file says of its frames one by one: in nests that are opened no further than needed.
 
-Slope, window and spacing of such a file stand in sequences: those of all frames in one, those of each frame
-in an item of another. They are lifted to where a plain file has them.
+Slope, window, spacing and place of such a file stand in sequences: those of all frames in one, those of each
+frame in an item of another. They are lifted to where a plain file has them.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterator
 from ttr.datasets.dicom.elements import ITEM, PER_FRAME, SHARED, UNDEFINED, Encoding, Essence, elements
 from ttr.errors import ImageError
 
-#: Sequences of a slope, a window and a spacing.
-HOLDERS = frozenset({0x00289145, 0x00289132, 0x00289110})
+#: Sequences of a slope, a window, a spacing, a position and an orientation.
+HOLDERS = frozenset({0x00289145, 0x00289132, 0x00289110, 0x00209113, 0x00209116})
 MOST_GROUPS = 64 * 2**20
 
 

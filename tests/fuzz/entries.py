@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import tarfile
 import tempfile
 import warnings
@@ -27,7 +28,7 @@ from PIL import Image
 import ttr
 from tests.fuzz.running import Ready
 from tests.tools import hostile_files
-from tests.tools.dicom_files import films, honest_dicoms
+from tests.tools.dicom_files import dicom, films, honest_dicoms, said_of_frames
 from tests.tools.tiny_models import tiny_vit
 
 SIZES = (24, 20)
@@ -215,6 +216,23 @@ def frames() -> Ready:
             sound(open_image(each))
 
     return Ready({f"{name}.dcm": content for name, content in films().items()}, check)
+
+
+def origins() -> Ready:
+    from ttr.datasets.dicom.origin import origin_of
+
+    tags: dict[str, Any] = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.4", "PixelSpacing": [1, 2]}
+    tags |= {"FrameOfReferenceUID": "1.2.5", "ImagePositionPatient": [1, 2, 3]}
+    tags |= {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "LossyImageCompression": "01"}
+    film = said_of_frames([{"PixelSpacing": [1, 2]}] * 2)
+
+    def check(folder: Path, path: Path) -> None:
+        found = origin_of(path, keep_patient=True)
+        assert all(re.fullmatch(r"[0-9.]{1,64}", uid) for uid in (found.study, found.series, found.instance))
+        finite(*(each for each in (found.spacing, found.position, found.orientation) if each is not None))
+
+    pixels = np.zeros((2, 8, 8), dtype=np.uint8)
+    return Ready({"a.dcm": dicom(pixels[0], **tags), "b.dcm": dicom(pixels, **tags, **film)}, check)
 
 
 def uploads() -> Ready:
@@ -633,6 +651,7 @@ ENTRIES: Mapping[str, Entry] = {
     "pictures": Entry(pictures, 12),
     "dicoms": Entry(dicoms, 4),
     "frames": Entry(frames, 2),
+    "origins": Entry(origins, 2),
     "uploads": Entry(uploads, 3),
     "outlines": Entry(outlines, 3),
     "masks": Entry(masks, 6),

@@ -149,7 +149,7 @@ def test_the_extras_that_are_looked_for_can_be_installed():
     for extra, (modules, _) in doctor.OPTIONAL.items():
         assert extra in declared()
         assert modules
-    assert doctor.OPTIONAL["dicom"][0] == ("gdcm", "pylibjpeg", "openjpeg")
+    assert doctor.OPTIONAL["dicom"][0] == ("gdcm", "pylibjpeg", "openjpeg", "highdicom")
 
 
 def test_a_device_that_computes_wrongly_is_off(monkeypatch):

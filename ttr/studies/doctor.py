@@ -45,8 +45,8 @@ MODULES = {
 #: Extras, their modules, and what they are for.
 OPTIONAL = {
     "dicom": (
-        ("gdcm", "pylibjpeg", "openjpeg"),
-        "DICOM in lossless JPEG, JPEG-LS and deep or high-throughput JPEG 2000",
+        ("gdcm", "pylibjpeg", "openjpeg", "highdicom"),
+        "DICOM in lossless JPEG, JPEG-LS and deep or high-throughput JPEG 2000, and DICOM out,",
     ),
     "onnx": (
         ("onnx", "onnxruntime", "onnxscript"),

@@ -20,6 +20,7 @@ TUNING, COMPARISON, DEMO, EXPORT = "ttr.tune/1", "ttr.compare/1", "ttr.demo/1", 
 DECOUPLING, MEDICAL = "ttr.reproduce-decoupling/1", "ttr.reproduce-medical/1"
 ZERO_ABLATION, SCAN = "ttr.reproduce-zero-ablation/1", "ttr.scan/1"
 LOCALISATION, ATTENTION_MAPS = "ttr.localize/1", "ttr.reproduce-attention-maps/1"
+DICOM = "ttr.dicom/1"
 #: What writes the results that are read again.
 COMMANDS = {ABLATION: "ttr ablate", BENCHMARK: "ttr bench", INTEGRATION: "ttr integrate"}
 #: Bytes of a manifest, at most.
@@ -61,7 +62,8 @@ HOLDS = {
         )
     ),
     TUNING: Holds(("tune.json", "tune.csv", "neurons.json", "index.html")),
-    COMPARISON: Holds(("compare.json", "index.html")),
+    COMPARISON: Holds(("compare.json", "index.html"), DICOM),
+    DICOM: Holds(("*.dcm",)),
     DEMO: Holds(("results.json", "index.html")),
     SCAN: Holds(("scan.csv", "models.csv", "index.html")),
     DECOUPLING: Holds(("reproduction.csv", "index.html"), INTEGRATION),

@@ -172,6 +172,11 @@ class References:
             return cls(bare, refer(backbone, given))
 
 
+def highest(comparisons: Iterable[ImageComparison], name: str) -> float:
+    """Return the largest value of the maps of that name, before and after: the end of their one scale."""
+    return max(float(getattr(view.maps, name).max()) for c in comparisons for view in (c.before, c.after))
+
+
 def yardstick(
     backbone: Backbone, neurons: RegisterNeurons, threshold: Threshold | None, outlier_layer: int | None
 ) -> tuple[Threshold, int]:

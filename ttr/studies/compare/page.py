@@ -14,7 +14,7 @@ from ttr.drawing import maps
 from ttr.drawing.html import bar, fill
 from ttr.registers.neurons import RankedNeuron, RegisterNeurons
 from ttr.studies.compare import pictures
-from ttr.studies.compare.comparison import ImageComparison
+from ttr.studies.compare.comparison import ImageComparison, highest
 from ttr.studies.compare.view import View
 from ttr.wording import SEVERAL_REGISTERS, counted
 
@@ -102,9 +102,7 @@ def render(
         skipped: {name: reason} of images that could not be read.
     """
     provenance = dict(comparisons[0].provenance)
-    views = [view for c in comparisons for view in (c.before, c.after)]
-    norm_scale = max(float(view.maps.norms.max()) for view in views)
-    attention_scale = max(float(view.maps.attention.max()) for view in views)
+    norm_scale, attention_scale = (highest(comparisons, name) for name in ("norms", "attention"))
     registers = provenance["settings"]["num_registers"]
     return fill(
         "report.html",

@@ -1,7 +1,7 @@
 """A comparison as a folder: what was measured of each image, and a page of it.
 
-It holds ``compare.json`` (one entry an image), ``index.html`` (self-contained) and, written last,
-``manifest.json``. It appears under its name only when it is complete.
+It holds ``compare.json`` (one entry an image), ``index.html`` (self-contained), where it is asked for
+``dicom/`` and, written last, ``manifest.json``. It appears under its name only when it is complete.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 
 from ttr.backbones.base import Backbone
+from ttr.datasets.dicom.origin import Origin
 from ttr.datasets.registry import OpenedImages, ReadAhead, draw_sample
 from ttr.errors import ImageError
 from ttr.files import MANIFEST, write_json, write_text
 from ttr.registers.neurons import RegisterNeurons
 from ttr.run import Run
 from ttr.studies.compare.comparison import ImageComparison, compare
+from ttr.studies.compare.dicom_out import FOLDER, DicomOut, write_dicom
 from ttr.studies.compare.page import SHOWN, render
 from ttr.studies.compare.settings import ComparisonSettings
 from ttr.studies.schemas import COMPARISON, result_folder
@@ -73,6 +75,7 @@ def write_comparison(
     settings: ComparisonSettings | None = None,
     run: Run | None = None,
     page: Page | None = None,
+    dicom: DicomOut | None = None,
 ) -> Compared:
     """Compare images and write the folder ``out``.
 
@@ -84,12 +87,16 @@ def write_comparison(
         settings: what is measured; None: the default.
         run: how; None: the default, in batches of 8 images.
         page: what the page is called.
+        dicom: how the results are written in DICOM, too; None: they are not.
 
     Raises:
         TTRError: as :func:`ttr.compare` does, or ``out`` cannot be written.
     """
     settings, run, page = settings or ComparisonSettings(), run or Run(batch_size=BATCH), page or Page()
     run.check(backbone)
+    sources: dict[str, tuple[Path, Origin]] = {}
+    if dicom is not None:
+        images, sources = dicom.sourced(images)
     reading = ReadAhead(images, run)
     found = compare(
         backbone,
@@ -118,10 +125,12 @@ def write_comparison(
             skipped=reading.skipped,
         )
         write_text(folder / "index.html", html)
+        if dicom is not None:
+            write_dicom(folder / FOLDER, backbone, comparisons, sources, dicom)
         made_with = dict(comparisons[0].provenance)
         manifest = {
             "schema": page.schema,
-            "files": [page.results, "index.html"],
+            "files": [page.results, "index.html", *([FOLDER] if dicom is not None else [])],
             "neurons": neurons.pairs,
             "provenance": made_with,
         }

@@ -1,0 +1,200 @@
+"""A comparison of DICOM images in DICOM: each map as numbers and as a picture, what was measured as a report.
+
+They belong to the study of their source and refer to it. Its pixels get the value of the patch that they came
+to lie in; those that the model did not see are marked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ttr.analysis.faithfulness import grade
+from ttr.backbones.base import Backbone
+from ttr.datasets.dicom.origin import Origin, origin_of
+from ttr.datasets.registry import OpenedImages, called, open_image
+from ttr.drawing import maps
+from ttr.errors import OptionError
+from ttr.evaluate.placement import Placement, placement
+from ttr.files import MANIFEST, write_json
+from ttr.hospital.filing import Filing
+from ttr.hospital.instance import Maker, NewUID, need_highdicom, new_uids
+from ttr.hospital.parametric_map import UNSEEN, Quantity, parametric_map
+from ttr.hospital.report import Group, Number, report
+from ttr.hospital.secondary_capture import capture, captured_size, secondary_capture
+from ttr.studies.compare.comparison import ImageComparison, highest
+from ttr.studies.compare.page import QUANTITIES
+from ttr.studies.compare.view import View
+from ttr.studies.schemas import DICOM
+from ttr.wording import DISCLAIMER, counted
+
+#: The folder in a comparison's.
+FOLDER = "dicom"
+RUNS = {"before": ("BARE", "Bare model"), "after": ("WRAPPED", "Model with test-time registers")}
+MAPS = {
+    "attention": Quantity(
+        "CLSATTENTION",
+        "CLS attention to a patch, mean of the heads, last block",
+        "ATTENTION",
+        maps.ATTENTION_MAP,
+    ),
+    "norms": Quantity("PATCHNORM", "L2 norm of a patch, last block", "NORM", maps.NORM_MAP),
+}
+#: Codes of what the page measures, in its words, and what is counted.
+CODES = {
+    "max_patch_norm": ("MAXPATCHNORM", ""),
+    "median_patch_norm": ("MEDIANPATCHNORM", ""),
+    "outlier_patches": ("OUTLIERPATCHES", "patches"),
+    "max_patch_attention": ("MAXATTENTION", ""),
+    "register_attention": ("REGATTENTION", ""),
+    "register_norm": ("REGNORM", ""),
+    "faithfulness": ("FAITHFULNESS", ""),
+}
+GRADES = {"not faithful": "NOTFAITHFUL", "partly faithful": "PARTLYFAITHFUL", "faithful": "FAITHFUL"}
+USE = (("INTENDEDUSE", "Intended use"), ("RESEARCHONLY", DISCLAIMER))
+
+
+@dataclass(frozen=True)
+class DicomOut:
+    """How results are written in DICOM.
+
+    Attributes:
+        keep_patient: whether the patient and the visit are copied from the source
+            (:data:`ttr.datasets.dicom.origin.PATIENT`); else these stay empty.
+        new_uid: of series and instances.
+
+    Raises:
+        OptionError: the package that writes DICOM is not installed.
+    """
+
+    keep_patient: bool = False
+    new_uid: NewUID = field(default_factory=new_uids, repr=False)
+
+    def __post_init__(self) -> None:
+        need_highdicom()
+
+    def sourced(self, images: OpenedImages) -> tuple[OpenedImages, dict[str, tuple[Path, Origin]]]:
+        """Return images that say where they belong as they are opened, and {name: (path, origin)}, yet empty.
+
+        One that belongs nowhere is refused as one that cannot be read.
+
+        Raises:
+            OptionError: they are no files.
+        """
+        if not all(hasattr(each, "path") for each in images.closed):
+            raise OptionError("images in memory belong to no DICOM study; give DICOM files, or no DICOM out")
+        found: dict[str, tuple[Path, Origin]] = {}
+
+        def opened(each: Any) -> Any:
+            name = images.named(each)
+            with called(name, each.path):
+                found[name] = each.path, origin_of(each.path, keep_patient=self.keep_patient)
+            return images.opener(each)
+
+        return replace(images, opener=opened), found
+
+
+def write_dicom(
+    folder: Path,
+    backbone: Backbone,
+    comparisons: Sequence[ImageComparison],
+    sources: Mapping[str, tuple[Path, Origin]],
+    how: DicomOut,
+) -> None:
+    """Write the folder: nine files an image, 16 bytes a pixel of the source in all, and ``manifest.json``.
+
+    Args:
+        folder: to make.
+        backbone: the bare backbone; its preprocessing places the maps.
+        comparisons: at least one.
+        sources: {name of an image: (path, origin)}.
+        how: settings.
+
+    Raises:
+        ModelError: the preprocessing does more than resize, crop and pad.
+        OutputError: the folder cannot be written.
+    """
+    folder.mkdir()
+    filing, maker = Filing(folder, how.new_uid), Maker(backbone.name, backbone.weights_hash)
+    scales = {name: highest(comparisons, name) for name in MAPS}
+    placements: dict[tuple[int, int], Placement] = {}
+    files: dict[str, list[str]] = {}
+    for number, comparison in enumerate(comparisons, start=1):
+        path, origin = sources[comparison.image]
+        picture = open_image(path)
+        size = picture.height, picture.width
+        if size not in placements:
+            placements[size] = placement(backbone, size)
+        done = len(filing.files)
+        _file_maps(filing, f"{number:04d}", comparison, picture, placements[size], origin, scales, maker)
+        _file_report(filing, f"{number:04d}", comparison, backbone, origin, maker)
+        files[comparison.image] = filing.files[done:]
+    manifest = {
+        "schema": DICOM,
+        "files": filing.files,
+        "images": files,
+        "keep_patient": how.keep_patient,
+        "outside": UNSEEN,
+        "provenance": dict(comparisons[0].provenance),
+    }
+    write_json(folder / MANIFEST, manifest)
+
+
+def _file_maps(
+    filing: Filing,
+    number: str,
+    comparison: ImageComparison,
+    picture: Any,
+    placed: Placement,
+    origin: Origin,
+    scales: Mapping[str, float],
+    maker: Maker,
+) -> None:
+    """Write each map, before and after, as a Parametric Map and as a Secondary Capture."""
+    frame_of_reference = origin.frame_of_reference or filing.new_uid()
+    for name, quantity in MAPS.items():
+        for run in RUNS:
+            values, high = getattr(getattr(comparison, run).maps, name), scales[name]
+            title = f"{quantity.label.capitalize()} {run} registers"
+            grid = placed.spread(values, origin.size, UNSEEN)
+            place = filing.place(origin, f"{title}, map")
+            made = parametric_map(grid, quantity, high, origin, maker, place, frame_of_reference)
+            filing.keep(f"{number}-{name}-{run}-map.dcm", made)
+            shown = placed.spread(values, captured_size(*picture.size), UNSEEN)
+            pixels = capture(picture, shown, high, quantity.colours, title, maker.model)
+            place = filing.place(origin, f"{title}, picture")
+            filing.keep(f"{number}-{name}-{run}-picture.dcm", secondary_capture(pixels, origin, maker, place))
+
+
+def _file_report(
+    filing: Filing,
+    number: str,
+    comparison: ImageComparison,
+    backbone: Backbone,
+    origin: Origin,
+    maker: Maker,
+) -> None:
+    """Write what was measured before and after as a Structured Report."""
+    settings = comparison.provenance["settings"]
+    parameters = [
+        f"backbone {backbone.name}, weights {backbone.weights_hash}",
+        f"{counted(settings['num_registers'], 'test-time register')}, variant {settings['variant']}",
+        f"outliers above norm {comparison.outlier_threshold:.6g} after block {comparison.outlier_layer}",
+        *([backbone.warning] if backbone.warning else []),
+    ]
+    groups = [_measured(getattr(comparison, run), *said) for run, said in RUNS.items()]
+    place = filing.place(origin, "Registers before and after, numbers")
+    filing.keep(f"{number}-report.dcm", report(groups, parameters, origin, maker, place, filing.new_uid))
+
+
+def _measured(view: View, code: str, meaning: str) -> Group:
+    numbers = [
+        Number(CODES[name][0], label, float(value), CODES[name][1])
+        for name, label, _ in QUANTITIES
+        if (value := getattr(view, name)) is not None
+    ]
+    word = grade(view.trust)
+    graded = ("FAITHGRADE", "Faithfulness of the attention map"), (GRADES[word], word.capitalize())
+    return Group(code, meaning, numbers, [graded, USE])
