@@ -252,8 +252,9 @@ def wrapped_again_and_again(times: int, images: torch.Tensor) -> None:
 @pytest.mark.parametrize("times", [4, pytest.param(1000, marks=pytest.mark.slow)])
 def test_many_wraps_leave_nothing(times, images):
     before, after = wrapped_again_and_again(times, images)
-    assert after[:-1] == before[:-1]
-    assert torch.equal(after[-1], before[-1])
+    assert after[:2] == before[:2]
+    assert after[2] <= before[2], "an earlier test's may have gone meanwhile"
+    assert torch.equal(after[3], before[3])
 
 
 class Beside(nn.Module):

@@ -245,7 +245,7 @@ def test_models_are_compared_on_the_same_images(made, copy, tmp_path):
     assert (row.effect_a, row.effect_b, row.difference) == pytest.approx((lost, 0, lost))
     assert row.n == 12
     assert (table.loc["miou"].difference == 0).all()
-    assert (table.loc["miou"].p_holm == 1).all()
+    assert table.loc["miou"].p_holm.isna().all(), "where no image differs no test can fire"
     masks = mine[mine.metric == "miou"]
     stacked = {c: np.stack(list(rows.confusion)).reshape(-1, 7, 7) for c, rows in masks.groupby("condition")}
     once = np.ones((1, len(stacked["full"])))

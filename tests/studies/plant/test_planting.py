@@ -237,6 +237,9 @@ def test_the_shipped_artifacts_are_found_again_from_scratch():
     shipped, _, _ = read_artifacts(hybrid.HYBRIDS["phantom-dinov2"].file)
     assert planted.artifacts.pairs == shipped.pairs
     assert F.cosine_similarity(planted.artifacts.trigger, shipped.trigger, dim=0) > 0.99
-    held_out = list(held_out_images().values())
-    check_bounds(show_truth(original, planted.backbone, held_out), Bounds())
+    held_out = held_out_images()
+    width, height = held_out["flower"].size
+    petals = held_out["flower"].crop((width * 3 // 10, height * 3 // 10, width * 7 // 10, height * 7 // 10))
+    held_out = list(held_out.values())
+    check_bounds(show_truth(original, planted.backbone, [*held_out, petals]), Bounds())
     assert set(ttr.detect(planted.backbone, held_out).pairs) == set(planted.backbone.planted)
