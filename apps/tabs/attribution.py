@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -37,9 +37,8 @@ from ttr.apps.tabs.events import (
     Emptied,
     Turn,
     done,
-    guarded,
-    in_this_turn,
     tried,
+    turned,
 )
 from ttr.apps.tabs.look import CUT, SMOOTH, opacity_slider, style_radio
 from ttr.apps.tabs.outline import DRAWN, OutlineBox, outline_box
@@ -71,12 +70,23 @@ class Controls:
     opacity: gr.Slider
 
     def asked(self) -> list[Any]:
-        """Return those that decide what is asked, in the order in which functions here take their values."""
+        """Return those whose values are :class:`Given`."""
         return [self.method, self.block, self.head, self.kind, self.name, self.words]
 
     def in_force(self) -> list[Any]:
         """Return what :func:`_in_force` has values for."""
         return [*self.asked(), self.said]
+
+
+class Given(NamedTuple):
+    """What is asked, as the widgets say it."""
+
+    method: str
+    block: float
+    head: str
+    kind: str | None
+    name: str | None
+    words: str
 
 
 def attribution_tab(
@@ -103,28 +113,23 @@ def attribution_tab(
     here = [turn, case, kept, marked, controls.style]
     given = [*controls.asked()]
 
-    def turned(work: Any, outputs: list[Any], **more: Any) -> Any:
-        """Return a function whose first value is the turn: what passed meanwhile shows nothing."""
-        return lambda turn, *values: in_this_turn(
-            lambda: guarded(lambda: work(workbench, *values), len(outputs), **more), turn, len(outputs)
-        )
+    def own(work: Any, outputs: list[Any], message: int = 1) -> Any:
+        return turned(partial(work, workbench), len(outputs), message)
 
     asked = [turn, case, chosen, marked, controls.style, *given]
     for event in (controls.run.click, controls.words.submit):
-        event(turned(_answered, shown), asked, shown, **ALONE, **AS_SENT)
+        event(own(_answered, shown), asked, shown, **ALONE, **AS_SENT)
     in_force = controls.in_force()
     for control in (controls.method, controls.kind):
         control.input(
-            turned(_in_force, in_force, message=6), [turn, case, *given], in_force, **AT_ONCE, **AS_SENT
+            own(_in_force, in_force, message=6), [turn, case, *given], in_force, **AT_ONCE, **AS_SENT
         )
     controls.style.input(
-        turned(_looked, [maps, status]), [turn, kept, marked, controls.style], [maps, status], **AT_ONCE
+        own(_looked, [maps, status]), [turn, kept, marked, controls.style], [maps, status], **AT_ONCE
     )
     entering = [*shown, *in_force, outline.picture]
-    tab.select(
-        turned(_entered, entering), [turn, case, kept, marked, *given], entering, **IN_ORDER, **AS_SENT
-    )
-    _connect_outline(workbench, outline, here, outlined, read, turned)
+    tab.select(own(_entered, entering), [turn, case, kept, marked, *given], entering, **IN_ORDER, **AS_SENT)
+    _connect_outline(workbench, outline, here, outlined, read, own)
     empty = [None, "", "", "", gr.update(interactive=False), None, "", *[None] * 4, None, None]
     every = [*shown, marked, outline.picture, *outline.corners, outline.mask, read]
     return Emptied(every, empty)
@@ -136,12 +141,12 @@ def _connect_outline(
     here: list[Any],
     outlined: list[Any],
     read: gr.State,
-    turned: Any,
+    own: Any,
 ) -> None:
-    boxed, asked = turned(_boxed, outlined), [*here, *outline.corners]
+    boxed, asked = own(_boxed, outlined), [*here, *outline.corners]
     outline.drawn.select(boxed, asked, outlined, js=DRAWN, **OUTLINING)
     outline.take.click(boxed, asked, outlined, **OUTLINING)
-    outline.away.click(turned(_unmarked, outlined), here, outlined, **OUTLINING)
+    outline.away.click(own(_unmarked, outlined), here, outlined, **OUTLINING)
 
     def reading(turn: Turn, path: str | None) -> Read | None:
         mine = turn.last
@@ -151,12 +156,12 @@ def _connect_outline(
         *others, found = values
         if found is None or found[0] != turn.last:
             return [*[gr.skip() for _ in outlined], None]
-        return [*turned(_masked, outlined)(turn, *others, found[1]), None]
+        return [*own(_masked, outlined)(turn, *others, found[1]), None]
 
     mask = outline.mask
     arrived = mask.upload(reading, [here[0], mask], read, **READING, **IN_A_ROW)
     arrived.success(masked, [*here, read], [*outlined, read], **OUTLINING)
-    gr.on([mask.clear, mask.delete], turned(_unmarked, outlined), here, outlined, **OUTLINING)
+    gr.on([mask.clear, mask.delete], own(_unmarked, outlined), here, outlined, **OUTLINING)
 
 
 def _controls() -> Controls:
@@ -185,24 +190,20 @@ def _answered(
     choice: Chosen | None,
     marked: Kept[Outline] | None,
     style: str,
-    method: str,
-    layer: float,
-    head: str,
-    kind: str | None,
-    name: str | None,
-    typed: str,
+    *given: Any,
 ) -> list[Any]:
     image, model = workbench.asked(found, choice)
-    at = look(min(layer, image.inspection.layers - 1), head, "CLS", style, SHARED)
+    asked = Given(*given)
+    at = look(min(asked.block, image.inspection.layers - 1), asked.head, "CLS", style, SHARED)
     answer = None
-    if method not in WITHOUT_TARGET:
-        answer = _answers(workbench, image).target(kind or "", name or HIGHEST, typed)
+    if asked.method not in WITHOUT_TARGET:
+        answer = _answers(workbench, image).target(asked.kind or "", asked.name or HIGHEST, asked.words)
     with workbench.alone():
         result = attributed(
             workbench.backbone(model.model),
             model.neurons,
             image,
-            method,
+            asked.method,
             answer,
             block=at.layer,
             attention_head=at.head,
@@ -238,34 +239,25 @@ def _entered(
     return [*empty, *_in_force(workbench, found, *given), picture]
 
 
-def _in_force(
-    workbench: Workbench,
-    found: Kept[Case] | None,
-    method: str,
-    layer: float,
-    head: str,
-    kind: str | None,
-    name: str | None,
-    typed: str,
-) -> list[Any]:
+def _in_force(workbench: Workbench, found: Kept[Case] | None, *given: Any) -> list[Any]:
     """Return the controls as they are in force for an image's model, and a sentence on those that are not."""
-    image = value_of(found)
+    image, asked = value_of(found), Given(*given)
     answers, inspection = _answers(workbench, image), image.inspection
     methods, kinds = answers.methods, answers.kinds
-    method = method if method in methods else methods[0]
-    kind = kind if kind in kinds else next(iter(kinds), None)
+    method = asked.method if asked.method in methods else methods[0]
+    kind = asked.kind if asked.kind in kinds else next(iter(kinds), None)
     heads = [MEAN, *(f"head {index}" for index in range(inspection.heads))]
     names = [HIGHEST, *answers.classes.get(kind or "", ())]
     of_block, of_answer = method in OF_A_BLOCK, method not in WITHOUT_TARGET
     last = inspection.layers - 1
     return [
         gr.update(choices=methods, value=method),
-        gr.update(maximum=last, value=min(layer, last), interactive=of_block),
-        gr.update(choices=heads, value=head if head in heads else MEAN, interactive=of_block),
+        gr.update(maximum=last, value=min(asked.block, last), interactive=of_block),
+        gr.update(choices=heads, value=asked.head if asked.head in heads else MEAN, interactive=of_block),
         gr.update(choices=kinds, value=kind, interactive=of_answer),
         gr.update(
             choices=names,
-            value=name if name in names else HIGHEST,
+            value=asked.name if asked.name in names else HIGHEST,
             interactive=of_answer and kind != TEXT,
         ),
         gr.update(interactive=of_answer and kind == TEXT),

@@ -98,6 +98,15 @@ def in_this_turn(work: Callable[[], list[Any]], turn: Turn, outputs: int) -> lis
     return found if turn.last == mine else [gr.skip() for _ in range(outputs)]
 
 
+def turned(work: Callable[..., list[Any]], outputs: int, message: int = 1) -> Callable[..., list[Any]]:
+    """Return guarded work whose first value is the turn: what passed meanwhile shows nothing."""
+
+    def done_in_turn(turn: Turn, *values: Any) -> list[Any]:
+        return in_this_turn(lambda: guarded(lambda: work(*values), outputs, message), turn, outputs)
+
+    return done_in_turn
+
+
 @dataclass(frozen=True)
 class Emptied:
     """Widgets that show something of an image, and their values when there is none."""

@@ -18,7 +18,7 @@ from ttr.apps.image.memory import Kept, seen, value_of
 from ttr.apps.image.prompt_map import read_texts
 from ttr.apps.image.uploads import FORGOTTEN
 from ttr.apps.image.workbench import Chosen, Workbench
-from ttr.apps.tabs.events import ALONE, AT_ONCE, IN_ORDER, Emptied, Turn, guarded, in_this_turn
+from ttr.apps.tabs.events import ALONE, AT_ONCE, IN_ORDER, Emptied, guarded, turned
 from ttr.apps.tabs.look import CUT, SMOOTH, opacity_slider, style_radio
 
 NOTHING = "Choose a marker and a corner, and burn it in. The image itself stays as it is."
@@ -59,11 +59,11 @@ def marker_tab(
             numbers = gr.HTML(elem_classes="ttr-numbers", elem_id="marker-numbers")
     shown = [kept, status, picture, verdict, maps, numbers]
 
-    def burnt(turn: Turn, *values: Any) -> list[Any]:
-        return in_this_turn(lambda: guarded(lambda: _burnt(workbench, *values), len(shown)), turn, len(shown))
+    def burnt(*values: Any) -> list[Any]:
+        return _burnt(workbench, *values)
 
-    def swept(turn: Turn, *values: Any) -> list[Any]:
-        return in_this_turn(lambda: guarded(lambda: _swept(workbench, *values), 2), turn, 2)
+    def swept(*values: Any) -> list[Any]:
+        return _swept(workbench, *values)
 
     def looked(held: Burnt | None, style: str) -> list[Any]:
         def work() -> list[Any]:
@@ -88,8 +88,10 @@ def marker_tab(
 
     asked = [controls.size, controls.classes]
     marker = [controls.kind, controls.corner]
-    controls.burn.click(burnt, [turn, case, chosen, *asked, *marker, controls.style], shown, **ALONE)
-    controls.every.click(swept, [turn, case, chosen, *asked], [places, status], **ALONE)
+    controls.burn.click(
+        turned(burnt, len(shown)), [turn, case, chosen, *asked, *marker, controls.style], shown, **ALONE
+    )
+    controls.every.click(turned(swept, 2), [turn, case, chosen, *asked], [places, status], **ALONE)
     controls.style.input(looked, [kept, controls.style], [maps, status], **AT_ONCE)
     tab.select(entered, [case, kept], [*shown, places], **IN_ORDER)
     return Emptied([*shown, places], [None, "", "", "", "", "", ""])

@@ -14,7 +14,7 @@ from ttr.apps.image.memory import Kept, seen, value_of
 from ttr.apps.image.prompt_map import AS_TYPED, PromptMaps, can_read, prompt_map, read_texts
 from ttr.apps.image.uploads import FORGOTTEN
 from ttr.apps.image.workbench import Chosen, Workbench
-from ttr.apps.tabs.events import ALONE, AT_ONCE, IN_ORDER, Emptied, Turn, guarded, in_this_turn
+from ttr.apps.tabs.events import ALONE, AT_ONCE, IN_ORDER, Emptied, guarded, turned
 from ttr.apps.tabs.look import CUT, SMOOTH, opacity_slider, style_radio
 
 SIMILARITY, DIFFERENCE = "similarity", "difference to the others"
@@ -58,10 +58,8 @@ def prompts_tab(
             numbers = gr.HTML(elem_classes="ttr-numbers", elem_id="prompt-numbers")
     shown = [kept, status, maps, numbers, controls.which]
 
-    def asked(turn: Turn, *values: Any) -> list[Any]:
-        return in_this_turn(
-            lambda: guarded(lambda: _answered(workbench, *values), len(shown)), turn, len(shown)
-        )
+    def asked(*values: Any) -> list[Any]:
+        return _answered(workbench, *values)
 
     def looked(held: Asked | None, *choice: str) -> list[Any]:
         return guarded(lambda: ["", _map(*value_of(held), *choice)], 2, message=0)
@@ -74,7 +72,7 @@ def prompts_tab(
 
     inputs = [turn, case, chosen, controls.text, controls.template, controls.kind, controls.style]
     for event in (controls.run.click, controls.text.submit, controls.template.submit):
-        event(asked, inputs, shown, **ALONE)
+        event(turned(asked, len(shown)), inputs, shown, **ALONE)
     for control in controls.looks():
         control.input(looked, [kept, *controls.looks()], [status, maps], **AT_ONCE)
     tab.select(entered, [case, kept], shown, **IN_ORDER)
