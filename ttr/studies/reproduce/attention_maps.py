@@ -29,7 +29,7 @@ from ttr.studies.localize.settings import LocalisationSettings
 from ttr.studies.localize.write import Localised, write_localisation
 from ttr.studies.provenance import provenance
 from ttr.studies.reproduce.attention_maps_page import attention_maps_page
-from ttr.studies.reproduce.medical_cell import attempt
+from ttr.studies.reproduce.missing import attempt, reasons_by
 from ttr.studies.reproduce.published import PublishedStudy, published_studies
 from ttr.studies.schemas import ATTENTION_MAPS, result_folder
 
@@ -148,12 +148,8 @@ def open_sets(
 
 
 def reasons(table: pd.DataFrame) -> list[str]:
-    """Return why cells are missing, each reason once with its cells: ``"kvasir (dino, mae): ..."``."""
-    cells = table[table.missing != ""].drop_duplicates(["set", "model", "missing"])
-    return [
-        f"{', '.join(dict.fromkeys(part.set))} ({', '.join(dict.fromkeys(part.model))}): {reason}"
-        for reason, part in cells.groupby("missing", sort=False)
-    ]
+    """Return why cells are missing (:func:`ttr.studies.reproduce.missing.reasons_by`)."""
+    return reasons_by(table, "set", "model")
 
 
 def _opened(name: str, root: Path | None, anonymous: bool) -> Dataset:

@@ -24,11 +24,12 @@ from ttr.run import Run
 from ttr.statistics.verdict import Judged, judge_families
 from ttr.studies.bench.differences import contrast_of
 from ttr.studies.bench.write import Bench
-from ttr.studies.reproduce.medical_cell import ARMS, Cell, attempt, measure
+from ttr.studies.reproduce.medical_cell import ARMS, Cell, measure
 from ttr.studies.reproduce.medical_figures import Figures
 from ttr.studies.reproduce.medical_further import TABLES, as_table
 from ttr.studies.reproduce.medical_page import medical_page
 from ttr.studies.reproduce.medical_settings import PUBLISHED, MedicalSettings, under
+from ttr.studies.reproduce.missing import attempt, reasons_by
 from ttr.studies.reproduce.published import PublishedStudy, published_studies
 from ttr.studies.schemas import MEDICAL, result_folder
 
@@ -113,12 +114,8 @@ def check_names(what: str, given: Iterable[str], known: Sequence[str]) -> None:
 
 
 def reasons(table: pd.DataFrame) -> list[str]:
-    """Return why cells are missing, each reason once with its cells: ``"aptos (clip-vit-b-16): ..."``."""
-    cells = table[table.missing != ""].drop_duplicates(["dataset", "backbone", "missing"])
-    return [
-        f"{', '.join(dict.fromkeys(part.dataset))} ({', '.join(dict.fromkeys(part.backbone))}): {reason}"
-        for reason, part in cells.groupby("missing", sort=False)
-    ]
+    """Return why cells are missing (:func:`ttr.studies.reproduce.missing.reasons_by`)."""
+    return reasons_by(table, "dataset", "backbone")
 
 
 def _opened(name: str, root: Path | None, anonymous: bool) -> Dataset:

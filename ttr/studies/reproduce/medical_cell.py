@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset
-from ttr.errors import DataError, ImageError, ModelError
 from ttr.registers.arms import arms
 from ttr.run import Run
 from ttr.studies.bench.settings import BenchmarkSettings
@@ -19,12 +18,10 @@ from ttr.studies.reproduce import medical_further
 from ttr.studies.reproduce.medical_figures import Figures, look
 from ttr.studies.reproduce.medical_further import Pair
 from ttr.studies.reproduce.medical_settings import MedicalSettings
+from ttr.studies.reproduce.missing import attempt
 from ttr.studies.reproduce.published import PublishedStudy
 
 ARMS = ("plain", "token", "ttr")
-#: What makes one cell impossible and leaves the others as they are.
-MISSING = (DataError, ImageError, ModelError)
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -90,11 +87,3 @@ def measure(
 
     found = attempt(measured)
     return replace(own, measured=found) if isinstance(found, str) else found
-
-
-def attempt(step: Callable[..., T], *arguments: Any) -> T | str:
-    """Return what ``step`` returns, or why it is impossible."""
-    try:
-        return step(*arguments)
-    except MISSING as error:
-        return str(error)

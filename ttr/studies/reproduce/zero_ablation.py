@@ -33,6 +33,7 @@ from ttr.studies.ablate.experiment import require
 from ttr.studies.ablate.settings import AblationSettings
 from ttr.studies.ablate.write import write_ablation
 from ttr.studies.reproduce import flow
+from ttr.studies.reproduce.missing import reasons_by
 from ttr.studies.reproduce.model_tests import compare_models
 from ttr.studies.reproduce.published import PublishedStudy, published_studies
 from ttr.studies.reproduce.zero_ablation_numbers import (
@@ -189,11 +190,7 @@ def reproduce_zero_ablation(
 
 def reasons(*tables: pd.DataFrame) -> list[str]:
     """Return why numbers are missing, each reason once: ``"dinov3-vit-b-16 (spair): ..."``."""
-    table = pd.concat(tables)
-    return [
-        f"{', '.join(dict.fromkeys(part.backbone))} ({', '.join(dict.fromkeys(part.task))}): {reason}"
-        for reason, part in table[table.missing != ""].groupby("missing", sort=False)
-    ]
+    return reasons_by(pd.concat(tables), "backbone", "task")
 
 
 def _folder_of(name: str, task: str = "") -> str:
