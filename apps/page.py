@@ -20,9 +20,15 @@ from ttr.apps.tabs.results import results_tabs
 from ttr.studies.results import Results
 from ttr.wording import DISCLAIMER
 
+
 #: In the head as it is: the library would rewrite selectors of its own css argument.
+def _template(name: str) -> str:
+    return resources.files("ttr").joinpath("templates", name).read_text(encoding="utf-8")
+
+
 STYLE = (
-    f"<style>{resources.files('ttr').joinpath('templates', 'app.css').read_text(encoding='utf-8')}</style>"
+    f"<style>{_template('app.css')}{_template('viewer.css')}</style>"
+    f"<script>{_template('viewer_paint.js')}{_template('viewer.js')}</script>"
 )
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "DejaVu Sans", "sans-serif"]
 THEME = gr.themes.Base(
@@ -35,15 +41,20 @@ THEME = gr.themes.Base(
 #: Sessions that are held at a time; of those beyond it the one used longest ago is forgotten.
 SESSIONS = 100
 HEAD = (
-    '<div class="ttr-head"><h1>Test-time registers</h1>'
-    f'<p class="ttr-soft">{explanations.PAGE} {DISCLAIMER}</p></div>'
+    '<details class="ttr-head" open><summary><h1>Test-time registers</h1></summary>'
+    f'<p class="ttr-soft">{explanations.PAGE} {DISCLAIMER}</p></details>'
+)
+#: After the first visit the introduction stays folded; a browser that keeps nothing shows it each time.
+FOLDED = (
+    "try { const seen = localStorage.getItem('ttr-seen'); localStorage.setItem('ttr-seen', '1'); "
+    "if (seen) element.querySelector('details').open = false; } catch (error) { /* nothing is kept */ }"
 )
 
 
 def page(workbench: Workbench, results: Results | None = None) -> gr.Blocks:
     """Return the page over some models and the results of a folder."""
     with gr.Blocks(title="Test-time registers", analytics_enabled=False, fill_width=True) as blocks:
-        gr.HTML(HEAD)
+        gr.HTML(HEAD, js_on_load=FOLDED)
         case, chosen = gr.State(None, time_to_live=FORGOTTEN), gr.State(None, time_to_live=FORGOTTEN)
         turn = gr.State(Turn(), time_to_live=FORGOTTEN)
         with gr.Tabs() as tabs:

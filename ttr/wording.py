@@ -11,8 +11,9 @@ DISCLAIMER = "For research use only. Not a medical device."
 
 
 def counted(number: int, noun: str) -> str:
-    """Return ``"1 image"``, ``"3 images"``, ``"no images"``."""
-    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
+    """Return ``"1 image"``, ``"3 images"``, ``"no images"``; ``"2 patches"``."""
+    ending = "es" if noun.endswith(("ch", "sh", "s", "x")) else "s"
+    return f"{number or 'no'} {noun}{'' if number == 1 else ending}"
 
 
 def install(extra: str) -> str:

@@ -11,20 +11,22 @@ from typing import Any
 import numpy as np
 
 from ttr.apps.html import takeaway
-from ttr.apps.html.panels import ORIGINAL, SIDES, Look, Scale, pair, peak
+from ttr.apps.html.panels import Look
+from ttr.apps.html.viewer import ORIGINAL, SIDES, Scale, View, peak, view
 from ttr.apps.image.attribution import TEXT, Attribution
-from ttr.apps.image.case import SHOWN_SIDE, Case
+from ttr.apps.image.case import Case
 from ttr.apps.image.outline import Localised, Outline
 from ttr.attribution.attribute import OF_A_BLOCK, WITHOUT_TARGET
 from ttr.drawing.html import fill
-from ttr.drawing.maps import ATTENTION_MAP, LINE, colourise, png_uri, rim
+from ttr.drawing.maps import ATTENTION_MAP, LINE, png_uri, rim
+from ttr.drawing.regions import shares
 from ttr.errors import TTRError
 from ttr.studies.localize.localisation import RANDOM_MAPS
 from ttr.wording import DISCLAIMER, percent
 
 SCHEMA = "ttr.attribution/1"
 #: Longer side of the picture on which a box is drawn, and of a rim, in pixels.
-SIDE = SHOWN_SIDE // 2
+SIDE = 512
 #: Of a rim on that picture, in pixels.
 WIDTH = 3
 #: A metric's name on the page, and what it asks.
@@ -57,14 +59,15 @@ class MetricRow:
     cells: tuple[str, ...]
 
 
-def maps(case: Case, found: Attribution, outline: Outline | None, *, smooth: bool) -> str:
+def maps(case: Case, found: Attribution, outline: Outline | None) -> str:
     """Return the maps before and after as HTML, on one scale, with what is outlined."""
     what = f"{found.method} {found.said}"
     alts = [f"{what}: {peak(each)}" for each in found.maps]
-    scale = Scale(ATTENTION_MAP, f"{what}: of one patch, in the method’s own unit", "{:.2g}")
+    scale = Scale(ATTENTION_MAP, f"{what}: of one patch, in the method’s own unit")
     over = "" if outline is None else rim_uri(outline)
-    title = f"{found.method} before and after"
-    return pair(case, title, list(found.maps), alts, scale, Look(0, smooth=smooth), over=over)
+    return view(
+        case, View(f"{found.method} before and after", found.method, list(found.maps), alts, scale, over=over)
+    )
 
 
 def drawing(case: Case, outline: Outline | None) -> str:
@@ -164,7 +167,7 @@ def sentence(scored: Localised) -> str:
 
 
 def zip_of(
-    case: Case, found: Attribution, outline: Outline | None, scored: Localised | None, opacity: float = 0.5
+    case: Case, found: Attribution, outline: Outline | None, scored: Localised | None, look: Look
 ) -> bytes:
     """Return a ZIP: image.png, the maps over it, outline.png, numbers.json, provenance.json, README.txt."""
     stream, pixels = io.BytesIO(), np.asarray(case.picture.image)
@@ -172,8 +175,8 @@ def zip_of(
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("image.png", takeaway.png(pixels))
         for name, values in zip(_names(found), found.maps, strict=True):
-            coloured = colourise(values, high, ATTENTION_MAP, values.shape)
-            laid = takeaway.laid(pixels, coloured, case.inspection.frame, opacity, smooth=False)
+            lies = shares(values, 0.0, high if look.shared else float(values.max()), log=look.log)
+            laid = takeaway.laid(pixels, lies, ATTENTION_MAP, case.inspection.frame, look)
             archive.writestr(f"{found.method}-{name}.png", takeaway.png(laid))
         if outline is not None:
             archive.writestr("outline.png", takeaway.png(np.uint8(255) * outline.inside))

@@ -65,6 +65,29 @@ def why(text: str) -> str:
     return f'<details class="ttr-why"><summary>What am I looking at?</summary><p>{escape(text)}</p></details>'
 
 
+#: Words of the field, for someone who reads images and not code.
+WORDS = {
+    "patch": "The image is cut into squares, called patches; a map has one number a patch.",
+    "token": "What the model keeps of one patch, a list of numbers that each block rewrites.",
+    "CLS": "One more token, which belongs to no patch and sums the image up; most answers are read from it.",
+    "block": "One step of the model: every token looks at all others, then is rewritten.",
+    "head": "A block looks in several ways at once, each called a head; their mean is shown first.",
+    "attention": "How much of what a token takes comes from each other token; all of it adds up to 1.",
+    "norm": "How long a token’s list of numbers is; far above the rest, it stores what is no place’s own.",
+    "register": "A token without a patch, for what would else be stored on patches. A test-time register is "
+    "added to a model that was trained without.",
+    "faithfulness": "How much of what is this image’s own in the feature comes from the patches, 0 to 1, and "
+    "whether the map is bright where they give it.",
+}
+
+
+def words() -> str:
+    """Return the words of the field as HTML, each explained when it is pressed or touched."""
+    from ttr.drawing.html import fill
+
+    return fill("app_words.html", words=WORDS)
+
+
 def empty(text: str, command: str = "") -> str:
     """Return an empty state as HTML: what is missing, and the command that makes it, if one does."""
     from markupsafe import escape

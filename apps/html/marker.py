@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ttr.apps.html.panels import SIDES, Look, Scale, pair, peak
+from ttr.apps.html.viewer import SIDES, Scale, View, peak, view
 from ttr.apps.image.case import Case
 from ttr.apps.image.marker import PUBLISHED, RULE, MarkerTest, Reaction
 from ttr.apps.image.marker_places import Followed, Places
@@ -25,11 +25,11 @@ class MarkerRow:
 
 def marked(case: Case, test: MarkerTest) -> Case:
     """Return the case of the picture with the marker."""
-    picture = replace(case.picture, image=test.image)
+    picture = replace(case.picture, image=test.image, radiograph=None)  # whose values have no marker
     return replace(case, picture=picture, inspection=test.marked, answer=None)
 
 
-def maps(case: Case, test: MarkerTest, *, smooth: bool) -> str:
+def maps(case: Case, test: MarkerTest) -> str:
     """Return the attention maps with and without the marker as HTML: four maps on one scale."""
     layer = test.marked.layers - 1
     shown = [
@@ -43,15 +43,10 @@ def maps(case: Case, test: MarkerTest, *, smooth: bool) -> str:
     for name, behind, _ in shown:
         what = f"attention of CLS, block {layer}, mean of the heads, {name}"
         alts = [f"{what}: {peak(each)}" for each in values[name] if each is not None]
-        html = pair(
-            behind,
-            f"Attention {name}, before and after",
-            values[name],
-            alts,
-            Scale(ATTENTION_MAP, label, "{:.3f}", (0.0, high)),
-            Look(layer, smooth=smooth),
-            mark=test.box,
-        )
+        title = f"Attention {name}, before and after"
+        scale = Scale(ATTENTION_MAP, label, (0.0, high))
+        shown_ = View(title, "attention", values[name], alts, scale, mark=test.box)
+        html = view(behind, shown_, with_picture=behind is not case)
         parts.append(f"<h3>{name.capitalize()}</h3>{html}")
     return f'<div class="ttr-section">{"".join(parts)}</div>'
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ttr.apps.html.panels import Look, Scale, pair, peak
+from ttr.apps.html.viewer import Scale, View, peak, view
 from ttr.apps.image.case import Case
 from ttr.apps.image.prompt_map import PromptMaps
 from ttr.drawing.html import fill
@@ -12,7 +12,7 @@ from ttr.drawing.maps import DIFFERENCE_MAP, SIMILARITY_MAP
 from ttr.wording import DISCLAIMER
 
 
-def maps(case: Case, found: PromptMaps, index: int, *, difference: bool, smooth: bool) -> str:
+def maps(case: Case, found: PromptMaps, index: int, *, difference: bool) -> str:
     """Return the maps of one text before and after as HTML, on a scale that both share.
 
     Cosines run from the lowest to the highest of both maps; differences lie evenly on both sides of 0.
@@ -29,18 +29,15 @@ def maps(case: Case, found: PromptMaps, index: int, *, difference: bool, smooth:
         label = f"cosine with “{text}” minus the mean of the others: above 0 fits it better than those"
     else:
         label = f"cosine of a patch with “{text}”; the scale begins at the lowest, not at 0"
-    return pair(
+    return view(
         case,
-        f"Where “{text}” fits, before and after",
-        list(values),
-        [f"fit of “{text}”: {peak(each)}" for each in values],
-        Scale(
-            DIFFERENCE_MAP if difference else SIMILARITY_MAP,
-            label,
-            "{:+.3f}" if difference else "{:.3f}",
-            (low, high),
+        View(
+            f"Where “{text}” fits, before and after",
+            "difference" if difference else "cosine",
+            list(values),
+            [f"fit of “{text}”: {peak(each)}" for each in values],
+            Scale(DIFFERENCE_MAP if difference else SIMILARITY_MAP, label, (low, high), around=difference),
         ),
-        Look(0, smooth=smooth),
     )
 
 

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 
 from ttr.analysis.faithfulness import grade
-from ttr.apps.html.panels import SIDES, Look
+from ttr.apps.html.panels import Look
+from ttr.apps.html.viewer import SIDES
 from ttr.apps.image.case import Case
 from ttr.apps.image.framing import Frame
 from ttr.drawing.maps import ATTENTION_MAP, NORM_MAP, colourise
+from ttr.drawing.regions import CONTOURS, boxes, edges, first_of_log, shares
 from ttr.studies.compare.page import rows
 from ttr.wording import DISCLAIMER, percent, shortened
 
@@ -30,11 +32,11 @@ NOTE = (
 )
 
 
-def zip_of(case: Case, look: Look, opacity: float = 0.5) -> bytes:
+def zip_of(case: Case, look: Look) -> bytes:
     """Return a ZIP: image.png, both maps of each run as PNG, numbers.json, provenance.json, README.txt."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, picture in pictures(case, look, opacity):
+        for name, picture in pictures(case, look):
             archive.writestr(f"{name}.png", png(picture))
         archive.writestr("numbers.json", json.dumps(numbers(case, look), indent=1, allow_nan=False))
         made_with = dict(case.inspection.comparison.provenance)
@@ -43,7 +45,7 @@ def zip_of(case: Case, look: Look, opacity: float = 0.5) -> bytes:
     return stream.getvalue()
 
 
-def pictures(case: Case, look: Look, opacity: float = 0.5) -> Iterator[tuple[str, np.ndarray]]:
+def pictures(case: Case, look: Look) -> Iterator[tuple[str, np.ndarray]]:
     """Yield (name, uint8 [H, W, 3]) at the picture's own resolution; both runs on one scale if asked."""
     found = case.inspection
     pixels = np.asarray(case.picture.image)
@@ -57,26 +59,59 @@ def pictures(case: Case, look: Look, opacity: float = 0.5) -> Iterator[tuple[str
         ("norms", NORM_MAP, [run.norm_map(look.layer) for run in found.runs]),
     ):
         highs = [0.0 if values is None else float(values.max()) for values in maps]
-        for (tag, _, _), values, high in zip(
-            SIDES, maps, [max(highs)] * 2 if look.shared else highs, strict=True
-        ):
+        ends = [max(highs)] * 2 if look.shared else highs
+        for (tag, _, _), values, high in zip(SIDES, maps, ends, strict=True):
             if values is not None:
-                coloured = colourise(values, high, colour_map, values.shape)
-                yield f"{kind}-{tag}", laid(pixels, coloured, found.frame, opacity, look.smooth)
+                found_shares = shares(values, 0.0, high, log=look.log)
+                yield f"{kind}-{tag}", laid(pixels, found_shares, colour_map, found.frame, look)
 
 
-def laid(pixels: np.ndarray, coloured: np.ndarray, frame: Frame, opacity: float, smooth: bool) -> np.ndarray:
-    """Lay a coloured map [rows, columns, 3] over its part of a picture made grey, uint8 [H, W, 3]."""
+def laid(pixels: np.ndarray, found: np.ndarray, colour_map: str, frame: Frame, look: Look) -> np.ndarray:
+    """Lay a map over its part of a picture, which keeps its colours, as the page does; uint8 [H, W, 3].
+
+    Args:
+        pixels: uint8 [H, W, 3].
+        found: where each patch lies on the colour scale, 0..1, [rows, columns].
+        colour_map: a matplotlib name.
+        frame: the part of the picture that the map is of.
+        look: as opaque as its values, all alike, as contours or as boxes; smooth or not.
+    """
     from PIL import Image
 
-    left, top, right, bottom = frame.box((pixels.shape[1], pixels.shape[0]))
-    way = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
-    enlarged = Image.fromarray(coloured).resize((right - left, bottom - top), way)
-    luma = pixels.astype(np.float32) @ np.array((0.299, 0.587, 0.114), np.float32)
-    grey = np.repeat(luma[..., None], 3, axis=2)
-    part = grey[top:bottom, left:right]
-    part += opacity * (np.asarray(enlarged, dtype=np.float32) - part)
-    return grey.round().astype(np.uint8)
+    box = frame.box((pixels.shape[1], pixels.shape[0]))
+    size = (box[2] - box[0], box[3] - box[1])
+    picture = Image.fromarray(pixels)
+    if look.overlay in ("value", "even"):
+        opaque = found if look.overlay == "value" else np.ones_like(found)
+        colours = colourise(found, 1.0, colour_map, found.shape)
+        alpha = np.rint(255 * look.opacity * opaque).astype(np.uint8)
+        way = Image.Resampling.BILINEAR if look.smooth else Image.Resampling.NEAREST
+        overlay = Image.fromarray(np.dstack([colours, alpha]), "RGBA").resize(size, way)
+        picture.paste(overlay.convert("RGB"), box[:2], overlay.getchannel("A"))
+    else:
+        _draw_lines(picture, found, colour_map, box, look.overlay)
+    return np.asarray(picture)
+
+
+def _draw_lines(picture: Any, found: np.ndarray, colour_map: str, box: Any, overlay: str) -> None:
+    from PIL import ImageDraw
+
+    drawing, (rows, columns) = ImageDraw.Draw(picture), found.shape
+    left, top, right, bottom = box
+    across, down = (right - left) / columns, (bottom - top) / rows
+    width = max(1, round(min(right - left, bottom - top) / 200))
+    lines: list[tuple[tuple[int, ...], Any]] = [
+        (corners, tuple(colourise(np.array([[level]]), 1.0, colour_map, (1, 1))[0, 0].tolist()))
+        for level in CONTOURS
+        for corners in edges(found, level)
+    ]
+    if overlay == "box":
+        sides = ((0, 1, 2, 1), (0, 3, 2, 3), (0, 1, 0, 3), (2, 1, 2, 3))
+        lines = [(tuple(each[i] for i in side), (255, 255, 255)) for each in boxes(found) for side in sides]
+    for thickness, is_rim in ((2 * width + 1, True), (width, False)):
+        for (x1, y1, x2, y2), colour in lines:
+            at = [left + x1 * across, top + y1 * down, left + x2 * across, top + y2 * down]
+            drawing.line(at, fill=(0, 0, 0) if is_rim else colour, width=thickness)
 
 
 def numbers(case: Case, look: Look) -> dict[str, Any]:
@@ -110,15 +145,15 @@ def file_of(case: Case) -> dict[str, Any]:
     }
 
 
-def pdf_of(case: Case, look: Look, opacity: float = 0.5) -> bytes:
+def pdf_of(case: Case, look: Look) -> bytes:
     """Return :func:`page_of` as PDF."""
     stream = io.BytesIO()
     about = {"Title": "Before and after test-time registers", "Subject": DISCLAIMER}
-    page_of(case, look, opacity).savefig(stream, format="pdf", metadata=about)
+    page_of(case, look).savefig(stream, format="pdf", metadata=about)
     return stream.getvalue()
 
 
-def page_of(case: Case, look: Look, opacity: float = 0.5) -> Any:
+def page_of(case: Case, look: Look) -> Any:
     """Return one A4 page as a figure: maps with their scale, numbers, warnings, provenance."""
     from matplotlib.figure import Figure
 
@@ -127,7 +162,7 @@ def page_of(case: Case, look: Look, opacity: float = 0.5) -> Any:
     figure.text(
         0.08, 0.937, _drawable(f"{named(case)} · {case.model} · {case.neurons}"), size=8, parse_math=False
     )
-    shown = dict(pictures(case, look, opacity))
+    shown = dict(pictures(case, look))
     found = case.inspection
     for row, (kind, colour_map, label) in enumerate(
         (
@@ -141,7 +176,7 @@ def page_of(case: Case, look: Look, opacity: float = 0.5) -> Any:
             axes.set_title(f"{name}: {label}", size=8, loc="left")
             if f"{kind}-{tag}" in shown:
                 axes.imshow(shown[f"{kind}-{tag}"], interpolation="none")
-                _bar(figure, axes, _high(found, kind, look, column), colour_map)
+                _bar(figure, axes, _high(found, kind, look, column), colour_map, log=look.log)
     _text(figure, case)
     return figure
 
@@ -155,12 +190,13 @@ def _high(found: Any, kind: str, look: Look, column: int) -> float:
     return max(highs) if look.shared else highs[column]
 
 
-def _bar(figure: Any, axes: Any, high: float, colour_map: str) -> None:
+def _bar(figure: Any, axes: Any, high: float, colour_map: str, *, log: bool) -> None:
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
+    from matplotlib.colors import LogNorm, Normalize
 
+    scale = LogNorm(first_of_log(0.0, high), high) if log and high > 0 else Normalize(0, high or 1)
     bar = figure.colorbar(
-        ScalarMappable(Normalize(0, high or 1), colour_map),
+        ScalarMappable(scale, colour_map),
         ax=axes,
         orientation="horizontal",
         pad=0.02,

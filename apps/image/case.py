@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,9 +11,7 @@ from ttr.analysis.faithfulness import GRADES, grade, meaning
 from ttr.apps.image.answers import Reader
 from ttr.apps.image.inspection import Inspection
 from ttr.apps.image.intake import Picture
-
-#: Longer side of the picture that the page shows, in pixels. Exports have the full resolution.
-SHOWN_SIDE = 1024
+from ttr.apps.image.plate import Plate, plate_of
 
 
 @dataclass(frozen=True)
@@ -25,11 +22,13 @@ class Answer:
         head: its name.
         calibrated_on: images its probabilities were calibrated on, 0: none.
         rows: (class, probability before, probability after), the likeliest before or after first.
+        of: how many classes the head has.
     """
 
     head: str
     calibrated_on: int
     rows: tuple[tuple[str, float, float], ...]
+    of: int
 
     @property
     def first(self) -> tuple[str, str]:
@@ -64,13 +63,9 @@ class Case:
     answer: Answer | None
 
     @cached_property
-    def backdrop(self) -> bytes:
-        """The picture in grey as JPEG, what maps are laid on."""
-        image = self.picture.image.convert("L")
-        image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-        stream = io.BytesIO()
-        image.save(stream, "JPEG", quality=88)
-        return stream.getvalue()
+    def plate(self) -> Plate:
+        """The picture as the page's viewer gets it, what maps are laid on."""
+        return plate_of(self.picture)
 
 
 def answer(reader: Reader, inspection: Inspection, shown: int = 4) -> Answer:
@@ -78,7 +73,7 @@ def answer(reader: Reader, inspection: Inspection, shown: int = 4) -> Answer:
     before, after = (reader.probabilities(run.feature) for run in inspection.runs)
     order = np.argsort(-np.maximum(before, after))[:shown]
     rows = tuple((reader.classes[index], float(before[index]), float(after[index])) for index in order)
-    return Answer(reader.name, reader.calibrated_on, rows)
+    return Answer(reader.name, reader.calibrated_on, rows, len(reader.classes))
 
 
 def cautions(inspection: Inspection, warning: str, others: tuple[str, ...] = ()) -> tuple[str, ...]:

@@ -101,5 +101,6 @@ def unpacked(head: dict[str, Any], read: Callable[[memoryview], None]) -> Decode
     if fields is None:
         return Decoded(head["kind"], image)
     fields |= {"windows": tuple(Window(**each) for each in fields["windows"])}
-    fields |= {name: tuple(fields[name]) for name in ("size", "range", "notes")}
+    tuples = ("size", "range", "notes", *(["spacing"] if fields["spacing"] else []))
+    fields |= {name: tuple(fields[name]) for name in tuples}
     return Decoded(head["kind"], image, Radiograph(**fields, **arrays))

@@ -70,6 +70,13 @@ class Trace:
         row = self._row(layer, head, query)
         return None if row is None else self._grid(row)
 
+    def head_maps(self, layer: int, query: str = "CLS") -> np.ndarray | None:
+        """Return the attention of a query to each patch by head, [heads, rows, columns]; None without it."""
+        if query not in self.queries:
+            return None
+        rows = self.attention[layer, :, self.queries.index(query)]
+        return rows[:, self.layout.where("patches")].reshape(len(rows), *self.layout.grid)
+
     def register_share(self, layer: int, head: int | None = None, query: str = "CLS") -> float | None:
         """Return how much of a query's attention all registers hold together, 0..1; None without it."""
         row = self._row(layer, head, query)

@@ -25,7 +25,7 @@ from ttr.apps.image.memory import Kept, seen, value_of
 from ttr.apps.image.outline import Localised, Outline, box_on, localised, mask_on, read_mask
 from ttr.apps.image.uploads import FORGOTTEN
 from ttr.apps.image.workbench import Chosen, Workbench
-from ttr.apps.tabs.compare import MEAN, SHARED, look
+from ttr.apps.tabs.compare import MEAN, look
 from ttr.apps.tabs.download import download
 from ttr.apps.tabs.events import (
     ALONE,
@@ -40,7 +40,7 @@ from ttr.apps.tabs.events import (
     tried,
     turned,
 )
-from ttr.apps.tabs.look import CUT, SMOOTH, opacity_slider, style_radio
+from ttr.apps.tabs.look import CUT, LookControls, look_controls, looked_at
 from ttr.apps.tabs.outline import DRAWN, OutlineBox, outline_box
 from ttr.attribution.attribute import OF_A_BLOCK, WITHOUT_TARGET
 from ttr.errors import TTRError
@@ -66,8 +66,7 @@ class Controls:
     words: gr.Textbox
     said: gr.HTML
     run: gr.Button
-    style: gr.Radio
-    opacity: gr.Slider
+    look: LookControls
 
     def asked(self) -> list[Any]:
         """Return those whose values are :class:`Given`."""
@@ -106,17 +105,17 @@ def attribution_tab(
         with gr.Column(scale=3, min_width=280):
             numbers = gr.HTML(elem_classes="ttr-numbers", elem_id="attribution-numbers")
             make = partial(_exported, workbench)
-            asked = [kept, marked, controls.opacity]
+            asked = [kept, marked, *controls.look.all()]
             export = download("Export map and numbers", "ttr-attribution.zip", make, asked, status)
     shown = [kept, status, maps, numbers, export]
     outlined = [marked, status, outline.picture, *outline.corners, maps, numbers]
-    here = [turn, case, kept, marked, controls.style]
+    here = [turn, case, kept, marked]
     given = [*controls.asked()]
 
     def own(work: Any, outputs: list[Any], message: int = 1) -> Any:
         return turned(partial(work, workbench), len(outputs), message)
 
-    asked = [turn, case, chosen, marked, controls.style, *given]
+    asked = [turn, case, chosen, marked, *given]
     for event in (controls.run.click, controls.words.submit):
         event(own(_answered, shown), asked, shown, **ALONE, **AS_SENT)
     in_force = controls.in_force()
@@ -124,9 +123,6 @@ def attribution_tab(
         control.input(
             own(_in_force, in_force, message=6), [turn, case, *given], in_force, **AT_ONCE, **AS_SENT
         )
-    controls.style.input(
-        own(_looked, [maps, status]), [turn, kept, marked, controls.style], [maps, status], **AT_ONCE
-    )
     entering = [*shown, *in_force, outline.picture]
     tab.select(own(_entered, entering), [turn, case, kept, marked, *given], entering, **IN_ORDER, **AS_SENT)
     _connect_outline(workbench, outline, here, outlined, read, own)
@@ -166,7 +162,9 @@ def _connect_outline(
 
 def _controls() -> Controls:
     method = gr.Dropdown(list(METHODS), value=METHODS[0], label="Method", elem_id="attribution-method")
-    block = gr.Slider(0, 11, 11, step=1, label="Block (layer)", elem_id="attribution-block")
+    block = gr.Slider(
+        0, 11, 11, step=1, label="Block (layer)", elem_id="attribution-block", elem_classes="ttr-block"
+    )
     head = gr.Dropdown([MEAN], value=MEAN, label="Attention head", elem_id="attribution-head")
     kind = gr.Dropdown([], label="Answer of", interactive=False, elem_id="attribution-answer")
     name = gr.Dropdown(
@@ -175,9 +173,7 @@ def _controls() -> Controls:
     words = gr.Textbox(label="Words", interactive=False, elem_id="attribution-words")
     said = gr.HTML(elem_id="attribution-said")
     run = gr.Button("Show where it looks", variant="primary", size="sm", elem_id="attribution-run")
-    style = style_radio()
-    opacity = opacity_slider("attribution-opacity")
-    return Controls(method, block, head, kind, name, words, said, run, style, opacity)
+    return Controls(method, block, head, kind, name, words, said, run, look_controls("attribution"))
 
 
 def _answers(workbench: Workbench, image: Case) -> Answers:
@@ -189,12 +185,11 @@ def _answered(
     found: Kept[Case] | None,
     choice: Chosen | None,
     marked: Kept[Outline] | None,
-    style: str,
     *given: Any,
 ) -> list[Any]:
     image, model = workbench.asked(found, choice)
     asked = Given(*given)
-    at = look(min(asked.block, image.inspection.layers - 1), asked.head, "CLS", style, SHARED)
+    at = look(min(asked.block, image.inspection.layers - 1), asked.head, "CLS")
     answer = None
     if asked.method not in WITHOUT_TARGET:
         answer = _answers(workbench, image).target(asked.kind or "", asked.name or HIGHEST, asked.words)
@@ -211,14 +206,9 @@ def _answered(
             original=workbench.original(model.model),
         )
     outline = _on(marked, image)
-    drawn = attribution_html.maps(image, result, outline, smooth=at.smooth)
+    drawn = attribution_html.maps(image, result, outline)
     told = _numbers(workbench, image, result, outline)
     return [workbench.memory.keep((image, result)), "", drawn, told, gr.update(interactive=True)]
-
-
-def _looked(workbench: Workbench, held: Asked | None, marked: Kept[Outline] | None, style: str) -> list[Any]:
-    image, result = value_of(held)
-    return [attribution_html.maps(image, result, _on(marked, image), smooth=style == SMOOTH), ""]
 
 
 def _entered(
@@ -266,24 +256,22 @@ def _in_force(workbench: Workbench, found: Kept[Case] | None, *given: Any) -> li
 
 
 def _boxed(workbench: Workbench, *values: Any) -> list[Any]:
-    found, held, _, style, *corners = values
-    return _outlined(workbench, found, held, style, lambda picture: box_on(picture, corners))
+    found, held, _, *corners = values
+    return _outlined(workbench, found, held, lambda picture: box_on(picture, corners))
 
 
 def _masked(workbench: Workbench, *values: Any) -> list[Any]:
-    found, held, _, style, read = values
+    found, held, _, read = values
     mask = done(read)
-    return _outlined(workbench, found, held, style, lambda picture: mask_on(picture, mask))
+    return _outlined(workbench, found, held, lambda picture: mask_on(picture, mask))
 
 
 def _unmarked(workbench: Workbench, *values: Any) -> list[Any]:
-    found, held, _, style = values
-    return _outlined(workbench, found, held, style, lambda picture: None)
+    found, held, _ = values
+    return _outlined(workbench, found, held, lambda picture: None)
 
 
-def _outlined(
-    workbench: Workbench, found: Kept[Case] | None, held: Asked | None, style: str, made: Any
-) -> list[Any]:
+def _outlined(workbench: Workbench, found: Kept[Case] | None, held: Asked | None, made: Any) -> list[Any]:
     """Return the image with what is outlined on it, and the numbers of its map, if it has one."""
     image = value_of(found)
     outline = made(image.picture)
@@ -294,7 +282,7 @@ def _outlined(
     if asked_of is None or asked_of[0] is not image:
         return [kept, explanations.empty(NOTHING), drawn, *corners, gr.skip(), gr.skip()]
     result = asked_of[1]
-    shown = attribution_html.maps(image, result, outline, smooth=style == SMOOTH)
+    shown = attribution_html.maps(image, result, outline)
     return [kept, "", drawn, *corners, shown, _numbers(workbench, image, result, outline)]
 
 
@@ -318,11 +306,9 @@ def _numbers(workbench: Workbench, image: Case, result: Attribution, outline: Ou
     return attribution_html.numbers(image, result, outline, scored, warning)
 
 
-def _exported(
-    workbench: Workbench, held: Asked | None, marked: Kept[Outline] | None, opacity: float
-) -> bytes:
+def _exported(workbench: Workbench, held: Asked | None, marked: Kept[Outline] | None, *seen_as: Any) -> bytes:
     image, result = value_of(held)
     outline = _on(marked, image)
     scored = _scored(workbench, image, result, outline)
     found = scored if isinstance(scored, Localised) else None
-    return attribution_html.zip_of(image, result, outline, found, min(max(opacity / 100, 0), 1))
+    return attribution_html.zip_of(image, result, outline, found, looked_at(0, None, "CLS", *seen_as))

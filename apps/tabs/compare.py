@@ -16,38 +16,51 @@ from ttr.apps.image.memory import Kept, value_of
 from ttr.apps.image.workbench import Workbench
 from ttr.apps.tabs import window as window_controls
 from ttr.apps.tabs.download import download
+from ttr.apps.tabs.events import IN_BROWSER
 from ttr.apps.tabs.given import given
-from ttr.apps.tabs.look import CUT, SMOOTH, opacity_slider, style_radio, view_radio
+from ttr.apps.tabs.look import CUT, LookControls, look_controls, looked_at, view_radio
 from ttr.apps.tabs.models import model_box
 from ttr.apps.tabs.window import WindowBox
 from ttr.datasets.registry import sample_paths
 
 NAME = "Compare"
 MEAN = "mean of heads"
-SHARED, OWN = "shared", "own"
+#: What is in force on each of the inner tabs: block, head, query, how the map lies, its scale.
+IN_FORCE = {
+    "Attention": (True, True, True, True, True),
+    "Norms": (True, False, False, True, True),
+    "PCA colours": (False, False, False, True, False),
+    "By block": (False, False, False, False, False),
+}
 
 
 @dataclass(frozen=True)
 class Controls:
-    """The widgets that decide how the maps are looked at."""
+    """The widgets that decide which maps are shown, and how they are looked at."""
 
     layer: gr.Slider
     head: gr.Dropdown
     query: gr.Dropdown
-    style: gr.Radio
-    scale: gr.Radio
-    opacity: gr.Slider
+    look: LookControls
 
-    def all(self) -> list[Any]:
-        """Return them in the order in which :func:`look` takes their values."""
-        return [self.layer, self.head, self.query, self.style, self.scale]
+    def which(self) -> list[Any]:
+        """Return those that decide which maps are shown, in the order in which :func:`look` takes them."""
+        return [self.layer, self.head, self.query]
+
+    def by_tab(self) -> list[Any]:
+        """Return what :data:`IN_FORCE` is about: the widgets that a tab may have no use for."""
+        at = self.look
+        return [*self.which(), at.laid, at.opacity, at.style, at.scale, at.numbers]
 
 
-def look(layer: float, head: str, query: str, style: str, scale: str) -> Look:
+def head_of(name: str) -> int | None:
+    """Return the head of that name; None: the mean of all."""
+    return None if name == MEAN else int(name.split()[-1])
+
+
+def look(layer: float, head: str, query: str) -> Look:
     """Return the values of the controls as a look."""
-    return Look(
-        int(layer), None if head == MEAN else int(head.split()[-1]), query, style == SMOOTH, scale == SHARED
-    )
+    return Look(int(layer), head_of(head), query)
 
 
 @dataclass(frozen=True)
@@ -67,77 +80,97 @@ class Widgets:
 
     def outputs(self, case: gr.State) -> list[Any]:
         """Return what :func:`shown` and :func:`empty` have values for."""
-        seen = [*self.pictures, *self.maps, *self.controls.all()[:3], *self.window.outputs(), *self.exports]
+        seen = [*self.pictures, *self.maps, *self.controls.which(), *self.window.outputs(), *self.exports]
         return [case, self.status, *seen]
 
 
 def compare_tab(workbench: Workbench, blocks: gr.Blocks, case: gr.State, chosen: gr.State) -> Widgets:
-    """Lay out the tab; it keeps ``case`` and ``chosen`` (a kept Case and a Chosen) for the other tabs too."""
-    with gr.Row(elem_classes="ttr-columns"):
-        with gr.Column(scale=2, min_width=250):
-            upload = gr.File(label="Image (PNG, JPEG, TIFF or DICOM)", height=150, elem_id="image")
+    """Lay out the tab; it keeps ``case`` and ``chosen`` (a kept Case and a Chosen) for the other tabs too.
+
+    Maps fill the width beside one slim column; on a telephone they stand ahead of the controls.
+    """
+    with gr.Row(elem_classes="ttr-desk"):
+        with gr.Column(elem_classes="ttr-source", min_width=0):
+            upload = gr.File(label="Image (PNG, JPEG, TIFF or DICOM)", height=136, elem_id="image")
             given_here = given("image")
             with gr.Row():
                 samples = {
-                    name: gr.Button(f"Sample: {name}", size="sm", min_width=90) for name in sample_paths()
+                    name: gr.Button(f"Sample: {name}", size="sm", min_width=80) for name in sample_paths()
                 }
-            thumbnail = gr.HTML()
+            picture = gr.HTML(elem_id="picture")
             window = window_controls.window_box()
             changed = model_box(workbench, blocks, chosen)
-        with gr.Column(scale=6, min_width=320):
+        with gr.Column(elem_classes="ttr-stage", min_width=0):
             status = gr.HTML(elem_id="status")
-            *maps, curves = _maps()
+            verdict = gr.HTML(elem_id="verdict")
+            tabs, *maps, curves = _maps()
+        with gr.Column(elem_classes="ttr-controls", min_width=0):
             controls = _controls()
-        with gr.Column(scale=3, min_width=280):
+        with gr.Column(elem_classes="ttr-below", min_width=0):
             numbers = gr.HTML(elem_classes="ttr-numbers", elem_id="numbers")
             with gr.Row():
-                asked = [case, *controls.all(), controls.opacity]
+                asked = [case, *controls.which(), *controls.look.all()]
                 exports = [
                     download(
                         f"Export {kind}", f"ttr-study.{kind.lower()}", partial(_exported, make), asked, status
                     )
                     for kind, make in (("ZIP", takeaway.zip_of), ("PDF", takeaway.pdf_of))
                 ]
-    pictures = [thumbnail, curves, numbers]
+    _connect(tabs, controls)
+    pictures = [picture, verdict, curves, numbers]
     return Widgets(upload, given_here, samples, window, status, pictures, maps, controls, exports, changed)
 
 
-def _maps() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.Plot]:
+def _maps() -> tuple[dict[str, gr.Tab], gr.HTML, gr.HTML, gr.HTML, gr.Plot]:
+    gr.HTML(CUT)
     with gr.Tabs():
-        with gr.Tab("Attention"):
+        with gr.Tab("Attention") as attention:
             maps = gr.HTML(elem_id="maps")
             gr.HTML(explanations.why(explanations.ATTENTION))
-        with gr.Tab("Norms"):
+        with gr.Tab("Norms") as lengths:
             norms = gr.HTML(elem_id="norms")
             gr.HTML(explanations.why(explanations.NORMS))
-        with gr.Tab("PCA colours"):
+        with gr.Tab("PCA colours") as components:
             colours = gr.HTML(elem_id="colours")
             gr.HTML(explanations.why(explanations.COLOURS))
-        with gr.Tab("By block"):
+        with gr.Tab("By block") as blocks:
             curves = gr.Plot(show_label=False, elem_id="curves")
             gr.HTML(explanations.why(explanations.CURVES))
-    return maps, norms, colours, curves
+    gr.HTML(explanations.words())
+    tabs = dict(zip(IN_FORCE, (attention, lengths, components, blocks), strict=True))
+    return tabs, maps, norms, colours, curves
 
 
 def _controls() -> Controls:
-    gr.HTML(CUT)
-    with gr.Row():
-        layer = gr.Slider(0, 11, 11, step=1, label="Block (layer)", min_width=240, elem_id="layer")
-        opacity = opacity_slider("opacity", min_width=240)
-    with gr.Row():
-        head = gr.Dropdown([MEAN], value=MEAN, label="Attention head", min_width=150, elem_id="head")
-        query = gr.Dropdown(["CLS"], value="CLS", label="Attention of", min_width=150, elem_id="query")
-    with gr.Row():
-        view_radio("view")
-        style = style_radio()
-        scale = gr.Radio([SHARED, OWN], value=SHARED, label="Colour scale", min_width=170, elem_id="scale")
-    return Controls(layer, head, query, style, scale, opacity)
+    layer = gr.Slider(0, 11, 11, step=1, label="Block (layer)", elem_id="layer", elem_classes="ttr-block")
+    head = gr.Dropdown([MEAN], value=MEAN, label="Attention head", elem_id="head")
+    query = gr.Dropdown(["CLS"], value="CLS", label="Attention of", elem_id="query")
+    view_radio("view")
+    return Controls(layer, head, query, look_controls("compare"))
+
+
+def _connect(tabs: dict[str, gr.Tab], controls: Controls) -> None:
+    """Let each inner tab put out of force what it has no use for."""
+    for name, tab in tabs.items():
+        layer, head, query, laid, scale = IN_FORCE[name]
+        states = [layer, head, query, laid, laid, laid, scale, scale]
+        tab.select(
+            partial(_in_force, states),
+            None,
+            controls.by_tab(),
+            **{**IN_BROWSER, "trigger_mode": "always_last"},
+        )
+
+
+def _in_force(states: list[bool]) -> list[Any]:
+    return [gr.update(interactive=state) for state in states]
 
 
 def _exported(make: Callable[..., bytes], kept: Kept[Case] | None, *seen: Any) -> bytes:
-    found, at = value_of(kept), look(*seen[:-1])
+    found, (layer, head, query, *rest) = value_of(kept), seen
+    at = looked_at(int(layer), head_of(head), query, *rest)
     found.inspection.check(at.layer, at.head, at.query)
-    return make(found, at, min(max(seen[-1] / 100, 0), 1))
+    return make(found, at)
 
 
 def maps(found: Case, at: Look) -> list[str]:
@@ -151,15 +184,16 @@ def shown(kept: Kept[Case], seen: tuple[Any, ...]) -> list[Any]:
     inspection = found.inspection
     heads = [MEAN, *(f"head {index}" for index in range(inspection.heads))]
     queries = list(inspection.after.queries)
-    layer, head, query, style, scale = seen
+    layer, head, query = seen
     last = inspection.layers - 1
     head, query = head if head in heads else MEAN, query if query in queries else "CLS"
     layer = int(layer) if layer <= last else last
     return [
         kept,
         "",
-        *(panels.thumbnail(found), charts.block_curves(inspection.comparison), panels.numbers(found)),
-        *maps(found, look(layer, head, query, style, scale)),
+        *(panels.picture(found), panels.verdict(found)),
+        *(charts.block_curves(inspection.comparison), panels.numbers(found)),
+        *maps(found, look(layer, head, query)),
         gr.update(maximum=last, value=layer),
         gr.update(choices=heads, value=head),
         gr.update(choices=queries, value=query),
@@ -175,4 +209,4 @@ def empty(said: str = "") -> list[Any]:
     """
     controls = [gr.skip()] * 3
     window = [gr.update(visible=False), *[gr.skip()] * 3]
-    return [None, said, "", None, "", "", "", "", *controls, *window, *[gr.update(interactive=False)] * 2]
+    return [None, said, "", "", None, "", "", "", "", *controls, *window, *[gr.update(interactive=False)] * 2]

@@ -14,12 +14,12 @@ from ttr.apps.image.case import Case
 from ttr.apps.image.marker import MarkerTest, marker_test
 from ttr.apps.image.marker_drawing import CORNERS, KINDS, LARGEST, SMALLEST, Corner, Kind, Marker
 from ttr.apps.image.marker_places import all_places
-from ttr.apps.image.memory import Kept, seen, value_of
+from ttr.apps.image.memory import Kept, seen
 from ttr.apps.image.prompt_map import read_texts
 from ttr.apps.image.uploads import FORGOTTEN
 from ttr.apps.image.workbench import Chosen, Workbench
-from ttr.apps.tabs.events import ALONE, AT_ONCE, IN_ORDER, Emptied, guarded, turned
-from ttr.apps.tabs.look import CUT, SMOOTH, opacity_slider, style_radio
+from ttr.apps.tabs.events import ALONE, IN_ORDER, Emptied, turned
+from ttr.apps.tabs.look import CUT, look_controls
 
 NOTHING = "Choose a marker and a corner, and burn it in. The image itself stays as it is."
 #: What is kept of a test: the image, and what came of it.
@@ -36,7 +36,6 @@ class Controls:
     classes: gr.Textbox
     burn: gr.Button
     every: gr.Button
-    style: gr.Radio
 
 
 def marker_tab(
@@ -65,12 +64,6 @@ def marker_tab(
     def swept(*values: Any) -> list[Any]:
         return _swept(workbench, *values)
 
-    def looked(held: Burnt | None, style: str) -> list[Any]:
-        def work() -> list[Any]:
-            return [marker_html.maps(*value_of(held), smooth=style == SMOOTH), ""]
-
-        return guarded(work, 2)
-
     def entered(found: Kept[Case] | None, held: Burnt | None) -> list[Any]:
         image, burnt_into = seen(found), seen(held)
         if burnt_into is not None and burnt_into[0] is image:
@@ -88,11 +81,8 @@ def marker_tab(
 
     asked = [controls.size, controls.classes]
     marker = [controls.kind, controls.corner]
-    controls.burn.click(
-        turned(burnt, len(shown)), [turn, case, chosen, *asked, *marker, controls.style], shown, **ALONE
-    )
+    controls.burn.click(turned(burnt, len(shown)), [turn, case, chosen, *asked, *marker], shown, **ALONE)
     controls.every.click(turned(swept, 2), [turn, case, chosen, *asked], [places, status], **ALONE)
-    controls.style.input(looked, [kept, controls.style], [maps, status], **AT_ONCE)
     tab.select(entered, [case, kept], [*shown, places], **IN_ORDER)
     return Emptied([*shown, places], [None, "", "", "", "", "", ""])
 
@@ -109,9 +99,8 @@ def _controls() -> Controls:
     )
     burn = gr.Button("Burn it in", variant="primary", size="sm", elem_id="marker-run")
     every = gr.Button("Try all markers in all corners", size="sm", elem_id="marker-all")
-    style = style_radio()
-    opacity_slider("marker-opacity")
-    return Controls(kind, corner, size, classes, burn, every, style)
+    look_controls("marker")
+    return Controls(kind, corner, size, classes, burn, every)
 
 
 def _burnt(
@@ -122,7 +111,6 @@ def _burnt(
     typed: str,
     kind: Kind,
     corner: Corner,
-    style: str,
 ) -> list[Any]:
     image, model = workbench.asked(found, choice)
     asked = _asked(workbench, image, typed)
@@ -141,7 +129,7 @@ def _burnt(
         "",
         panels.thumbnail(marker_html.marked(image, test)),
         marker_html.verdict(test),
-        marker_html.maps(image, test, smooth=style == SMOOTH),
+        marker_html.maps(image, test),
         marker_html.numbers(image, test, _name(asked)),
     ]
 

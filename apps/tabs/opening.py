@@ -94,7 +94,7 @@ class Opening:
         self.shown = widgets.outputs(case)
         self.all = [*self.shown, *(widget for each in others for widget in each.outputs)]
         self.elsewhere = [value for each in others for value in each.values]
-        self.inputs = [chosen, *widgets.controls.all()]
+        self.inputs = [chosen, *widgets.controls.which()]
         self.turn = turn
         self.given = gr.Number(0, visible=False)
 
@@ -119,7 +119,7 @@ class Opening:
         window.preset.select(self._preset, [window.preset, *again], self.shown, **SHOWING)
         typed = [window.center, window.width, *again]
         window.apply.click(self._typed, typed, self.shown, **SHOWING)
-        controls = widgets.controls.all()
+        controls = widgets.controls.which()
         for control in controls:
             outputs = [*widgets.maps, widgets.status]
             asked = [self.turn, self.case, *controls]

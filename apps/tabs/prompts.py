@@ -15,7 +15,7 @@ from ttr.apps.image.prompt_map import AS_TYPED, PromptMaps, can_read, prompt_map
 from ttr.apps.image.uploads import FORGOTTEN
 from ttr.apps.image.workbench import Chosen, Workbench
 from ttr.apps.tabs.events import ALONE, AT_ONCE, IN_ORDER, Emptied, guarded, turned
-from ttr.apps.tabs.look import CUT, SMOOTH, opacity_slider, style_radio
+from ttr.apps.tabs.look import CUT, look_controls
 
 SIMILARITY, DIFFERENCE = "similarity", "difference to the others"
 EXAMPLE = "metal implant, bone, soft tissue"
@@ -34,11 +34,10 @@ class Controls:
     run: gr.Button
     which: gr.Radio
     kind: gr.Radio
-    style: gr.Radio
 
     def looks(self) -> list[Any]:
         """Return those that decide how the map is looked at."""
-        return [self.which, self.kind, self.style]
+        return [self.which, self.kind]
 
 
 def prompts_tab(
@@ -70,7 +69,7 @@ def prompts_tab(
             return [gr.skip() for _ in shown]
         return _unasked(workbench, image)
 
-    inputs = [turn, case, chosen, controls.text, controls.template, controls.kind, controls.style]
+    inputs = [turn, case, chosen, controls.text, controls.template, controls.kind]
     for event in (controls.run.click, controls.text.submit, controls.template.submit):
         event(turned(asked, len(shown)), inputs, shown, **ALONE)
     for control in controls.looks():
@@ -89,9 +88,8 @@ def _controls() -> Controls:
     run = gr.Button("Show where they fit", variant="primary", size="sm", elem_id="prompt-run")
     which = gr.Radio([], label="Map of", elem_id="prompt-which", visible=False)
     kind = gr.Radio([SIMILARITY, DIFFERENCE], value=SIMILARITY, label="Show", elem_id="prompt-kind")
-    style = style_radio()
-    opacity_slider("prompt-opacity")
-    return Controls(text, template, run, which, kind, style)
+    look_controls("prompt")
+    return Controls(text, template, run, which, kind)
 
 
 def _answered(
@@ -101,7 +99,6 @@ def _answered(
     typed: str,
     around: str,
     kind: str,
-    style: str,
 ) -> list[Any]:
     texts = read_texts(typed)
     image, model = workbench.asked(found, choice)
@@ -121,7 +118,7 @@ def _answered(
     return [
         workbench.memory.keep((image, result)),
         "",
-        _map(image, result, texts[0], kind, style),
+        _map(image, result, texts[0], kind),
         prompts_html.numbers(image, result, model.caution),
         gr.update(choices=list(texts), value=texts[0], visible=True),
     ]
@@ -144,7 +141,5 @@ def _state(workbench: Workbench, found: Case | None) -> str:
     return explanations.empty(NOTHING)
 
 
-def _map(image: Case, result: PromptMaps, text: str, kind: str, style: str) -> str:
-    return prompts_html.maps(
-        image, result, result.texts.index(text), difference=kind == DIFFERENCE, smooth=style == SMOOTH
-    )
+def _map(image: Case, result: PromptMaps, text: str, kind: str) -> str:
+    return prompts_html.maps(image, result, result.texts.index(text), difference=kind == DIFFERENCE)

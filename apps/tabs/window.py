@@ -8,9 +8,13 @@ from typing import Any
 import gradio as gr
 
 from ttr.apps.image.intake import Picture
+from ttr.apps.image.plate import shown_window
+from ttr.apps.tabs.events import IN_BROWSER
 from ttr.datasets.dicom.radiograph import Window
 
 FIRST, OWN = "as the file says", "typed below"
+#: A window that was dragged stands in the boxes for numbers, to be applied.
+DRAGGED = "document.addEventListener('ttr-window', () => trigger('select'));"
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,11 @@ def window_box() -> WindowBox:
     with gr.Group(visible=False) as box:
         preset = gr.Dropdown([FIRST], label="Window", value=FIRST)
         with gr.Row():
-            center = gr.Number(label="Centre", value=0, min_width=80)
-            width = gr.Number(label="Width", value=0, min_width=80)
+            center = gr.Number(label="Centre", value=None, min_width=80)
+            width = gr.Number(label="Width", value=None, min_width=80)
         apply = gr.Button("Apply this window", size="sm")
+    dragged = gr.HTML(visible="hidden", js_on_load=DRAGGED)
+    dragged.select(None, None, [center, width], js="() => ttrViewer.window", **IN_BROWSER)
     return WindowBox(box, preset, center, width, apply)
 
 
@@ -52,11 +58,12 @@ def typed(center: float | None, width: float | None) -> Window:
 def values(picture: Picture) -> list[Any]:
     """Return the box as it is for a picture."""
     current = picture.window
+    behind = picture.radiograph
+    numbers = (None, None) if behind is None or behind.values.ndim == 3 else shown_window(behind, current)
     choices = [FIRST, *(window.name for window in picture.windows)]
     choices += [OWN] if current and current.name == OWN else []
     return [
-        gr.update(visible=len(choices) > 1 or picture.radiograph is not None),
+        gr.update(visible=behind is not None and behind.values.ndim == 2),
         gr.update(choices=choices, value=current.name if current else FIRST),
-        gr.update() if current is None else current.center,
-        gr.update() if current is None else current.width,
+        *numbers,
     ]

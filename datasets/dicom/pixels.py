@@ -20,6 +20,8 @@ OTHERS = ("HSV", "ARGB", "CMYK", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "XYB")
 MOST_FRAMES = 10_000
 #: Times that a pixel may be longer than wide.
 MOST_STRETCHED = 10
+#: Millimetres between two pixels; more is a mistake.
+MOST_SPACING = 100
 
 
 def check_pixels(name: object, data: Any, most_pixels: int) -> Measures:
@@ -114,6 +116,17 @@ def aspect(name: object, data: Any) -> float:
                 )
             return ratio
     return 1.0
+
+
+def spacing(data: Any) -> tuple[float, float] | None:
+    """Return the millimetres between rows and between columns in the patient; None where that is not known.
+
+    What a detector measures of itself (``ImagerPixelSpacing``) is not the patient's: the beam enlarges.
+    """
+    found, own = numbers(data, "PixelSpacing"), numbers(data, "ImagerPixelSpacing")
+    if found is None or len(found) != 2 or min(found) <= 0 or max(found) > MOST_SPACING:
+        return None
+    return None if own is not None and list(found) == list(own) else (found[0], found[1])
 
 
 def stretched(name: object, width: int, height: int, ratio: float, most_pixels: int) -> tuple[int, int]:

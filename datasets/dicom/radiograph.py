@@ -49,6 +49,7 @@ class Radiograph:
         padding: which pixels are no part of the image, bool [H, W], or None.
         own_range: whether the file's own way shows nothing, so that it is first shown in :attr:`range`.
         notes: sentences that must stand beside the picture: what of the file could not be followed.
+        spacing: millimetres in the patient between rows and between columns of ``values``, or None.
     """
 
     values: np.ndarray
@@ -65,6 +66,7 @@ class Radiograph:
     padding: np.ndarray | None = None
     own_range: bool = False
     notes: tuple[str, ...] = ()
+    spacing: tuple[float, float] | None = None
 
     def image(self, window: Window | None = None) -> Image:
         """Return the picture as RGB with square pixels.

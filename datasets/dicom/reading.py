@@ -30,6 +30,7 @@ from ttr.datasets.dicom.pixels import (
     aspect,
     check_pixels,
     frames_of,
+    spacing,
     stretched,
 )
 from ttr.datasets.dicom.radiograph import CURVES, Radiograph, Window, scaled
@@ -138,6 +139,7 @@ def _radiograph(path: Path, data: Any, decoded: Callable[[], np.ndarray], most_p
         "aspect": ratio,
         "burned_in": {"YES": True, "NO": False}.get(word(data, "BurnedInAnnotation")),
         "modality": modality if modality in MODALITIES else "",
+        "spacing": spacing(data),
     }
     if data.PhotometricInterpretation == PALETTE_COLOUR:
         palette = palette_of(path, data)

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from ttr.drawing.maps import colour_stops
+from ttr.drawing.regions import ticks
 
 
 def fill(template: str, **values: Any) -> str:
@@ -21,9 +22,9 @@ def _environment() -> Any:
     return Environment(loader=PackageLoader("ttr"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
 
-def bar(colour_map: str, high: float, pattern: str, low: float = 0.0) -> dict[str, Any]:
+def bar(colour_map: str, high: float, low: float = 0.0) -> dict[str, Any]:
     """Return a colour bar from ``low`` to ``high`` for a page: its colours, and five numbers along it."""
     return {
         "stops": colour_stops(colour_map),
-        "ticks": [pattern.format(low + share * (high - low)) for share in (0, 0.25, 0.5, 0.75, 1)],
+        "ticks": [written for _, written in ticks(low, high)],
     }

@@ -51,8 +51,8 @@ def panels(shown: Shown) -> dict[str, Any]:
             for kind in MAPS
         },
         "bars": {
-            kind: {scale: bar(colour_map, spans[kind][scale], pattern) for scale in SCALES}
-            for kind, (colour_map, pattern) in MAPS.items()
+            kind: {scale: bar(colour_map, spans[kind][scale]) for scale in SCALES}
+            for kind, (colour_map, _) in MAPS.items()
         },
         "largest": {
             kind: pattern.format(float(np.nanmax(arrays[kind]))) for kind, (_, pattern) in MAPS.items()

@@ -1,0 +1,141 @@
+"""A picture as a viewer in the browser gets it: what is shown, the values behind it, and how long a pixel is.
+
+A picture of more than :data:`MOST_PIXELS` is reduced by a whole number, each pixel the mean of its square.
+Values travel in a PNG, sixteen bits in two of its colours, so that a window is chosen without asking again.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from ttr.apps.image.intake import Picture
+from ttr.datasets.dicom.radiograph import Radiograph, Window
+from ttr.digests import sha256
+
+MOST_PIXELS = 1_500_000
+LEVELS = 2**16 - 1
+#: Quick to write; on the way to a browser of this machine size hardly matters.
+PNG = {"compress_level": 1}
+
+
+@dataclass(frozen=True)
+class Values:
+    """What lies behind a grey picture, as ``low + step n`` with n in 0..65,535.
+
+    Attributes:
+        png: a PNG of the picture's size: red 256's of n, green the rest, blue 255 where it is no part of the
+            image.
+        low: value of n = 0.
+        step: between two n.
+        window: centre and width of the window that is shown first.
+        inverted: whether low values are white.
+        unit: ``"HU"``, or "".
+    """
+
+    png: bytes = field(repr=False)
+    low: float
+    step: float
+    window: tuple[float, float]
+    inverted: bool
+    unit: str
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A picture for a viewer. Make one with :func:`plate_of`.
+
+    Attributes:
+        identity: of the picture as it is shown; two windows of one file are two.
+        png: grey or colours, width x height / ``reduced``.
+        size: width and height of the whole picture, in pixels.
+        reduced: how many pixels of it lie along a side of one of the PNG's.
+        values: behind a DICOM image in grey, or None.
+        spacing: millimetres of a pixel of the whole picture, across and down, or None.
+    """
+
+    identity: str
+    png: bytes = field(repr=False)
+    size: tuple[int, int]
+    reduced: int
+    values: Values | None = None
+    spacing: tuple[float, float] | None = None
+
+
+def plate_of(picture: Picture) -> Plate:
+    """Return a picture as a viewer gets it."""
+    size = picture.image.size
+    reduced = math.ceil(math.sqrt(size[0] * size[1] / MOST_PIXELS))
+    shown = picture.image.reduce(reduced) if reduced > 1 else picture.image
+    pixels = np.asarray(shown)
+    is_grey = bool((pixels == pixels[..., :1]).all())
+    png = _png(pixels[..., 0] if is_grey else pixels)
+    behind = picture.radiograph
+    return Plate(
+        identity=sha256([png, picture.sha256.encode()])[:20],
+        png=png,
+        size=size,
+        reduced=reduced,
+        values=None
+        if behind is None or behind.values.ndim == 3
+        else _values(behind, picture.window, reduced),
+        spacing=None if behind is None or behind.spacing is None else _spacing(behind, behind.spacing),
+    )
+
+
+def _spacing(found: Radiograph, spacing: tuple[float, float]) -> tuple[float, float]:
+    """Return the millimetres across and down of a pixel once pixels are square."""
+    height, width = found.values.shape[:2]
+    down, across = spacing
+    return across * width / found.size[0], down * height / found.size[1]
+
+
+def _values(found: Radiograph, window: Window | None, reduced: int) -> Values:
+    values = _fitted(found.values.astype(np.float64), found.size, reduced)
+    low, high = found.range
+    whole = reduced == 1 and high - low <= LEVELS and bool((values == np.rint(values)).all())
+    step = 1.0 if whole or high == low else (high - low) / LEVELS
+    numbers = np.rint((values.clip(low, high) - low) / step).astype(np.uint16)
+    outside = np.zeros_like(numbers, dtype=np.uint8)
+    if found.padding is not None:
+        outside = np.uint8(255) * (_fitted(found.padding.astype(np.float64), found.size, reduced) >= 0.5)
+    packed = np.stack([numbers >> 8, numbers & 255, outside], axis=-1).astype(np.uint8)
+    return Values(
+        _png(packed),
+        float(low),
+        step,
+        shown_window(found, window),
+        found.inverted,
+        "HU" if found.modality == "CT" else "",
+    )
+
+
+def shown_window(found: Radiograph, window: Window | None) -> tuple[float, float]:
+    """Return the centre and width in which a radiograph is shown, of its own range where it has none."""
+    first = found.windows[0] if found.windows and not found.own_range and found.table is None else None
+    if (chosen := window or first) is not None:
+        return chosen.center, chosen.width
+    low, high = found.range
+    return (low + high) / 2, max(high - low, 1.0)
+
+
+def _fitted(values: np.ndarray, size: tuple[int, int], reduced: int) -> np.ndarray:
+    """Return values on the pixels of the plate: the nearest of a pixel that is no square, then means."""
+    width, height = size
+    if values.shape != (height, width):
+        rows = (np.arange(height) * values.shape[0]) // height
+        columns = (np.arange(width) * values.shape[1]) // width
+        values = values[rows[:, None], columns]
+    if reduced == 1:
+        return values
+    return np.asarray(Image.fromarray(values.astype(np.float32)).reduce(reduced), dtype=np.float64)
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG", **PNG)
+    return stream.getvalue()

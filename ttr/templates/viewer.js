@@ -1,0 +1,411 @@
+// The viewer: maps over a picture, all views of one image linked. Numbers come with the page; nothing is asked for.
+const ttrViewer = (() => {
+  const pictures = new Map(), views = new Set(), states = new Map(), settings = new Map();
+  const FIRST = { overlay: "value", opacity: 0.9, smooth: false, own: false, log: false };
+  const MOST = 16, REMEMBERED = 8, WINDOW = 240;  // enlargement; images whose place is kept; pixels of dragging for a whole range
+  const number = (value) => (Number.isInteger(value) ? String(value) : Math.abs(value) >= 1e-3 && Math.abs(value) < 1e5 ? String(+value.toPrecision(3)) : value.toExponential(1));
+  const read = (element) => JSON.parse(element.querySelector("script").textContent);
+
+  // Where an image is looked at: the same for all of its views, whatever is shown of it next.
+  function stateOf(image) {
+    const state = states.get(image) ?? { zoom: 1, x: 0, y: 0, tool: "pan", windows: {} };
+    states.delete(image);
+    states.set(image, state);
+    if (states.size > REMEMBERED) states.delete(states.keys().next().value);
+    return state;
+  }
+
+  // The page's library changes what stands there into what comes next, rather than to put it in its place: what
+  // was added is gone, and what an element holds is new once its key is.
+  class Kept extends HTMLElement {
+    static observedAttributes = ["data-key"];
+    attributeChangedCallback(name, before, key) { if (before !== null && key !== before && this.isConnected) queueMicrotask(() => this.refresh()); }
+  }
+  class TtrPicture extends Kept {
+    connectedCallback() { this.refresh(); }
+    disconnectedCallback() { this.forget(); }
+    refresh() {
+      const data = read(this), former = this.picture;
+      this.picture = pictures.get(data.id) ?? new ttrPaint.Picture(data);
+      pictures.set(data.id, this.picture);
+      if (former && former !== this.picture) this.forget(former);
+      this.picture.ready.then(() => views.forEach((view) => view.data.picture === data.id && view.photos()));
+    }
+    forget(picture = this.picture) {
+      const others = [...document.querySelectorAll("ttr-picture")].some((each) => each.picture === picture);
+      if (!others) pictures.delete(picture.id);
+    }
+  }
+
+  class TtrView extends Kept {
+    connectedCallback() {
+      if (!this.seen) this.listen();
+      this.seen = new IntersectionObserver(() => this.photos());
+      this.refresh();
+      views.add(this);
+      this.seen.observe(this);
+    }
+    disconnectedCallback() { views.delete(this); this.seen.disconnect(); }
+    refresh() {
+      this.painted = null;
+      this.open();
+      this.paint();
+      this.place();
+      this.photos();
+      this.look();
+    }
+    open() {
+      const data = (this.data = read(this));
+      this.maps = (data.maps ?? []).map(ttrPaint.floats);
+      this.beside = data.beside.map(({ name, maps }) => ({ name, maps: maps.map(ttrPaint.floats) }));
+      this.heads = data.heads && data.heads.maps.map(ttrPaint.floats);
+      this.lut = data.scale && ttrPaint.bytes(data.scale.lut);
+      this.frames = [...this.querySelectorAll(".ttr-frame")];
+    }
+    find(name) { return this.querySelector(`.ttr-${name}`); }
+    get state() { return stateOf(this.data.image); }
+    get picture() { const found = pictures.get(this.data.picture); return found?.shown ? found : null; }
+    get settings() {
+      const found = [];
+      for (let panel = this; (panel = panel.parentElement?.closest("[role=tabpanel]")); ) found.unshift(settings.get(panel));
+      return Object.assign({}, FIRST, ...found);
+    }
+    // The window that was dragged, of this picture; one that was applied makes another picture.
+    get window() { return this.state.windows[this.data.picture]; }
+    others(act) { views.forEach((view) => view.data.image === this.data.image && act(view)); }
+
+    // Maps, their lines and their scales.
+    paint() {
+      const { data, settings: at } = this;
+      this.toggleAttribute("data-smooth", at.smooth);
+      if (!data.scale) return this.colours(at);
+      const own = at.own && !data.scale.is_fixed, isLog = at.log && !data.scale.around;
+      this.shares = this.maps.map((values, side) => {
+        if (!values) return null;
+        const ends = own ? data.scale.own[side] : data.scale.shared;
+        return Array.from(values, ttrPaint.sharing(ends, isLog, data.scale.decades));
+      });
+      this.frames.forEach((frame, side) => {
+        const shares = this.shares[side];
+        if (!shares) return;
+        ttrPaint.map(frame.querySelector(".ttr-map"), shares, data.grid, this.lut, { ...at, around: data.scale.around });
+        frame.querySelector(".ttr-lines").replaceChildren(...this.lines(shares, at.overlay));
+        frame.querySelector(".ttr-lines").setAttribute("viewBox", `0 0 ${data.grid[1]} ${data.grid[0]}`);
+        this.bar(frame.parentElement.querySelector(".ttr-bar"), own && data.scale.own[side], isLog);
+      });
+      this.bar(this.find("shared-bar"), !own && data.scale.shared, isLog);
+    }
+    colours({ overlay, opacity }) {
+      this.frames.forEach((frame, side) => {
+        const canvas = frame.querySelector(".ttr-map"), image = new Image();
+        if (!canvas) return;
+        image.onload = () => {
+          Object.assign(canvas, { width: image.width, height: image.height });
+          canvas.getContext("2d").drawImage(image, 0, 0);
+        };
+        image.src = this.data.colours[side];
+        canvas.style.opacity = overlay === "contour" || overlay === "box" ? 0.5 : opacity;
+      });
+    }
+    lines(shares, overlay) {
+      const { scale, grid } = this.data;
+      const drawn = (name, attributes) => {
+        const found = document.createElementNS("http://www.w3.org/2000/svg", name);
+        Object.entries(attributes).forEach(([key, value]) => found.setAttribute(key, value));
+        return found;
+      };
+      const colour = (level) => `rgb(${this.lut.subarray(3 * Math.floor(255 * level), 3 * Math.floor(255 * level) + 3).join()})`;
+      if (overlay === "contour")
+        return scale.contours.flatMap((level) => {
+          const d = ttrPaint.edges(shares, grid, level);
+          return [drawn("path", { d, class: "ttr-rim" }), drawn("path", { d, style: `stroke: ${colour(level)}` })];
+        });
+      if (overlay !== "box") return [];
+      return ttrPaint.boxes(shares, grid, scale.box).flatMap(([x, y, right, bottom]) => {
+        const at = { x, y, width: right - x, height: bottom - y };
+        return [drawn("rect", { ...at, class: "ttr-rim" }), drawn("rect", at)];
+      });
+    }
+    bar(place, ends, isLog) {
+      if (!place) return;
+      place.hidden = !ends;
+      if (!ends) return;
+      const { label, box } = this.data.scale;
+      const stops = Array.from({ length: 9 }, (_, at) => Math.round(31.875 * at)).map((at) => `rgb(${this.lut.subarray(3 * at, 3 * at + 3).join()})`);
+      const said = { contour: "; contours at a quarter, half and three quarters of the scale", box: "; boxes from half of the scale on" }[this.settings.overlay] ?? "";
+      const strip = document.createElement("div"), ticks = document.createElement("span"), text = document.createElement("span");
+      strip.style.background = `linear-gradient(to right, ${stops.join()})`;
+      ticks.className = "ttr-ticks";
+      ticks.append(...(isLog ? ends.log_ticks : ends.ticks).map(([, written]) => Object.assign(document.createElement("span"), { textContent: written })));
+      Object.assign(text, { className: "ttr-soft", textContent: `${label}${isLog ? ", logarithmic" : ""}${said}` });
+      place.replaceChildren(strip, ticks, text);
+      return box;
+    }
+
+    // The picture itself; what nobody sees is painted when it is seen.
+    photos() {
+      const { picture, window } = this;
+      if (!picture || !this.offsetParent) return;
+      const key = JSON.stringify([this.data.picture, window]);
+      if (this.painted === key) return;
+      this.painted = key;
+      const pixels = picture.inWindow(window);
+      for (const frame of this.frames) {
+        const canvas = frame.querySelector(".ttr-photo");
+        Object.assign(canvas, { width: pixels.width, height: pixels.height });
+        canvas.getContext("2d").putImageData(pixels, 0, 0);
+      }
+      const tool = this.querySelector("[data-tool=window]");
+      tool.disabled = !picture.values;
+      if (!picture.values) tool.title = "A picture in colours has no window";
+      const note = this.find("window-note"), asked = picture.packed && window;
+      note.hidden = !window;
+      note.textContent = asked
+        ? `Shown in the window ${window.map((each) => number(Math.round(each))).join(" / ")}. The model saw ${picture.values.window.map((each) => number(Math.round(each))).join(" / ")}: “Apply this window” runs it anew.`
+        : "Brighter or darker for you alone: the model saw the picture as it came.";
+      this.dataset.ready = "";
+    }
+
+    // Zoom, cursor and ruler.
+    place() {
+      const { state } = this;
+      for (const frame of this.frames) {
+        const plane = frame.querySelector(".ttr-plane");
+        plane.style.transform = `translate(${100 * state.x}%, ${100 * state.y}%) scale(${state.zoom})`;
+        plane.style.setProperty("--ttr-zoom", state.zoom);
+        frame.toggleAttribute("data-enlarged", state.zoom > 1);
+        frame.dataset.tool = state.tool;
+      }
+      this.find("zoom").textContent = `${Math.round(100 * state.zoom)}%`;
+      this.querySelectorAll("[data-tool]").forEach((each) => each.matches("button") && each.setAttribute("aria-pressed", each.dataset.tool === state.tool));
+      this.point();
+      this.measure();
+    }
+    zoom(factor, [x, y] = [0.5, 0.5]) {
+      const { state } = this, zoom = Math.min(Math.max(state.zoom * factor, 1), MOST);
+      this.move(x - ((x - state.x) * zoom) / state.zoom, y - ((y - state.y) * zoom) / state.zoom, zoom);
+    }
+    move(x, y, zoom = this.state.zoom) {
+      const within = (value) => Math.min(Math.max(value, 1 - zoom), 0);
+      Object.assign(this.state, { zoom, x: within(x), y: within(y) });
+      this.others((view) => view.place());
+    }
+    reset() {
+      const windowed = this.window;
+      Object.assign(this.state, { zoom: 1, x: 0, y: 0, windows: {}, ruler: null, cursor: null, loupe: null });
+      this.others((view) => { view.place(); view.photos(); view.look(); });
+      if (windowed) this.windowed(this.picture?.values?.window);
+    }
+    // Which square the pointer is in, or null.
+    squareAt([u, v]) {
+      const [left, top, right, bottom] = this.data.frame, [rows, columns] = this.data.grid;
+      const column = Math.floor(((u - left) / (right - left)) * columns), row = Math.floor(((v - top) / (bottom - top)) * rows);
+      return row >= 0 && row < rows && column >= 0 && column < columns ? [row, column] : null;
+    }
+    centreOf([row, column]) {
+      const [left, top, right, bottom] = this.data.frame, [rows, columns] = this.data.grid;
+      return [left + ((column + 0.5) / columns) * (right - left), top + ((row + 0.5) / rows) * (bottom - top)];
+    }
+    point() {
+      const { cursor } = this.state, square = cursor && this.squareAt(cursor);
+      const [left, top, right, bottom] = this.data.frame, [rows, columns] = this.data.grid;
+      for (const mark of this.querySelectorAll(".ttr-cursor")) {
+        mark.hidden = !square;
+        if (!square) continue;
+        const width = (right - left) / columns, height = (bottom - top) / rows;
+        Object.assign(mark.style, { left: `${100 * (left + square[1] * width)}%`, top: `${100 * (top + square[0] * height)}%`, width: `${100 * width}%`, height: `${100 * height}%` });
+      }
+      this.find("readout").textContent = cursor ? this.told(cursor, square) : "";
+    }
+    told(cursor, square) {
+      const said = [], { sides, grid } = this.data;
+      if (square) {
+        const place = square[0] * grid[1] + square[1];
+        const each = (maps) => maps.map((values, side) => values && `${number(values[place])} ${sides[side].toLowerCase()}`).filter(Boolean).join(", ");
+        said.push(`Row ${square[0] + 1}, column ${square[1] + 1}`);
+        if (this.maps.length) said.push(`${this.data.name} ${each(this.maps)}`);
+        this.beside.forEach(({ name, maps }) => said.push(`${name} ${each(maps)}`));
+      } else said.push("The model does not see this part");
+      const { picture } = this, value = picture?.at(...cursor);
+      if (picture) {
+        const mean = picture.reduced > 1 ? ` (mean of ${picture.reduced} × ${picture.reduced} pixels)` : "";
+        const written = value === null ? "no part of the image" : Array.isArray(value) ? `red ${value[0]}, green ${value[1]}, blue ${value[2]}` : `${+value.toFixed(2)} ${picture.values.unit}`.trim();
+        said.push(`pixel ${written}${mean}`);
+      }
+      return said.join(" · ");
+    }
+    measure() {
+      const { ruler } = this.state, { picture } = this;
+      this.querySelectorAll(".ttr-ruler").forEach((each) => each.toggleAttribute("hidden", !ruler));
+      this.querySelectorAll(".ttr-length").forEach((each) => (each.hidden = !ruler));
+      if (!ruler || !picture) return;
+      const [[x1, y1], [x2, y2]] = ruler, [width, height] = picture.size;
+      const [across, down] = picture.spacing ?? [1, 1];
+      const length = Math.hypot((x2 - x1) * width * across, (y2 - y1) * height * down);
+      this.length = picture.spacing ? `${length.toFixed(1)} mm` : `${length.toFixed(0)} pixels (no spacing known)`;
+      this.querySelectorAll(".ttr-ruler line").forEach((line) => Object.entries({ x1, y1, x2, y2 }).forEach(([key, value]) => line.setAttribute(key, 100 * value)));
+      this.querySelectorAll(".ttr-length").forEach((each) => { each.textContent = this.length; Object.assign(each.style, { left: `${100 * x2}%`, top: `${100 * y2}%` }); });
+    }
+
+    // The window of the picture.
+    drag([dx, dy], [center, width]) {
+      const { values } = this.picture, range = values.step * (this.picture.packed ? 65535 : 255);
+      const step = Math.min(range, Math.max(4 * width, 16)) / WINDOW;
+      this.state.windows[this.data.picture] = [center + dy * step, Math.max(width + dx * step, 1)];
+      this.others((view) => view.photos());
+    }
+    windowed(window) {
+      if (!window || !this.picture?.packed) return;
+      ttrViewer.window = window.map(Math.round);
+      document.dispatchEvent(new CustomEvent("ttr-window"));
+    }
+
+    // The loupe: one square, large, and what each head gives it.
+    look() {
+      const { loupe } = this.state, place = this.find("loupe"), there = loupe && this.squareAt(loupe);
+      place.hidden = !there;
+      if (!there || !this.offsetParent) return;
+      const [row, column] = there, [rows, columns] = this.data.grid, title = document.createElement("h4");
+      title.textContent = `Row ${row + 1}, column ${column + 1}, with the squares around it`;
+      const canvas = Object.assign(document.createElement("canvas"), { width: 240, height: 240 });
+      const [x, y] = this.centreOf(there), [left, top, right, bottom] = this.data.frame, photo = this.frames[0].querySelector(".ttr-photo");
+      const width = (3 * (right - left) * photo.width) / columns, height = (3 * (bottom - top) * photo.height) / rows;
+      canvas.getContext("2d").drawImage(photo, x * photo.width - width / 2, y * photo.height - height / 2, width, height, 0, 0, 240, 240);
+      const crop = document.createElement("div");
+      crop.className = "ttr-crop";
+      crop.append(canvas, document.createElement("i"));
+      place.replaceChildren(title, crop, this.byHead(row * columns + column, rows * columns));
+    }
+    byHead(place, patches) {
+      if (!this.heads) return document.createElement("div");
+      const table = document.createElement("table"), count = Math.max(...this.heads.map((each) => (each?.length ?? 0) / patches));
+      const value = (side, head) => this.heads[side]?.[head * patches + place];
+      const most = Math.max(...this.heads.flatMap((each, side) => (each ? Array.from({ length: count }, (_, head) => value(side, head)) : [])));
+      table.className = "ttr-table";
+      table.createCaption().textContent = `Attention of ${this.data.heads.query} to this square, by head`;
+      const head = table.createTHead().insertRow();
+      ["head", ...this.data.sides].forEach((text) => { const cell = document.createElement("th"); cell.scope = "col"; cell.textContent = text.toLowerCase(); head.append(cell); });
+      const body = table.createTBody();
+      for (let each = 0; each < count; each++) {
+        const row = body.insertRow(), name = document.createElement("th");
+        Object.assign(name, { scope: "row", textContent: each });
+        row.append(name);
+        this.heads.forEach((_, side) => {
+          const cell = row.insertCell(), found = value(side, each);
+          cell.textContent = found === undefined ? "–" : number(found);
+          cell.style.setProperty("--ttr-share", most > 0 ? (found ?? 0) / most : 0);
+        });
+      }
+      return table;
+    }
+
+    // Pointer, wheel, fingers, keys.
+    listen() {
+      const fingers = new Map();
+      let from = null;
+      const within = (event, frame) => { const { left, top, width, height } = frame.getBoundingClientRect(); return [(event.clientX - left) / width, (event.clientY - top) / height]; };
+      const onPicture = ([px, py]) => { const { x, y, zoom } = this.state; return [px, py].map((value, axis) => Math.min(Math.max((value - [x, y][axis]) / zoom, 0), 1)); };
+      const apart = () => { const [a, b] = fingers.values(); return Math.hypot(a[0] - b[0], a[1] - b[1]); };
+      const on = (name, act, options) => this.addEventListener(name, (event) => { const frame = event.target.closest(".ttr-frame"); if (frame) act(event, within(event, frame), frame); }, options);
+      on("wheel", (event, at) => {
+        event.preventDefault();
+        this.zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), at);
+      }, { passive: false });
+      on("dblclick", () => this.reset());
+      on("contextmenu", (event) => event.preventDefault());
+      on("pointerdown", (event, at, frame) => {
+        fingers.set(event.pointerId, at);
+        if (event.pointerType !== "touch" || this.state.tool !== "pan" || this.state.zoom > 1) frame.setPointerCapture(event.pointerId);
+        if (fingers.size === 2) { from = { apart: apart(), zoom: this.state.zoom }; return; }
+        const tool = event.button === 2 ? "window" : this.state.tool;
+        const { x, y } = this.state;
+        from = { tool, at, x, y, client: [event.clientX, event.clientY], window: this.window ?? this.picture?.values?.window };
+        if (tool === "loupe") { this.state.loupe = onPicture(at); this.others((view) => view.look()); }
+      });
+      on("pointermove", (event, at) => {
+        if (fingers.has(event.pointerId)) fingers.set(event.pointerId, at);
+        if (fingers.size === 2 && from?.apart) { this.zoom((from.zoom * apart()) / from.apart / this.state.zoom, at); return; }
+        this.state.cursor = onPicture(at);
+        this.find("readout").setAttribute("aria-live", "off");
+        if (from?.tool === "pan") return this.move(from.x + at[0] - from.at[0], from.y + at[1] - from.at[1]);
+        if (from?.tool === "window" && this.picture?.values) this.drag([event.clientX - from.client[0], event.clientY - from.client[1]], from.window);
+        if (from?.tool === "ruler") { this.state.ruler = [onPicture(from.at), this.state.cursor]; this.others((view) => view.measure()); }
+        this.others((view) => view.point());
+      });
+      const up = (event) => {
+        if (from?.tool === "window" && event.type === "pointerup") this.windowed(this.window);
+        fingers.delete(event.pointerId);
+        from = null;
+      };
+      on("pointerup", up);
+      on("pointercancel", up);
+      on("pointerout", (event, _, frame) => { if (!from && !frame.contains(event.relatedTarget)) { this.state.cursor = null; this.others((view) => view.point()); } });
+      this.addEventListener("click", (event) => this.pressed(event.target.closest("button")));
+      this.addEventListener("keydown", (event) => this.key(event));
+    }
+    pressed(button) {
+      if (button?.dataset.tool) { this.state.tool = button.dataset.tool; this.others((view) => view.place()); }
+      const act = { in: () => this.zoom(1.5), out: () => this.zoom(1 / 1.5), reset: () => this.reset(), keys: () => this.keys() }[button?.dataset.act];
+      act?.();
+    }
+    keys() {
+      const list = this.find("keys");
+      list.hidden = !list.hidden;
+      this.querySelector("[data-act=keys]").setAttribute("aria-expanded", !list.hidden);
+    }
+    key(event) {
+      if (event.ctrlKey || event.metaKey || event.altKey || !event.target.closest(".ttr-frame")) return;
+      const { state } = this, arrow = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+      const tool = { p: "pan", w: "window", m: "ruler", l: "loupe" }[event.key.toLowerCase()];
+      const acts = {
+        "+": () => this.zoom(1.5), "=": () => this.zoom(1.5), "-": () => this.zoom(1 / 1.5), 0: () => this.reset(),
+        "?": () => this.keys(), "[": () => step(this, -1), "]": () => step(this, 1), s: () => swipe(this),
+        o: () => { state.hidden = !state.hidden; this.others((view) => view.toggleAttribute("data-bare", state.hidden)); },
+        Enter: () => { state.loupe = state.cursor; this.others((view) => view.look()); },
+        Escape: () => { Object.assign(state, { ruler: null, loupe: null, cursor: null }); this.others((view) => { view.place(); view.look(); }); },
+      };
+      if (arrow && event.shiftKey) this.move(state.x - 0.1 * arrow[1], state.y - 0.1 * arrow[0]);
+      else if (arrow) this.next(arrow);
+      else if (tool && !this.querySelector(`[data-tool=${tool}]`).disabled) { state.tool = tool; this.others((view) => view.place()); }
+      else if (acts[event.key]) acts[event.key]();
+      else return;
+      event.preventDefault();
+    }
+    next([down, across]) {
+      const [rows, columns] = this.data.grid, at = this.state.cursor && this.squareAt(this.state.cursor);
+      const within = (value, most) => Math.min(Math.max(value, 0), most - 1);
+      this.state.cursor = this.centreOf(at ? [within(at[0] + down, rows), within(at[1] + across, columns)] : [rows >> 1, columns >> 1]);
+      this.find("readout").setAttribute("aria-live", "polite");
+      this.others((view) => view.point());
+    }
+  }
+
+  // The widgets of a view's own panel.
+  const nearest = (view, selector) => {
+    for (let panel = view; (panel = panel.parentElement?.closest("[role=tabpanel]")); ) {
+      const found = panel.querySelector(selector);
+      if (found) return found;
+    }
+    return null;
+  };
+  function step(view, by) {
+    const range = nearest(view, ".ttr-block input[type=range]");
+    if (!range) return;
+    range.value = +range.value + by;
+    range.dispatchEvent(new Event("input", { bubbles: true }));
+    range.dispatchEvent(new Event("change", { bubbles: true }));
+    range.dispatchEvent(new PointerEvent("pointerup", { bubbles: true }));
+  }
+  function swipe(view) {
+    nearest(view, ".ttr-look input[type=radio]:not(:checked)")?.click();
+  }
+  // A setting of the panel in which a widget lies.
+  function set(identity, changed) {
+    const panel = document.getElementById(identity).closest("[role=tabpanel]");
+    settings.set(panel, { ...settings.get(panel), ...changed });
+    views.forEach((view) => panel.contains(view) && view.paint());
+  }
+  customElements.define("ttr-picture", TtrPicture);
+  customElements.define("ttr-view", TtrView);
+  return { set, pictures, views };
+})();
