@@ -7,7 +7,6 @@ in a place of its own, and every view of it names it.
 from __future__ import annotations
 
 import base64
-import json
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -117,7 +116,6 @@ def view(case: Case, shown: View, *, with_picture: bool = False) -> str:
         file=shortened(case.picture.name),
         sides=sides,
         data=data,
-        key=sha256([json.dumps([data, shown.mark, shown.over, shown.alts]).encode()])[:20],
         none=NONE,
         width=case.picture.image.width,
         height=case.picture.image.height,
@@ -162,6 +160,7 @@ def _data(case: Case, shown: View, names: list[str]) -> dict[str, Any]:
         "image": case.picture.sha256,
         "frame": [frame.left, frame.top, frame.right, frame.bottom],
         "grid": [rows, columns],
+        "with": sha256([repr((shown.mark, shown.alts)).encode(), shown.over.encode()])[:16],
         "name": shown.name,
         "sides": names,
         "beside": [{"name": each.name, "maps": _floats(each.maps)} for each in shown.beside],

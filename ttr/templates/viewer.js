@@ -4,7 +4,6 @@ const ttrViewer = (() => {
   const FIRST = { overlay: "value", opacity: 0.9, smooth: false, own: false, log: false };
   const MOST = 16, REMEMBERED = 8, WINDOW = 240;  // enlargement; images whose place is kept; pixels of dragging for a whole range
   const number = (value) => (Number.isInteger(value) ? String(value) : Math.abs(value) >= 1e-3 && Math.abs(value) < 1e5 ? String(+value.toPrecision(3)) : value.toExponential(1));
-  const read = (element) => JSON.parse(element.querySelector("script").textContent);
 
   // Where an image is looked at: the same for all of its views, whatever is shown of it next.
   function stateOf(image) {
@@ -16,16 +15,17 @@ const ttrViewer = (() => {
   }
 
   // The page's library changes what stands there into what comes next, rather than to put it in its place: what
-  // was added is gone, and what an element holds is new once its key is.
+  // was added is gone, and what an element holds is new once its numbers are.
   class Kept extends HTMLElement {
-    static observedAttributes = ["data-key"];
-    attributeChangedCallback(name, before, key) { if (before !== null && key !== before && this.isConnected) queueMicrotask(() => this.refresh()); }
+    static observedAttributes = ["data-json"];
+    attributeChangedCallback(name, before, now) { if (before !== null && now !== before && this.isConnected) queueMicrotask(() => this.refresh()); }
+    read() { return JSON.parse(this.dataset.json); }
   }
   class TtrPicture extends Kept {
     connectedCallback() { this.refresh(); }
     disconnectedCallback() { this.forget(); }
     refresh() {
-      const data = read(this), former = this.picture;
+      const data = this.read(), former = this.picture;
       this.picture = pictures.get(data.id) ?? new ttrPaint.Picture(data);
       pictures.set(data.id, this.picture);
       if (former && former !== this.picture) this.forget(former);
@@ -55,7 +55,7 @@ const ttrViewer = (() => {
       this.look();
     }
     open() {
-      const data = (this.data = read(this));
+      const data = (this.data = this.read());
       this.maps = (data.maps ?? []).map(ttrPaint.floats);
       this.beside = data.beside.map(({ name, maps }) => ({ name, maps: maps.map(ttrPaint.floats) }));
       this.heads = data.heads && data.heads.maps.map(ttrPaint.floats);
