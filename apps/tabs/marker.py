@@ -99,7 +99,7 @@ def _controls() -> Controls:
     )
     burn = gr.Button("Burn it in", variant="primary", size="sm", elem_id="marker-run")
     every = gr.Button("Try all markers in all corners", size="sm", elem_id="marker-all")
-    look_controls("marker")
+    look_controls("marker", own=False)
     return Controls(kind, corner, size, classes, burn, every)
 
 

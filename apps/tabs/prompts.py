@@ -88,7 +88,7 @@ def _controls() -> Controls:
     run = gr.Button("Show where they fit", variant="primary", size="sm", elem_id="prompt-run")
     which = gr.Radio([], label="Map of", elem_id="prompt-which", visible=False)
     kind = gr.Radio([SIMILARITY, DIFFERENCE], value=SIMILARITY, label="Show", elem_id="prompt-kind")
-    look_controls("prompt")
+    look_controls("prompt", own=False, log=False)
     return Controls(text, template, run, which, kind)
 
 
