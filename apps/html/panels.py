@@ -170,7 +170,9 @@ def picture(case: Case) -> str:
     width, height = case.picture.image.size
     named = [shortened(case.picture.name)] if case.picture.name else []
     said = " · ".join([*named, f"{case.picture.kind}, {width} × {height} pixels"])
-    return fill("app_picture.html", picture=picture_data(case.plate), said=said)
+    # The slices of a stack are fetched one by one.
+    data = picture_data(case.plate) if case.picture.slice is None else {"id": case.identity}
+    return fill("app_picture.html", picture=data, said=said)
 
 
 def thumbnail(case: Case) -> str:

@@ -20,6 +20,7 @@ from ttr.apps.html.panels import Look
 from ttr.apps.html.viewer import SIDES
 from ttr.apps.image.case import Case
 from ttr.apps.image.framing import Frame
+from ttr.apps.image.plate import shown_window
 from ttr.drawing.maps import ATTENTION_MAP, NORM_MAP, colourise
 from ttr.drawing.regions import CONTOURS, boxes, edges, first_of_log, shares
 from ttr.studies.compare.page import rows
@@ -125,7 +126,7 @@ def numbers(case: Case, look: Look) -> dict[str, Any]:
         "model": case.model,
         "neurons": {"source": case.neurons, "count": found.num_neurons},
         "image_file": file_of(case),
-        "window": None if picture.window is None else [picture.window.center, picture.window.width],
+        "window": window_of(case),
         "seen_part": vars(found.frame),
         "look": vars(look),
         "answer": None if answer is None else vars(answer),
@@ -142,7 +143,20 @@ def file_of(case: Case) -> dict[str, Any]:
         "kind": picture.kind,
         "sha256": picture.sha256,
         "size": list(picture.image.size),
+        **(
+            {}
+            if (part := picture.slice) is None
+            else {"frame": part.frame, "slice": [part.index + 1, part.of]}
+        ),
     }
+
+
+def window_of(case: Case) -> list[float] | None:
+    """Return centre and width in which a case's picture is shown and was seen; None: it has no window."""
+    behind = case.picture.radiograph
+    if behind is None or behind.values.ndim == 3:
+        return None
+    return list(shown_window(behind, case.picture.window))
 
 
 def pdf_of(case: Case, look: Look) -> bytes:
@@ -234,9 +248,12 @@ def _text(figure: Any, case: Case) -> None:
 
 
 def named(case: Case) -> str:
-    """Return whose image it is, in a line."""
-    name = shortened(case.picture.name)
-    return f"Image: {name and name + ', '}SHA-256 {case.picture.sha256[:16]}"
+    """Return whose image it is, which slice of its stack, and in which window, in a line."""
+    name, part, window = shortened(case.picture.name), case.picture.slice, window_of(case)
+    said = [name] if name else []
+    said += [] if part is None else [f"slice {part.index + 1} of {part.of}"]
+    said += [] if window is None else [f"window {window[0]:g} / {window[1]:g}"]
+    return f"Image: {', '.join([*said, f'SHA-256 {case.picture.sha256[:16]}'])}"
 
 
 def _drawable(text: str) -> str:

@@ -154,10 +154,11 @@ def _data(case: Case, shown: View, names: list[str]) -> dict[str, Any]:
     """Return what a view paints, JSON values."""
     there = [values for values in shown.maps if values is not None]
     rows, columns = there[0].shape[:2]
-    frame = case.inspection.frame
+    frame, part = case.inspection.frame, case.picture.slice
     found: dict[str, Any] = {
-        "picture": case.plate.identity,
-        "image": case.picture.sha256,
+        "picture": case.identity,
+        "image": part.stack if part is not None else case.picture.sha256,
+        "slice": None if part is None else part.index,
         "frame": [frame.left, frame.top, frame.right, frame.bottom],
         "grid": [rows, columns],
         "with": sha256([repr((shown.mark, shown.alts)).encode(), shown.over.encode()])[:16],

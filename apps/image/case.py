@@ -67,6 +67,12 @@ class Case:
         """The picture as the page's viewer gets it, what maps are laid on."""
         return plate_of(self.picture)
 
+    @property
+    def identity(self) -> str:
+        """What the page's viewer calls the picture; of a slice it is known before it is drawn."""
+        part = self.picture.slice
+        return self.plate.identity if part is None else part.identity(self.picture.window)
+
 
 def answer(reader: Reader, inspection: Inspection, shown: int = 4) -> Answer:
     """Ask a head of both features; keep the ``shown`` classes that matter most."""

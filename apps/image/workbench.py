@@ -14,6 +14,7 @@ from typing import Any
 from ttr.analysis.reference import Reference
 from ttr.apps.image.answers import Reader, fitting
 from ttr.apps.image.case import Case, answer, cautions
+from ttr.apps.image.handed_out import HandedOut
 from ttr.apps.image.inspection import inspect, references_of
 from ttr.apps.image.intake import Picture, sample
 from ttr.apps.image.memory import Kept, Memory, value_of
@@ -83,6 +84,7 @@ class Workbench:
         self._loading, self._running = threading.Lock(), threading.Lock()
         self.num_registers = num_registers
         self.memory = memory or Memory()
+        self.handed_out = HandedOut()
 
     @property
     def names(self) -> list[str]:

@@ -13,6 +13,7 @@ from ttr.apps.html import charts, explanations, panels, takeaway
 from ttr.apps.html.panels import Look
 from ttr.apps.image.case import Case
 from ttr.apps.image.memory import Kept, value_of
+from ttr.apps.image.uploads import FORGOTTEN
 from ttr.apps.image.workbench import Workbench
 from ttr.apps.tabs import window as window_controls
 from ttr.apps.tabs.download import download
@@ -20,6 +21,7 @@ from ttr.apps.tabs.events import IN_BROWSER
 from ttr.apps.tabs.given import given
 from ttr.apps.tabs.look import CUT, LookControls, look_controls, looked_at, view_radio
 from ttr.apps.tabs.models import model_box
+from ttr.apps.tabs.series import SeriesBox, series_box
 from ttr.apps.tabs.window import WindowBox
 from ttr.datasets.registry import sample_paths
 
@@ -71,6 +73,7 @@ class Widgets:
     given: Callable[..., Any]
     samples: dict[str, gr.Button]
     window: WindowBox
+    series: SeriesBox
     status: gr.HTML
     pictures: list[Any]
     maps: list[Any]
@@ -91,18 +94,24 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, case: gr.State, chosen:
     """
     with gr.Row(elem_classes="ttr-desk"):
         with gr.Column(elem_classes="ttr-source", min_width=0):
-            upload = gr.File(label="Image (PNG, JPEG, TIFF or DICOM)", height=136, elem_id="image")
+            upload = gr.File(
+                label="Image (PNG, JPEG, TIFF or DICOM)", file_count="multiple", height=136, elem_id="image"
+            )
             given_here = given("image")
             with gr.Row():
                 samples = {
                     name: gr.Button(f"Sample: {name}", size="sm", min_width=80) for name in sample_paths()
                 }
             picture = gr.HTML(elem_id="picture")
+            series = series_box(
+                gr.State(None, time_to_live=FORGOTTEN), gr.HTML(elem_id="stack", render=False)
+            )
             window = window_controls.window_box()
             changed = model_box(workbench, blocks, chosen)
         with gr.Column(elem_classes="ttr-stage", min_width=0):
             status = gr.HTML(elem_id="status")
             verdict = gr.HTML(elem_id="verdict")
+            series.bar.render()
             tabs, *maps, curves = _maps()
         with gr.Column(elem_classes="ttr-controls", min_width=0):
             controls = _controls()
@@ -118,7 +127,9 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, case: gr.State, chosen:
                 ]
     _connect(tabs, controls)
     pictures = [picture, verdict, curves, numbers]
-    return Widgets(upload, given_here, samples, window, status, pictures, maps, controls, exports, changed)
+    return Widgets(
+        upload, given_here, samples, window, series, status, pictures, maps, controls, exports, changed
+    )
 
 
 def _maps() -> tuple[dict[str, gr.Tab], gr.HTML, gr.HTML, gr.HTML, gr.Plot]:
