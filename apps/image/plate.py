@@ -19,6 +19,8 @@ from ttr.digests import sha256
 
 MOST_PIXELS = 1_500_000
 LEVELS = 2**16 - 1
+#: Pixels on a side of a picture in a list, twice as many as it takes on the page.
+THUMBNAIL = 96
 #: Quick to write; on the way to a browser of this machine size hardly matters.
 PNG = {"compress_level": 1}
 
@@ -93,6 +95,13 @@ def shown_png(picture: Picture) -> bytes:
     pixels = np.asarray(picture.image.reduce(reduced) if reduced > 1 else picture.image)
     is_grey = bool((pixels == pixels[..., :1]).all())
     return _png(pixels[..., 0] if is_grey else pixels)
+
+
+def thumbnail_png(picture: Picture) -> bytes:
+    """Return a picture within :data:`THUMBNAIL` pixels on each side, as a PNG."""
+    small = picture.image.copy()
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    return _png(np.asarray(small))
 
 
 def spacing_of(found: Radiograph | None) -> tuple[float, float] | None:
