@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ttr.analysis.faithfulness import grade
+from ttr.apps.html.beside import clipped
 from ttr.apps.html.panels import Look
 from ttr.apps.html.viewer import SIDES
 from ttr.apps.image.case import Case
@@ -34,11 +35,17 @@ NOTE = (
 
 
 def zip_of(case: Case, look: Look) -> bytes:
-    """Return a ZIP: image.png, both maps of each run as PNG, numbers.json, provenance.json, README.txt."""
+    """Return a ZIP: image.png, both maps of each run as PNG, numbers.json, provenance.json, README.txt.
+
+    What a second choice shows is named ``beside-``; each pair of maps is on a scale of its own.
+    """
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, picture in pictures(case, look):
             archive.writestr(f"{name}.png", png(picture))
+        if case.beside is not None:
+            for name, picture in pictures(case.beside, clipped(look, case.beside)):
+                archive.writestr(f"beside-{name}.png", png(picture))
         archive.writestr("numbers.json", json.dumps(numbers(case, look), indent=1, allow_nan=False))
         made_with = dict(case.inspection.comparison.provenance)
         archive.writestr("provenance.json", json.dumps(made_with, indent=1))
@@ -119,7 +126,8 @@ def numbers(case: Case, look: Look) -> dict[str, Any]:
     """Return all numbers of a case as JSON values."""
     found, picture = case.inspection, case.picture
     entry = {**found.comparison.to_json(), "image": picture.sha256}
-    answer = case.answer
+    answer, second = case.answer, case.beside
+    beside = {} if second is None else {"beside": numbers(second, clipped(look, second))}
     return {
         "schema": SCHEMA,
         **entry,
@@ -131,6 +139,7 @@ def numbers(case: Case, look: Look) -> dict[str, Any]:
         "look": vars(look),
         "answer": None if answer is None else vars(answer),
         "warnings": list(case.cautions),
+        **beside,
         "disclaimer": DISCLAIMER,
     }
 

@@ -53,6 +53,7 @@ class Case:
         neurons: where its register neurons come from, in words.
         cautions: sentences that must stand beside the maps.
         answer: what the head says, or None.
+        beside: the same image through a second choice of model and neurons, or None.
     """
 
     picture: Picture
@@ -61,6 +62,12 @@ class Case:
     neurons: str
     cautions: tuple[str, ...]
     answer: Answer | None
+    beside: Case | None = None
+
+    @property
+    def num_registers(self) -> int:
+        """Test-time registers of the run after."""
+        return int(self.inspection.comparison.provenance["settings"]["num_registers"])
 
     @cached_property
     def plate(self) -> Plate:

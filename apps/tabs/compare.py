@@ -9,13 +9,14 @@ from typing import Any
 
 import gradio as gr
 
-from ttr.apps.html import charts, explanations, panels, takeaway
+from ttr.apps.html import beside, charts, explanations, panels, takeaway
 from ttr.apps.html.panels import Look
 from ttr.apps.image.case import Case
 from ttr.apps.image.memory import Kept, value_of
 from ttr.apps.image.uploads import FORGOTTEN
 from ttr.apps.image.workbench import Workbench
 from ttr.apps.tabs import window as window_controls
+from ttr.apps.tabs.beside import beside_box
 from ttr.apps.tabs.download import download
 from ttr.apps.tabs.events import IN_BROWSER
 from ttr.apps.tabs.given import given
@@ -107,7 +108,7 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, case: gr.State, chosen:
                 gr.State(None, time_to_live=FORGOTTEN), gr.HTML(elem_id="stack", render=False)
             )
             window = window_controls.window_box()
-            changed = model_box(workbench, blocks, chosen)
+            changed = [*model_box(workbench, blocks, chosen), *beside_box(workbench, chosen)]
         with gr.Column(elem_classes="ttr-stage", min_width=0):
             status = gr.HTML(elem_id="status")
             verdict = gr.HTML(elem_id="verdict")
@@ -185,8 +186,8 @@ def _exported(make: Callable[..., bytes], kept: Kept[Case] | None, *seen: Any) -
 
 
 def maps(found: Case, at: Look) -> list[str]:
-    """Return the three maps of a case as HTML."""
-    return [panels.attention(found, at), panels.norms(found, at), panels.colours(found, at)]
+    """Return the three maps of a case as HTML, with those of a second choice."""
+    return beside.maps(found, at)
 
 
 def shown(kept: Kept[Case], seen: tuple[Any, ...]) -> list[Any]:
@@ -202,8 +203,8 @@ def shown(kept: Kept[Case], seen: tuple[Any, ...]) -> list[Any]:
     return [
         kept,
         "",
-        *(panels.picture(found), panels.verdict(found)),
-        *(charts.block_curves(inspection.comparison), panels.numbers(found)),
+        *(panels.picture(found), beside.verdict(found)),
+        *(charts.block_curves(inspection.comparison), beside.numbers(found)),
         *maps(found, look(layer, head, query)),
         gr.update(maximum=last, value=layer),
         gr.update(choices=heads, value=head),
