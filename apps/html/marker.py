@@ -48,7 +48,7 @@ def maps(case: Case, test: MarkerTest) -> str:
         title = f"Attention {name}, before and after"
         scale = Scale(ATTENTION_MAP, label, (0.0, high))
         shown_ = View(title, "attention", values[name], alts, scale, mark=test.box)
-        html = view(behind, shown_, with_picture=behind is not case)
+        html = view(behind, shown_, with_picture=behind.picture.image is not case.picture.image)
         parts.append(f"<h3>{name.capitalize()}</h3>{html}")
     return f'<div class="ttr-section">{"".join(parts)}</div>'
 

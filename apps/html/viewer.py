@@ -24,7 +24,7 @@ from ttr.wording import shortened
 
 SIDES = (("before", "Before", "bare model"), ("after", "After", "registers moved"))
 ORIGINAL = ("original", "Original", "nothing planted")
-NONE = "the bare model has no such token"
+ABSENT = "the bare model has no such token"
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def view(case: Case, shown: View, *, with_picture: bool = False) -> str:
         file=shortened(case.picture.name),
         sides=sides,
         data=data,
-        none=NONE,
+        absent=ABSENT,
         width=case.picture.image.width,
         height=case.picture.image.height,
         box=_box(frame),

@@ -93,16 +93,16 @@ def attribution_tab(
 ) -> Emptied:
     """Lay out the tab; it asks about the image of ``case`` and the model of ``chosen``. Return it empty."""
     kept, marked, read = (gr.State(None, time_to_live=FORGOTTEN) for _ in range(3))
-    with gr.Row(elem_classes="ttr-columns"):
-        with gr.Column(scale=2, min_width=250):
+    with gr.Row(elem_classes="ttr-desk"):
+        with gr.Column(elem_classes="ttr-controls", min_width=0):
             controls = _controls()
-        with gr.Column(scale=6, min_width=320):
+        with gr.Column(elem_classes="ttr-stage", min_width=0):
             status = gr.HTML(elem_id="attribution-status", elem_classes="ttr-status")
             gr.HTML(CUT)
             maps = gr.HTML(elem_id="attribution-maps")
             outline = outline_box()
             gr.HTML(explanations.why(explanations.ATTRIBUTION))
-        with gr.Column(scale=3, min_width=280):
+        with gr.Column(elem_classes="ttr-below", min_width=0):
             numbers = gr.HTML(elem_classes="ttr-numbers", elem_id="attribution-numbers")
             make = partial(_exported, workbench)
             asked = [kept, marked, *controls.look.all()]

@@ -18,9 +18,9 @@ from ttr.apps.image.workbench import Workbench
 from ttr.apps.tabs import window as window_controls
 from ttr.apps.tabs.beside import beside_box
 from ttr.apps.tabs.download import download
-from ttr.apps.tabs.events import IN_BROWSER
+from ttr.apps.tabs.events import AT_ONCE
 from ttr.apps.tabs.given import given
-from ttr.apps.tabs.look import CUT, LookControls, look_controls, looked_at, view_radio
+from ttr.apps.tabs.look import CUT, LookControls, is_surface, look_controls, looked_at, view_radio
 from ttr.apps.tabs.models import model_box
 from ttr.apps.tabs.series import SeriesBox, series_box
 from ttr.apps.tabs.window import WindowBox
@@ -28,12 +28,12 @@ from ttr.datasets.registry import sample_paths
 
 NAME = "Compare"
 MEAN = "mean of heads"
-#: What is in force on each of the inner tabs: block, head, query, how the map lies, its scale.
+#: What is in force on each of the inner tabs.
 IN_FORCE = {
-    "Attention": (True, True, True, True, True),
-    "Norms": (True, False, False, True, True),
-    "PCA colours": (False, False, False, True, False),
-    "By block": (False, False, False, False, False),
+    "Attention": {"block", "head", "laid", "surface", "scale"},
+    "Norms": {"block", "laid", "surface", "scale"},
+    "PCA colours": {"surface"},
+    "By block": set[str](),
 }
 
 
@@ -164,17 +164,13 @@ def _controls() -> Controls:
 def _connect(tabs: dict[str, gr.Tab], controls: Controls) -> None:
     """Let each inner tab put out of force what it has no use for."""
     for name, tab in tabs.items():
-        layer, head, query, laid, scale = IN_FORCE[name]
-        states = [layer, head, query, laid, laid, laid, scale, scale]
-        tab.select(
-            partial(_in_force, states),
-            None,
-            controls.by_tab(),
-            **{**IN_BROWSER, "trigger_mode": "always_last"},
-        )
+        tab.select(partial(_in_force, IN_FORCE[name]), controls.look.laid, controls.by_tab(), **AT_ONCE)
 
 
-def _in_force(states: list[bool]) -> list[Any]:
+def _in_force(used: set[str], laid: str) -> list[Any]:
+    surface = "surface" in used and (is_surface(laid) or "laid" not in used)
+    by_head, by_scale = ["head" in used] * 2, ["scale" in used] * 2
+    states = ["block" in used, *by_head, "laid" in used, surface, surface, *by_scale]
     return [gr.update(interactive=state) for state in states]
 
 

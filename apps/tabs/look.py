@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from ttr.apps.html.panels import Look, Overlay
-from ttr.apps.tabs.events import IN_BROWSER
+from ttr.apps.tabs.events import AT_ONCE, IN_BROWSER
 
 BOTH, SWIPE = "both", "swipe"
 SQUARES, SMOOTH = "squares", "smooth"
@@ -51,16 +51,19 @@ class LookControls:
         return [self.laid, self.opacity, self.style, self.scale, self.numbers]
 
 
-def look_controls(identity: str) -> LookControls:
-    """Lay out the widgets in their own panel; ``identity`` begins their names and is unique on the page."""
-    names = {name: f"{identity}-{name}" for name in ("laid", "opacity", "style", "scale", "numbers")}
+def look_controls(identity: str, *, own: bool = True, log: bool = True) -> LookControls:
+    """Lay out the widgets in their own panel; ``identity`` begins their names and is unique on the page.
+
+    ``own``, ``log``: whether maps there may have a scale each, and a logarithmic one.
+    """
+    names = {name: f"{identity}-{name}" for name in ("laid", "opacity", "style", "scale", "log")}
     laid = gr.Dropdown(list(LAID), value=next(iter(LAID)), label="Map over the image", elem_id=names["laid"])
     opacity = gr.Slider(
         0, 100, round(100 * FIRST.opacity), step=1, label="Opacity of the map, %", elem_id=names["opacity"]
     )
     style = gr.Radio([SQUARES, SMOOTH], value=SQUARES, label="Map", elem_id=names["style"])
-    scale = gr.Radio([SHARED, OWN], value=SHARED, label="Colour scale", elem_id=names["scale"])
-    numbers = gr.Radio([LINEAR, LOG], value=LINEAR, label="Its numbers", elem_id=names["numbers"])
+    scale = gr.Radio([SHARED, OWN], value=SHARED, label="Colour scale", elem_id=names["scale"], visible=own)
+    numbers = gr.Radio([LINEAR, LOG], value=LINEAR, label="Its numbers", elem_id=names["log"], visible=log)
     ways = "{" + ", ".join(f"{said!r}: {overlay!r}" for said, overlay in LAID.items()) + "}"
     for widget, changed in (
         (laid, f"overlay: ({ways})[v]"),
@@ -71,7 +74,17 @@ def look_controls(identity: str) -> LookControls:
     ):
         js = f"(v) => {{ ttrViewer.set('{widget.elem_id}', {{ {changed} }}); return []; }}"
         widget.input(None, widget, None, js=js, **IN_BROWSER)
+    laid.input(_of_surfaces, laid, [opacity, style], **AT_ONCE)
     return LookControls(laid, opacity, style, scale, numbers)
+
+
+def is_surface(laid: str) -> bool:
+    """Return whether a map that lies so has surfaces, which lines have not: an opacity, and squares."""
+    return LAID.get(laid) in ("value", "even")
+
+
+def _of_surfaces(laid: str) -> list[Any]:
+    return [gr.update(interactive=is_surface(laid))] * 2
 
 
 def looked_at(

@@ -43,18 +43,18 @@ def marker_tab(
 ) -> Emptied:
     """Lay out the tab; it asks about the image of ``case`` and the model of ``chosen``. Return it empty."""
     kept = gr.State(None, time_to_live=FORGOTTEN)
-    with gr.Row(elem_classes="ttr-columns"):
-        with gr.Column(scale=2, min_width=250):
+    with gr.Row(elem_classes="ttr-desk"):
+        with gr.Column(elem_classes="ttr-controls", min_width=0):
             controls = _controls()
             picture = gr.HTML(elem_id="marker-picture")
-        with gr.Column(scale=6, min_width=320):
+        with gr.Column(elem_classes="ttr-stage", min_width=0):
             status = gr.HTML(elem_id="marker-status", elem_classes="ttr-status")
             verdict = gr.HTML(elem_id="marker-verdict", elem_classes="ttr-status")
             places = gr.HTML(elem_classes="ttr-numbers ttr-status", elem_id="marker-places")
             gr.HTML(CUT)
             maps = gr.HTML(elem_id="marker-maps")
             gr.HTML(explanations.why(explanations.MARKER))
-        with gr.Column(scale=3, min_width=280):
+        with gr.Column(elem_classes="ttr-below", min_width=0):
             numbers = gr.HTML(elem_classes="ttr-numbers", elem_id="marker-numbers")
     shown = [kept, status, picture, verdict, maps, numbers]
 
@@ -99,7 +99,7 @@ def _controls() -> Controls:
     )
     burn = gr.Button("Burn it in", variant="primary", size="sm", elem_id="marker-run")
     every = gr.Button("Try all markers in all corners", size="sm", elem_id="marker-all")
-    look_controls("marker")
+    look_controls("marker", own=False)
     return Controls(kind, corner, size, classes, burn, every)
 
 

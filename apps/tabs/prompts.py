@@ -45,15 +45,15 @@ def prompts_tab(
 ) -> Emptied:
     """Lay out the tab; it asks about the image of ``case`` and the model of ``chosen``. Return it empty."""
     kept = gr.State(None, time_to_live=FORGOTTEN)
-    with gr.Row(elem_classes="ttr-columns"):
-        with gr.Column(scale=2, min_width=250):
+    with gr.Row(elem_classes="ttr-desk"):
+        with gr.Column(elem_classes="ttr-controls", min_width=0):
             controls = _controls()
-        with gr.Column(scale=6, min_width=320):
+        with gr.Column(elem_classes="ttr-stage", min_width=0):
             status = gr.HTML(elem_id="prompt-status", elem_classes="ttr-status")
             gr.HTML(CUT)
             maps = gr.HTML(elem_id="prompt-maps")
             gr.HTML(explanations.why(explanations.PROMPTS))
-        with gr.Column(scale=3, min_width=280):
+        with gr.Column(elem_classes="ttr-below", min_width=0):
             numbers = gr.HTML(elem_classes="ttr-numbers", elem_id="prompt-numbers")
     shown = [kept, status, maps, numbers, controls.which]
 
@@ -88,7 +88,7 @@ def _controls() -> Controls:
     run = gr.Button("Show where they fit", variant="primary", size="sm", elem_id="prompt-run")
     which = gr.Radio([], label="Map of", elem_id="prompt-which", visible=False)
     kind = gr.Radio([SIMILARITY, DIFFERENCE], value=SIMILARITY, label="Show", elem_id="prompt-kind")
-    look_controls("prompt")
+    look_controls("prompt", own=False, log=False)
     return Controls(text, template, run, which, kind)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.tools.app_page import Served, serve_page, visits
+from tests.tools.app_page import PICTURE, Served, clear, select, serve_page, visits
 
 
 @pytest.fixture(scope="package")
@@ -41,7 +41,7 @@ def visit(served: Served, browser: object) -> Iterator[Callable[..., Any]]:
 def desk(visit: Callable[..., Any]) -> Any:
     """One wide visit in the light, for all tests that need no new one."""
     page = visit()
-    page.first_image = page.locator(".ttr-thumb img").get_attribute("src")
+    page.first_image = page.locator("#picture ttr-picture").get_attribute("data-json")
     return page
 
 
@@ -49,3 +49,20 @@ def desk(visit: Callable[..., Any]) -> Any:
 def telephone(visit: Callable[..., Any]) -> Any:
     """One narrow visit in the dark, for all tests that need no new one."""
     return visit(390, "dark")
+
+
+@pytest.fixture
+def page(desk: Any) -> Any:
+    """The desk with no file chosen, on the image with which it opened."""
+    from playwright.sync_api import expect
+
+    select(desk, "Compare")
+    picture = desk.locator(PICTURE)
+    desk.get_by_role("tab", name="Attention", exact=True).click()
+    if clear(desk):
+        expect(picture).to_have_count(0)
+    if not picture.count() or picture.get_attribute("data-json") != desk.first_image:
+        desk.get_by_role("button", name="Sample: chest").click()
+    expect(picture).to_have_attribute("data-json", desk.first_image)
+    desk.wait_for_selector("#maps ttr-view[data-ready]")
+    return desk

@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 from pydicom.uid import JPEG2000Lossless
 
 import ttr
-from tests.tools.app_page import screenshot, select, violations
+from tests.tools.app_page import PICTURE, changed, clear, screenshot, select, upload, violations
 from tests.tools.dicom_files import write
 from tests.tools.hostile_files import png
 from ttr.apps.image.inspection import inspect
@@ -24,52 +24,12 @@ from ttr.wording import shortened
 
 pytestmark = pytest.mark.browser
 SLOW = pytest.mark.slow
-MAPS = "#maps .ttr-map"
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_raised_unseen(served):
     yield
     assert "Traceback" not in served.log.read_text()
-
-
-@pytest.fixture
-def page(desk):
-    """The desk with no file chosen, on the image with which it opened."""
-    select(desk, "Compare")
-    picture = desk.locator(".ttr-thumb img")
-    if clear(desk):
-        expect(picture).to_have_count(0)
-    if not picture.count() or picture.get_attribute("src") != desk.first_image:
-        desk.get_by_role("button", name="Sample: chest").click()
-    expect(picture).to_have_attribute("src", desk.first_image)
-    return desk
-
-
-def changed(page, act, selector=MAPS):
-    """Act, and return how the sources of some pictures change."""
-    sources = f"[...document.querySelectorAll('{selector}')].map(each => each.src)"
-    before = page.evaluate(sources)
-    act()
-    page.wait_for_function(
-        f"before => JSON.stringify({sources}) !== JSON.stringify(before) && {sources}.length",
-        arg=before,
-        polling=50,  # pictures are long: to compare them in every frame slows what is waited for
-    )
-    return before, page.evaluate(sources)
-
-
-def upload(page, *files, label="Image (PNG"):
-    page.locator(".block").filter(has_text=label).locator("input[type=file]").first.set_input_files(files)
-
-
-def clear(page):
-    """Take the chosen file away, if there is one, and return whether there was."""
-    button = page.get_by_label("Remove this file").or_(page.get_by_label("Clear")).locator("visible=true")
-    there = button.count() > 0
-    if there:
-        button.first.click()
-    return there
 
 
 def picture(seed=0, size=(230, 200)):
@@ -90,7 +50,7 @@ def test_an_uploaded_png_changes_both_overlays(page, tmp_path):
     assert len(before) == len(after) == 2
     assert all(old != new for old, new in zip(before, after, strict=True))
     assert shot.screenshot() != first
-    assert "PNG, 200 × 230 pixels" in page.locator(".ttr-thumb").inner_text()
+    assert "PNG, 200 × 230 pixels" in page.locator("#picture").inner_text()
     screenshot(page, "compare")
 
 
@@ -103,16 +63,16 @@ def test_a_radiograph_is_windowed_and_its_patient_is_never_named(page, served, t
     }
     file = write(tmp_path / "a.dcm", pixels, PixelSpacing=[2, 1], **windows, **names)
     changed(page, lambda: upload(page, file))
-    assert "DICOM, 160 × 320 pixels" in page.locator(".ttr-thumb").inner_text()
+    assert "DICOM, 160 × 320 pixels" in page.locator("#picture").inner_text()
     assert "text is burnt into its pixels" in page.locator("#numbers").inner_text()
     page.get_by_label("Window", exact=True).click()
     narrow = page.get_by_role("option", name="lung 600 / 300")
-    changed(page, narrow.click, ".ttr-thumb img")
+    changed(page, narrow.click, PICTURE)
     expect(page.get_by_label("Centre")).to_have_value("600")
     expect(page.get_by_label("Width")).to_have_value("300")
     page.get_by_label("Centre").fill("900")
     page.get_by_label("Width").fill("1")
-    changed(page, page.get_by_role("button", name="Apply this window").click, ".ttr-thumb img")
+    changed(page, page.get_by_role("button", name="Apply this window").click, PICTURE)
     page.get_by_label("Width").fill("0")
     page.get_by_role("button", name="Apply this window").click()
     page.get_by_role("alert").filter(has_text="A window needs a width of at least 1").wait_for()
@@ -174,13 +134,13 @@ def test_the_models_register_neurons_are_named_from_the_start(page):
 def test_opacity_swipe_smoothing_and_scale_change_what_is_seen(page):
     pair = page.locator("#maps")
     seen = [pair.screenshot()]
-    page.locator("#opacity input[type=range]").fill("90")
+    page.locator("#compare-opacity input[type=range]").fill("60")
     seen.append(pair.screenshot())
-    page.get_by_role("radio", name="smooth").check()
-    page.wait_for_selector("#maps .ttr-smooth")
+    page.locator("#compare-style").get_by_role("radio", name="smooth").check()
+    page.wait_for_selector("#maps ttr-view[data-smooth]")
     seen.append(pair.screenshot())
-    page.get_by_role("radio", name="own").check()
-    page.wait_for_function("document.querySelectorAll('#maps .ttr-bar').length === 2")
+    page.locator("#compare-scale").get_by_role("radio", name="own").check()
+    expect(page.locator("#maps .ttr-bar:visible")).to_have_count(2)
     seen.append(pair.screenshot())
     page.get_by_role("radio", name="swipe").check()
     cut = page.get_by_label("Swipe: share of the image that shows before, in percent")
@@ -259,7 +219,7 @@ def test_a_refused_or_removed_file_takes_all_of_the_former_with_it(page, tmp_pat
             expect(export).to_be_enabled()
 
     def nothing_is_left():
-        expect(page.locator(".ttr-thumb, .ttr-map, .ttr-file, .ttr-grade, #curves .main-svg")).to_have_count(
+        expect(page.locator("ttr-picture, .ttr-map, .ttr-file, .ttr-grade, #curves .main-svg")).to_have_count(
             0
         )
         for export in exports:
@@ -337,7 +297,7 @@ def test_a_batch_is_a_table_that_sorts_opens_and_exports(page, tmp_path):
         expected = rows.sort_values(column, ascending=ascending, na_position="first")
         assert files_shown() == list(expected.file)
     changed(page, page.locator("#batch-table").get_by_role("button", name="image-1.png").click)
-    page.wait_for_selector(".ttr-thumb:visible")
+    page.wait_for_selector("#picture:visible")
     assert page.get_by_role("tab", name="Compare").get_attribute("aria-selected") == "true"
 
 
@@ -349,7 +309,7 @@ def test_the_keyboard_reaches_everything_and_is_never_trapped(visit):
         return [e.getAttribute('aria-label'), e.innerText, e.id, e.value, own && own.innerText.slice(0, 60)]
             .filter(Boolean).join(' | '); }"""
     page.locator("body").focus()
-    for _ in range(60):
+    for _ in range(90):
         page.keyboard.press("Tab")
         reached.append(page.evaluate(name))
         ring = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
@@ -357,7 +317,7 @@ def test_the_keyboard_reaches_everything_and_is_never_trapped(visit):
         assert ring != "none" or shadow != "none" or "file" in reached[-1].lower() or not reached[-1]
     for wanted in ("Compare", "Sample: fundus", "Model and register", "Attention", "Block", "Opacity"):
         assert any(wanted in each for each in reached), wanted
-    for wanted in ("Attention head", "Attention of", "both", "raw", "shared", "Export ZIP", "Export PDF"):
+    for wanted in ("Attention head", "Attention of", "both", "squares", "shared", "Export ZIP", "Export PDF"):
         assert any(wanted in each for each in reached), wanted
     page.get_by_role("button", name="Sample: fundus").focus()
     changed(page, lambda: page.keyboard.press("Enter"))
@@ -391,7 +351,7 @@ def test_uploads_do_not_grow_the_server(page, served, tmp_path, count):
     files = [saved(tmp_path / f"{seed}.png", seed) for seed in range(3 + count)]
 
     def send(file):
-        changed(page, lambda: upload(page, file), ".ttr-thumb img")
+        changed(page, lambda: upload(page, file), PICTURE)
         clear(page)
 
     for file in files[:3]:

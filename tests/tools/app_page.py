@@ -21,6 +21,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 WITHOUT = "no Chromium on this machine: apt-get install chromium fonts-dejavu-core"
 #: Milliseconds that a busy machine may take for one step; only a step that never comes is waited for so long.
 PATIENCE = 120_000
+#: The maps of the tab Compare as they are painted, and what the picture below them is made from.
+MAPS, PICTURE = "#maps .ttr-map", "#picture ttr-picture"
 STILL = """() => document.getAnimations().every(
     (each) => each.playState !== "running" || each.effect.getComputedTiming().iterations === Infinity)"""
 
@@ -119,7 +121,7 @@ def visits(browser: Any, address: str) -> Iterator[Callable[..., Any]]:
         record.watch(page)
         pages.append(page)
         page.goto(address)
-        page.wait_for_selector("#maps .ttr-map")
+        page.wait_for_selector("#maps ttr-view[data-ready]")
         return page
 
     yield opened
@@ -136,6 +138,34 @@ def select(page: Any, name: str) -> None:
         page.get_by_label("More tabs").first.click()
         tab = page.get_by_role("button", name=name, exact=True)
     tab.click()
+
+
+def changed(page: Any, act: Callable[[], Any], selector: str = MAPS) -> tuple[list[str], list[str]]:
+    """Act, and return how some pictures change: their sources, or what was painted."""
+    seen = "each => each.src ?? each.dataset.json ?? each.toDataURL()"
+    sources = f"[...document.querySelectorAll('{selector}')].map({seen})"
+    before = page.evaluate(sources)
+    act()
+    page.wait_for_function(
+        f"before => JSON.stringify({sources}) !== JSON.stringify(before) && {sources}.length",
+        arg=before,
+        polling=50,  # pictures are long: to compare them in every frame slows what is waited for
+    )
+    return before, page.evaluate(sources)
+
+
+def upload(page: Any, *files: Path, label: str = "Image (PNG") -> None:
+    """Choose files for the widget of that label."""
+    page.locator(".block").filter(has_text=label).locator("input[type=file]").first.set_input_files(files)
+
+
+def clear(page: Any) -> bool:
+    """Take the chosen file away, if there is one, and return whether there was."""
+    button = page.get_by_label("Remove this file").or_(page.get_by_label("Clear")).locator("visible=true")
+    there = button.count() > 0
+    if there:
+        button.first.click()
+    return there
 
 
 def screenshot(page: Any, name: str) -> None:

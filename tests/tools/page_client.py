@@ -13,7 +13,7 @@ from unittest import mock
 from ttr.apps.service import streams
 
 #: What the controls of the tab Compare are at when the page opens, ahead of its first answer.
-CONTROLS = [11, "mean of heads", "CLS", "raw", "shared"]
+CONTROLS = [11, "mean of heads", "CLS"]
 
 
 class PageClient:

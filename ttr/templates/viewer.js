@@ -3,7 +3,7 @@ const ttrViewer = (() => {
   const pictures = new Map(), views = new Set(), states = new Map(), settings = new Map();
   const FIRST = { overlay: "value", opacity: 0.9, smooth: false, own: false, log: false };
   const MOST = 16, REMEMBERED = 8, WINDOW = 240;  // enlargement; images whose place is kept; pixels of dragging for a whole range
-  const number = (value) => (Number.isInteger(value) ? String(value) : Math.abs(value) >= 1e-3 && Math.abs(value) < 1e5 ? String(+value.toPrecision(3)) : value.toExponential(1));
+  const number = (value) => (Number.isInteger(value) ? String(value) : Math.abs(value) >= 1e-3 && Math.abs(value) < 1e5 ? String(+value.toPrecision(3)) : value.toExponential(2));
 
   // Where an image is looked at: the same for all of its views, whatever is shown of it next.
   function stateOf(image) {
@@ -117,7 +117,7 @@ const ttrViewer = (() => {
       });
       this.bar(this.find("shared-bar"), !own && data.scale.shared, isLog);
     }
-    colours({ overlay, opacity }) {
+    colours({ opacity }) {
       this.frames.forEach((frame, side) => {
         const canvas = frame.querySelector(".ttr-map"), image = new Image();
         if (!canvas) return;
@@ -126,7 +126,7 @@ const ttrViewer = (() => {
           canvas.getContext("2d").drawImage(image, 0, 0);
         };
         image.src = this.data.colours[side];
-        canvas.style.opacity = overlay === "contour" || overlay === "box" ? 0.5 : opacity;
+        canvas.style.opacity = opacity;
       });
     }
     lines(shares, overlay) {
@@ -198,10 +198,10 @@ const ttrViewer = (() => {
         plane.style.transform = `translate(${100 * state.x}%, ${100 * state.y}%) scale(${state.zoom})`;
         plane.style.setProperty("--ttr-zoom", state.zoom);
         frame.toggleAttribute("data-enlarged", state.zoom > 1);
-        frame.dataset.tool = state.tool;
+        frame.dataset.uses = state.tool;
       }
       this.find("zoom").textContent = `${Math.round(100 * state.zoom)}%`;
-      this.querySelectorAll("[data-tool]").forEach((each) => each.matches("button") && each.setAttribute("aria-pressed", each.dataset.tool === state.tool));
+      this.querySelectorAll("[data-tool]").forEach((each) => each.setAttribute("aria-pressed", each.dataset.tool === state.tool));
       this.point();
       this.measure();
     }

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.tools.views import views
 from ttr.apps.html import attribution as html
+from ttr.apps.html.panels import Look
 from ttr.apps.image.attribution import LOADED, METHODS, TEXT, Attribution
 from ttr.apps.image.intake import sample
 from ttr.apps.image.outline import box_on, localised
@@ -44,11 +46,14 @@ def scored(phantom, found, outline):
 
 
 def test_maps_and_numbers_stand_beside_chance_on_one_scale_and_escape_words(case, found, outline, scored):
-    shown = html.maps(case, found, outline, smooth=False)
-    assert shown.count('class="ttr-bar"') == 1
-    assert f"{max(each.max() for each in found.maps):.2g}" in shown
+    shown = html.maps(case, found, outline)
+    (drawn,) = views(shown)
+    assert drawn["scale"]["shared"]["high"] == max(float(each.max()) for each in found.maps)
+    for own, values, came in zip(drawn["scale"]["own"], found.maps, drawn["maps"], strict=True):
+        assert own["high"] == float(values.max())
+        np.testing.assert_array_equal(came, values)
     assert shown.count('class="ttr-outline"') == 2
-    assert 'class="ttr-outline"' not in html.maps(case, found, None, smooth=False)
+    assert 'class="ttr-outline"' not in html.maps(case, found, None)
     table = html.numbers(case, found, outline, scored, "A phantom.")
     for metric, values in scored.values.items():
         for value in (*values, scored.random[metric], scored.centre[metric]):
@@ -91,7 +96,7 @@ def test_the_rim_is_bright_beside_dark_and_lies_within(outline):
 
 
 def test_what_is_taken_away_holds_maps_numbers_and_outline(case, found, outline, scored):
-    archive = zipfile.ZipFile(io.BytesIO(html.zip_of(case, found, outline, scored)))
+    archive = zipfile.ZipFile(io.BytesIO(html.zip_of(case, found, outline, scored, Look(0))))
     numbers = json.loads(archive.read("numbers.json"))
     assert numbers["localisation"]["auprc"]["after"] == scored.values["auprc"][1]
     assert numbers["localisation"]["auprc"]["random_map"] == scored.random["auprc"]
@@ -102,6 +107,6 @@ def test_what_is_taken_away_holds_maps_numbers_and_outline(case, found, outline,
         assert Image.open(archive.open(f"{name}.png")).size == case.picture.image.size
     np.testing.assert_array_equal(np.asarray(Image.open(archive.open("outline.png"))) > 0, outline.inside)
     assert "Not a medical device" in archive.read("README.txt").decode()
-    without = zipfile.ZipFile(io.BytesIO(html.zip_of(case, found, None, None)))
+    without = zipfile.ZipFile(io.BytesIO(html.zip_of(case, found, None, None, Look(0))))
     assert "outline.png" not in without.namelist()
     assert json.loads(without.read("numbers.json"))["localisation"] == {}

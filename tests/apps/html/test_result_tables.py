@@ -20,6 +20,7 @@ from ttr.apps.html import pictures as pictures_html
 from ttr.apps.html import result_tables
 from ttr.apps.html.benchmark import View
 from ttr.apps.html.pictures import ALL, FULL, At
+from ttr.drawing.regions import ticks
 from ttr.errors import DataError, OptionError
 from ttr.statistics.verdict import said
 from ttr.studies.bench.charts import differences
@@ -255,9 +256,11 @@ def test_maps_stand_on_a_stated_scale_and_say_their_numbers(folder):
     values = shown.arrays["norms"][1, 1]
     assert f"largest {values.max():.3g} in row" in text
     largest = f"{shown.arrays['norms'].max():.1f}"
-    assert text.count(f"<span>{largest}</span>") == 1
+    high = ticks(0.0, float(shown.arrays["norms"].max()))[-1][1]
+    assert float(high) == pytest.approx(float(largest), rel=1e-3)
+    assert text.count(f"<span>{high}</span>") == 1
     full = pictures_html.pictures(shown, "norms", At(shown.images[1], "registers:zero", "CLS", FULL))
-    assert f"<span>{shown.arrays['norms'][0].max():.1f}</span>" in full
+    assert f"<span>{ticks(0.0, float(shown.arrays['norms'][0].max()))[-1][1]}</span>" in full
     assert f"larger values, up to {largest}, take the last colour" in full
     assert text.count("<img") == 1 + 2 + len(CONDITIONS)
     attention = pictures_html.pictures(shown, "attention", At(shown.images[0], "full", "register-2", ALL))

@@ -12,7 +12,9 @@ from PIL import Image
 import ttr
 from tests.evaluate.test_zero_shot import whole_clip
 from tests.tools.tiny_models import scramble, tiny_vit
+from tests.tools.views import pictures, pixels, views
 from ttr.apps.html import marker as marker_html
+from ttr.apps.html import panels
 from ttr.apps.image import marker as marker_image
 from ttr.apps.image.answers import Reader, read_classes
 from ttr.apps.image.case import Case
@@ -294,7 +296,10 @@ def test_the_published_number_is_in_no_table(phantom, planted, tested, chest):
     assert "50.5" in shown
     assert "50.5" not in table
     assert f"{tested.before.marked:.1%}" in table
-    maps = marker_html.maps(case, tested, smooth=False)
+    maps = marker_html.maps(case, tested)
     assert maps.count('class="ttr-mark"') == 4
-    ticks = [part.split("</span>")[-2] for part in maps.split('class="ttr-soft">share')][:2]
-    assert ticks[0].split(">")[-1] == ticks[1].split(">")[-1]
+    with_marker, without = views(maps)
+    assert with_marker["scale"]["shared"] == without["scale"]["shared"]
+    (marked,) = pictures(maps)
+    assert marked["id"] == with_marker["picture"] != without["picture"]
+    assert (pixels(marked["uri"]) != pixels(pictures(panels.picture(case))[0]["uri"])).any()

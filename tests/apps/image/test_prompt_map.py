@@ -15,6 +15,7 @@ import ttr
 from tests.backbones.test_contract import neurons_of
 from tests.evaluate.test_zero_shot import whole_clip
 from tests.tools.tiny_models import FAMILIES, SIZE, scramble, tiny_clip, tiny_clip_with_timm_tower
+from tests.tools.views import views
 from ttr.apps.html import prompts as prompts_html
 from ttr.apps.image.case import Case
 from ttr.apps.image.inspection import inspect
@@ -209,15 +210,19 @@ def test_what_is_shown_escapes_the_words_and_states_one_scale(image, phantom_cli
     seen = inspect(phantom_clip, neurons, image)
     case = Case(Picture(image, "PNG", "0" * 64, ("Look.",)), seen, "phantom-clip", "planted", (), None)
     for difference in (False, True):
-        shown = prompts_html.maps(case, found, 0, difference=difference, smooth=True)
+        shown = prompts_html.maps(case, found, 0, difference=difference)
         assert "<script>" not in shown
         assert "&lt;script&gt;" in shown
-        assert shown.count('class="ttr-bar"') == 1
+        (drawn,) = views(shown)
         values = found.difference(0) if difference else found.pair(0)
         top = max(np.abs(v).max() for v in values) if difference else max(v.max() for v in values)
         low = -top if difference else min(v.min() for v in values)
-        for end in (low, top):
-            assert (f"{end:+.3f}" if difference else f"{end:.3f}") in shown
+        assert drawn["scale"]["is_fixed"]
+        assert drawn["scale"]["around"] == difference
+        assert drawn["scale"]["shared"]["low"] == pytest.approx(float(low))
+        assert drawn["scale"]["shared"]["high"] == pytest.approx(float(top))
+        for came, sent in zip(drawn["maps"], values, strict=True):
+            np.testing.assert_array_equal(came, sent.astype(np.float32))
     table = prompts_html.numbers(case, found)
     assert "<script>" not in table
     assert f"{found.image_after[1]:+.3f}" in table

@@ -65,12 +65,12 @@ def test_a_site_elsewhere_may_link_to_the_page_and_nothing_else(served, visitor)
         assert asked[f"{served.address}/"] == 403
         assert page.frames[1].locator("#maps").count() == 0
         page.get_by_role("link").click()
-        page.wait_for_selector("#maps .ttr-map")
+        page.wait_for_selector("#maps ttr-view[data-ready]")
 
 
 @pytest.mark.slow  # the sentence is held in tests/apps/test_server.py
 def test_a_full_queue_is_said_on_the_page(refused):
-    refused.wait_for_selector("#maps .ttr-map")
+    refused.wait_for_selector("#maps ttr-view[data-ready]")
     refused.route("**/queue/join*", lambda route: route.fulfill(status=429, json={"detail": FULL}))
     refused.get_by_role("button", name="Sample: chest").click()
     expect(refused.get_by_text(FULL).first).to_be_visible()
@@ -90,7 +90,7 @@ def test_beside_a_file_that_never_arrives_nothing_of_the_former_stays(refused, t
         image.locator("input[type=file]").set_input_files(tmp_path / name)
         refused.get_by_text(said).wait_for()
         expect(
-            refused.locator(".ttr-thumb, .ttr-map, .ttr-file, .ttr-grade, #curves .main-svg")
+            refused.locator("ttr-picture, .ttr-map, .ttr-file, .ttr-grade, #curves .main-svg")
         ).to_have_count(0)
         expect(refused.locator("#status")).to_contain_text(COMING)
         for kind in ("ZIP", "PDF"):

@@ -77,17 +77,17 @@ def test_a_visitor_follows_a_link_logs_in_and_compares(shown, browser, tmp_path)
         page.get_by_label("username").fill("ttr")
         page.get_by_label("password").fill(PASSWORD)
         page.get_by_role("button", name="Login").click()
-        page.wait_for_selector("#maps .ttr-map")
-        before = page.locator("#maps .ttr-map").first.get_attribute("src")
+        page.wait_for_selector("#maps ttr-view[data-ready]")
+        before = page.locator("#maps ttr-view").get_attribute("data-json")
         Image.linear_gradient("L").save(tmp_path / "mine.png")
         page.locator("input[type=file]").first.set_input_files(tmp_path / "mine.png")
         page.wait_for_function(
-            "before => ![undefined, before].includes(document.querySelector('#maps .ttr-map')?.src)",
+            "before => ![undefined, before].includes(document.querySelector('#maps ttr-view')?.dataset.json)",
             arg=before,
         )
         page.goto(site)
         page.get_by_role("link").click()
-        page.wait_for_selector("#maps .ttr-map")
+        page.wait_for_selector("#maps ttr-view[data-ready]")
         # nginx itself has no icon, which a browser asks for at its root
         assert [each for each in complaints if not each.endswith("/favicon.ico")] == []
         page.context.close()

@@ -23,6 +23,8 @@ IMAGE = "Image (PNG, JPEG, TIFF or DICOM)"
 SESSIONS = 6
 #: The controls, at a block that each model has.
 AT = [0, *CONTROLS[1:]]
+#: How maps lie over their image, in an export.
+LOOK = ["contours", 50, "smooth", "own", "logarithmic"]
 
 
 def png(seed, size=(64, 80)):
@@ -148,7 +150,7 @@ def test_what_one_visitor_uploads_or_exports_no_other_fetches(page):
     mine = me.upload("mine.png", png(6))
     opened(me, mine)
     export = me.event("Export ZIP", "click")
-    file, _ = me.call(export, [None, *AT, 50])
+    file, _ = me.call(export, [None, *AT, *LOOK])
     for path in (mine, file["path"]):
         own, others, absent = (
             each.asked.get(f"/gradio_api/file={where}")
@@ -167,10 +169,10 @@ def test_a_session_is_its_visitors_own_whoever_names_it(page):
     opened(me, me.upload("mine.png", png(7)))
     stolen, own = me.session, you.session
     export = you.event("Export ZIP", "click")
-    waiting = me.ask(export, [None, *AT, 50]).json()["event_id"]
+    waiting = me.ask(export, [None, *AT, *LOOK]).json()["event_id"]
     assert [each["msg"] for each in you.listen(stolen)] == ["unexpected_error"]  # there is no such session
     you.session = stolen
-    file, said = you.call(export, [None, *AT, 50])
+    file, said = you.call(export, [None, *AT, *LOOK])
     you.session = own
     assert file is None
     assert NO_IMAGE[1:] in said
@@ -245,7 +247,7 @@ def test_a_refused_or_removed_file_leaves_nothing_of_the_former(page):
             assert interactive == [False] * 3
             assert "base64" not in json.dumps(values)
         assert says in json.dumps(values)
-        assert me.call(export, [None, *AT, 50])[0] is None
+        assert me.call(export, [None, *AT, *LOOK])[0] is None
 
 
 def test_memory_for_images_is_bounded_and_who_made_room_is_told(page, workbench, monkeypatch):

@@ -35,11 +35,11 @@ def fundus(workbench):
 
 
 def asked(workbench, case, marked=None, given=GIVEN):
-    return tab._answered(workbench, case, None, marked, "raw", *given)
+    return tab._answered(workbench, case, None, marked, *given)
 
 
 def boxed(workbench, case, held, corners=(100, 100, 300, 250)):
-    return tab._boxed(workbench, case, held, None, "raw", *corners)
+    return tab._boxed(workbench, case, held, None, *corners)
 
 
 def test_a_box_adds_the_numbers_and_is_taken_away_with_them(workbench, chest):
@@ -54,8 +54,10 @@ def test_a_box_adds_the_numbers_and_is_taken_away_with_them(workbench, chest):
     assert "ttr-outline" in picture
     assert "energy in the outline" in numbers
     assert asked(workbench, chest, marked)[3] == numbers
-    assert tab._exported(workbench, held, marked, 50.0).startswith(b"PK")
-    gone, _, picture, *corners, maps, numbers = tab._unmarked(workbench, chest, held, marked, "raw")
+    assert tab._exported(workbench, held, marked, "contours", 50.0, "smooth", "own", "linear").startswith(
+        b"PK"
+    )
+    gone, _, picture, *corners, maps, numbers = tab._unmarked(workbench, chest, held, marked)
     assert (gone, corners) == (None, [None] * 4)
     assert all("ttr-outline" not in each for each in (maps, picture))
     assert "Draw a box" in numbers
@@ -63,13 +65,13 @@ def test_a_box_adds_the_numbers_and_is_taken_away_with_them(workbench, chest):
 
 def test_a_mask_outlines_its_own_picture_or_says_why_not(workbench, chest, fundus):
     own = sample("chest")
-    outlined = tab._masked(workbench, chest, None, None, "raw", own)
+    outlined = tab._masked(workbench, chest, None, None, own)
     assert "mask of" in outlined[2]
     assert all(map(skips, outlined[-2:]))  # no map was asked yet
     with pytest.raises(ImageError, match="needed one size"):
-        tab._masked(workbench, fundus, None, None, "raw", own)
+        tab._masked(workbench, fundus, None, None, own)
     with pytest.raises(TTRError, match="damaged"):
-        tab._masked(workbench, chest, None, None, "raw", TTRError("damaged"))
+        tab._masked(workbench, chest, None, None, TTRError("damaged"))
 
 
 def test_another_image_has_neither_the_outline_nor_the_map_of_the_former(workbench, chest, fundus):
@@ -124,17 +126,17 @@ def test_no_late_map_or_mask_comes_after_its_image_was_taken_away(workbench, che
     blocks, _ = laid_out
     turn = Turn()
     run = named(blocks, "attribution-run", "click").fn
-    assert not any(map(skips, run(turn, chest, None, None, "raw", *GIVEN)))
+    assert not any(map(skips, run(turn, chest, None, None, *GIVEN)))
     passes = tab.attributed
     monkeypatch.setattr(tab, "attributed", lambda *a, **more: (turn.passes(), passes(*a, **more))[1])
-    assert all(map(skips, run(turn, chest, None, None, "raw", *GIVEN)))
+    assert all(map(skips, run(turn, chest, None, None, *GIVEN)))
     read = named(blocks, "mask", "upload")
     masked = next(event.fn for event in blocks.fns.values() if event.trigger_after == read._id)
     monkeypatch.setattr(tab, "read_mask", lambda path: sample("chest"))
     came = read.fn(turn, "a path")
-    assert not skips(masked(turn, chest, None, None, "raw", came)[0])
+    assert not skips(masked(turn, chest, None, None, came)[0])
     turn.passes()
-    late = masked(turn, chest, None, None, "raw", came)
+    late = masked(turn, chest, None, None, came)
     assert all(map(skips, late[:-1]))
     assert late[-1] is None
 

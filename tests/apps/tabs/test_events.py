@@ -138,7 +138,7 @@ def test_no_late_answer_of_an_image_comes_after_another_was_given(meanwhile):
     with gr.Blocks() as blocks:
         case, chosen, turns = gr.State(None), gr.State(None), gr.State(Turn())
         opening = Opening(bench, compare_tab(bench, blocks, case, chosen), case, chosen, turns, [])
-    turn, seen = Turn(), (None, 5, "mean of heads", "CLS", "raw", "shared")
+    turn, seen = Turn(), (None, 5, "mean of heads", "CLS")
     bench.meanwhile = (lambda: None) if meanwhile == "nothing" else (lambda: opening._taken_away(turn, 1.0))
     turn.reads(lambda: bench.memory.keep(sample("fundus")), 0.0)
     shown = opening._opened(turn, *seen)
