@@ -9,7 +9,9 @@ import zipfile
 from dataclasses import replace
 from html import unescape
 
+import numpy as np
 import pytest
+import torch
 
 import ttr
 from tests.tools.tiny_models import tiny_vit
@@ -21,13 +23,18 @@ from ttr.registers.neurons import RegisterNeurons
 from ttr.wording import counted
 
 
+def small_input(image):
+    """Return a picture as the small model takes it, [3, 32, 32]."""
+    return torch.from_numpy(np.array(image.convert("RGB").resize((32, 32)))).permute(2, 0, 1).float() / 255
+
+
 @pytest.fixture(scope="module")
 def bench():
     """Two phantoms of which the second has fewer blocks."""
     return Workbench(
         {
             "phantom": lambda: ttr.load("phantom", image_size=64),
-            "small": lambda: ttr.adapt(tiny_vit().eval()),
+            "small": lambda: ttr.adapt(tiny_vit().eval(), preprocess=small_input),
         }
     )
 
