@@ -28,7 +28,7 @@ def _template(name: str) -> str:
 
 STYLE = (
     f"<style>{_template('app.css')}{_template('viewer.css')}</style>"
-    f"<script>{_template('viewer_paint.js')}{_template('viewer.js')}</script>"
+    f"<script>{_template('viewer_paint.js')}{_template('viewer.js')}{_template('viewer_stack.js')}</script>"
 )
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "DejaVu Sans", "sans-serif"]
 THEME = gr.themes.Base(

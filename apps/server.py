@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ttr.apps.image.intake import MAX_BYTES
+from ttr.apps.image.intake import MOST_OF_STACK
 from ttr.apps.service.address import Address
 from ttr.apps.service.password import NOTE, PASSWORD, USER, Door, Tries, check_password
 from ttr.apps.service.private_folder import private_folder
@@ -112,6 +112,7 @@ def build(
     from ttr.apps.service.bodies import Bodies
     from ttr.apps.service.event_requests import WAITING, Events
     from ttr.apps.service.guard import Guard
+    from ttr.apps.service.pictures import answer_pictures
     from ttr.apps.service.streams import Streams
     from ttr.apps.service.visitors import Visitors
 
@@ -122,6 +123,7 @@ def build(
         body = {**state, "version": __version__, "models": workbench.loaded}
         return JSONResponse(body, 200 if state["status"] == "ready" else 503)
 
+    answer_pictures(app, workbench.handed_out)
     address = address or Address()
     blocks = page(workbench, results)
     blocks.queue(max_size=WAITING, default_concurrency_limit=1, api_open=False)
@@ -149,7 +151,7 @@ def _mounted(app: FastAPI, blocks: Blocks, address: Address, password: str | Non
         auth_message=NOTE,
         allowed_paths=[],
         show_error=False,
-        max_file_size=MAX_BYTES,
+        max_file_size=MOST_OF_STACK,
         footer_links=[],
         run_history=False,
         ssr_mode=False,

@@ -40,7 +40,9 @@ ORIENTATION = 0x0112
 
 
 @contextmanager
-def opened(path: Path, content: bytes | None = None, most_pixels: int = MOST_PIXELS) -> Iterator[Image]:
+def opened(
+    path: Path, content: bytes | None = None, most_pixels: int = MOST_PIXELS, page: int | None = None
+) -> Iterator[Image]:
     """Yield a picture file's image, its header checked and its pixels not yet decoded.
 
     Whatever goes wrong until the block ends, decoding too, becomes one sentence that names the file.
@@ -49,20 +51,24 @@ def opened(path: Path, content: bytes | None = None, most_pixels: int = MOST_PIX
         path: the file, for messages and, without ``content``, to read.
         content: its bytes, where they were read already.
         most_pixels: refuse more than these.
+        page: which page of a TIFF file, from 1 on; None: the file holds a single image.
 
     Raises:
-        ImageError: no picture of :data:`FORMATS`, damaged, several pages, too large, or a strip.
+        ImageError: no picture of :data:`FORMATS`, damaged, several pages or no such, too large, or a strip.
     """
     import PIL.Image
 
     try:
         with path.open("rb") if content is None else io.BytesIO(content) as stream:
-            pages = _checked_tags(path, stream, most_pixels)
+            places = _checked_tags(path, stream, most_pixels, page or 1)
             with quiet():
                 image = PIL.Image.open(stream, formats=FORMATS)
             with image:
+                if page is not None and page > 1:
+                    image.seek(_place(path, places, page))
                 check_size(path, image.width, image.height, most_pixels)
-                _check_single(path, pages if pages else _frames(image))
+                if page is None:
+                    _check_single(path, len(places) or _frames(image))
                 yield image
     except PIL.UnidentifiedImageError:
         raise ImageError(f"{path} is not an image that can be read; needed {KINDS}") from None
@@ -102,19 +108,34 @@ def upright(name: object, image: Image) -> Image:
     return image.transpose(turns[said - 2]) if said in range(2, 9) else image
 
 
-def _checked_tags(path: Path, stream: BinaryIO, most_pixels: int) -> int:
-    """Check what a library would follow while it opens a file; return a TIFF file's pages, 0 for others."""
+def pages_of(content: bytes) -> int:
+    """Return how many pages a TIFF file holds, 1 for any other; nothing is decoded."""
+    return max(1, sum(each.page or not place for place, each in enumerate(directories(io.BytesIO(content)))))
+
+
+def _place(path: Path, places: list[int], page: int) -> int:
+    if page > len(places):
+        raise ImageError(f"{path} holds {len(places) or 1:,} pages; needed one of them, not page {page:,}")
+    return places[page - 1]
+
+
+def _checked_tags(path: Path, stream: BinaryIO, most_pixels: int, page: int) -> list[int]:
+    """Check what a library would follow up to a page; return which directories of a TIFF file are pages.
+
+    Nothing for other formats.
+    """
     length = stream.seek(0, io.SEEK_END)
     if length > MOST_BYTES:
         raise ImageError(f"{path} has {length / 1e6:,.0f} MB; needed {MOST_BYTES / 1e6:,.0f} MB at most")
     stream.seek(0)
     start = stream.read(4)
-    pages = 0
+    pages: list[int] = []
     if start in MARKS:
-        for found in directories(stream):
-            if not pages:
+        for place, found in enumerate(directories(stream)):
+            if len(pages) < page:
                 _check_directory(path, found, length, most_pixels)
-            pages += found.page or not pages
+            if found.page or not place:
+                pages.append(place)
     elif start[:2] == b"\xff\xd8":
         check_exif(path, exif_of_jpeg(stream))
     stream.seek(0)

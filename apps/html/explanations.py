@@ -39,8 +39,8 @@ MARKER = (
     "attention or its answer goes along, it reads markers where it should read anatomy."
 )
 BATCH = (
-    "Every image runs through the model that Compare has chosen. The table keeps numbers alone; the files "
-    "are forgotten within the hour."
+    "Every image runs through the model that Compare has chosen. The table keeps its numbers and a "
+    "thumbnail; the files are forgotten within the hour."
 )
 BATCH_WHY = (
     "Each line is one image, and the first lines are those whose attention map says least about where the "

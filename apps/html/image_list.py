@@ -8,7 +8,7 @@ from typing import Any
 from ttr.apps.image import image_list as batch
 from ttr.apps.image.image_list import Line
 from ttr.drawing.html import fill
-from ttr.wording import counted
+from ttr.wording import counted, shortened
 
 #: (column, heading, how a number is written, whether more or less of it is worse; None: words).
 COLUMNS: tuple[tuple[str, str, str, str | None], ...] = (
@@ -27,6 +27,8 @@ COLUMNS: tuple[tuple[str, str, str, str | None], ...] = (
 )
 #: Left out where no line has one.
 OPTIONAL = ("answer_before", "answer_after", "note")
+#: Letters of a file's name; the whole one stands in its tooltip and in the CSV.
+LONGEST = 32
 
 
 def status(lines: Sequence[Line], of: int) -> str:
@@ -38,8 +40,11 @@ def status(lines: Sequence[Line], of: int) -> str:
     return f'<p class="ttr-done" role="status">{said} A name opens its image in Compare.</p>'
 
 
-def table(lines: Sequence[Line]) -> str:
-    """Return the lines as a table whose heads sort, the least faithful map first."""
+def table(lines: Sequence[Line], place: str = "") -> str:
+    """Return the lines as a table whose heads sort, the least faithful map first.
+
+    ``place``: where the thumbnails are fetched, by number; "": there are none.
+    """
     rows = batch.table(lines)
     shown = [column for column in COLUMNS if column[0] not in OPTIONAL or rows[column[0]].any()]
     heads = [
@@ -50,6 +55,7 @@ def table(lines: Sequence[Line]) -> str:
         {
             "number": row["number"],
             "refused": bool(row["note"]),
+            "thumbnail": f"{place}{row['number']}" if place and not row["note"] else "",
             "cells": [_cell(name, row[name], pattern) for name, _, pattern, _ in shown],
         }
         for row in rows.to_dict("records")
@@ -59,6 +65,12 @@ def table(lines: Sequence[Line]) -> str:
 
 def _cell(name: str, value: Any, pattern: str) -> dict[str, Any]:
     if not pattern:
-        return {"text": value, "value": value, "opens": name == "file"}
+        short = shortened(value, LONGEST) if name == "file" else value
+        return {
+            "text": short,
+            "whole": value if short != value else "",
+            "value": value,
+            "opens": name == "file",
+        }
     known = value is not None and value == value
     return {"text": pattern.format(value) if known else "", "value": value if known else "", "opens": False}

@@ -25,7 +25,9 @@ class MarkerRow:
 
 def marked(case: Case, test: MarkerTest) -> Case:
     """Return the case of the picture with the marker."""
-    picture = replace(case.picture, image=test.image, radiograph=None)  # whose values have no marker
+    picture = replace(
+        case.picture, image=test.image, radiograph=None, slice=None
+    )  # whose values have no marker
     return replace(case, picture=picture, inspection=test.marked, answer=None)
 
 

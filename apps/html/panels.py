@@ -45,15 +45,17 @@ class Look:
     opacity: float = 0.9
 
 
-def attention(case: Case, look: Look) -> str:
+def attention(case: Case, look: Look, at_least: float = 0.0) -> str:
     """Return the attention maps before and after as HTML.
+
+    ``at_least``: how far their scale reaches, the maximum of maps beside these; 0: these stand alone.
 
     Raises:
         OptionError: no such block, head or query.
     """
     found = case.inspection
     found.check(look.layer, look.head, look.query)
-    maps = [run.attention_map(look.layer, look.head, look.query) for run in found.shown]
+    maps = attention_maps(case, look)
     shares = [run.register_share(look.layer, look.head, look.query) for run in found.shown]
     which = "mean of the heads" if look.head is None else f"head {look.head}"
     what = f"attention of {look.query}, block {look.layer}, {which}"
@@ -63,32 +65,49 @@ def attention(case: Case, look: Look) -> str:
         else f"{what}: there is no such token"
         for values, share in zip(maps, shares, strict=True)
     ]
+    label = f"share of the attention of {look.query} on one patch"
     shown = View(
         "Attention before and after",
         "attention",
         maps,
         alts,
-        Scale(ATTENTION_MAP, f"share of the attention of {look.query} on one patch"),
+        Scale(ATTENTION_MAP, _of_both(label, at_least), at_least=at_least),
         (Beside("norm", [run.norm_map(look.layer) for run in found.shown]),),
         Heads(look.query, [run.head_maps(look.layer, look.query) for run in found.shown]),
     )
     return view(case, shown) + _likeness(found.likeness(look.layer, look.head, look.query))
 
 
-def norms(case: Case, look: Look) -> str:
-    """Return the norm maps before and after as HTML; head and query matter to the pointer alone."""
-    found = case.inspection
-    maps: list[np.ndarray | None] = [run.norm_map(look.layer) for run in found.shown]
+def norms(case: Case, look: Look, at_least: float = 0.0) -> str:
+    """Return the norm maps before and after as HTML; head and query matter to the pointer alone.
+
+    ``at_least``: as of :func:`attention`.
+    """
+    maps = norm_maps(case, look)
     alts = [f"patch norms, block {look.layer}: {peak(values)}" for values in maps if values is not None]
     shown = View(
         "Patch norms before and after",
         "norm",
         maps,
         alts,
-        Scale(NORM_MAP, "norm (length) of a patch’s token"),
-        (Beside("attention", [run.attention_map(look.layer, look.head, look.query) for run in found.shown]),),
+        Scale(NORM_MAP, _of_both("norm (length) of a patch’s token", at_least), at_least=at_least),
+        (Beside("attention", attention_maps(case, look)),),
     )
     return view(case, shown)
+
+
+def attention_maps(case: Case, look: Look) -> list[np.ndarray | None]:
+    """Return the attention maps that are shown of a case, None where there is no such token."""
+    return [run.attention_map(look.layer, look.head, look.query) for run in case.inspection.shown]
+
+
+def norm_maps(case: Case, look: Look) -> list[np.ndarray | None]:
+    """Return the norm maps that are shown of a case."""
+    return [run.norm_map(look.layer) for run in case.inspection.shown]
+
+
+def _of_both(label: str, at_least: float) -> str:
+    return f"{label}; one scale for both choices" if at_least else label
 
 
 def colours(case: Case, look: Look) -> str:
@@ -102,6 +121,11 @@ def colours(case: Case, look: Look) -> str:
 
 def verdict(case: Case) -> str:
     """Return what the move did to this image in one sentence, as HTML."""
+    return fill("app_said.html", said=verdict_of(case))
+
+
+def verdict_of(case: Case) -> str:
+    """Return what the move did to this image in one sentence."""
     before, after = case.inspection.comparison.before, case.inspection.comparison.after
     grades = grade(before.trust), grade(after.trust)
     if not case.inspection.num_neurons:
@@ -126,7 +150,7 @@ def verdict(case: Case) -> str:
             if case.answer.changed
             else f" The answer stays: {first}."
         )
-    return fill("app_said.html", said=said)
+    return said
 
 
 def _likeness(cosines: tuple[float, float] | None) -> str:
@@ -138,19 +162,33 @@ def _likeness(cosines: tuple[float, float] | None) -> str:
     return f'<p class="ttr-likeness">{said}</p>'
 
 
-def numbers(case: Case) -> str:
-    """Return the numbers, warnings and answers beside the maps as HTML."""
-    before, after = case.inspection.comparison.before, case.inspection.comparison.after
+def numbers(case: Case, second: Case | None = None, called: tuple[str, ...] = ()) -> str:
+    """Return the numbers, warnings and answers beside the maps as HTML.
+
+    Args:
+        case: the image.
+        second: the same through a second choice of model and neurons, whose columns stand beside.
+        called: both choices in words.
+    """
+    cases = [case] if second is None else [case, second]
+    compared = [each.inspection.comparison for each in cases]
     graded = [
-        (tag, name, view.faithfulness, grade(view.trust))
-        for (tag, name, _), view in zip(SIDES, (before, after), strict=True)
+        [
+            (tag, name, view.faithfulness, grade(view.trust))
+            for (tag, name, _), view in zip(SIDES, (each.before, each.after), strict=True)
+        ]
+        for each in compared
     ]
-    moved = [row for row in rows([before], [after], QUANTITIES) if "faithfulness" not in row.label]
+    checks, moved = (
+        list(zip(*(rows([each.before], [each.after], asked) for each in compared), strict=True))
+        for asked in (CHECKS, [each for each in QUANTITIES if each[0] != "faithfulness"])
+    )
     return fill(
         "app_numbers.html",
-        case=case,
-        grades=graded,
-        checks=rows([before], [after], CHECKS),
+        cases=cases,
+        called=called,
+        graded=graded,
+        checks=checks,
         rows=moved,
         percent=percent,
         disclaimer=DISCLAIMER,
@@ -170,7 +208,9 @@ def picture(case: Case) -> str:
     width, height = case.picture.image.size
     named = [shortened(case.picture.name)] if case.picture.name else []
     said = " · ".join([*named, f"{case.picture.kind}, {width} × {height} pixels"])
-    return fill("app_picture.html", picture=picture_data(case.plate), said=said)
+    # The slices of a stack are fetched one by one.
+    data = picture_data(case.plate) if case.picture.slice is None else {"id": case.identity}
+    return fill("app_picture.html", picture=data, said=said)
 
 
 def thumbnail(case: Case) -> str:

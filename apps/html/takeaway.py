@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 
 from ttr.analysis.faithfulness import grade
+from ttr.apps.html.beside import clipped
 from ttr.apps.html.panels import Look
 from ttr.apps.html.viewer import SIDES
 from ttr.apps.image.case import Case
 from ttr.apps.image.framing import Frame
+from ttr.apps.image.plate import shown_window
 from ttr.drawing.maps import ATTENTION_MAP, NORM_MAP, colourise
 from ttr.drawing.regions import CONTOURS, boxes, edges, first_of_log, shares
 from ttr.studies.compare.page import rows
@@ -33,11 +35,17 @@ NOTE = (
 
 
 def zip_of(case: Case, look: Look) -> bytes:
-    """Return a ZIP: image.png, both maps of each run as PNG, numbers.json, provenance.json, README.txt."""
+    """Return a ZIP: image.png, both maps of each run as PNG, numbers.json, provenance.json, README.txt.
+
+    What a second choice shows is named ``beside-``; each pair of maps is on a scale of its own.
+    """
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, picture in pictures(case, look):
             archive.writestr(f"{name}.png", png(picture))
+        if case.beside is not None:
+            for name, picture in pictures(case.beside, clipped(look, case.beside)):
+                archive.writestr(f"beside-{name}.png", png(picture))
         archive.writestr("numbers.json", json.dumps(numbers(case, look), indent=1, allow_nan=False))
         made_with = dict(case.inspection.comparison.provenance)
         archive.writestr("provenance.json", json.dumps(made_with, indent=1))
@@ -118,18 +126,20 @@ def numbers(case: Case, look: Look) -> dict[str, Any]:
     """Return all numbers of a case as JSON values."""
     found, picture = case.inspection, case.picture
     entry = {**found.comparison.to_json(), "image": picture.sha256}
-    answer = case.answer
+    answer, second = case.answer, case.beside
+    beside = {} if second is None else {"beside": numbers(second, clipped(look, second))}
     return {
         "schema": SCHEMA,
         **entry,
         "model": case.model,
         "neurons": {"source": case.neurons, "count": found.num_neurons},
         "image_file": file_of(case),
-        "window": None if picture.window is None else [picture.window.center, picture.window.width],
+        "window": window_of(case),
         "seen_part": vars(found.frame),
         "look": vars(look),
         "answer": None if answer is None else vars(answer),
         "warnings": list(case.cautions),
+        **beside,
         "disclaimer": DISCLAIMER,
     }
 
@@ -142,7 +152,20 @@ def file_of(case: Case) -> dict[str, Any]:
         "kind": picture.kind,
         "sha256": picture.sha256,
         "size": list(picture.image.size),
+        **(
+            {}
+            if (part := picture.slice) is None
+            else {"frame": part.frame, "slice": [part.index + 1, part.of]}
+        ),
     }
+
+
+def window_of(case: Case) -> list[float] | None:
+    """Return centre and width in which a case's picture is shown and was seen; None: it has no window."""
+    behind = case.picture.radiograph
+    if behind is None or behind.values.ndim == 3:
+        return None
+    return list(shown_window(behind, case.picture.window))
 
 
 def pdf_of(case: Case, look: Look) -> bytes:
@@ -234,9 +257,12 @@ def _text(figure: Any, case: Case) -> None:
 
 
 def named(case: Case) -> str:
-    """Return whose image it is, in a line."""
-    name = shortened(case.picture.name)
-    return f"Image: {name and name + ', '}SHA-256 {case.picture.sha256[:16]}"
+    """Return whose image it is, which slice of its stack, and in which window, in a line."""
+    name, part, window = shortened(case.picture.name), case.picture.slice, window_of(case)
+    said = [name] if name else []
+    said += [] if part is None else [f"slice {part.index + 1} of {part.of}"]
+    said += [] if window is None else [f"window {window[0]:g} / {window[1]:g}"]
+    return f"Image: {', '.join([*said, f'SHA-256 {case.picture.sha256[:16]}'])}"
 
 
 def _drawable(text: str) -> str:

@@ -36,12 +36,14 @@ class Scale:
         label: what the scale's numbers are.
         bounds: (lowest, highest) of a scale for all maps; None: from 0 to the maps' maximum.
         around: whether the colours run from a middle in both directions, so that the middle is transparent.
+        at_least: how far the scale for all maps reaches whatever they hold: the maximum of maps elsewhere.
     """
 
     colour_map: str
     label: str
     bounds: tuple[float, float] | None = None
     around: bool = False
+    at_least: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -154,10 +156,11 @@ def _data(case: Case, shown: View, names: list[str]) -> dict[str, Any]:
     """Return what a view paints, JSON values."""
     there = [values for values in shown.maps if values is not None]
     rows, columns = there[0].shape[:2]
-    frame = case.inspection.frame
+    frame, part = case.inspection.frame, case.picture.slice
     found: dict[str, Any] = {
-        "picture": case.plate.identity,
-        "image": case.picture.sha256,
+        "picture": case.identity,
+        "image": part.stack if part is not None else case.picture.sha256,
+        "slice": None if part is None else part.index,
         "frame": [frame.left, frame.top, frame.right, frame.bottom],
         "grid": [rows, columns],
         "with": sha256([repr((shown.mark, shown.alts)).encode(), shown.over.encode()])[:16],
@@ -176,7 +179,7 @@ def _data(case: Case, shown: View, names: list[str]) -> dict[str, Any]:
 def _scale(scale: Scale, maps: list[np.ndarray | None]) -> dict[str, Any]:
     """Return a scale for all maps and one for each, with the numbers along it, straight and logarithmic."""
     highs = [0.0 if values is None else float(values.max()) for values in maps]
-    ends = [(0.0, max(highs)), *((0.0, high) for high in highs)]
+    ends = [(0.0, max(*highs, scale.at_least)), *((0.0, high) for high in highs)]
     if scale.bounds is not None:
         ends = [scale.bounds] * len(ends)
     all_, *own = (

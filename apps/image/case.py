@@ -53,6 +53,7 @@ class Case:
         neurons: where its register neurons come from, in words.
         cautions: sentences that must stand beside the maps.
         answer: what the head says, or None.
+        beside: the same image through a second choice of model and neurons, or None.
     """
 
     picture: Picture
@@ -61,11 +62,23 @@ class Case:
     neurons: str
     cautions: tuple[str, ...]
     answer: Answer | None
+    beside: Case | None = None
+
+    @property
+    def num_registers(self) -> int:
+        """Test-time registers of the run after."""
+        return int(self.inspection.comparison.provenance["settings"]["num_registers"])
 
     @cached_property
     def plate(self) -> Plate:
         """The picture as the page's viewer gets it, what maps are laid on."""
         return plate_of(self.picture)
+
+    @property
+    def identity(self) -> str:
+        """What the page's viewer calls the picture; of a slice it is known before it is drawn."""
+        part = self.picture.slice
+        return self.plate.identity if part is None else part.identity(self.picture.window)
 
 
 def answer(reader: Reader, inspection: Inspection, shown: int = 4) -> Answer:

@@ -8,17 +8,19 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ttr.datasets.dicom.elements import frames, starts_like_dicom
+from ttr.datasets.dicom.frames import single_frame
 from ttr.datasets.dicom.radiograph import Radiograph, Window
 from ttr.datasets.dicom.reading import read_dicom
+from ttr.datasets.dicom.series import Member, member
 from ttr.datasets.folder import to_rgb
-from ttr.datasets.opening import opened, upright
+from ttr.datasets.opening import opened, pages_of, upright
 from ttr.errors import ImageError
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 #: How an error calls the file.
 NAME = "this file"
 MOST_PIXELS = 40_000_000
+#: Slices of a stack, and pixels of all of them together.
+MOST_SLICES, MOST_STACK_PIXELS = 500, 150_000_000
 #: Bytes of an answer's arrays: a picture, and a radiograph's values of eight bytes with its padding.
 MOST_ANSWERED = MOST_PIXELS * 16
 ARRAYS = ("values", "table", "padding")
@@ -48,23 +52,111 @@ class Decoded:
 
 
 def decode(content: bytes) -> Decoded:
-    """Decode the bytes of a file, judged by them alone.
+    """Decode the bytes of a file that holds a single image, judged by them alone.
 
     Raises:
-        ImageError: no image, damaged, or larger than is safe.
+        ImageError: no image, damaged, several frames, or larger than is safe.
     """
-    name = Path(NAME)
     if starts_like_dicom(content[:132]):
         if (count := frames(content)) > 1:
             raise ImageError(
                 f"{NAME} holds {count:,} frames; needed a single image: export the frame you mean"
             )
-        found = read_dicom(name, content, most_pixels=MOST_PIXELS)
-        return Decoded("DICOM", found.image(), found)
-    with opened(name, content, MOST_PIXELS) as image:
-        kind = "JPEG" if image.format == "MPO" else str(image.format)
+        return _radiograph(content)
+    return _picture(content)
+
+
+def decode_frame(content: bytes, frame: int) -> Decoded:
+    """Decode one frame or page of a file, counted from 1, its values as small as they are exact.
+
+    Raises:
+        ImageError: no such frame; else as :func:`decode`.
+    """
+    if not starts_like_dicom(content[:132]):
+        return _picture(content, frame)
+    several = frames(content) > 1
+    found = _radiograph(single_frame(NAME, content, frame) if several else content)
+    behind = found.radiograph
+    assert behind is not None
+    return replace(found, radiograph=replace(behind, values=compact(behind.values)))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a file is before anything of it is decoded.
+
+    Attributes:
+        kind: ``"DICOM"`` or the picture format.
+        member: its place in its series; of a picture its size and pages alone.
+    """
+
+    kind: str
+    member: Member
+
+
+def survey(content: bytes) -> Survey:
+    """Return what a file is; its pixels are not looked at.
+
+    Raises:
+        ImageError: no image, more frames than a stack may have, or larger than is safe.
+    """
+    name = Path(NAME)
+    if starts_like_dicom(content[:132]):
+        return Survey("DICOM", member(name, content, MOST_SLICES))
+    pages = pages_of(content)
+    if pages > MOST_SLICES:
+        raise ImageError(f"{NAME} holds {pages:,} pages; needed {MOST_SLICES} at most: save fewer")
+    with opened(name, content, MOST_PIXELS, page=1 if pages > 1 else None) as image:
+        size = image.size
+        return Survey(_kind(image), Member("", None, "", size, 1.0, pages))
+
+
+def survey_from(head: dict[str, Any], read: Any = None) -> Survey:
+    """Return a survey from the JSON values that one becomes.
+
+    Raises:
+        ValueError: the values have not its form.
+    """
+    try:
+        found = dict(head["member"])
+        angles = found["orientation"]
+        found |= {
+            "size": tuple(found["size"]),
+            "orientation": None if angles is None else tuple(angles),
+            "positions": tuple(map(tuple, found["positions"])),
+        }
+        return Survey(str(head["kind"]), Member(**found))
+    except (KeyError, TypeError) as error:
+        raise ValueError("a survey of another form") from error
+
+
+def compact(values: np.ndarray) -> np.ndarray:
+    """Return the same numbers in two or four bytes each where these hold them exactly."""
+    if values.dtype.kind == "f" and not (values == np.rint(values)).all():
+        return values
+    low, high = values.min(), values.max()
+    for kind in (np.uint8, np.int16, np.uint16, np.int32):
+        limits = np.iinfo(kind)
+        if np.dtype(kind).itemsize < values.itemsize and limits.min <= low <= high <= limits.max:
+            return values.astype(kind)
+    return values
+
+
+def _radiograph(content: bytes) -> Decoded:
+    found = read_dicom(Path(NAME), content, most_pixels=MOST_PIXELS)
+    return Decoded("DICOM", found.image(), found)
+
+
+def _picture(content: bytes, page: int | None = None) -> Decoded:
+    name = Path(NAME)
+    with opened(name, content, MOST_PIXELS, page) as image:
+        kind = _kind(image)
         image.load()
         return Decoded(kind, to_rgb(upright(name, image), name))
+
+
+def _kind(image: Image) -> str:
+    return "JPEG" if image.format == "MPO" else str(image.format)
 
 
 def packed(found: Decoded) -> tuple[bytes, list[np.ndarray]]:

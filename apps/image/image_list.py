@@ -1,7 +1,7 @@
 """Many images, a line each: which maps to look at twice, the worst first. It has no widgets.
 
-Of every image the numbers stay and the pixels go, so that a folder of any size fits. A file that cannot be
-read gets a line that says why, and the others go on.
+Of every image the numbers and a thumbnail stay and the pixels go, so that a folder of any size fits. A file
+that cannot be read gets a line that says why, and the others go on.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ttr.analysis.faithfulness import GRADES, grade
 from ttr.apps.image.intake import take_in
+from ttr.apps.image.plate import thumbnail_png
 from ttr.errors import OptionError, TTRError
 
 if TYPE_CHECKING:
@@ -61,8 +62,12 @@ class Line:
     note: str = ""
 
 
-def lines(workbench: Workbench, files: Sequence[Path], chosen: Chosen) -> Iterator[Line]:
+def lines(
+    workbench: Workbench, files: Sequence[Path], chosen: Chosen, thumbnails: dict[int, bytes] | None = None
+) -> Iterator[Line]:
     """Yield the line of each file, in their order, as each is done.
+
+    ``thumbnails``: takes a small PNG of each image that could be read, by its line's number.
 
     Raises:
         OptionError: no files, or more than :data:`MOST_FILES`.
@@ -73,7 +78,8 @@ def lines(workbench: Workbench, files: Sequence[Path], chosen: Chosen) -> Iterat
         raise OptionError(
             f"got {len(files)} files; needed {MOST_FILES} at most: use ttr compare for more than that"
         )
-    return (_line(workbench, number, file, chosen) for number, file in enumerate(files, start=1))
+    small = {} if thumbnails is None else thumbnails
+    return (_line(workbench, number, file, chosen, small) for number, file in enumerate(files, start=1))
 
 
 def table(found: Sequence[Line]) -> pd.DataFrame:
@@ -97,9 +103,13 @@ def csv_of(rows: pd.DataFrame) -> bytes:
     return safe.to_csv(index=False, lineterminator="\n").encode()
 
 
-def _line(workbench: Workbench, number: int, file: Path, chosen: Chosen) -> Line:
+def _line(
+    workbench: Workbench, number: int, file: Path, chosen: Chosen, thumbnails: dict[int, bytes]
+) -> Line:
     try:
-        return _measured(number, file.name, workbench.case(take_in(file), chosen))
+        picture = take_in(file)
+        thumbnails[number] = thumbnail_png(picture)
+        return _measured(number, file.name, workbench.case(picture, chosen))
     except TTRError as error:
         return Line(number, file.name, note=str(error))
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_BYTES = 25 * 1024 * 1024
+#: Bytes of a file that holds several images.
+MOST_OF_STACK = 256 * 1024 * 1024
 MIN_SIDE = 16
 BURNT_IN = "The file says that text is burnt into its pixels: it may name the patient, and the model sees it."
 NOT_SAID = "The file does not say whether text is burnt into its pixels; look before you share an export."
@@ -33,6 +35,28 @@ CT_WINDOWS = (
     Window("bone", 400, 1800),
     Window("brain", 40, 80),
 )
+
+
+@dataclass(frozen=True)
+class SliceOf:
+    """Which slice of a stack a picture is.
+
+    Attributes:
+        stack: the stack's identity.
+        index: its place, from 0 on.
+        of: how many slices there are.
+        frame: of its file, from 1 on; None: the file holds one image.
+    """
+
+    stack: str
+    index: int
+    of: int
+    frame: int | None = None
+
+    def identity(self, window: Window | None) -> str:
+        """Return what this slice is called where it is shown in a window (None: its first)."""
+        shown = None if window is None else (window.center, window.width)
+        return sha256([repr((self.stack, self.index, shown)).encode()])[:20]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +71,7 @@ class Picture:
         radiograph: the DICOM image behind it, or None.
         window: the window it is shown in; None: the first, or no DICOM.
         name: what the visitor calls it, shown beside its maps and written into exports; never logged.
+        slice: which one of a stack it is, or None.
     """
 
     image: Image
@@ -56,6 +81,7 @@ class Picture:
     radiograph: Radiograph | None = None
     window: Window | None = None
     name: str = ""
+    slice: SliceOf | None = None
 
     @property
     def windows(self) -> tuple[Window, ...]:
@@ -74,12 +100,12 @@ class Picture:
             raise ImageError("only a DICOM image has a window; this one is shown as it is")
         if window is not None and not (window.width >= 1 and abs(window.center) < 1e9 > window.width):
             raise ImageError("a window needs a width of at least 1, and a centre and width below 1e9")
-        notes = _notes(self.radiograph, window)
+        notes = notes_of(self.radiograph, window)
         return replace(self, image=self.radiograph.image(window), window=window, notes=notes)
 
 
 def take_in(path: str | Path) -> Picture:
-    """Read a visitor's file.
+    """Read a visitor's file of a single image.
 
     Raises:
         ImageError: not there, no regular file, too large, too many pixels, no image, damaged, or a DICOM file
@@ -102,10 +128,10 @@ def take_in_bytes(content: bytes) -> Picture:
     if min(found.image.size) < MIN_SIDE:
         width, height = found.image.size
         raise ImageError(f"{NAME} has {width} × {height} pixels; needed {MIN_SIDE} on each side at least")
-    return Picture(found.image, found.kind, digest, _notes(found.radiograph), found.radiograph)
+    return Picture(found.image, found.kind, digest, notes_of(found.radiograph), found.radiograph)
 
 
-def _notes(found: Radiograph | None, window: Window | None = None) -> tuple[str, ...]:
+def notes_of(found: Radiograph | None, window: Window | None = None) -> tuple[str, ...]:
     """Return what must be said of an image in a window; None: as it is shown first."""
     if found is None:
         return ()

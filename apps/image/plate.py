@@ -19,6 +19,8 @@ from ttr.digests import sha256
 
 MOST_PIXELS = 1_500_000
 LEVELS = 2**16 - 1
+#: Pixels on a side of a picture in a list, twice as many as it takes on the page.
+THUMBNAIL = 96
 #: Quick to write; on the way to a browser of this machine size hardly matters.
 PNG = {"compress_level": 1}
 
@@ -69,12 +71,7 @@ class Plate:
 def plate_of(picture: Picture) -> Plate:
     """Return a picture as a viewer gets it."""
     size = picture.image.size
-    reduced = math.ceil(math.sqrt(size[0] * size[1] / MOST_PIXELS))
-    shown = picture.image.reduce(reduced) if reduced > 1 else picture.image
-    pixels = np.asarray(shown)
-    is_grey = bool((pixels == pixels[..., :1]).all())
-    png = _png(pixels[..., 0] if is_grey else pixels)
-    behind = picture.radiograph
+    reduced, png, behind = reduced_by(size), shown_png(picture), picture.radiograph
     return Plate(
         identity=sha256([png, picture.sha256.encode()])[:20],
         png=png,
@@ -82,23 +79,53 @@ def plate_of(picture: Picture) -> Plate:
         reduced=reduced,
         values=None
         if behind is None or behind.values.ndim == 3
-        else _values(behind, picture.window, reduced),
-        spacing=None if behind is None or behind.spacing is None else _spacing(behind, behind.spacing),
+        else values_of(behind, picture.window, reduced),
+        spacing=spacing_of(behind),
     )
 
 
-def _spacing(found: Radiograph, spacing: tuple[float, float]) -> tuple[float, float]:
-    """Return the millimetres across and down of a pixel once pixels are square."""
+def reduced_by(size: tuple[int, int]) -> int:
+    """Return how many pixels of a picture of ``size`` lie along a side of one of its plate's."""
+    return math.ceil(math.sqrt(size[0] * size[1] / MOST_PIXELS))
+
+
+def shown_png(picture: Picture) -> bytes:
+    """Return a picture as it is shown, as a PNG of its plate's size."""
+    reduced = reduced_by(picture.image.size)
+    pixels = np.asarray(picture.image.reduce(reduced) if reduced > 1 else picture.image)
+    is_grey = bool((pixels == pixels[..., :1]).all())
+    return _png(pixels[..., 0] if is_grey else pixels)
+
+
+def thumbnail_png(picture: Picture) -> bytes:
+    """Return a picture within :data:`THUMBNAIL` pixels on each side, as a PNG."""
+    small = picture.image.copy()
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    return _png(np.asarray(small))
+
+
+def spacing_of(found: Radiograph | None) -> tuple[float, float] | None:
+    """Return the millimetres across and down of a pixel once pixels are square; None where not known."""
+    if found is None or found.spacing is None:
+        return None
     height, width = found.values.shape[:2]
-    down, across = spacing
+    down, across = found.spacing
     return across * width / found.size[0], down * height / found.size[1]
 
 
-def _values(found: Radiograph, window: Window | None, reduced: int) -> Values:
+def step_of(found: Radiograph, reduced: int) -> float:
+    """Return how far apart two of a plate's values are: 1 where that is exact."""
+    low, high = found.range
+    is_whole = found.values.dtype.kind in "iu" or bool((found.values == np.rint(found.values)).all())
+    whole = reduced == 1 and high - low <= LEVELS and is_whole
+    return 1.0 if whole or high == low else (high - low) / LEVELS
+
+
+def values_of(found: Radiograph, window: Window | None, reduced: int) -> Values:
+    """Return the values behind a radiograph in grey, on the pixels of its plate."""
     values = _fitted(found.values.astype(np.float64), found.size, reduced)
     low, high = found.range
-    whole = reduced == 1 and high - low <= LEVELS and bool((values == np.rint(values)).all())
-    step = 1.0 if whole or high == low else (high - low) / LEVELS
+    step = step_of(found, reduced)
     numbers = np.rint((values.clip(low, high) - low) / step).astype(np.uint16)
     outside = np.zeros_like(numbers, dtype=np.uint8)
     if found.padding is not None:
@@ -110,8 +137,13 @@ def _values(found: Radiograph, window: Window | None, reduced: int) -> Values:
         step,
         shown_window(found, window),
         found.inverted,
-        "HU" if found.modality == "CT" else "",
+        unit_of(found),
     )
+
+
+def unit_of(found: Radiograph) -> str:
+    """Return what a radiograph's values are measured in, or ""."""
+    return "HU" if found.modality == "CT" else ""
 
 
 def shown_window(found: Radiograph, window: Window | None) -> tuple[float, float]:

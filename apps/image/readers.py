@@ -16,9 +16,21 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import IO, Any
 
-from ttr.apps.image.decoding import NAME, Decoded, decode, packed, unpacked
+from ttr.apps.image.decoding import (
+    NAME,
+    Decoded,
+    Survey,
+    decode,
+    decode_frame,
+    packed,
+    survey,
+    survey_from,
+    unpacked,
+)
 from ttr.datasets.limits import no_memory
 from ttr.errors import ImageError, TTRError
 
@@ -27,6 +39,8 @@ PLACES = 2
 #: Seconds of computing that a file may take, and bytes; a busy machine may need a multiple of the seconds.
 SECONDS, MEMORY = 20.0, 2 * 2**30
 BUSY = 3
+#: Times the seconds of a file that all frames of one may take together.
+FRAMES_TAKE = 3
 #: The reader imports what this process would, and nothing of the folder where it happens to be started.
 CODE = "import sys; sys.path[:] = sys.argv[3:]; from ttr.apps.image.readers import main; main()"
 #: What a process needs of the environment; no password goes along.
@@ -55,10 +69,31 @@ class Readers:
         Raises:
             ImageError: the file's fault, or it took too long or too much memory.
         """
+        (found,) = self._asked(content, {"do": "decode"}, unpacked)
+        return found
+
+    def survey(self, content: bytes) -> Survey:
+        """Return what :func:`ttr.apps.image.decoding.survey` returns; refusals are :meth:`decode`'s."""
+        (found,) = self._asked(content, {"do": "survey"}, survey_from)
+        return found
+
+    def frames(self, content: bytes, count: int) -> list[Decoded]:
+        """Return the first ``count`` frames of a file, in its order; refusals are :meth:`decode`'s."""
+        return self._asked(content, {"do": "frames", "count": count}, unpacked, count, FRAMES_TAKE)
+
+    def _asked(
+        self,
+        content: bytes,
+        task: dict[str, Any],
+        taken: Callable[[dict[str, Any], Any], Any],
+        answers: int = 1,
+        times: int = 1,
+    ) -> list[Any]:
+        """Return the answers to a task on a file, in ``times`` the seconds of one."""
         with self._places:
             reader = self._reader()
             try:
-                found = reader.ask(content, BUSY * self.seconds)
+                found = reader.ask(content, task, taken, answers, times * BUSY * self.seconds)
             except ImageError:
                 self._idle.append(reader)
                 raise
@@ -124,23 +159,35 @@ class _Reader:
         )
         self.overdue = False
 
-    def ask(self, content: bytes, seconds: float) -> Decoded:
-        """Return what a file holds; after any exception but ImageError the process is of no more use."""
-        asked, answers = self.process.stdin, self.process.stdout
+    def ask(
+        self,
+        content: bytes,
+        task: dict[str, Any],
+        taken: Callable[[dict[str, Any], Any], Any],
+        answers: int,
+        seconds: float,
+    ) -> list[Any]:
+        """Return what comes back; after any exception but ImageError the process is of no more use."""
+        asked, said = self.process.stdin, self.process.stdout
         assert asked is not None
-        assert answers is not None
+        assert said is not None
         timer = threading.Timer(seconds, self._end_overdue)
         timer.daemon = True
         timer.start()
         try:
-            asked.write(len(content).to_bytes(8, "big") + content)
+            head = json.dumps(task).encode()
+            for part in (len(head).to_bytes(4, "big"), len(content).to_bytes(8, "big"), head, content):
+                asked.write(part)
             asked.flush()
-            head = json.loads(_exactly(answers, int.from_bytes(_exactly(answers, 4, 4), "big"), MOST_HEAD))
-            if "refused" in head:
-                raise ImageError(str(head["refused"]))
-            return unpacked(head, lambda place: _fill(answers, place))
+            return [self._answer(said, taken) for _ in range(answers)]
         finally:
             timer.cancel()
+
+    def _answer(self, said: IO[bytes], taken: Callable[[dict[str, Any], Any], Any]) -> Any:
+        head = json.loads(_exactly(said, int.from_bytes(_exactly(said, 4, 4), "big"), MOST_HEAD))
+        if "refused" in head:
+            raise ImageError(str(head["refused"]))
+        return taken(head, lambda place: _fill(said, place))
 
     def end(self) -> None:
         """Kill the process; whoever reads from it gets an end of file."""
@@ -179,22 +226,31 @@ def main() -> None:
     os.dup2(2, 1)  # what a library prints is no answer
     seconds, memory = float(sys.argv[1]), int(sys.argv[2])
     _prepare(memory)
-    while len(length := asked.read(8)) == 8:
-        _allow(seconds)
-        head, arrays = _answer(asked.read(int.from_bytes(length, "big")))
-        answers.write(len(head).to_bytes(4, "big") + head)
-        for array in arrays:
-            answers.write(memoryview(array).cast("B"))
+    while len(lengths := asked.read(12)) == 12:
+        task = json.loads(asked.read(int.from_bytes(lengths[:4], "big")))
+        content = asked.read(int.from_bytes(lengths[4:], "big"))
+        _allow(seconds * (FRAMES_TAKE if task["do"] == "frames" else 1))
+        for head, arrays in _answers(task, content):
+            answers.write(len(head).to_bytes(4, "big") + head)
+            for array in arrays:
+                answers.write(memoryview(array).cast("B"))
         answers.flush()
 
 
-def _answer(content: bytes) -> tuple[bytes, list[Any]]:
+def _answers(task: dict[str, Any], content: bytes) -> Iterator[tuple[bytes, list[Any]]]:
+    """Yield the answers to a task; a refusal is the last."""
     try:
-        return packed(decode(content))
+        if task["do"] == "survey":
+            yield json.dumps(asdict(survey(content))).encode(), []
+        elif task["do"] == "frames":
+            for frame in range(1, task["count"] + 1):
+                yield packed(decode_frame(content, frame))
+        else:
+            yield packed(decode(content))
     except MemoryError:
-        return json.dumps({"refused": str(no_memory(NAME))}).encode(), []
+        yield json.dumps({"refused": str(no_memory(NAME))}).encode(), []
     except ImageError as error:
-        return json.dumps({"refused": str(error)}).encode(), []
+        yield json.dumps({"refused": str(error)}).encode(), []
 
 
 def _prepare(memory: int) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from ttr.analysis.reference import Reference
 from ttr.apps.image.answers import Reader, fitting
 from ttr.apps.image.case import Case, answer, cautions
+from ttr.apps.image.handed_out import HandedOut
 from ttr.apps.image.inspection import inspect, references_of
 from ttr.apps.image.intake import Picture, sample
 from ttr.apps.image.memory import Kept, Memory, value_of
@@ -31,6 +32,9 @@ from ttr.registers.neurons import RegisterNeurons
 DEFAULT = "phantom"
 PLANTED, PRESET, GIVEN = "planted (the phantom’s known truth)", "published preset", "given at start"
 PHANTOMS_TO_DETECT_ON = 16
+#: Choices of model and neurons whose references are kept.
+REFERENCES = 8
+References = tuple[RegisterNeurons, tuple[Reference | None, ...]]
 #: Bytes of a file of register neurons.
 MOST_OF_NEURONS = 64 * 2**20
 
@@ -44,12 +48,16 @@ class Chosen:
         source: where the neurons come from, in words.
         neurons: the register neurons.
         caution: a sentence that must be shown with them, or "".
+        num_registers: test-time registers; None: as many as the page was started with.
+        beside: a second choice that is shown beside this one, or None.
     """
 
     model: str
     source: str
     neurons: RegisterNeurons = field(repr=False)
     caution: str = ""
+    num_registers: int | None = None
+    beside: Chosen | None = None
 
 
 class Workbench:
@@ -79,10 +87,11 @@ class Workbench:
         self._neurons = neurons
         self._heads = tuple(heads)
         self._loaded: dict[str, Backbone] = {}
-        self._references: dict[str, tuple[RegisterNeurons, tuple[Reference | None, ...]]] = {}
+        self._references: dict[tuple[str, int, int], References] = {}
         self._loading, self._running = threading.Lock(), threading.Lock()
         self.num_registers = num_registers
         self.memory = memory or Memory()
+        self.handed_out = HandedOut()
 
     @property
     def names(self) -> list[str]:
@@ -184,18 +193,19 @@ class Workbench:
         return Chosen(name, f"detected on {len(images)} images", found)
 
     def case(self, picture: Picture, chosen: Chosen) -> Case:
-        """Run a picture through a model before and after, and ask the head that fits.
+        """Run a picture through a model before and after, and ask the head that fits; then a second choice.
 
         Raises:
             TTRError: the neurons do not fit the model.
         """
         backbone, original = self.backbone(chosen.model), self.original(chosen.model)
+        beside = None if chosen.beside is None else self.case(picture, chosen.beside)
         with self._running:
             found = inspect(
                 backbone,
                 chosen.neurons,
                 picture.image,
-                num_registers=self.num_registers,
+                num_registers=self._registers_of(chosen),
                 original=original,
                 references=self._references_of(chosen),
             )
@@ -209,15 +219,23 @@ class Workbench:
             chosen.source,
             said,
             answer(head, found) if head is not None else None,
+            beside,
         )
 
+    def _registers_of(self, chosen: Chosen) -> int:
+        return self.num_registers if chosen.num_registers is None else chosen.num_registers
+
     def _references_of(self, chosen: Chosen) -> tuple[Reference | None, ...]:
-        """Return what faithfulness is centred on, made once for a model and its last neurons."""
-        known = self._references.get(chosen.model)
+        """Return what faithfulness is centred on, made once for a model and the neurons used last."""
+        registers = self._registers_of(chosen)
+        key = chosen.model, id(chosen.neurons), registers
+        known = self._references.pop(key, None)
         if known is None or known[0] is not chosen.neurons:
             backbone, original = self.backbone(chosen.model), self.original(chosen.model)
-            made = references_of(backbone, chosen.neurons, self.num_registers, original)
-            self._references[chosen.model] = known = (chosen.neurons, made)
+            known = chosen.neurons, references_of(backbone, chosen.neurons, registers, original)
+        self._references[key] = known
+        while len(self._references) > REFERENCES:
+            self._references.pop(next(iter(self._references)))
         return known[1]
 
     def asked(self, kept: Kept[Case] | None, chosen: Chosen | None) -> tuple[Case, Chosen]:

@@ -21,6 +21,7 @@ from ttr.apps.service.messages import (
     UPLOAD,
     refuse,
 )
+from ttr.apps.service.pictures import PICTURES
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -43,7 +44,7 @@ OPEN = frozenset(
     )
 )
 STATIC = ("/assets/", "/static/", "/svelte/")
-OPEN_BELOW = (*STATIC, f"{FILE}=", HEARTBEAT)
+OPEN_BELOW = (*STATIC, f"{FILE}=", HEARTBEAT, PICTURES)
 #: What is the same for everybody, and may be kept by a browser.
 KEPT = frozenset(("/theme.css", f"{API}/theme.css", "/favicon.ico", "/robots.txt"))
 #: What a proxy says of a request, and the widget library would believe of anybody.

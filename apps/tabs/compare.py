@@ -9,17 +9,20 @@ from typing import Any
 
 import gradio as gr
 
-from ttr.apps.html import charts, explanations, panels, takeaway
+from ttr.apps.html import beside, charts, explanations, panels, takeaway
 from ttr.apps.html.panels import Look
 from ttr.apps.image.case import Case
 from ttr.apps.image.memory import Kept, value_of
+from ttr.apps.image.uploads import FORGOTTEN
 from ttr.apps.image.workbench import Workbench
 from ttr.apps.tabs import window as window_controls
+from ttr.apps.tabs.beside import beside_box
 from ttr.apps.tabs.download import download
 from ttr.apps.tabs.events import AT_ONCE
 from ttr.apps.tabs.given import given
 from ttr.apps.tabs.look import CUT, LookControls, is_surface, look_controls, looked_at, view_radio
 from ttr.apps.tabs.models import model_box
+from ttr.apps.tabs.series import SeriesBox, series_box
 from ttr.apps.tabs.window import WindowBox
 from ttr.datasets.registry import sample_paths
 
@@ -71,6 +74,7 @@ class Widgets:
     given: Callable[..., Any]
     samples: dict[str, gr.Button]
     window: WindowBox
+    series: SeriesBox
     status: gr.HTML
     pictures: list[Any]
     maps: list[Any]
@@ -91,18 +95,24 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, case: gr.State, chosen:
     """
     with gr.Row(elem_classes="ttr-desk"):
         with gr.Column(elem_classes="ttr-source", min_width=0):
-            upload = gr.File(label="Image (PNG, JPEG, TIFF or DICOM)", height=136, elem_id="image")
+            upload = gr.File(
+                label="Image (PNG, JPEG, TIFF or DICOM)", file_count="multiple", height=136, elem_id="image"
+            )
             given_here = given("image")
             with gr.Row():
                 samples = {
                     name: gr.Button(f"Sample: {name}", size="sm", min_width=80) for name in sample_paths()
                 }
             picture = gr.HTML(elem_id="picture")
+            series = series_box(
+                gr.State(None, time_to_live=FORGOTTEN), gr.HTML(elem_id="stack", render=False)
+            )
             window = window_controls.window_box()
-            changed = model_box(workbench, blocks, chosen)
+            changed = [*model_box(workbench, blocks, chosen), *beside_box(workbench, chosen)]
         with gr.Column(elem_classes="ttr-stage", min_width=0):
             status = gr.HTML(elem_id="status")
             verdict = gr.HTML(elem_id="verdict")
+            series.bar.render()
             tabs, *maps, curves = _maps()
         with gr.Column(elem_classes="ttr-controls", min_width=0):
             controls = _controls()
@@ -118,7 +128,9 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, case: gr.State, chosen:
                 ]
     _connect(tabs, controls)
     pictures = [picture, verdict, curves, numbers]
-    return Widgets(upload, given_here, samples, window, status, pictures, maps, controls, exports, changed)
+    return Widgets(
+        upload, given_here, samples, window, series, status, pictures, maps, controls, exports, changed
+    )
 
 
 def _maps() -> tuple[dict[str, gr.Tab], gr.HTML, gr.HTML, gr.HTML, gr.Plot]:
@@ -170,8 +182,8 @@ def _exported(make: Callable[..., bytes], kept: Kept[Case] | None, *seen: Any) -
 
 
 def maps(found: Case, at: Look) -> list[str]:
-    """Return the three maps of a case as HTML."""
-    return [panels.attention(found, at), panels.norms(found, at), panels.colours(found, at)]
+    """Return the three maps of a case as HTML, with those of a second choice."""
+    return beside.maps(found, at)
 
 
 def shown(kept: Kept[Case], seen: tuple[Any, ...]) -> list[Any]:
@@ -187,8 +199,8 @@ def shown(kept: Kept[Case], seen: tuple[Any, ...]) -> list[Any]:
     return [
         kept,
         "",
-        *(panels.picture(found), panels.verdict(found)),
-        *(charts.block_curves(inspection.comparison), panels.numbers(found)),
+        *(panels.picture(found), beside.verdict(found)),
+        *(charts.block_curves(inspection.comparison), beside.numbers(found)),
         *maps(found, look(layer, head, query)),
         gr.update(maximum=last, value=layer),
         gr.update(choices=heads, value=head),

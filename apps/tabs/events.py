@@ -11,6 +11,7 @@ import gradio as gr
 
 from ttr.apps.html import panels
 from ttr.apps.image.readers import PLACES
+from ttr.apps.image.stack import OpenStack
 from ttr.errors import TTRError
 
 T = TypeVar("T")
@@ -60,10 +61,17 @@ class Turn:
     last: int = 0
     given: float = 0.0
     found: dict[int, Read] = field(default_factory=dict)
+    stack: OpenStack | None = None
 
     def passes(self) -> int:
-        """What was begun before has had its turn: its answer is shown no more. Return the new turn."""
+        """What was begun before has had its turn: its answer is shown no more. Return the new turn.
+
+        A stack that was open is let go.
+        """
         self.last += 1
+        stack, self.stack = self.stack, None
+        if stack is not None:
+            stack.close()
         return self.last
 
     def empties(self, asked: float) -> bool:

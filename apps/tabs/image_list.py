@@ -14,6 +14,7 @@ import gradio as gr
 from ttr.apps.html import explanations, panels
 from ttr.apps.html import image_list as list_html
 from ttr.apps.image import image_list as batch
+from ttr.apps.image.handed_out import Thumbnails
 from ttr.apps.image.image_list import Line
 from ttr.apps.image.uploads import FORGOTTEN
 from ttr.apps.image.workbench import Workbench
@@ -33,6 +34,7 @@ SCRIPT = resources.files("ttr").joinpath("templates", "app_batch.js").read_text(
 def batch_tab(workbench: Workbench, chosen: gr.State) -> Listed:
     """Lay out the tab; return the table whose lines open their images in Compare."""
     found, paths = gr.State([], time_to_live=FORGOTTEN), gr.State([], time_to_live=FORGOTTEN)
+    thumbnails = gr.State(None, time_to_live=FORGOTTEN)
     gr.HTML(f'<p class="ttr-soft">{explanations.BATCH}</p>')
     with gr.Row(elem_classes="ttr-columns"):
         several = gr.File(
@@ -56,7 +58,7 @@ def batch_tab(workbench: Workbench, chosen: gr.State) -> Listed:
     table = gr.HTML(elem_id="batch-table", js_on_load=SCRIPT, apply_default_css=False)
     export = download("Export CSV", "ttr-batch.csv", _csv, [found], status)
     gr.HTML(explanations.why(explanations.BATCH_WHY))
-    shown = [found, paths, status, table, export]
+    shown = [found, paths, thumbnails, status, table, export]
     running = start.click(partial(_run, workbench), [several, whole, chosen], shown, **IN_TURN)
     stop.click(None, None, None, cancels=[running], **AT_ONCE)
     others = [event for files in (several, whole) for event in (files.upload, files.clear, files.delete)]
@@ -67,20 +69,27 @@ def batch_tab(workbench: Workbench, chosen: gr.State) -> Listed:
 
 
 def _run(
-    workbench: Workbench, files: list[str] | None, folder: list[str] | None, choice: Any
+    workbench: Workbench,
+    request: gr.Request,
+    files: list[str] | None,
+    folder: list[str] | None,
+    choice: Any,
 ) -> Iterator[list[Any]]:
     places = sorted([*(files or []), *(folder or [])])
     lines: list[Line] = []
     last = time.monotonic()
+    small = Thumbnails()
+    place = workbench.handed_out.hand_out(request.state.visitor.name, small)
 
     def so_far() -> list[Any]:
         said = list_html.status(lines, len(places))
-        return [list(lines), places, said, list_html.table(lines), gr.update(interactive=bool(lines))]
+        table = list_html.table(lines, place)
+        return [list(lines), places, small, said, table, gr.update(interactive=bool(lines))]
 
     yield _empty()
     try:
         choice = choice or workbench.choose(workbench.names[0])
-        for line in batch.lines(workbench, [Path(place) for place in places], choice):
+        for line in batch.lines(workbench, list(map(Path, places)), choice, small.by_number):
             lines.append(line)
             if time.monotonic() - last > REFRESH:
                 last = time.monotonic()
@@ -93,7 +102,7 @@ def _run(
 
 def _empty(said: str = "") -> list[Any]:
     """Return the values of the list before anything was run: of a former batch nothing stays."""
-    return [[], [], said, "", gr.update(interactive=False)]
+    return [[], [], None, said, "", gr.update(interactive=False)]
 
 
 def _path(places: list[str], event: gr.EventData) -> str | None:

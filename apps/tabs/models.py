@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -27,35 +28,38 @@ def model_box(workbench: Workbench, blocks: gr.Blocks, chosen: gr.State) -> list
         said = gr.HTML(elem_id="neurons-said")
     outputs, pictures = [chosen, said, source], gr.State([], time_to_live=FORGOTTEN)
 
-    def picked(name: str, wanted: str | None = None) -> list[Any]:
-        return guarded(lambda: _with_note(workbench, workbench.choose(name, wanted)), 3)
+    def picked(former: Chosen | None, name: str, wanted: str | None = None) -> list[Any]:
+        return guarded(lambda: _with_note(workbench, former, workbench.choose(name, wanted)), 3)
 
-    def given(path: str | None, name: str) -> list[Any]:
+    def given(former: Chosen | None, path: str | None, name: str) -> list[Any]:
         if path is None:
             return [gr.skip()] * 3
         return guarded(
-            lambda: _with_note(workbench, workbench.fitted(name, "from a file", read_neurons(path))), 3
+            lambda: _with_note(workbench, former, workbench.fitted(name, "from a file", read_neurons(path))),
+            3,
         )
 
     def read(paths: list[str] | None) -> list[Picture] | TTRError:
         return tried(lambda: [take_in(path) for path in paths or []])
 
-    def detected(name: str, found: list[Picture] | TTRError) -> list[Any]:
-        said = guarded(lambda: _with_note(workbench, workbench.detect(name, done(found))), 3)
+    def detected(former: Chosen | None, name: str, found: list[Picture] | TTRError) -> list[Any]:
+        said = guarded(lambda: _with_note(workbench, former, workbench.detect(name, done(found))), 3)
         return [*said, []]
 
-    blocks.load(picked, model, outputs, **ALONE, **IN_A_ROW)
+    blocks.load(picked, [chosen, model], outputs, **ALONE, **IN_A_ROW)
     return [
-        model.select(picked, model, outputs, **ALONE, **IN_A_ROW),
-        source.select(picked, [model, source], outputs, **ALONE, **IN_A_ROW),
-        file.upload(given, [file, model], outputs, **ALONE, **IN_A_ROW),
+        model.select(picked, [chosen, model], outputs, **ALONE, **IN_A_ROW),
+        source.select(picked, [chosen, model, source], outputs, **ALONE, **IN_A_ROW),
+        file.upload(given, [chosen, file, model], outputs, **ALONE, **IN_A_ROW),
         detect.click(read, own, pictures, **READING).success(
-            detected, [model, pictures], [*outputs, pictures], **ALONE
+            detected, [chosen, model, pictures], [*outputs, pictures], **ALONE
         ),
     ]
 
 
-def _with_note(workbench: Workbench, found: Chosen) -> list[Any]:
+def _with_note(workbench: Workbench, former: Chosen | None, found: Chosen) -> list[Any]:
+    """Return the new choice with what the former had beside it, and a note."""
+    found = replace(found, beside=former.beside if former else None)
     known = workbench.sources(found.model)
     choices = known if found.source in known else [*known, found.source]
     note = f"{counted(len(found.neurons), 'neuron')}. {found.neurons.message} {found.caution}".strip()

@@ -9,18 +9,23 @@ asked in the same moment: one that waited for the other could be overtaken by wh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from ttr.apps.html import explanations
+from ttr.apps.html import stack as stack_html
+from ttr.apps.image import series
 from ttr.apps.image.case import Case
 from ttr.apps.image.intake import Picture, sample, take_in
 from ttr.apps.image.memory import Kept, value_of
+from ttr.apps.image.series import Given, Series
+from ttr.apps.image.stack import OpenStack, Stack, read_stack
 from ttr.apps.image.workbench import Workbench
 from ttr.apps.tabs import compare
+from ttr.apps.tabs import series as series_tab
 from ttr.apps.tabs import window as window_controls
 from ttr.apps.tabs.compare import Widgets
 from ttr.apps.tabs.events import (
@@ -35,7 +40,7 @@ from ttr.apps.tabs.events import (
     guarded,
     in_this_turn,
 )
-from ttr.errors import TTRError
+from ttr.apps.tabs.series import ASKED
 
 #: A block number typed beyond the last block is the last block.
 WITHIN = (
@@ -44,8 +49,25 @@ WITHIN = (
 )
 
 
+@dataclass(frozen=True)
+class Taken:
+    """What was read of what a visitor gave.
+
+    Attributes:
+        found: a picture or a stack, later as the session keeps it.
+        given: all that was given at once, or None.
+        series: which of its series this is.
+    """
+
+    found: Any
+    given: Given | None = None
+    series: Series | None = None
+
+
 #: What shows the image.
 SHOWING = {**ALONE, **AS_SENT, **IN_A_ROW}
+#: What shows another slice: the last that was asked for counts, and the page says what is not there yet.
+SLICING = {**ALONE, **AS_SENT, "trigger_mode": "always_last", "show_progress": "hidden"}
 #: When something was given: its emptying notes it, and its reading, which the library may send later, says
 #: the same. What is asked at once is not always done in the order in which it was asked.
 NOTED = "(...inputs) => [...inputs.slice(0, -1), (window.ttrGiven ??= {{}})['{by}'] = performance.now()]"
@@ -91,12 +113,12 @@ class Opening:
         self.workbench = workbench
         self.widgets = widgets
         self.case = case
-        self.shown = widgets.outputs(case)
+        self.shown = [*widgets.outputs(case), *widgets.series.outputs()]
         self.all = [*self.shown, *(widget for each in others for widget in each.outputs)]
         self.elsewhere = [value for each in others for value in each.values]
         self.inputs = [chosen, *widgets.controls.which()]
         self.turn = turn
-        self.given = gr.Number(0, visible=False)
+        self.given, self.place = gr.Number(0, visible=False), gr.Number(0, visible=False)
 
     def connect(self, blocks: gr.Blocks) -> None:
         """Let the tab's own widgets open an image, and show it another way."""
@@ -107,6 +129,10 @@ class Opening:
         uploads = partial(gr.on, [upload.upload, upload.clear, upload.delete])
         uploads(self._taken_away, asked, self.all, **_emptying("file"))
         self._reading(uploads, _uploaded, [upload], "file")
+        series = widgets.series
+        series.choice.input(self._series_taken_away, asked, self.all, **_emptying("series"))
+        self._reading(series.choice.input, _of_series, [series.given, series.choice], "series")
+        series.stayed.select(self._sliced, [*again, self.place], self.all, js=ASKED, **SLICING)
         for name, button in widgets.samples.items():
             by = f"sample-{name}"
             button.click(self._taken_away_with_file, asked, [upload, *self.all], **_emptying(by))
@@ -136,11 +162,16 @@ class Opening:
         shown.success(_turned_to, path, tabs, **AT_ONCE)
 
     def _emptied(self, said: str = "") -> list[Any]:
-        return [*compare.empty(said), *self.elsewhere]
+        return [*compare.empty(said), *series_tab.empty(), *self.elsewhere]
 
     def _taken_away(self, turn: Turn, at: float, said: str = "") -> list[Any]:
         """Empty all that shows an image, unless another was given since; what is begun of it is dropped."""
         return self._emptied(said) if turn.empties(at) else [gr.skip() for _ in self.all]
+
+    def _series_taken_away(self, turn: Turn, at: float) -> list[Any]:
+        """Empty all but the choice among the series that were given."""
+        found, before = self._taken_away(turn, at), len(self.shown) - len(series_tab.kept(""))
+        return [*found[:before], *series_tab.kept(found[len(self.shown) - 1]), *found[len(self.shown) :]]
 
     def _taken_away_with_file(self, turn: Turn, at: float) -> list[Any]:
         """Empty the place for files, too: what is shown next is none of the visitor's."""
@@ -153,7 +184,7 @@ class Opening:
     def _reading(
         self,
         event: Callable[..., Any],
-        read: Callable[..., Picture | None],
+        read: Callable[..., Picture | Taken | None],
         asked: list[Any],
         by: str,
         there: Callable[..., bool] = lambda *values: True,
@@ -164,10 +195,10 @@ class Opening:
         shown stays.
         """
 
-        def work(turn: Turn, *values: Any) -> None:
+        def work(request: gr.Request, turn: Turn, *values: Any) -> None:
             *given, at = values
             if there(*given):
-                turn.reads(lambda: self._kept(read(*given)), at)
+                turn.reads(lambda: self._kept(read(*given), request), at)
 
         reading = event(
             work,
@@ -180,21 +211,38 @@ class Opening:
         )
         return reading.success(self._opened, [self.turn, *self.inputs], self.all, **SHOWING)
 
-    def _kept(self, picture: Picture | None) -> Kept[Picture] | None:
-        return None if picture is None else self.workbench.memory.keep(picture)
+    def _kept(self, read: Picture | Taken | None, request: gr.Request) -> Kept[Picture] | Taken | None:
+        if isinstance(read, Picture):
+            return self.workbench.memory.keep(read)
+        if read is not None and isinstance(read.found, Stack):
+            stack = OpenStack(self.workbench.memory, read.found, request.state.visitor.name)
+            return replace(read, found=stack)
+        return None if read is None else replace(read, found=self.workbench.memory.keep(read.found))
 
     def _opened(self, turn: Turn, *given: Any) -> list[Any]:
         """Show what was read in this turn, or why it is refused; nothing of a former one stays either way."""
         read = turn.takes()
         if read is None:
             return [gr.skip() for _ in self.all]
-        return in_this_turn(lambda: self._with_all(read.found, *given), turn, len(self.all))
+        return in_this_turn(lambda: self._with_all(turn, read.found, *given), turn, len(self.all))
 
-    def _with_all(self, read: Kept[Picture] | TTRError | None, *given: Any) -> list[Any]:
+    def _with_all(self, turn: Turn, read: Any, *given: Any) -> list[Any]:
         if read is None:
             return self._emptied(explanations.empty(explanations.CHOOSE))
-        found = guarded(lambda: self._analysed(value_of(done(read)), *given), len(self.shown))
+        found = guarded(lambda: self._first_of(turn, done(read), *given), len(self.shown))
         return [*found, *self.elsewhere] if found[0] != gr.skip() else self._emptied(found[1])
+
+    def _first_of(self, turn: Turn, read: Kept[Picture] | Taken, *given: Any) -> list[Any]:
+        """Return what shows what was read: a picture, or the slice of a stack that is shown first."""
+        taken = read if isinstance(read, Taken) else Taken(read)
+        if isinstance(taken.found, OpenStack):
+            turn.stack = taken.found
+            picture = taken.found.stack.picture(taken.found.stack.first)
+        else:
+            picture = value_of(taken.found)
+        shown = self._analysed(turn, picture, *given)
+        box = series_tab.values(taken.given, taken.series, shown[-1] if turn.stack is not None else "")
+        return [*shown[: -len(box)], *box]
 
     def _again(self, turn: Turn, kept: Kept[Case] | None, *given: Any) -> list[Any]:
         return self._shown_anew(turn, kept, lambda picture: picture, *given)
@@ -219,9 +267,23 @@ class Opening:
         """Show the open image another way, unless it was taken away meanwhile."""
 
         def work() -> list[Any]:
-            return self._analysed(changed(value_of(kept).picture), *given)
+            return self._analysed(turn, changed(value_of(kept).picture), *given)
 
         outputs = len(self.shown)
+        return in_this_turn(lambda: guarded(work, outputs), turn, outputs)
+
+    def _sliced(self, turn: Turn, kept: Kept[Case] | None, *values: Any) -> list[Any]:
+        """Show the slice of the open stack that stays, in the window in force; other tabs are emptied."""
+        *given, place = values
+        opened, outputs = turn.stack, len(self.all)
+        if opened is None:  # taken away meanwhile
+            return [gr.skip() for _ in self.all]
+
+        def work() -> list[Any]:
+            window, stack = value_of(kept).picture.window, opened.stack
+            index = min(max(int(place or 0), 0), len(stack.slices) - 1)
+            return [*self._analysed(turn, stack.picture(index, window), *given), *self.elsewhere]
+
         return in_this_turn(lambda: guarded(work, outputs), turn, outputs)
 
     def _looked(self, turn: Turn, kept: Kept[Case] | None, *seen: Any) -> list[Any]:
@@ -230,9 +292,24 @@ class Opening:
 
         return in_this_turn(lambda: guarded(work, 4, message=3), turn, 4)
 
-    def _analysed(self, picture: Picture, choice: Any, *seen: Any) -> list[Any]:
-        choice = choice or self.workbench.choose(self.workbench.names[0])
-        return compare.shown(self.workbench.memory.keep(self.workbench.case(picture, choice)), seen)
+    def _analysed(self, turn: Turn, picture: Picture, choice: Any, *seen: Any) -> list[Any]:
+        choice, stack = choice or self.workbench.choose(self.workbench.names[0]), turn.stack
+
+        def made() -> Case:
+            return self.workbench.case(picture, choice)
+
+        if stack is None or picture.slice is None:
+            return [*compare.shown(self.workbench.memory.keep(made()), seen), *series_tab.kept(gr.skip())]
+        kept = stack.case(picture, choice, made)
+        return [*compare.shown(kept, seen), *series_tab.kept(self._bar(stack, picture))]
+
+    def _bar(self, stack: OpenStack, picture: Picture) -> Any:
+        """Return the bar of a stack, where its slices are to be fetched anew; else as it is."""
+        place, is_new = stack.place(picture.window, partial(self.workbench.handed_out.slices, stack.visitor))
+        assert picture.slice is not None
+        if not is_new:
+            return gr.skip()
+        return stack_html.stack(stack.stack, picture.slice.index, picture.window, place)
 
 
 def _emptying(by: str) -> dict[str, Any]:
@@ -243,8 +320,20 @@ def _emptying(by: str) -> dict[str, Any]:
     return {**AT_ONCE, **IN_A_ROW, "js": NOTED.format(by=by)}
 
 
-def _uploaded(file: dict[str, Any] | None) -> Picture | None:
-    return None if file is None else take_in(file["path"])
+def _uploaded(files: list[dict[str, Any]] | None) -> Taken | None:
+    if not files:
+        return None
+    found = series.given([file["path"] for file in files])
+    return _taken(found, found.series[0])
+
+
+def _of_series(found: Given | None, label: str) -> Taken:
+    return _taken(*series_tab.of_label(found, label))
+
+
+def _taken(found: Given, chosen: Series) -> Taken:
+    read = read_stack(chosen) if chosen.is_stack else take_in(chosen.sources[0].path)
+    return Taken(read, found, chosen)
 
 
 def _turned_to(path: str | None) -> Any:

@@ -26,12 +26,14 @@ const ttrViewer = (() => {
     disconnectedCallback() { this.forget(); }
     refresh() {
       const data = this.read(), former = this.picture;
+      if (!data.uri) return;  // a slice, which its stack fetches
       this.picture = pictures.get(data.id) ?? new ttrPaint.Picture(data);
       pictures.set(data.id, this.picture);
       if (former && former !== this.picture) this.forget(former);
       this.picture.ready.then(() => views.forEach((view) => view.data.picture === data.id && view.photos()));
     }
     forget(picture = this.picture) {
+      if (!picture) return;
       const others = [...document.querySelectorAll("ttr-picture")].some((each) => each.picture === picture);
       if (!others) pictures.delete(picture.id);
     }
@@ -53,6 +55,7 @@ const ttrViewer = (() => {
       this.place();
       this.photos();
       this.look();
+      this.stack?.arrived(this.data.slice);
     }
     open() {
       const data = (this.data = this.read());
@@ -61,17 +64,36 @@ const ttrViewer = (() => {
       this.heads = data.heads && data.heads.maps.map(ttrPaint.floats);
       this.lut = data.scale && ttrPaint.bytes(data.scale.lut);
       this.frames = [...this.querySelectorAll(".ttr-frame")];
+      this.labels = this.frames.map((frame) => frame.getAttribute("aria-label"));
+      this.wait();
+    }
+    // Another slice of the stack is shown than that of these maps: they are out of sight until its own are there.
+    followed() {
+      this.wait();
+      this.photos();
+      this.point();
+      this.look();
+    }
+    wait() {
+      const { stack, awaits } = this;
+      this.toggleAttribute("data-awaiting", awaits);
+      this.frames.forEach((frame, side) => frame.setAttribute("aria-label", awaits ? `${this.data.sides[side]}: slice ${stack.shown + 1} of ${stack.count}, its maps are not there yet` : this.labels[side]));
+      this.find("awaited").hidden = !awaits;
     }
     find(name) { return this.querySelector(`.ttr-${name}`); }
     get state() { return stateOf(this.data.image); }
-    get picture() { const found = pictures.get(this.data.picture); return found?.shown ? found : null; }
+    get stack() { return this.data.slice === null ? undefined : ttrStacks.get(this.data.image); }
+    get awaits() { return !!this.stack && this.stack.shown !== this.data.slice; }
+    get identity() { return this.stack?.id ?? this.data.picture; }
+    get picture() { const { stack } = this, found = stack ? stack.at(stack.shown) : pictures.get(this.data.picture); return found?.shown ? found : null; }
     get settings() {
       const found = [];
       for (let panel = this; (panel = panel.parentElement?.closest("[role=tabpanel]")); ) found.unshift(settings.get(panel));
       return Object.assign({}, FIRST, ...found);
     }
-    // The window that was dragged, of this picture; one that was applied makes another picture.
-    get window() { return this.state.windows[this.data.picture]; }
+    // The window that was dragged, of this picture or of all of its stack; one that was applied makes another picture.
+    get windowOf() { return this.stack ? this.data.image : this.data.picture; }
+    get window() { return this.state.windows[this.windowOf]; }
     others(act) { views.forEach((view) => view.data.image === this.data.image && act(view)); }
 
     // Maps, their lines and their scales.
@@ -145,8 +167,9 @@ const ttrViewer = (() => {
     // The picture itself; what nobody sees is painted when it is seen.
     photos() {
       const { picture, window } = this;
+      this.toggleAttribute("data-loading", !picture);
       if (!picture || !this.offsetParent) return;
-      const key = JSON.stringify([this.data.picture, window]);
+      const key = JSON.stringify([this.identity, window, !!picture.packed && !!window]);
       if (this.painted === key) return;
       this.painted = key;
       const pixels = picture.inWindow(window);
@@ -157,6 +180,7 @@ const ttrViewer = (() => {
       }
       const tool = this.querySelector("[data-tool=window]");
       tool.disabled = !picture.values;
+      if (window && picture.values?.uri && !picture.packed) picture.full().then(() => this.photos());
       if (!picture.values) tool.title = "A picture in colours has no window";
       const note = this.find("window-note"), asked = picture.packed && window;
       note.hidden = !window;
@@ -219,7 +243,8 @@ const ttrViewer = (() => {
     }
     told(cursor, square) {
       const said = [], { sides, grid } = this.data;
-      if (square) {
+      if (this.awaits) said.push(`Slice ${this.stack.shown + 1}: its maps are not there yet`);
+      else if (square) {
         const place = square[0] * grid[1] + square[1];
         const each = (maps) => maps.map((values, side) => values && `${number(values[place])} ${sides[side].toLowerCase()}`).filter(Boolean).join(", ");
         said.push(`Row ${square[0] + 1}, column ${square[1] + 1}`);
@@ -227,7 +252,7 @@ const ttrViewer = (() => {
         this.beside.forEach(({ name, maps }) => said.push(`${name} ${each(maps)}`));
       } else said.push("The model does not see this part");
       const { picture } = this, value = picture?.at(...cursor);
-      if (picture) {
+      if (picture && value !== undefined) {
         const mean = picture.reduced > 1 ? ` (mean of ${picture.reduced} × ${picture.reduced} pixels)` : "";
         const written = value === null ? "no part of the image" : Array.isArray(value) ? `red ${value[0]}, green ${value[1]}, blue ${value[2]}` : `${+value.toFixed(2)} ${picture.values.unit}`.trim();
         said.push(`pixel ${written}${mean}`);
@@ -251,7 +276,7 @@ const ttrViewer = (() => {
     drag([dx, dy], [center, width]) {
       const { values } = this.picture, range = values.step * (this.picture.packed ? 65535 : 255);
       const step = Math.min(range, Math.max(4 * width, 16)) / WINDOW;
-      this.state.windows[this.data.picture] = [center + dy * step, Math.max(width + dx * step, 1)];
+      this.state.windows[this.windowOf] = [center + dy * step, Math.max(width + dx * step, 1)];
       this.others((view) => view.photos());
     }
     windowed(window) {
@@ -262,7 +287,7 @@ const ttrViewer = (() => {
 
     // The loupe: one square, large, and what each head gives it.
     look() {
-      const { loupe } = this.state, place = this.find("loupe"), there = loupe && this.squareAt(loupe);
+      const { loupe } = this.state, place = this.find("loupe"), there = !this.awaits && loupe && this.squareAt(loupe);
       place.hidden = !there;
       if (!there || !this.offsetParent) return;
       const [row, column] = there, [rows, columns] = this.data.grid, title = document.createElement("h4");
@@ -309,6 +334,7 @@ const ttrViewer = (() => {
       const on = (name, act, options) => this.addEventListener(name, (event) => { const frame = event.target.closest(".ttr-frame"); if (frame) act(event, within(event, frame), frame); }, options);
       on("wheel", (event, at) => {
         event.preventDefault();
+        if (this.stack && !event.ctrlKey && !event.metaKey) return this.stack.wheel(event);
         this.zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), at);
       }, { passive: false });
       on("dblclick", () => this.reset());
@@ -368,6 +394,7 @@ const ttrViewer = (() => {
       else if (arrow) this.next(arrow);
       else if (tool && !this.querySelector(`[data-tool=${tool}]`).disabled) { state.tool = tool; this.others((view) => view.place()); }
       else if (acts[event.key]) acts[event.key]();
+      else if (this.stack?.key(event.key)) { /* moved */ }
       else return;
       event.preventDefault();
     }
@@ -407,5 +434,7 @@ const ttrViewer = (() => {
   }
   customElements.define("ttr-picture", TtrPicture);
   customElements.define("ttr-view", TtrView);
-  return { set, pictures, views };
+  const of = (image) => [...views].filter((view) => view.data.image === image && view.data.slice !== null);
+  const unwindowed = (image) => { delete states.get(image)?.windows[image]; };
+  return { set, pictures, views, of, unwindowed, Kept };
 })();

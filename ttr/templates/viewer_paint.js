@@ -76,22 +76,30 @@ const ttrPaint = (() => {
   class Picture {
     constructor(data) {
       Object.assign(this, data);
-      this.ready = this.decode();
+      this.seen = this.look();
+      if (!this.isLater) this.ready = this.full();
     }
-    async decode() {
+    // What is shown comes first; the values behind it when they are needed, or with it.
+    async look() {
       this.shown = await pixelsOf(this.uri);
       const { data } = this.shown;
       this.isGrey = true;
       for (let place = 0; this.isGrey && place < data.length; place += 4)
         this.isGrey = data[place] === data[place + 1] && data[place] === data[place + 2];
-      if (this.values) this.packed = (await pixelsOf(this.values.uri)).data;
       this.values ??= this.isGrey ? { low: 0, step: 1, window: [127.5, 255], inverted: false, unit: "" } : null;
       return this;
     }
+    full() {
+      return (this.filled ??= this.seen.then(async () => {
+        if (this.values?.uri) this.packed = (await pixelsOf(this.values.uri)).data;
+        return this;
+      }));
+    }
     get width() { return this.shown.width; }
     get height() { return this.shown.height; }
-    // A pixel's own value; its three colours; null where it is no part of the image.
+    // A pixel's own value; its three colours; null where it is no part of the image, undefined where it is not here yet.
     at(x, y) {
+      if (this.values?.uri && !this.packed) return undefined;
       const place = 4 * (Math.min(Math.floor(y * this.height), this.height - 1) * this.width + Math.min(Math.floor(x * this.width), this.width - 1));
       if (!this.packed) return this.isGrey ? this.shown.data[place] : [...this.shown.data.subarray(place, place + 3)];
       if (this.packed[place + 2]) return null;
@@ -99,7 +107,7 @@ const ttrPaint = (() => {
     }
     // The picture in a window of its values, or as it came.
     inWindow(window) {
-      if (!window || !this.values) return this.shown;
+      if (!window || !this.values || (this.values.uri && !this.packed)) return this.shown;
       const [center, width] = window, { low, step, inverted } = this.values;
       const found = new ImageData(this.width, this.height), first = center - width / 2;
       const source = this.packed ?? this.shown.data, target = new Uint32Array(found.data.buffer);

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
+from ttr.apps.html import image_list as list_html
 from ttr.apps.image import image_list as batch
 from ttr.apps.image.intake import take_in
+from ttr.apps.image.plate import THUMBNAIL
 from ttr.apps.image.workbench import Workbench
 from ttr.datasets.registry import phantom_images, sample_paths
 from ttr.errors import OptionError
+from ttr.wording import shortened
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +80,18 @@ def test_too_few_and_too_many_files_are_refused(workbench, files):
         batch.lines(workbench, [], chosen)
     with pytest.raises(OptionError, match="got 501 files; needed 500 at most"):
         batch.lines(workbench, files[:1] * 501, chosen)
+
+
+def test_each_image_that_was_read_has_a_thumbnail_and_a_name_that_fits(workbench, files):
+    small = {}
+    lines = list(batch.lines(workbench, files[:3], workbench.choose("phantom"), small))
+    assert set(small) == {line.number for line in lines if not line.note}
+    assert all(max(Image.open(io.BytesIO(each)).size) == THUMBNAIL for each in small.values())
+    long = replace(lines[0], file=f"{'left' * 20}<b>.png")
+    html = list_html.table([long, *lines[1:]], "pictures/x/")
+    short = shortened(long.file, list_html.LONGEST)
+    assert html.count("<img") == html.count('loading="lazy"') == len(small)
+    assert f'title="{"left" * 20}&lt;b&gt;.png"' in html
+    assert f"<span>{short.replace('<', '&lt;').replace('>', '&gt;')}</span>" in html
+    assert long.file in batch.csv_of(batch.table([long])).decode()
+    assert "<img" not in list_html.table(lines)

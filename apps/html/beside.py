@@ -1,0 +1,89 @@
+"""Two choices of model and neurons for one image, as HTML: a second pair of maps, its verdict, its numbers.
+
+Without a second choice all is as the first one's own room writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from markupsafe import escape
+
+from ttr.apps.html import panels
+from ttr.apps.html.panels import Look
+from ttr.apps.image.case import Case
+from ttr.drawing.html import fill
+from ttr.wording import counted
+
+Maps = Callable[[Case, Look], list[np.ndarray | None]]
+
+
+def maps(case: Case, look: Look) -> list[str]:
+    """Return the three maps of a case as HTML, those of its second choice below."""
+    other = case.beside
+    if other is None:
+        return [panels.attention(case, look), panels.norms(case, look), panels.colours(case, look)]
+    at = clipped(look, other)
+    same_grid = case.inspection.before.layout.grid == other.inspection.before.layout.grid
+    attention, norms = (
+        _highest(of, case, look, other, at) if is_same else 0.0
+        for of, is_same in (
+            (panels.attention_maps, same_grid and at.query == look.query),
+            (panels.norm_maps, case.model == other.model),
+        )
+    )
+    return [
+        _pair(case, look, other, at, draw)
+        for draw in (
+            lambda each, seen: panels.attention(each, seen, attention),
+            lambda each, seen: panels.norms(each, seen, norms),
+            panels.colours,
+        )
+    ]
+
+
+def clipped(look: Look, other: Case) -> Look:
+    """Return a look as another model has it: where it lacks a block, head or query, last, mean or CLS."""
+    found = other.inspection
+    return replace(
+        look,
+        layer=min(look.layer, found.layers - 1),
+        head=look.head if look.head is not None and look.head < found.heads else None,
+        query=look.query if look.query in found.after.queries else "CLS",
+    )
+
+
+def called(case: Case) -> str:
+    """Return a choice in words: model, neurons, registers."""
+    neurons = f"{counted(case.inspection.num_neurons, 'neuron')} ({case.neurons})"
+    return f"{case.model}, {neurons}, {counted(case.num_registers, 'test-time register')}"
+
+
+def verdict(case: Case) -> str:
+    """Return what each choice did to the image, a sentence each, as HTML."""
+    if case.beside is None:
+        return panels.verdict(case)
+    said = (f"{called(each)}: {panels.verdict_of(each)}" for each in (case, case.beside))
+    return "".join(fill("app_said.html", said=each) for each in said)
+
+
+def numbers(case: Case) -> str:
+    """Return the numbers of a case as HTML, those of its second choice beside them."""
+    if case.beside is None:
+        return panels.numbers(case)
+    return panels.numbers(case, case.beside, (called(case), called(case.beside)))
+
+
+def _highest(of: Maps, case: Case, look: Look, other: Case, at: Look) -> float:
+    values = [*of(case, look), *of(other, at)]
+    return max(float(each.max()) for each in values if each is not None)
+
+
+def _pair(case: Case, look: Look, other: Case, at: Look, draw: Callable[[Case, Look], str]) -> str:
+    first, second = (
+        f'<h3 class="ttr-choice-name">{escape(called(each))}, block {seen.layer}</h3>{draw(each, seen)}'
+        for each, seen in ((case, look), (other, at))
+    )
+    return f'{first}<section class="ttr-second">{second}</section>'
