@@ -15,6 +15,7 @@ import numpy as np
 from ttr.datasets.dicom.elements import FileView
 from ttr.datasets.dicom.files import addressed, is_dicom
 from ttr.datasets.dicom.frames import parsed
+from ttr.datasets.dicom.identity import is_uid
 from ttr.datasets.dicom.pixels import frames_of
 from ttr.datasets.dicom.tags import numbers, whole, word
 from ttr.datasets.limits import MOST_PIXELS, image_file, no_memory
@@ -27,6 +28,7 @@ _LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageComp
 _GRID = (
     *("Rows", "Columns", "NumberOfFrames", "PixelSpacing", "SliceThickness"),
     *("FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "BurnedInAnnotation"),
+    "InstanceNumber",
 )
 #: Who the patient is and which visit it was: what an archive compares before it files an image in a study.
 PATIENT = (
@@ -46,6 +48,7 @@ class Origin:
         kind: UID of its SOP class.
         size: rows and columns as stored.
         frame: which frame of its file, from 1 on; None: the file holds one image.
+        number: of the instance in its series, from 1 on, or None.
         frame_of_reference: UID, or None.
         spacing: millimetres between rows and between columns, or None.
         thickness: of the slice in millimetres, or None.
@@ -62,6 +65,7 @@ class Origin:
     kind: str
     size: tuple[int, int]
     frame: int | None = None
+    number: int | None = None
     frame_of_reference: str | None = None
     spacing: tuple[float, ...] | None = None
     thickness: float | None = None
@@ -119,6 +123,7 @@ def _said(path: Path, data: Any) -> dict[str, Any]:
         "thickness": thickness[0] if thickness and thickness[0] > 0 else None,
         "position": position if placed else None,
         "orientation": orientation if placed else None,
+        "number": _number(data),
         "burned_in": word(data, "BurnedInAnnotation"),
         "lossy": _lossy(data),
     }
@@ -133,6 +138,11 @@ def _is_rigid(orientation: Any) -> bool:
 def _several(data: Any, keyword: str, count: int) -> tuple[float, ...] | None:
     found = numbers(data, keyword)
     return tuple(found) if found is not None and len(found) == count else None
+
+
+def _number(data: Any) -> int | None:
+    found = _several(data, "InstanceNumber", 1)
+    return int(found[0]) if found and 0 < found[0] < 2**31 else None
 
 
 def _lossy(data: Any) -> dict[str, Any]:
@@ -158,14 +168,11 @@ def _uid(path: Path, data: Any, keyword: str) -> str:
 
 
 def _valid_uid(data: Any, keyword: str) -> str | None:
-    from pydicom.uid import UID
-
     try:
         value = data.get(keyword)
     except (TypeError, ValueError, NotImplementedError):
         return None
-    valid = isinstance(value, str) and UID(value, validation_mode=0).is_valid
-    return str(value) if valid and value else None
+    return str(value) if is_uid(value) else None
 
 
 def _text(path: Path, data: Any, keyword: str) -> str:

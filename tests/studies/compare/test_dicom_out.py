@@ -114,7 +114,9 @@ def test_a_map_of_one_source_series_is_one_series_and_studies_stay_apart(result)
     first, second, film = (read(out, number, "norms-after-map") for number in (1, 2, 3))
     assert (first.StudyInstanceUID, film.StudyInstanceUID) == ("1.2.3", "1.2.4")
     assert first.SeriesInstanceUID == second.SeriesInstanceUID != film.SeriesInstanceUID
-    assert [each.InstanceNumber for each in (first, second, film)] == [1, 2, 1]
+    assert [each.InstanceNumber for each in (first, second, film)] == [1, 2, 2], (
+        "a frame is called by its place in the film"
+    )
     before = read(out, 1, "norms-before-map")
     assert first.FrameOfReferenceUID == before.FrameOfReferenceUID != second.FrameOfReferenceUID
     assert before.SeriesInstanceUID != first.SeriesInstanceUID

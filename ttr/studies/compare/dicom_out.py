@@ -20,7 +20,7 @@ from ttr.errors import OptionError
 from ttr.evaluate.placement import Placement, placement
 from ttr.files import MANIFEST, write_json
 from ttr.hospital.filing import Filing
-from ttr.hospital.instance import Maker, NewUID, need_highdicom, new_uids
+from ttr.hospital.instance import Maker, NewUID, need_highdicom, new_uids, which
 from ttr.hospital.parametric_map import UNSEEN, Quantity, parametric_map
 from ttr.hospital.report import Group, Number, report
 from ttr.hospital.secondary_capture import capture, captured_size, secondary_capture
@@ -102,25 +102,28 @@ def write_dicom(
     comparisons: Sequence[ImageComparison],
     sources: Mapping[str, tuple[Path, Origin]],
     how: DicomOut,
-) -> None:
+) -> dict[str, dict[str, str]]:
     """Write the folder: nine files an image, 16 bytes a pixel of the source in all, and ``manifest.json``.
 
     Args:
-        folder: to make.
+        folder: to make or, where it is empty, to fill.
         backbone: the bare backbone; its preprocessing places the maps.
         comparisons: at least one.
         sources: {name of an image: (path, origin)}.
         how: settings.
 
+    Returns:
+        {name of an image: {name of a file: its SOP instance UID}}, in the order of writing.
+
     Raises:
         ModelError: the preprocessing does more than resize, crop and pad.
         OutputError: the folder cannot be written.
     """
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     filing, maker = Filing(folder, how.new_uid), Maker(backbone.name, backbone.weights_hash)
     scales = {name: highest(comparisons, name) for name in MAPS}
     placements: dict[tuple[int, int], Placement] = {}
-    files: dict[str, list[str]] = {}
+    files: dict[str, dict[str, str]] = {}
     for number, comparison in enumerate(comparisons, start=1):
         path, origin = sources[comparison.image]
         picture = open_image(path)
@@ -130,16 +133,17 @@ def write_dicom(
         done = len(filing.files)
         _file_maps(filing, f"{number:04d}", comparison, picture, placements[size], origin, scales, maker)
         _file_report(filing, f"{number:04d}", comparison, backbone, origin, maker)
-        files[comparison.image] = filing.files[done:]
+        files[comparison.image] = dict(list(filing.files.items())[done:])
     manifest = {
         "schema": DICOM,
-        "files": filing.files,
-        "images": files,
+        "files": list(filing.files),
+        "images": {name: list(made) for name, made in files.items()},
         "keep_patient": how.keep_patient,
         "outside": UNSEEN,
         "provenance": dict(comparisons[0].provenance),
     }
     write_json(folder / MANIFEST, manifest)
+    return files
 
 
 def _file_maps(
@@ -153,7 +157,7 @@ def _file_maps(
     maker: Maker,
 ) -> None:
     """Write each map, before and after, as a Parametric Map and as a Secondary Capture."""
-    frame_of_reference = origin.frame_of_reference or filing.new_uid()
+    frame_of_reference = origin.frame_of_reference or filing.new_uid("frame of reference", *which(origin))
     for name, quantity in MAPS.items():
         for run in RUNS:
             values, high = getattr(getattr(comparison, run).maps, name), scales[name]
