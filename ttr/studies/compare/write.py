@@ -97,21 +97,9 @@ def write_comparison(
     sources: dict[str, tuple[Path, Origin]] = {}
     if dicom is not None:
         images, sources = dicom.sourced(images)
-    reading = ReadAhead(images, run)
-    found = compare(
-        backbone,
-        neurons,
-        reading,
-        names=reading.names,
-        reference=_reference(images, run),
-        **vars(settings),
-        batch_size=run.batch_size,
-        progress=run.progress,
-    )
     with result_folder(out) as folder:
-        comparisons = list(_lighten(found))
-        if not comparisons:
-            raise ImageError("no images were given; needed at least one to compare")
+        compared = compare_files(backbone, neurons, images, settings, run)
+        comparisons = compared.images
         entries = [comparison.to_json() for comparison in comparisons]
         content = entries if page.extra is None else {**page.extra, "images": entries}
         write_json(folder / page.results, content)
@@ -122,7 +110,7 @@ def write_comparison(
             figures=page.figures,
             truth=backbone.planted,
             left_out=max(0, len(comparisons) - SHOWN),
-            skipped=reading.skipped,
+            skipped=compared.skipped,
         )
         write_text(folder / "index.html", html)
         if dicom is not None:
@@ -134,8 +122,37 @@ def write_comparison(
             "neurons": neurons.pairs,
             "provenance": made_with,
         }
-        skipped = {"skipped": reading.skipped} if reading.skipped else {}
+        skipped = {"skipped": compared.skipped} if compared.skipped else {}
         write_json(folder / MANIFEST, manifest | skipped)
+    return compared
+
+
+def compare_files(
+    backbone: Backbone,
+    neurons: RegisterNeurons,
+    images: OpenedImages,
+    settings: ComparisonSettings,
+    run: Run,
+) -> Compared:
+    """Compare images that are opened as they are read; the arguments are :func:`write_comparison`'s.
+
+    Raises:
+        TTRError: as :func:`ttr.compare` does.
+    """
+    reading = ReadAhead(images, run)
+    found = compare(
+        backbone,
+        neurons,
+        reading,
+        names=reading.names,
+        reference=_reference(images, run),
+        **vars(settings),
+        batch_size=run.batch_size,
+        progress=run.progress,
+    )
+    comparisons = list(_lighten(found))
+    if not comparisons:
+        raise ImageError("no images were given; needed at least one to compare")
     return Compared(comparisons, reading.skipped)
 
 
