@@ -53,7 +53,18 @@ CODES = {
     "faithfulness": ("FAITHFULNESS", ""),
 }
 GRADES = {"not faithful": "NOTFAITHFUL", "partly faithful": "PARTLYFAITHFUL", "faithful": "FAITHFUL"}
+REPORT = "Registers before and after, numbers"
 USE = (("INTENDEDUSE", "Intended use"), ("RESEARCHONLY", DISCLAIMER))
+
+
+def titles() -> list[str]:
+    """Return the descriptions of the instances that are written of an image, in their order."""
+    shown = [_title(quantity, run) for quantity in MAPS.values() for run in RUNS]
+    return [f"{title}, {form}" for title in shown for form in ("map", "picture")] + [REPORT]
+
+
+def _title(quantity: Quantity, run: str) -> str:
+    return f"{quantity.label.capitalize()} {run} registers"
 
 
 @dataclass(frozen=True)
@@ -161,7 +172,7 @@ def _file_maps(
     for name, quantity in MAPS.items():
         for run in RUNS:
             values, high = getattr(getattr(comparison, run).maps, name), scales[name]
-            title = f"{quantity.label.capitalize()} {run} registers"
+            title = _title(quantity, run)
             grid = placed.spread(values, origin.size, UNSEEN)
             place = filing.place(origin, f"{title}, map")
             made = parametric_map(grid, quantity, high, origin, maker, place, frame_of_reference)
@@ -189,7 +200,7 @@ def _file_report(
         *([backbone.warning] if backbone.warning else []),
     ]
     groups = [_measured(getattr(comparison, run), *said) for run, said in RUNS.items()]
-    place = filing.place(origin, "Registers before and after, numbers")
+    place = filing.place(origin, REPORT)
     filing.keep(f"{number}-report.dcm", report(groups, parameters, origin, maker, place, filing.new_uid))
 
 

@@ -98,7 +98,7 @@ def write_comparison(
     if dicom is not None:
         images, sources = dicom.sourced(images)
     with result_folder(out) as folder:
-        compared = compare_files(backbone, neurons, images, settings, run)
+        compared = compare_files(backbone, neurons, ReadAhead(images, run), settings)
         comparisons = compared.images
         entries = [comparison.to_json() for comparison in comparisons]
         content = entries if page.extra is None else {**page.extra, "images": entries}
@@ -130,22 +130,27 @@ def write_comparison(
 def compare_files(
     backbone: Backbone,
     neurons: RegisterNeurons,
-    images: OpenedImages,
+    reading: ReadAhead,
     settings: ComparisonSettings,
-    run: Run,
 ) -> Compared:
-    """Compare images that are opened as they are read; the arguments are :func:`write_comparison`'s.
+    """Compare images that are opened as they are read.
+
+    Args:
+        backbone: the bare backbone.
+        neurons: its register neurons.
+        reading: the images, and how they are run.
+        settings: what is measured.
 
     Raises:
         TTRError: as :func:`ttr.compare` does.
     """
-    reading = ReadAhead(images, run)
+    run = reading.run
     found = compare(
         backbone,
         neurons,
         reading,
         names=reading.names,
-        reference=_reference(images, run),
+        reference=_reference(reading.images, run),
         **vars(settings),
         batch_size=run.batch_size,
         progress=run.progress,
