@@ -12,6 +12,7 @@ import typer
 
 from ttr.cli import given
 from ttr.cli.groups import Group
+from ttr.cli.options import Place
 
 if TYPE_CHECKING:
     from ttr.hospital.web.archive import Archive
@@ -75,9 +76,8 @@ class BatchOptions(Group):
 
     workers: Annotated[int, typer.Option(min=1, help="Threads that read and decode ahead.")] = 2
     batch_size: Annotated[int, typer.Option(min=1, help="Images a pass.")] = 8
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False
 
-    def run(self, device: str, dtype: str) -> Run:
+    def run(self, place: Place, *, progress: bool) -> Run:
         """Return how a study is to run.
 
         Raises:
@@ -89,7 +89,7 @@ class BatchOptions(Group):
             batch_size=self.batch_size,
             workers=self.workers,
             on_error="skip",
-            progress=not self.quiet,
-            device=device,
-            dtype=dtype,
+            progress=progress,
+            device=place.device,
+            dtype=place.dtype,
         )

@@ -50,6 +50,7 @@ def pacs(
     keep_patient: archive.KeepPatient = None,
     out: archive.Keep = None,
     reading: archive.BatchOptions = BATCHES,
+    quiet: options.Quiet = False,
 ) -> None:
     """Compare images of an archive (DICOMweb), and store maps and numbers beside them.
 
@@ -74,7 +75,7 @@ def pacs(
     settings = ComparisonSettings(
         num_registers, given.parse_threshold(threshold), outlier_layer, variant=variant.value
     )
-    run = reading.run(model.device, model.dtype)
+    run = reading.run(model, progress=not quiet)
     need_highdicom()
     with trust.archive(url) as there:
         from ttr.studies.pacs.run import find, run_all

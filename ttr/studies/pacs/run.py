@@ -30,7 +30,7 @@ class Found:
 
 @dataclass
 class Summary:
-    """What became of all of them: the fields of an outcome added up, and in which series anything was done."""
+    """What became of all: the fields of an outcome added up, and in which series anything was done."""
 
     series: set[str] = field(default_factory=set)
     done: int = 0

@@ -8,12 +8,11 @@ it and however that ended, and a record beside it could only be wrong.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ttr.backbones.base import Backbone
 from ttr.datasets.dicom.files import addressed
@@ -157,7 +156,7 @@ class Work:
         """Yield the folder of the results, and {image: {file: UID}}; what cannot be read is recorded."""
         how = DicomOut(self.keep_patient, self.uid)
         images, sources = how.sourced(given_images(paths))
-        reading = ReadAhead(images, self.run)
+        reading = ReadAhead(images, replace(self.run, on_error="skip", progress=False))
         target = (private / "results" if keep is None else keep) / batch.name
         made: dict[str, dict[str, str]] = {}
         try:
@@ -171,7 +170,9 @@ class Work:
         yield target, made
 
 
-def _fetched(series: Series, instances: Any, fetch: Fetch, private: Path, outcome: Outcome) -> list[Path]:
+def _fetched(
+    series: Series, instances: Sequence[Instance], fetch: Fetch, private: Path, outcome: Outcome
+) -> list[Path]:
     """Return the files of the instances that are what they should be; one of our own ends it."""
     paths = []
     for each in instances:
