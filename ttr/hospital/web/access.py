@@ -56,7 +56,7 @@ class Access:
             raise OptionError(f"the environment has {there} and no {missing}; set both, or neither")
         if user and token:
             raise OptionError(f"the environment has {USER} and {TOKEN}; set one of them")
-        if not all(each.isprintable() for each in (user, password)) or not token.isascii():
+        if not all(each.isprintable() for each in (user, password, token)) or not token.isascii():
             raise OptionError(f"{USER}, {PASSWORD} or {TOKEN} holds characters of no login; set it anew")
         return cls(url, (user, password) if user else None, token, _trusted(ca))
 
