@@ -35,7 +35,7 @@ class Monitor:
         self._loaded = gauge("model_loaded", "1 once the model is loaded.")
         self._healthy = gauge("healthy", "1 while the model is loaded and the last poll worked.")
         self._last = gauge("last_poll_timestamp_seconds", "When a poll last worked, in Unix time.")
-        self.state = "the model is being loaded"
+        self._waits, self.state = True, "the model is being loaded"
 
     @property
     def healthy(self) -> bool:
@@ -45,6 +45,7 @@ class Monitor:
     def loaded(self) -> None:
         """The model is loaded."""
         self._loaded.set(1)
+        self._waits = False
         self._is("there was no poll yet")
 
     def polled(self, worked: bool) -> None:
@@ -52,7 +53,8 @@ class Monitor:
         self._polls.labels("worked" if worked else "failed").inc()
         if worked:
             self._last.set_to_current_time()
-        self._is("" if worked else "the last poll failed; the log says why")
+        if not self._waits:
+            self._is("" if worked else "the last poll failed; the log says why")
 
     def waiting(self, batches: int) -> None:
         """So many batches are not begun."""
