@@ -88,7 +88,7 @@ class SmallArchive:
 
     def read(self) -> list[pydicom.Dataset]:
         """Return all instances."""
-        return [pydicom.dcmread(BytesIO(content)) for content in self.instances.values()]
+        return [pydicom.dcmread(BytesIO(content)) for content in list(self.instances.values())]
 
 
 class _Server(ThreadingHTTPServer):

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ttr.cli import archive, given, options
+from ttr.cli import archive, options
+from ttr.cli.compared import MeasureOptions
 from ttr.cli.groups import grouped
 from ttr.cli.loading import load_with_neurons
 
 if TYPE_CHECKING:
     from ttr.studies.pacs.run import Found, Summary
 
-BATCHES, TRUST = archive.BatchOptions(), archive.TrustOptions()
+BATCHES, TRUST, MEASURE = archive.BatchOptions(), archive.TrustOptions(), MeasureOptions()
 
 
 @grouped
@@ -37,10 +38,7 @@ def pacs(
     trust: archive.TrustOptions = TRUST,
     model: options.ModelOptions,
     neurons: options.NeuronsFile = None,
-    num_registers: options.NumRegisters = 1,
-    variant: options.VariantName = options.Variant.algorithm,
-    threshold: options.Threshold = None,
-    outlier_layer: options.OutlierLayer = None,
+    measure: MeasureOptions = MEASURE,
     store: Annotated[
         bool, typer.Option("--store/--no-store", help="Store results in the study of their source.")
     ] = True,
@@ -66,17 +64,14 @@ def pacs(
           --backbone phantom
     """
     from ttr.errors import OptionError
-    from ttr.hospital.instance import need_highdicom
-    from ttr.studies.compare.settings import ComparisonSettings
+    from ttr.hospital.instance import need
 
     asked = _asked(study, series, query)
     if not (store or dry_run or out is not None):
         raise OptionError("--no-store without --out leaves no results; name a folder with --out")
-    settings = ComparisonSettings(
-        num_registers, given.parse_threshold(threshold), outlier_layer, variant=variant.value
-    )
+    settings = measure.settings()
     run = reading.run(model, progress=not quiet)
-    need_highdicom()
+    need("ttr pacs", "pacs", "highdicom", "httpx", "python_multipart")
     with trust.archive(url) as there:
         from ttr.studies.pacs.run import find, run_all
         from ttr.studies.pacs.work import Work

@@ -6,15 +6,22 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ttr.cli import archive, given, options
+from ttr.cli import archive, options
+from ttr.cli.compared import MeasureOptions
 from ttr.cli.groups import Group, grouped
 from ttr.cli.loading import load_with_neurons
+from ttr.wording import counted
 
-BATCHES, TRUST = archive.BatchOptions(), archive.TrustOptions()
+if TYPE_CHECKING:
+    from ttr.studies.watch.ledger import Ledger
+    from ttr.studies.watch.monitor import Monitor
+    from ttr.studies.watch.sources import Source
+
+BATCHES, TRUST, MEASURE = archive.BatchOptions(), archive.TrustOptions(), MeasureOptions()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +40,24 @@ class ServiceOptions(Group):
         typer.Option(min=0, max=65535, metavar="PORT", help="Serve /healthz and /metrics; 0: a free one."),
     ] = None
     health_host: Annotated[str, typer.Option(metavar="HOST", help="Where these are served.")] = "127.0.0.1"
+
+    def begun(self, stack: ExitStack) -> tuple[Ledger, Monitor]:
+        """Open the ledger and serve health as long as ``stack`` is open; return both.
+
+        Raises:
+            OutputError: the ledger cannot be used.
+            OptionError: nobody can listen there.
+        """
+        from ttr.studies.watch.ledger import Ledger
+        from ttr.studies.watch.monitor import Monitor
+
+        ledger, monitor = stack.enter_context(Ledger(self.ledger)), Monitor()
+        if self.health_port is not None:
+            port = stack.enter_context(monitor.served(self.health_host, self.health_port))
+            typer.echo(f"health: http://{self.health_host}:{port}/healthz and /metrics")
+        if self.retry:
+            typer.echo(f"{counted(ledger.forget_failed(), 'failure')} of earlier runs tried again")
+        return ledger, monitor
 
 
 @grouped
@@ -56,10 +81,7 @@ def watch(
     trust: archive.TrustOptions = TRUST,
     model: options.ModelOptions,
     neurons: options.NeuronsFile = None,
-    num_registers: options.NumRegisters = 1,
-    variant: options.VariantName = options.Variant.algorithm,
-    threshold: options.Threshold = None,
-    outlier_layer: options.OutlierLayer = None,
+    measure: MeasureOptions = MEASURE,
     service: ServiceOptions,
     store: Annotated[
         bool, typer.Option("--store/--no-store", help="Store results in the archive of --url.")
@@ -82,69 +104,53 @@ def watch(
           --ledger ledger.db --health-port 9090 --backbone timm:vit_large_patch14_dinov2 \\
           --weights dinov2_l.safetensors --neurons neurons.json
     """
-    from ttr.hospital.instance import need_highdicom
-    from ttr.hospital.web.messages import parse_query
-    from ttr.studies.compare.settings import ComparisonSettings
+    from threading import Event
 
-    _check_source(folder, url, query)
-    target = url if store else None
-    _check_target(target, out)
-    asked = parse_query(query) if query is not None else {}
-    settings = ComparisonSettings(
-        num_registers, given.parse_threshold(threshold), outlier_layer, variant=variant.value
-    )
-    run = reading.run(model, progress=False)
-    need_highdicom()
+    from ttr.hospital.instance import need
+
+    _check(folder, url if store else None, url, query, out)
+    settings, run = measure.settings(), reading.run(model, progress=False)
+    need("ttr watch", "pacs", "highdicom", "httpx", "python_multipart", "prometheus_client")
+    asked = _query(query)
     with ExitStack() as stack, _ended():
-        from threading import Event
-
         from ttr.studies.pacs.work import Work
-        from ttr.studies.watch.ledger import Ledger
-        from ttr.studies.watch.monitor import Monitor
         from ttr.studies.watch.service import Service
-        from ttr.studies.watch.sources import ArchiveSource, FolderSource, Source
+        from ttr.studies.watch.sources import ArchiveSource, FolderSource
 
-        monitor = Monitor()
-        ledger = stack.enter_context(Ledger(service.ledger))
-        if service.health_port is not None:
-            port = stack.enter_context(monitor.served(service.health_host, service.health_port))
-            typer.echo(f"health: http://{service.health_host}:{port}/healthz and /metrics")
+        source: Source | None = None if folder is None else FolderSource(folder)
+        ledger, monitor = service.begun(stack)
         there = None if url is None else stack.enter_context(trust.archive(url))
-        if service.retry:
-            typer.echo(f"{ledger.forget_failed():,} that failed are new again")
         found, backbone = load_with_neurons(neurons, model)
         run.check(backbone)
-        keeps = target is not None if keep_patient is None else keep_patient
-        work = Work(backbone, found, settings, run, keeps)
         monitor.loaded()
-        source: Source
-        if folder is not None:
-            source = FolderSource(folder)
-        else:
+        storing = there if store else None
+        keeps = storing is not None if keep_patient is None else keep_patient
+        work = Work(backbone, found, settings, run, keeps)
+        if source is None:
             assert there is not None, "checked above"
             source = ArchiveSource(there, asked, work.series_of)
         typer.echo(f"watching, every {service.interval:g} s")
         stack.callback(lambda: _say_states(ledger.states()))
-        storing = there if store else None
-        watching = Service(source, ledger, work, storing, out, service.interval, monitor, typer.echo)
-        watching.run(Event())
+        Service(source, ledger, work, storing, out, service.interval, monitor, typer.echo).run(Event())
 
 
-def _check_source(folder: Path | None, url: str | None, query: str | None) -> None:
-    """Raise OptionError unless there is one thing to watch."""
+def _query(text: str | None) -> dict[str, str]:
+    from ttr.hospital.web.messages import parse_query
+
+    return {} if text is None else parse_query(text)
+
+
+def _check(
+    folder: Path | None, target: str | None, url: str | None, query: str | None, out: Path | None
+) -> None:
+    """Raise OptionError unless there is one thing to watch, and results go somewhere."""
     from ttr.errors import OptionError
 
     if (folder is None) == (query is None):
         raise OptionError("give --folder, or --url with --query: one thing is watched")
     if query is not None and url is None:
         raise OptionError("--query is for an archive; name it with --url")
-
-
-def _check_target(url: str | None, out: Path | None) -> None:
-    """Raise OptionError unless results go somewhere."""
-    from ttr.errors import OptionError
-
-    if url is None and out is None:
+    if target is None and out is None:
         raise OptionError("results would go nowhere; name a folder with --out, or an archive with --url")
 
 

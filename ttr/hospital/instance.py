@@ -7,6 +7,7 @@ import random
 import uuid
 from copy import deepcopy
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ttr.datasets.dicom.origin import Origin
@@ -55,14 +56,15 @@ def named_uids(made_with: str) -> NewUID:
     return lambda *what: f"2.25.{uuid.uuid5(_NAMES, json.dumps([made_with, *what])).int}"
 
 
-def need_highdicom() -> None:
-    """Raise OptionError where highdicom, which writes DICOM, is not installed."""
-    try:
-        import highdicom  # noqa: F401
-    except ImportError:
-        raise OptionError(
-            f"--dicom needs the package highdicom, which is not installed; run: {install('dicom')}"
-        ) from None
+def need(what: str, extra: str, *packages: str) -> None:
+    """Raise OptionError where a package of an extra is not installed that something needs."""
+    for package in packages:
+        try:
+            import_module(package)
+        except ImportError:
+            raise OptionError(
+                f"{what} needs the package {package}, which is not installed; run: {install(extra)}"
+            ) from None
 
 
 @dataclass(frozen=True)

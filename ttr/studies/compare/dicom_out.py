@@ -20,7 +20,7 @@ from ttr.errors import OptionError
 from ttr.evaluate.placement import Placement, placement
 from ttr.files import MANIFEST, write_json
 from ttr.hospital.filing import Filing
-from ttr.hospital.instance import Maker, NewUID, need_highdicom, new_uids, which
+from ttr.hospital.instance import Maker, NewUID, need, new_uids, which
 from ttr.hospital.parametric_map import UNSEEN, Quantity, parametric_map
 from ttr.hospital.report import Group, Number, report
 from ttr.hospital.secondary_capture import capture, captured_size, secondary_capture
@@ -84,7 +84,7 @@ class DicomOut:
     new_uid: NewUID = field(default_factory=new_uids, repr=False)
 
     def __post_init__(self) -> None:
-        need_highdicom()
+        need("--dicom", "dicom", "highdicom")
 
     def sourced(self, images: OpenedImages) -> tuple[OpenedImages, dict[str, tuple[Path, Origin]]]:
         """Return images that say where they belong as they are opened, and {name: (path, origin)}, yet empty.

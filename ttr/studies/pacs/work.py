@@ -28,8 +28,8 @@ from ttr.registers.neurons import RegisterNeurons
 from ttr.run import Run
 from ttr.studies.compare.comparison import yardstick
 from ttr.studies.compare.dicom_out import DicomOut, titles, write_dicom
+from ttr.studies.compare.files import compare_files
 from ttr.studies.compare.settings import ComparisonSettings
-from ttr.studies.compare.write import compare_files
 from ttr.studies.pacs.batch import MOST_FRAMES, Batch
 from ttr.studies.schemas import DICOM, is_result, result_folder
 from ttr.version import __version__
