@@ -5,6 +5,7 @@ This is all that results in DICOM need of their source. It is read when they are
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ PATIENT = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     *("StudyID", "StudyDate", "StudyTime", "AccessionNumber"),
 )
+_BEFORE = {"DA": r"^(\d{4})\.(\d\d)\.(\d\d)$", "TM": r"^(\d\d):(\d\d):(\d\d(?:\.\d{1,6})?)$"}
 #: How far from 1 the directions of an image may be long, and from 0 their product.
 _SLACK = 1e-3
 
@@ -183,10 +185,12 @@ def _text(path: Path, data: Any, keyword: str) -> str:
 
     try:
         value = str(data.get(keyword) or "")
+        if dictionary_VR(keyword) in _BEFORE:  # as files from before the standard write them (PS3.5, 6.2)
+            value = re.sub(_BEFORE[dictionary_VR(keyword)], r"\1\2\3", value)
         validate_value(dictionary_VR(keyword), value, RAISE)
     except Exception:  # of any kind, on bytes that may be anything
         raise ImageError(
             f"{path} has a {keyword} as the standard has none; needed a valid one to keep it: correct it, or "
-            "leave --keep-patient out"
+            "keep no patient"
         ) from None
     return value

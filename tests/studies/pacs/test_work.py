@@ -180,7 +180,7 @@ def test_a_series_is_cut_the_same_way_each_time():
         each.uid for each in instances
     )
     assert all(sum(each.frames for each in batch.instances) < MOST_IMAGES + 41 for batch in cut)
-    assert len({batch.name for batch in cut}) == len(cut) == 3
+    assert len({batch.name for batch in cut}) == len(cut) == 7
     assert list(batches_of(OF, [])) == []
 
 

@@ -67,6 +67,15 @@ def _title(quantity: Quantity, run: str) -> str:
     return f"{quantity.label.capitalize()} {run} registers"
 
 
+@dataclass(frozen=True, eq=False)
+class Source:
+    """An image's file, where it belongs, and where the model sees it."""
+
+    path: Path
+    origin: Origin
+    placed: Placement
+
+
 @dataclass(frozen=True)
 class DicomOut:
     """How results are written in DICOM.
@@ -86,23 +95,31 @@ class DicomOut:
     def __post_init__(self) -> None:
         need("--dicom", "dicom", "highdicom")
 
-    def sourced(self, images: OpenedImages) -> tuple[OpenedImages, dict[str, tuple[Path, Origin]]]:
-        """Return images that say where they belong as they are opened, and {name: (path, origin)}, yet empty.
+    def sourced(self, images: OpenedImages, backbone: Backbone) -> tuple[OpenedImages, dict[str, Source]]:
+        """Return images that say where they belong as they are opened, and {name: source}, yet empty.
 
-        One that belongs nowhere is refused as one that cannot be read.
+        One that belongs nowhere, or of which the model sees next to nothing, is refused as one that cannot be
+        read. ``backbone``: its preprocessing places the maps.
 
         Raises:
             OptionError: they are no files.
+            ModelError: as they are opened: the preprocessing does more than resize, crop and pad.
         """
         if not all(hasattr(each, "path") for each in images.closed):
             raise OptionError("images in memory belong to no DICOM study; give DICOM files, or no DICOM out")
-        found: dict[str, tuple[Path, Origin]] = {}
+        found: dict[str, Source] = {}
+        placements: dict[tuple[int, int], Placement] = {}
 
         def opened(each: Any) -> Any:
             name = images.named(each)
             with called(name, each.path):
-                found[name] = each.path, origin_of(each.path, keep_patient=self.keep_patient)
-            return images.opener(each)
+                origin = origin_of(each.path, keep_patient=self.keep_patient)
+            picture = images.opener(each)
+            size = picture.height, picture.width
+            if size not in placements:
+                placements[size] = placement(backbone, size)
+            found[name] = Source(each.path, origin, placements[size])
+            return picture
 
         return replace(images, opener=opened), found
 
@@ -111,39 +128,32 @@ def write_dicom(
     folder: Path,
     backbone: Backbone,
     comparisons: Sequence[ImageComparison],
-    sources: Mapping[str, tuple[Path, Origin]],
+    sources: Mapping[str, Source],
     how: DicomOut,
 ) -> dict[str, dict[str, str]]:
     """Write the folder: nine files an image, 16 bytes a pixel of the source in all, and ``manifest.json``.
 
     Args:
         folder: to make or, where it is empty, to fill.
-        backbone: the bare backbone; its preprocessing places the maps.
+        backbone: the bare backbone.
         comparisons: at least one.
-        sources: {name of an image: (path, origin)}.
+        sources: {name of an image: its source}.
         how: settings.
 
     Returns:
         {name of an image: {name of a file: its SOP instance UID}}, in the order of writing.
 
     Raises:
-        ModelError: the preprocessing does more than resize, crop and pad.
         OutputError: the folder cannot be written.
     """
     folder.mkdir(exist_ok=True)
     filing, maker = Filing(folder, how.new_uid), Maker(backbone.name, backbone.weights_hash)
     scales = {name: highest(comparisons, name) for name in MAPS}
-    placements: dict[tuple[int, int], Placement] = {}
     files: dict[str, dict[str, str]] = {}
     for number, comparison in enumerate(comparisons, start=1):
-        path, origin = sources[comparison.image]
-        picture = open_image(path)
-        size = picture.height, picture.width
-        if size not in placements:
-            placements[size] = placement(backbone, size)
-        done = len(filing.files)
-        _file_maps(filing, f"{number:04d}", comparison, picture, placements[size], origin, scales, maker)
-        _file_report(filing, f"{number:04d}", comparison, backbone, origin, maker)
+        source, done = sources[comparison.image], len(filing.files)
+        _file_maps(filing, f"{number:04d}", comparison, source, scales, maker)
+        _file_report(filing, f"{number:04d}", comparison, backbone, source.origin, maker)
         files[comparison.image] = dict(list(filing.files.items())[done:])
     manifest = {
         "schema": DICOM,
@@ -161,13 +171,12 @@ def _file_maps(
     filing: Filing,
     number: str,
     comparison: ImageComparison,
-    picture: Any,
-    placed: Placement,
-    origin: Origin,
+    source: Source,
     scales: Mapping[str, float],
     maker: Maker,
 ) -> None:
     """Write each map, before and after, as a Parametric Map and as a Secondary Capture."""
+    origin, placed, picture = source.origin, source.placed, open_image(source.path)
     frame_of_reference = origin.frame_of_reference or filing.new_uid("frame of reference", *which(origin))
     for name, quantity in MAPS.items():
         for run in RUNS:

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ttr.backbones.base import Backbone
-from ttr.datasets.dicom.origin import Origin
 from ttr.datasets.registry import OpenedImages, ReadAhead
 from ttr.files import MANIFEST, write_json, write_text
 from ttr.registers.neurons import RegisterNeurons
 from ttr.run import Run
-from ttr.studies.compare.dicom_out import FOLDER, DicomOut, write_dicom
+from ttr.studies.compare.dicom_out import FOLDER, DicomOut, Source, write_dicom
 from ttr.studies.compare.files import Compared, compare_files
 from ttr.studies.compare.page import SHOWN, render
 from ttr.studies.compare.settings import ComparisonSettings
@@ -80,9 +79,9 @@ def write_comparison(
     """
     settings, run, page = settings or ComparisonSettings(), run or Run(batch_size=BATCH), page or Page()
     run.check(backbone)
-    sources: dict[str, tuple[Path, Origin]] = {}
+    sources: dict[str, Source] = {}
     if dicom is not None:
-        images, sources = dicom.sourced(images)
+        images, sources = dicom.sourced(images, backbone)
     with result_folder(out) as folder:
         compared = compare_files(backbone, neurons, ReadAhead(images, run), settings)
         comparisons = compared.images

@@ -9,8 +9,9 @@ from itertools import islice
 from ttr.digests import sha256
 from ttr.hospital.web.archive import Instance, Series
 
-#: Images that are compared together, and frames that one instance may have.
-MOST_IMAGES, MOST_FRAMES = 64, 512
+#: Images that are compared together, whose results lie on the disk together: of a large radiograph 150 MB
+#: each. And frames that one instance may have.
+MOST_IMAGES, MOST_FRAMES = 16, 512
 #: Modalities whose series hold no pictures (PS3.3, C.7.3.1.1.1).
 NO_PICTURES = frozenset(
     (

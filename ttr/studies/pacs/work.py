@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ttr.backbones.base import Backbone
-from ttr.datasets.dicom.files import addressed
+from ttr.datasets.dicom.files import addressed, frame_paths
 from ttr.datasets.dicom.identity import identity_of
 from ttr.datasets.dicom.origin import origin_of
 from ttr.datasets.registry import ReadAhead, called, given_images
@@ -155,7 +155,7 @@ class Work:
     ) -> Iterator[tuple[Path, Mapping[str, Mapping[str, str]]]]:
         """Yield the folder of the results, and {image: {file: UID}}; what cannot be read is recorded."""
         how = DicomOut(self.keep_patient, self.uid)
-        images, sources = how.sourced(given_images(paths))
+        images, sources = how.sourced(given_images(paths), self.backbone)
         reading = ReadAhead(images, replace(self.run, on_error="skip", progress=False))
         target = (private / "results" if keep is None else keep) / batch.name
         made: dict[str, dict[str, str]] = {}
@@ -186,8 +186,8 @@ def _fetched(
                 if found.ours:
                     outcome.ours += [one.uid for one in instances]
                     return []
-                if each.frames > MOST_FRAMES:
-                    raise ImageError(f"{path} holds {each.frames:,} frames; needed {MOST_FRAMES} at most")
+                if (frames := len(frame_paths(path))) > MOST_FRAMES:
+                    raise ImageError(f"{path} holds {frames:,} frames; needed {MOST_FRAMES} at most")
                 origin_of(path)
         except ImageError as error:
             path.unlink(missing_ok=True)
