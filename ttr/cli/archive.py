@@ -57,7 +57,7 @@ class TrustOptions(Group):
         """Yield the archive at an address, asked as the environment says.
 
         Raises:
-            TTRError: as :meth:`ttr.hospital.web.access.Access.of` does.
+            TTRError: as ``Access.of`` does.
         """
         import os
 

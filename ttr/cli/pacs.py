@@ -76,7 +76,7 @@ def pacs(
         from ttr.studies.pacs.run import find, run_all
         from ttr.studies.pacs.work import Work
 
-        found = find(there, asked, limit)
+        found = find(there, asked, limit, progress=run.progress)
         _say_found(found)
         if dry_run:
             return

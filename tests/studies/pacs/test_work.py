@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import replace
 
@@ -13,16 +14,17 @@ pytest.importorskip("highdicom", reason="writing DICOM needs the extra [dicom]")
 from tests.tools.arrived import EACH, PERSON, SERIES, STUDY, radiograph, results, tiny_work
 from tests.tools.dicom_files import dicom
 from tests.tools.small_archive import SmallArchive
-from ttr.errors import ArchiveError, ImageError
+from ttr.errors import ArchiveError, OutputError
 from ttr.hospital.web.access import Access
 from ttr.hospital.web.archive import Archive, Instance, Series
 from ttr.hospital.web.exchange import Exchange
-from ttr.studies.compare.dicom_out import titles
+from ttr.studies.compare.dicom_out import titles, write_dicom
 from ttr.studies.compare.settings import ComparisonSettings
 from ttr.studies.pacs.batch import MOST_FRAMES, MOST_IMAGES, Batch, batches_of
 from ttr.studies.pacs.run import find, run_all
 from ttr.studies.pacs.work import FETCHED
 from ttr.studies.schemas import DICOM, is_result
+from ttr.wording import MANUFACTURER
 
 #: Of these those in a series that could hold images; a report's says that it does not.
 PICTURES = EACH - 1
@@ -78,7 +80,7 @@ def test_what_is_there_is_neither_fetched_nor_stored_again(archive, served, work
     run_all(archive, work, all_of(archive), store=True, keep=None)
     served.requests.clear()
     summary = run_all(archive, work, all_of(archive), store=True, keep=None)
-    assert (summary.done, summary.stored, summary.there, summary.ours) == (1, 0, EACH, PICTURES)
+    assert (summary.done, summary.stored, summary.there, len(summary.ours)) == (1, 0, EACH, PICTURES)
     assert set(served.stored.values()) == {1}
     assert not [path for method, path in served.requests if method == "POST" or path.count("/") == 7]
 
@@ -109,7 +111,7 @@ def test_other_settings_make_other_results_and_none_of_our_own(archive, served, 
         summary = run_all(archive, other, all_of(archive), store=True, keep=None)
         assert summary.stored == EACH
         assert len(results(served)) == number * EACH
-        assert summary.ours == (number - 1) * PICTURES, "instances of earlier ones are no images"
+        assert len(summary.ours) == (number - 1) * PICTURES, "instances of earlier ones are no images"
 
 
 def test_results_are_kept_on_disk_too(archive, work, tmp_path):
@@ -118,6 +120,11 @@ def test_results_are_kept_on_disk_too(archive, work, tmp_path):
     assert is_result(folder, DICOM)
     assert (folder.name.startswith(f"{SERIES}-"), summary.stored) == (True, 0)
     assert len(list(folder.glob("*.dcm"))) == EACH
+    before = (folder / "manifest.json").stat().st_ino
+    run_all(archive, work, all_of(archive), store=False, keep=tmp_path / "kept")
+    assert (folder / "manifest.json").stat().st_ino == before, "not made again"
+    run_all(archive, replace(work, keep_patient=False), all_of(archive), store=False, keep=tmp_path / "kept")
+    assert len(list((tmp_path / "kept").iterdir())) == 2, "of other settings: another folder"
 
 
 def test_bad_instances_are_named_and_the_others_done(archive, served, work):
@@ -190,14 +197,34 @@ def test_titles_are_those_that_are_written(archive, served, work):
     assert said == set(titles())
 
 
-def test_a_fault_of_the_batch_leaves_no_image_behind(archive, served, work, monkeypatch):
-    def broken(*given):
-        raise ImageError("none of them")
+def test_where_one_image_is_the_end_of_all_each_is_tried_alone(archive, served, work, monkeypatch):
+    served.put(radiograph(2))
+
+    def broken(folder, backbone, comparisons, *more):
+        if any(each.image == f"{SERIES}.1.dcm" for each in comparisons):
+            raise RuntimeError(PERSON["PatientID"])
+        return write_dicom(folder, backbone, comparisons, *more)
 
     monkeypatch.setattr("ttr.studies.pacs.work.write_dicom", broken)
+    summary = run_all(archive, work, all_of(archive), store=True, keep=None)
+    assert (summary.done, summary.stored) == (1, EACH)
+    assert summary.failed == {f"{SERIES}.1": "unexpected RuntimeError, a fault of ttr: report it"}
+
+
+def test_a_full_disk_is_no_images_fault(archive, work, monkeypatch):
+    def full(*given):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("ttr.studies.pacs.work.write_dicom", full)
     (batch,) = all_of(archive).batches
-    with pytest.raises(ImageError, match="none of them"):
+    with pytest.raises(OutputError, match="No space"):
         work.do(batch, archive.fetch, archive, None)
+
+
+def test_what_says_that_ttr_made_it_hides_no_other_image(archive, served, work):
+    served.put(radiograph(0, Manufacturer=MANUFACTURER))
+    summary = run_all(archive, work, all_of(archive), store=True, keep=None)
+    assert (summary.done, summary.ours, summary.failed) == (1, [f"{SERIES}.0"], {})
 
 
 def test_what_a_killed_run_fetched_goes_at_the_next_start(place):

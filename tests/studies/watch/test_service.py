@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from threading import Event
 from types import SimpleNamespace
 
@@ -175,14 +177,16 @@ def test_a_query_that_fails_is_a_failed_poll(place, work):
     assert "the next look tries again" in place.said[0]
 
 
-def test_a_fault_of_ours_is_recorded_by_its_kind_alone(place, work, monkeypatch):
-    def broken(*given):
-        raise RuntimeError("Muster^Erika")
+def test_a_full_disk_is_a_failed_look_and_nothing_is_lost(place, work, monkeypatch):
+    def full(*given):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/incoming/Muster.dcm")
 
-    monkeypatch.setattr(Work, "do", broken)
     arrive(place, 1)
-    assert started(place, work) == [True, True]
-    assert place.failures == {f"{SERIES}.1": "unexpected RuntimeError, a fault of ttr: report it"}
+    with monkeypatch.context() as patch:
+        patch.setattr("ttr.studies.watch.sources.shutil.copyfileobj", full)
+        assert started(place, work) == [True, False]
+    assert place.said == ["the next look tries again: No space left on device"]
+    assert place.states == {"taken": 1}
 
 
 def test_a_model_that_fits_no_image_ends_it(place, work, monkeypatch):

@@ -11,7 +11,7 @@ import httpx
 
 from ttr.datasets.dicom.identity import is_uid
 from ttr.datasets.limits import MOST_BYTES
-from ttr.errors import ArchiveError, ImageError, OptionError
+from ttr.errors import ArchiveError, ImageError, OptionError, OutputError
 from ttr.files import JSONError, parse_json
 from ttr.hospital.web import messages
 from ttr.hospital.web.exchange import GONE, AnswerError, Exchange
@@ -67,7 +67,7 @@ class Archive:
         """Return the series with all of those attributes, in the order of their UIDs, each once.
 
         Raises:
-            ArchiveError: as :meth:`Exchange.ask`, or there are more than :data:`MOST_SERIES`.
+            ArchiveError: as ``Exchange.ask``, or there are more than :data:`MOST_SERIES`.
         """
         asked = dict(query)
         study = asked.pop("StudyInstanceUID", None)
@@ -83,7 +83,7 @@ class Archive:
         """Return the instances of a series in the order of their UIDs; none where there is no such series.
 
         Raises:
-            ArchiveError: as :meth:`Exchange.ask`, or there are more than :data:`MOST_INSTANCES`.
+            ArchiveError: as ``Exchange.ask``, or there are more than :data:`MOST_INSTANCES`.
         """
         path = f"/studies/{_checked(series.study)}/series/{_checked(series.series)}/instances"
         try:
@@ -99,8 +99,9 @@ class Archive:
         """Write an instance to a file, as it is stored, :data:`ttr.datasets.limits.MOST_BYTES` at most.
 
         Raises:
-            ArchiveError: as :meth:`Exchange.ask`.
+            ArchiveError: as ``Exchange.ask``.
             ImageError: what comes is no whole instance.
+            OutputError: the file cannot be written.
         """
 
         def read(answer: httpx.Response) -> None:
@@ -108,8 +109,13 @@ class Archive:
             chunks = self._exchange.chunks(answer, MOST_BYTES + AROUND)
             if kind == PARTS:
                 chunks = messages.single_part(answer.headers["Content-Type"], chunks)
-            with path.open("wb") as file:
-                file.writelines(chunks)
+            try:
+                with path.open("wb") as file:
+                    file.writelines(chunks)
+            except OSError as error:
+                raise OutputError(
+                    f"an instance cannot be written to {path.parent} ({error.strerror}); make room there"
+                ) from None
 
         place = f"/studies/{_checked(series.study)}/series/{_checked(series.series)}"
         accepted = f'{PARTS}; type="{DICOM}"; transfer-syntax=*'
@@ -124,7 +130,7 @@ class Archive:
         """Store an instance in its study.
 
         Raises:
-            ArchiveError: as :meth:`Exchange.ask`.
+            ArchiveError: as ``Exchange.ask``.
             NotStoredError: the archive refuses it.
         """
         body, said = messages.message(content)
@@ -161,7 +167,7 @@ class Archive:
         """Yield what is found, page by page, until one brings nothing new: some archives know no pages.
 
         Raises:
-            ArchiveError: as :meth:`Exchange.ask`, or there are more than ``most``.
+            ArchiveError: as ``Exchange.ask``, or there are more than ``most``.
         """
         seen: set[str] = set()
         asked = 0

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ttr.errors import ArchiveError
-from ttr.hospital.web.archive import Archive, Series
+from ttr.hospital.web.archive import PAGE, Archive, Series
 from ttr.progress import progress_bar
 from ttr.studies.pacs.batch import NO_PICTURES, Batch, batches_of
-from ttr.studies.pacs.work import Work
+from ttr.studies.pacs.work import Outcome, Work
 from ttr.wording import counted
 
 
@@ -29,15 +29,10 @@ class Found:
 
 
 @dataclass
-class Summary:
-    """What became of all: the fields of an outcome added up, and in which series anything was done."""
+class Summary(Outcome):
+    """What became of all, and in which series anything was done."""
 
     series: set[str] = field(default_factory=set)
-    done: int = 0
-    stored: int = 0
-    there: int = 0
-    ours: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
 
     def sentence(self, place: str, keep: Path | None) -> str:
         """Return it in words; ``place``: the archive's name, "" where nothing was to be stored."""
@@ -49,17 +44,20 @@ class Summary:
         if keep is not None:
             parts.append(f"in DICOM: {keep}")
         if self.ours:
-            parts.append(f"{counted(self.ours, 'instance')} left out that ttr made itself")
+            parts.append(f"{counted(len(self.ours), 'instance')} left out that ttr made itself")
         return "; ".join(parts)
 
 
-def find(archive: Archive, query: Mapping[str, str], limit: int | None = None) -> Found:
+def find(
+    archive: Archive, query: Mapping[str, str], limit: int | None = None, *, progress: bool = False
+) -> Found:
     """Return what a query finds.
 
     Args:
         archive: the archive.
         query: attributes, as :func:`ttr.hospital.web.messages.parse_query` returns them.
         limit: at most so many series, the first by UID; None: all.
+        progress: show a progress bar.
 
     Raises:
         ArchiveError: the archive is out of reach, or finds nothing with pictures.
@@ -69,7 +67,11 @@ def find(archive: Archive, query: Mapping[str, str], limit: int | None = None) -
     if not pictures:
         what = f"{len(listed):,} series without pictures" if listed else "nothing"
         raise ArchiveError(f"the archive finds {what}; check --study, --series or --query")
-    batches = [batch for each in pictures for batch in batches_of(each, archive.instances(each))]
+    batches: list[Batch] = []
+    with progress_bar("listing", len(pictures), show=progress and len(pictures) > PAGE) as advance:
+        for each in pictures:
+            batches += batches_of(each, archive.instances(each))
+            advance(1)
     return Found(pictures, batches, len(listed) - len(pictures))
 
 
@@ -84,27 +86,17 @@ def run_all(archive: Archive, work: Work, found: Found, *, store: bool, keep: Pa
         keep: folder that keeps them, too; None: none.
 
     Raises:
-        TTRError: as :meth:`Work.do` does.
+        TTRError: as ``Work.do`` does.
     """
     ours = {mine.series for each in found.series for mine in work.series_of(each)}
     summary = Summary()
     with progress_bar("comparing", found.images, show=work.run.progress) as advance:
         for batch in found.batches:
             if batch.series.series in ours:
-                summary.ours += len(batch.instances)
+                summary.ours += [each.uid for each in batch.instances]
             else:
-                _add(summary, work, batch, archive, archive if store else None, keep)
+                outcome = work.do(batch, archive.fetch, archive if store else None, keep)
+                summary.add(outcome)
+                summary.series |= {batch.series.series} if outcome.done else set()
             advance(sum(each.frames for each in batch.instances))
     return summary
-
-
-def _add(
-    summary: Summary, work: Work, batch: Batch, source: Archive, target: Archive | None, keep: Path | None
-) -> None:
-    outcome = work.do(batch, source.fetch, target, keep)
-    summary.series |= {batch.series.series} if outcome.done else set()
-    summary.done += outcome.done
-    summary.stored += outcome.stored
-    summary.there += outcome.there
-    summary.ours += len(outcome.ours)
-    summary.failed.update(outcome.failed)

@@ -19,7 +19,8 @@ from ttr.datasets.dicom.files import addressed, frame_paths
 from ttr.datasets.dicom.identity import identity_of
 from ttr.datasets.dicom.origin import origin_of
 from ttr.datasets.registry import ReadAhead, called, given_images
-from ttr.errors import ImageError
+from ttr.digests import sha256
+from ttr.errors import ArchiveError, ImageError, ModelError, NeuronsError, OutputError, TTRError
 from ttr.files import read_bytes
 from ttr.hospital.instance import NewUID, named_uids
 from ttr.hospital.web.archive import Archive, Fetch, Instance, NotStoredError, Series
@@ -34,6 +35,8 @@ from ttr.studies.pacs.batch import MOST_FRAMES, Batch
 from ttr.studies.schemas import DICOM, is_result, result_folder
 from ttr.version import __version__
 
+#: What no image is to blame for.
+NOT_ITS_FAULT = (ArchiveError, OutputError, OSError, ModelError, NeuronsError)
 #: Bytes of one of our own instances, at most: a map of the largest image.
 MOST_INSTANCE = 1 << 30
 FETCHED = Kind(
@@ -59,6 +62,14 @@ class Outcome:
     there: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     ours: list[str] = field(default_factory=list)
+
+    def add(self, other: Outcome) -> None:
+        """Add what became of others."""
+        self.done += other.done
+        self.stored += other.stored
+        self.there += other.there
+        self.failed.update(other.failed)
+        self.ours += other.ours
 
 
 @dataclass(frozen=True)
@@ -119,22 +130,40 @@ class Work:
             archive: where results are stored; None: nowhere.
             keep: folder that keeps them, each batch in a folder of its own; None: none.
 
+        Returns:
+            What became of it; where one image is the end of all, each is tried on its own.
+
         Raises:
             ArchiveError: the archive is out of reach.
-            OutputError: the folder cannot be written.
-            ModelError: the model is none whose maps can be laid over images.
+            OutputError, OSError: something cannot be written.
+            ModelError, NeuronsError: model or neurons fit no image.
         """
+        try:
+            return self._do(batch, fetch, archive, keep)
+        except NOT_ITS_FAULT:
+            raise
+        except Exception as error:  # of any kind, on images that may be anything; its words may be theirs
+            if len(batch.instances) == 1:
+                ours = f"unexpected {type(error).__name__}, a fault of ttr: report it"
+                why = str(error) if isinstance(error, TTRError) else ours
+                return Outcome(failed={batch.instances[0].uid: why})
+        outcome = Outcome()
+        for each in batch.instances:
+            outcome.add(self.do(Batch(batch.series, (each,)), fetch, archive, keep))
+        return outcome
+
+    def _do(self, batch: Batch, fetch: Fetch, archive: Archive | None, keep: Path | None) -> Outcome:
         outcome = Outcome()
         there = self._there(batch.series, archive)
-        left = [each for each in batch.instances if not self.expected(each) <= there]
-        whole = keep is None or is_result(keep / batch.name, DICOM)
-        if archive is not None and whole and not left:
+        left = [each for each in batch.instances if archive and not self.expected(each) <= there]
+        whole = keep is None or is_result(keep / self._name(batch), DICOM)
+        if whole and not left:
             outcome.done = sum(each.frames for each in batch.instances)
-            outcome.there = len(titles()) * outcome.done
+            outcome.there = len(titles()) * outcome.done if archive else 0
             return outcome
         with FETCHED.folder() as private:
             paths = _fetched(batch.series, left or batch.instances, fetch, private, outcome)
-            if not paths or outcome.ours:
+            if not paths:
                 return outcome
             others = [each for each in batch.instances if left and each not in left]
             paths += _fetched(batch.series, others, fetch, private, outcome)
@@ -143,6 +172,10 @@ class Work:
                     _store(archive, batch.series.study, folder, made, there, outcome)
                 outcome.done += sum(_instance(name) not in outcome.failed for name in made)
         return outcome
+
+    def _name(self, batch: Batch) -> str:
+        """Return the name of the folder of a batch's results: the series, and which of it by which model."""
+        return f"{batch.series.series}-{sha256([self.uid('batch', batch.name)], digits=12)}"
 
     def _there(self, source: Series, archive: Archive | None) -> set[str]:
         if archive is None:
@@ -157,7 +190,7 @@ class Work:
         how = DicomOut(self.keep_patient, self.uid)
         images, sources = how.sourced(given_images(paths), self.backbone)
         reading = ReadAhead(images, replace(self.run, on_error="skip", progress=False))
-        target = (private / "results" if keep is None else keep) / batch.name
+        target = (private / "results" if keep is None else keep) / self._name(batch)
         made: dict[str, dict[str, str]] = {}
         try:
             compared = compare_files(self.backbone, self.neurons, reading, self.settings)
@@ -173,7 +206,7 @@ class Work:
 def _fetched(
     series: Series, instances: Sequence[Instance], fetch: Fetch, private: Path, outcome: Outcome
 ) -> list[Path]:
-    """Return the files of the instances that are what they should be; one of our own ends it."""
+    """Return the files of the instances that are what they should be; none of our own is."""
     paths = []
     for each in instances:
         path = private / f"{each.uid}.dcm"
@@ -183,17 +216,20 @@ def _fetched(
                 found = identity_of(path)
                 if (found.study, found.series, found.instance) != (series.study, series.series, each.uid):
                     raise ImageError(f"{path} is another instance than was asked for; see the archive's log")
-                if found.ours:
-                    outcome.ours += [one.uid for one in instances]
-                    return []
-                if (frames := len(frame_paths(path))) > MOST_FRAMES:
+                frames = len(frame_paths(path))
+                if frames > MOST_FRAMES:
                     raise ImageError(f"{path} holds {frames:,} frames; needed {MOST_FRAMES} at most")
-                origin_of(path)
+                if not found.ours:
+                    origin_of(path)
         except ImageError as error:
             path.unlink(missing_ok=True)
             outcome.failed[each.uid] = str(error)
-            continue
-        paths.append(path)
+        else:
+            if found.ours:
+                path.unlink()
+                outcome.ours.append(each.uid)
+            else:
+                paths.append(path)
     return paths
 
 

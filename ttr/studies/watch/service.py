@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from ttr.errors import ArchiveError, ModelError, NeuronsError, OutputError, TTRError
+from ttr.errors import ArchiveError, OutputError, TTRError
 from ttr.hospital.web.archive import Archive
 from ttr.studies.pacs.batch import Batch
 from ttr.studies.pacs.work import Outcome, Work
@@ -17,9 +17,7 @@ from ttr.studies.watch.sources import Source
 from ttr.wording import counted
 
 #: What may go another time, and is of no image: the batch stays begun.
-AGAIN = (ArchiveError, OutputError)
-#: What no image can help: the service ends.
-NEVER = (ModelError, NeuronsError)
+AGAIN = (ArchiveError, OutputError, OSError)
 
 
 @dataclass(frozen=True)
@@ -78,12 +76,6 @@ class Service:
         except AGAIN as error:
             self._log(error)
             return False
-        except NEVER:
-            raise
-        except TTRError as error:
-            outcome = _failed(batch, str(error))
-        except Exception as error:  # of any kind, on images that may be anything; its words may be theirs
-            outcome = _failed(batch, f"unexpected {type(error).__name__}, a fault of ttr: report it")
         self.ledger.finish(batch, outcome)
         self.monitor.finished(outcome, len(batch.instances))
         self._tell(batch, outcome)
@@ -97,9 +89,6 @@ class Service:
         for uid, why in outcome.failed.items():
             self.say(f"not done: {uid}: {' '.join(why.split())}")
 
-    def _log(self, error: TTRError) -> None:
-        self.say(f"the next look tries again: {error}")
-
-
-def _failed(batch: Batch, why: str) -> Outcome:
-    return Outcome(failed={each.uid: why for each in batch.instances})
+    def _log(self, error: Exception) -> None:
+        why = error.strerror if isinstance(error, OSError) else str(error)  # whose text may hold a path
+        self.say(f"the next look tries again: {why}")

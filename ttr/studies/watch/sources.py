@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections import defaultdict
@@ -20,6 +21,9 @@ from ttr.hospital.web.archive import Archive, Instance, Series
 from ttr.hospital.web.messages import of_day
 from ttr.studies.pacs.batch import NO_PICTURES, Batch, batches_of
 from ttr.studies.watch.ledger import Ledger
+
+#: What a disk says that takes no more.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class Source(Protocol):
@@ -79,7 +83,7 @@ class ArchiveSource:
         return found
 
     def fetch(self, series: Series, instance: str, path: Path) -> None:
-        """Fetch an instance; refusals are :meth:`Archive.fetch`'s."""
+        """Fetch an instance; refusals are ``Archive.fetch``'s."""
         self._archive.fetch(series, instance, path)
 
     def marks(self) -> Mapping[str, str]:
@@ -139,15 +143,19 @@ class FolderSource:
 
         Raises:
             ImageError: it is gone, cannot be read, or changed meanwhile.
+            OSError: the disk takes no more.
         """
         source = self._paths.get(instance)
         if source is None:
             raise ImageError(f"{path} was taken before, and its file is gone; bring it again")
         try:
-            with image_file(source) as file, path.open("wb") as copy:
+            with path.open("wb") as copy, image_file(source) as file:
                 shutil.copyfileobj(file, copy)
             changed = _mark(source) != self._marks[source]
-        except (ImageError, OSError):
+        except (ImageError, OSError) as error:
+            cause = error.__cause__ if isinstance(error, ImageError) else error
+            if isinstance(cause, OSError) and cause.errno in FULL:
+                raise cause from None
             raise ImageError(f"{path} cannot be read; check its rights, or bring it again") from None
         if changed:
             raise ImageError(f"{path} changed while it was read; it is read again when it rests")
