@@ -15,8 +15,8 @@ KNOWN = modules()
 ARROWS = arrows(KNOWN)
 #: From the ground up: a room imports from its own line and the lines before it.
 ORDER = (
-    "errors checks version digests locks files folders progress ranks machines run wording threads "
-    "torchvision_operators",
+    "errors checks version digests locks files folders private_folders progress ranks machines run wording "
+    "threads torchvision_operators",
     "tokens hooks norms",
     "datasets",
     "backbones",

@@ -50,3 +50,7 @@ class OptionError(TTRError, ValueError):
 
 class OutputError(TTRError):
     """The place to write to cannot be used."""
+
+
+class ArchiveError(TTRError):
+    """An image archive cannot be reached, refuses, or answers with something else than it must."""

@@ -8,6 +8,8 @@ SEVERAL_REGISTERS = (
     "are one register whose key has log R added to its logit. They give the model no room for more."
 )
 DISCLAIMER = "For research use only. Not a medical device."
+#: Who made what is written in DICOM.
+MANUFACTURER = "test-time registers (ttr)"
 
 
 def counted(number: int, noun: str) -> str:

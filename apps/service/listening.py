@@ -17,7 +17,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ttr.apps.image.readers import READERS
-from ttr.apps.service.private_folder import remove
+from ttr.apps.service.private_folder import UPLOADS
 
 #: Connections in all, and from one address that is no proxy's.
 TOTAL, EACH = 512, 128
@@ -102,7 +102,7 @@ class Server(uvicorn.Server):
         """Begin to end; a thread that does not end by then is left behind, and so is no upload."""
 
         def leave() -> None:
-            remove(self.folder)
+            UPLOADS.remove(self.folder)
             os._exit(128 + sig)
 
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # answers that break off are no news

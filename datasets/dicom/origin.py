@@ -5,6 +5,7 @@ This is all that results in DICOM need of their source. It is read when they are
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from ttr.datasets.dicom.elements import FileView
 from ttr.datasets.dicom.files import addressed, is_dicom
 from ttr.datasets.dicom.frames import parsed
+from ttr.datasets.dicom.identity import is_uid
 from ttr.datasets.dicom.pixels import frames_of
 from ttr.datasets.dicom.tags import numbers, whole, word
 from ttr.datasets.limits import MOST_PIXELS, image_file, no_memory
@@ -27,12 +29,14 @@ _LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageComp
 _GRID = (
     *("Rows", "Columns", "NumberOfFrames", "PixelSpacing", "SliceThickness"),
     *("FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "BurnedInAnnotation"),
+    "InstanceNumber",
 )
 #: Who the patient is and which visit it was: what an archive compares before it files an image in a study.
 PATIENT = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     *("StudyID", "StudyDate", "StudyTime", "AccessionNumber"),
 )
+_BEFORE = {"DA": r"^(\d{4})\.(\d\d)\.(\d\d)$", "TM": r"^(\d\d):(\d\d):(\d\d(?:\.\d{1,6})?)$"}
 #: How far from 1 the directions of an image may be long, and from 0 their product.
 _SLACK = 1e-3
 
@@ -46,6 +50,7 @@ class Origin:
         kind: UID of its SOP class.
         size: rows and columns as stored.
         frame: which frame of its file, from 1 on; None: the file holds one image.
+        number: of the instance in its series, from 1 on, or None.
         frame_of_reference: UID, or None.
         spacing: millimetres between rows and between columns, or None.
         thickness: of the slice in millimetres, or None.
@@ -62,6 +67,7 @@ class Origin:
     kind: str
     size: tuple[int, int]
     frame: int | None = None
+    number: int | None = None
     frame_of_reference: str | None = None
     spacing: tuple[float, ...] | None = None
     thickness: float | None = None
@@ -119,6 +125,7 @@ def _said(path: Path, data: Any) -> dict[str, Any]:
         "thickness": thickness[0] if thickness and thickness[0] > 0 else None,
         "position": position if placed else None,
         "orientation": orientation if placed else None,
+        "number": _number(data),
         "burned_in": word(data, "BurnedInAnnotation"),
         "lossy": _lossy(data),
     }
@@ -133,6 +140,11 @@ def _is_rigid(orientation: Any) -> bool:
 def _several(data: Any, keyword: str, count: int) -> tuple[float, ...] | None:
     found = numbers(data, keyword)
     return tuple(found) if found is not None and len(found) == count else None
+
+
+def _number(data: Any) -> int | None:
+    found = _several(data, "InstanceNumber", 1)
+    return int(found[0]) if found and 0 < found[0] < 2**31 else None
 
 
 def _lossy(data: Any) -> dict[str, Any]:
@@ -158,14 +170,11 @@ def _uid(path: Path, data: Any, keyword: str) -> str:
 
 
 def _valid_uid(data: Any, keyword: str) -> str | None:
-    from pydicom.uid import UID
-
     try:
         value = data.get(keyword)
     except (TypeError, ValueError, NotImplementedError):
         return None
-    valid = isinstance(value, str) and UID(value, validation_mode=0).is_valid
-    return str(value) if valid and value else None
+    return str(value) if is_uid(value) else None
 
 
 def _text(path: Path, data: Any, keyword: str) -> str:
@@ -176,10 +185,12 @@ def _text(path: Path, data: Any, keyword: str) -> str:
 
     try:
         value = str(data.get(keyword) or "")
+        if dictionary_VR(keyword) in _BEFORE:  # as files from before the standard write them (PS3.5, 6.2)
+            value = re.sub(_BEFORE[dictionary_VR(keyword)], r"\1\2\3", value)
         validate_value(dictionary_VR(keyword), value, RAISE)
     except Exception:  # of any kind, on bytes that may be anything
         raise ImageError(
             f"{path} has a {keyword} as the standard has none; needed a valid one to keep it: correct it, or "
-            "leave --keep-patient out"
+            "keep no patient"
         ) from None
     return value

@@ -32,7 +32,8 @@ from ttr.datasets.registry import in_memory
 from ttr.forward.blocks import watch
 from ttr.forward.record import record
 from ttr.run import Run
-from ttr.studies.compare.write import _reference, write_comparison
+from ttr.studies.compare.files import _reference
+from ttr.studies.compare.write import write_comparison
 
 NAMES = ("phantom-patches", "phantom-registers", "phantom-skip")
 FOOLS = ("phantom-constant", "phantom-sink", "phantom-offset")

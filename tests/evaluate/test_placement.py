@@ -10,7 +10,7 @@ from PIL import ImageOps
 from torchvision import transforms
 
 import ttr
-from ttr.errors import ModelError
+from ttr.errors import ImageError, ModelError
 from ttr.evaluate.placement import placement
 
 
@@ -99,3 +99,8 @@ def test_what_turns_an_image_is_refused(step, small):
 def test_a_model_without_preprocessing_is_refused(small):
     with pytest.raises(ModelError, match="came without preprocessing"):
         placement(replace(small, preprocess_image=None), (64, 64))
+
+
+def test_an_image_of_which_next_to_nothing_is_seen_is_that_images_fault():
+    with pytest.raises(ImageError, match=r"less than three pixels of an image of 48 × 1"):
+        placement(ttr.load("phantom", image_size=64), (1, 48))

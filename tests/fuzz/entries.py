@@ -235,6 +235,42 @@ def origins() -> Ready:
     return Ready({"a.dcm": dicom(pixels[0], **tags), "b.dcm": dicom(pixels, **tags, **film)}, check)
 
 
+def identities() -> Ready:
+    from ttr.datasets.dicom.identity import identity_of
+
+    tags = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.4"}
+
+    def check(folder: Path, path: Path) -> None:
+        found = identity_of(path)
+        assert all(re.fullmatch(r"[0-9.]{1,64}", uid) for uid in (found.study, found.series, found.instance))
+
+    return Ready({"a.dcm": dicom(**tags), "b.dcm": dicom(**tags, PixelData=None)}, check)
+
+
+def answers() -> Ready:
+    """What an archive answers: a list of instances, and a message that holds one."""
+    from ttr.files import JSONError, parse_json
+    from ttr.hospital.web import messages
+
+    uids = {tag: {"vr": "UI", "Value": ["1.2.3"]} for tag in ("0020000D", "0020000E", "00080018")}
+    listed = [{**uids, "00280008": {"vr": "IS", "Value": [3]}, "00080060": {"vr": "CS", "Value": ["DX"]}}] * 2
+    body, head = messages.message(dicom())
+
+    def check(folder: Path, path: Path) -> None:
+        content = path.read_bytes()
+        if path.suffix == ".multipart":
+            chunks = (content[at : at + 999] for at in range(0, len(content), 999))
+            assert len(b"".join(messages.single_part(head["Content-Type"], chunks))) <= len(content)
+            return
+        with suppress(JSONError):
+            for data in messages.objects(parse_json(content)):
+                assert re.fullmatch(r"[0-9.]{1,64}", messages.uid(data, "00080018"))
+                assert 0 <= (messages.whole(data, "00280008") or 0) < 10**9
+                assert re.fullmatch(r"[A-Z0-9_ ]{0,16}", messages.word(data, "00080060"))
+
+    return Ready({"a.multipart": b"".join(body), "b.json": json.dumps(listed).encode()}, check)
+
+
 def uploads() -> Ready:
     from ttr.apps.image.intake import take_in_bytes
 
@@ -652,6 +688,8 @@ ENTRIES: Mapping[str, Entry] = {
     "dicoms": Entry(dicoms, 4),
     "frames": Entry(frames, 2),
     "origins": Entry(origins, 2),
+    "identities": Entry(identities, 1),
+    "answers": Entry(answers, 1),
     "uploads": Entry(uploads, 3),
     "outlines": Entry(outlines, 3),
     "masks": Entry(masks, 6),

@@ -23,7 +23,7 @@ from pydicom.uid import CTImageStorage, UltrasoundMultiFrameImageStorage
 
 from ttr.datasets.dicom.origin import PATIENT, Origin
 from ttr.hospital.filing import FIRST_SERIES, Filing
-from ttr.hospital.instance import MANUFACTURER, RESEARCH, Maker, new_uids
+from ttr.hospital.instance import MANUFACTURER, RESEARCH, Maker, named_uids, new_uids
 from ttr.hospital.parametric_map import UNSEEN, Quantity, parametric_map
 from ttr.hospital.report import Group, Number, report
 from ttr.hospital.secondary_capture import capture, captured_size, secondary_capture
@@ -278,3 +278,17 @@ def test_another_reader_opens_all_of_them(tmp_path):
     assert not re.search("^E:", shown.stderr, re.MULTILINE)
     assert DISCLAIMER in shown.stdout
     assert "(USm image,,3)" in shown.stdout
+
+
+def test_named_uids_are_the_same_for_the_same_thing_of_the_same_making():
+    uid, again, other = named_uids("model a"), named_uids("model a"), named_uids("model b")
+    assert uid("series", "1.2") == again("series", "1.2")
+    found = {uid("series", "1.2"), uid("series", "1", "2"), uid("series1.2"), other("series", "1.2")}
+    assert len(found) == 4
+    assert all(pydicom.uid.UID(each).is_valid and each.startswith("2.25.") for each in found)
+
+
+def test_an_instance_has_the_number_of_its_source():
+    filing = Filing(None, named_uids("a"))
+    seventh, second, film = replace(CT, number=7), replace(CT, instance="1.2.9"), replace(FILM, number=7)
+    assert [filing.place(each, "maps").instance_number for each in (seventh, second, film)] == [7, 2, 3]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ttr.cli import given, options
+from ttr.cli import options
+from ttr.cli.compared import MeasureOptions
 from ttr.cli.groups import grouped
 from ttr.cli.loading import load_with_neurons
 from ttr.cli.tables import show_comparison, show_skipped
@@ -15,7 +16,7 @@ from ttr.cli.tables import show_comparison, show_skipped
 if TYPE_CHECKING:
     from ttr.studies.compare.dicom_out import DicomOut
 
-IN_EIGHTS = options.ReadingOptions(batch_size=8)
+IN_EIGHTS, MEASURE = options.ReadingOptions(batch_size=8), MeasureOptions()
 
 
 @grouped
@@ -28,10 +29,7 @@ def compare(
     model: options.ModelOptions,
     out: options.OutFolder,
     neurons: options.NeuronsFile = None,
-    num_registers: options.NumRegisters = 1,
-    variant: options.VariantName = options.Variant.algorithm,
-    threshold: options.Threshold = None,
-    outlier_layer: options.OutlierLayer = None,
+    measure: MeasureOptions = MEASURE,
     dicom: Annotated[
         bool,
         typer.Option(
@@ -59,12 +57,9 @@ def compare(
           --image-size 224 --neurons neurons.json --out comparison/ chest-1.png chest-2.png
     """
     from ttr.datasets.registry import given_images
-    from ttr.studies.compare.settings import ComparisonSettings
 
     chosen = given_images(images, frame=frame, anonymous=reading.anonymous)
-    settings = ComparisonSettings(
-        num_registers, given.parse_threshold(threshold), outlier_layer, variant=variant.value
-    )
+    settings = measure.settings()
     run = reading.run(model)
     dicom_out = _dicom_out(dicom, keep_patient, anonymous=reading.anonymous)
     from ttr.studies.compare.write import write_comparison

@@ -115,6 +115,21 @@ def out_folder(path: Path) -> Path:
     return path
 
 
+def kept_folder(path: Path | None) -> Path | None:
+    """Return a folder that results of several series may be kept in, new or not, or raise OutputError."""
+    from ttr.errors import OutputError
+    from ttr.files import check_parent
+
+    if path is not None:
+        try:
+            if path.exists() and not path.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            check_parent(path / "result")
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written ({error.strerror}); choose another --out") from error
+    return path
+
+
 def shards_folder(path: Path) -> Path:
     """Return a folder that shards may be written to, new or begun earlier, or raise OutputError."""
     from ttr.studies.embed.folder import check_folder

@@ -16,6 +16,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     ),
     "Images": (
         *("images", "dataset", "root", "roots", "finding", "frame", "num_images", "limit"),
+        *("url", "study", "series", "query", "ca", "plain_http"),
         *("pairs", "num_pairs"),
     ),
     OWN: (),
@@ -23,7 +24,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         *("seed", "on_error", "workers", "batch_size", "cache", "quiet"),
         *("engine", "address", "actors"),
     ),
-    "Output": ("out", "anonymous", "as_json"),
+    "Output": ("out", "store", "dry_run", "keep_patient", "anonymous", "as_json"),
 }
 #: A command with fewer options has them in one list.
 FEW = 8

@@ -29,11 +29,13 @@ from ttr.cli.export import export
 from ttr.cli.integrate import integrate
 from ttr.cli.localize import localize
 from ttr.cli.neurons import neurons
+from ttr.cli.pacs import pacs
 from ttr.cli.plant import plant
 from ttr.cli.report import report
 from ttr.cli.reproduce.commands import reproduce
 from ttr.cli.scan import scan
 from ttr.cli.tune import tune
+from ttr.cli.watch import watch
 from ttr.cli.zero_shot import zero_shot
 from ttr.errors import ImageWarning, TTRError
 from ttr.version import __version__
@@ -54,6 +56,8 @@ activity onto tokens appended at test time, and look at what changed.
   ttr detect --backbone NAME --images DIR --out neurons.json
   ttr tune --backbone NAME --images DIR --out DIR
   ttr compare --backbone NAME --neurons neurons.json --out DIR IMAGE...
+  ttr pacs --url URL --study UID --backbone NAME           an archive's images, results beside them
+  ttr watch --folder DIR --backbone NAME --ledger FILE --out DIR   the same for what arrives, as a service
   ttr bench --dataset NAME --root DIR --backbone NAME --out DIR
   ttr ablate --backbone NAME --dataset NAME --out DIR      what do registers and CLS do?
   ttr integrate --backbone NAME --dataset NAME --out DIR   is the map faithful?
@@ -94,6 +98,8 @@ app.command()(scan)
 app.command()(tune)
 app.command()(bench)
 app.command()(compare)
+app.command()(pacs)
+app.command()(watch)
 app.command()(embed)
 app.command()(ablate)
 app.command()(integrate)

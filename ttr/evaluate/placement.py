@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ttr.backbones.base import Backbone
-from ttr.errors import ModelError
+from ttr.errors import ImageError, ModelError
 from ttr.evaluate.masks import seen_grey
 
 #: Of the part of the image that is seen, so far in lie the two lines.
@@ -70,6 +70,7 @@ def placement(backbone: Backbone, size: tuple[int, int]) -> Placement:
     Raises:
         ModelError: the preprocessing of this in-memory model is unknown, or does more than resize, crop and
             pad.
+        ImageError: next to nothing of such an image is seen.
     """
     black, white = (seen_grey(backbone, np.full(size, shade)) for shade in (0.0, 1.0))
     span = float((white - black).max())
@@ -97,7 +98,7 @@ def _along(
         raise _turned(backbone.name)
     lines = [round(first + share * (last - first)) for share in LINES]
     if lines[0] >= lines[1]:
-        raise ModelError(
+        raise ImageError(
             f"{backbone.name} shows the model less than three pixels of an image of {size[1]} × {size[0]}; "
             "needed more to place a map on it: give a larger or less elongated image"
         )

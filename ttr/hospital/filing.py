@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ttr.datasets.dicom.origin import Origin
 from ttr.files import write_bytes
-from ttr.hospital.instance import NewUID, Place
+from ttr.hospital.instance import NewUID, Place, which
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -25,12 +25,12 @@ class Filing:
     Attributes:
         folder: where.
         new_uid: of series and instances.
-        files: names of what was written, in order.
+        files: {name: SOP instance UID} of what was written, in order.
     """
 
     folder: Path
     new_uid: NewUID
-    files: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
     _series: dict[tuple[str, str, str], str] = field(default_factory=dict, repr=False)
     _numbers: dict[str, int] = field(default_factory=dict, repr=False)
     _filed: dict[str, int] = field(default_factory=dict, repr=False)
@@ -38,11 +38,14 @@ class Filing:
     def place(self, origin: Origin, description: str) -> Place:
         """Return the place of a new instance in the series of that description, beside its source."""
         key = (origin.study, origin.series, description)
-        series = self._series[key] if key in self._series else self.new_uid()
+        series = self._series[key] if key in self._series else self.new_uid("series", *key)
         self._series[key] = series
         self._filed[series] = self._filed.get(series, 0) + 1
         number = self._numbers.setdefault(description, FIRST_SERIES + len(self._numbers))
-        return Place(series, number, self.new_uid(), self._filed[series], description)
+        instance = self.new_uid("instance", *which(origin), description)
+        return Place(
+            series, number, instance, origin.frame or origin.number or self._filed[series], description
+        )
 
     def keep(self, name: str, made: Dataset) -> None:
         """Write an instance as a file of that name.
@@ -53,4 +56,4 @@ class Filing:
         stream = io.BytesIO()
         made.save_as(stream, enforce_file_format=True)
         write_bytes(self.folder / name, stream.getvalue())
-        self.files.append(name)
+        self.files[name] = str(made.SOPInstanceUID)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import random
 import uuid
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ttr.datasets.dicom.origin import Origin
 from ttr.errors import OptionError
 from ttr.version import __version__
-from ttr.wording import install
+from ttr.wording import MANUFACTURER, install
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-MANUFACTURER = "test-time registers (ttr)"
 RESEARCH = "FOR RESEARCH USE ONLY"
 #: Whose codes those are that no standard has.
 SCHEME, SCHEME_NAME = "99TTR", "Test-time registers"
@@ -26,7 +26,15 @@ _STAND_IN = "1.2.840.10008.5.1.4.1.1.7"
 _UTF8 = "ISO_IR 192"
 #: Characters of a title, a name, a label: the standard's long string.
 _LONG = 64
-NewUID = Callable[[], str]
+#: Under which names UIDs are made (RFC 9562, version 5); another one would make others of everything.
+_NAMES = uuid.UUID("7a3c2c0e-5d0f-5b34-9d3b-6a1f5c3e9b10")
+
+
+class NewUID(Protocol):
+    """Call with what a UID is of, in words."""
+
+    def __call__(self, *what: str) -> str:
+        """Return a UID."""
 
 
 def new_uids(generator: random.Random | None = None) -> NewUID:
@@ -35,17 +43,28 @@ def new_uids(generator: random.Random | None = None) -> NewUID:
     ``generator``: its source; None: the system's own, so that no two runs share one.
     """
     source = generator or random.SystemRandom()
-    return lambda: f"2.25.{uuid.UUID(int=source.getrandbits(128), version=4).int}"
+    return lambda *what: f"2.25.{uuid.UUID(int=source.getrandbits(128), version=4).int}"
 
 
-def need_highdicom() -> None:
-    """Raise OptionError where highdicom, which writes DICOM, is not installed."""
-    try:
-        import highdicom  # noqa: F401
-    except ImportError:
-        raise OptionError(
-            f"--dicom needs the package highdicom, which is not installed; run: {install('dicom')}"
-        ) from None
+def named_uids(made_with: str) -> NewUID:
+    """Return what gives the same UID for the same thing, whenever it is asked (PS3.5, B.2; RFC 9562, 5.5).
+
+    So an archive that was sent a thing twice holds it once, and can be asked whether it has it.
+
+    ``made_with``: text that differs wherever the content could.
+    """
+    return lambda *what: f"2.25.{uuid.uuid5(_NAMES, json.dumps([made_with, *what])).int}"
+
+
+def need(what: str, extra: str, *packages: str) -> None:
+    """Raise OptionError where a package of an extra is not installed that something needs."""
+    for package in packages:
+        try:
+            import_module(package)
+        except ImportError:
+            raise OptionError(
+                f"{what} needs the package {package}, which is not installed; run: {install(extra)}"
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -92,6 +111,11 @@ class Place:
             "instance_number": self.instance_number,
             "series_description": f"{self.description} - {RESEARCH}"[:_LONG],
         }
+
+
+def which(origin: Origin) -> tuple[str, str]:
+    """Return the names of an image: its instance, and which frame it is, from 1 on ("": the only one)."""
+    return origin.instance, str(origin.frame or "")
 
 
 def source_of(origin: Origin) -> Dataset:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ttr.datasets.dicom.origin import Origin
-from ttr.hospital.instance import MANUFACTURER, Maker, NewUID, Place, code, finish, schemes, source_of
+from ttr.hospital.instance import Maker, NewUID, Place, code, finish, schemes, source_of, which
 from ttr.version import __version__
+from ttr.wording import MANUFACTURER
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -62,15 +63,16 @@ def report(
     from highdicom import sr
     from pydicom.sr.codedict import codes
 
+    model = maker.said()["manufacturer_model_name"]
     observer = sr.DeviceObserverIdentifyingAttributes(
-        new_uid(), MANUFACTURER, MANUFACTURER, maker.said()["manufacturer_model_name"], maker.weights or None
+        new_uid("observer"), MANUFACTURER, MANUFACTURER, model, maker.weights or None
     )
     context = sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, observer))
     algorithm = sr.AlgorithmIdentification(MANUFACTURER, __version__, list(parameters))
     content = sr.MeasurementReport(
         context,
         codes.SCT.ImagingProcedure,
-        [_group(group, algorithm, origin, new_uid()) for group in groups],
+        [_group(group, algorithm, origin, new_uid("group", *which(origin), group.code)) for group in groups],
     )
     made = sr.ComprehensiveSR(
         [source_of(origin)],

@@ -9,8 +9,7 @@ import sys
 
 import pytest
 
-from ttr.apps.service import private_folder as private
-from ttr.apps.service.private_folder import private_folder, sweep
+from ttr.apps.service.private_folder import UPLOADS, private_folder
 
 KEPT_OPEN = (
     "import sys, time; from ttr.apps.service.private_folder import private_folder\n"
@@ -53,12 +52,12 @@ def test_the_next_start_removes_what_a_killed_page_left_and_nothing_of_a_living_
         with private_folder() as own:
             assert not left.exists()
             assert (kept / "upload.png").exists()
-            assert sweep(place) == []
+            assert UPLOADS.sweep(place) == []
             assert own.exists()
     finally:
         alive.kill()
         alive.wait(30)
-    assert sweep(place) == [kept]
+    assert UPLOADS.sweep(place) == [kept]
 
 
 def test_what_cannot_be_removed_yet_is_left_to_the_next_start(place, monkeypatch):
@@ -66,10 +65,10 @@ def test_what_cannot_be_removed_yet_is_left_to_the_next_start(place, monkeypatch
         (folder / "sub").mkdir()
         (folder / "sub" / "upload.png").write_bytes(b"x")
         (folder / ".hidden").write_bytes(b"x")
-        monkeypatch.setattr(private.shutil, "rmtree", lambda *_, **__: None)
+        monkeypatch.setattr("ttr.private_folders.shutil.rmtree", lambda *_, **__: None)
     monkeypatch.undo()
-    assert {each.name for each in folder.iterdir()} == {"sub", private.LOCK}
-    assert sweep(place) == [folder]
+    assert {each.name for each in folder.iterdir()} == {"sub", UPLOADS.lock}
+    assert UPLOADS.sweep(place) == [folder]
     assert list(place.iterdir()) == []
 
 
@@ -79,23 +78,23 @@ def test_what_is_not_ours_stays(place, monkeypatch):
         made.mkdir()
         (made / "precious").write_text("x")
         if lock is not None:
-            (made / private.LOCK).write_bytes(lock)
+            (made / UPLOADS.lock).write_bytes(lock)
         return made
 
     without, foreign, larger = folder("ttr-app-a"), folder("ttr-app-b", b"other"), folder("ttr-app-c", b"")
-    larger.joinpath(private.LOCK).write_bytes(private.MARK + b"and more")
-    named = folder("elsewhere", private.MARK)
+    larger.joinpath(UPLOADS.lock).write_bytes(UPLOADS.mark + b"and more")
+    named = folder("elsewhere", UPLOADS.mark)
     (place / "ttr-app-link").symlink_to(named)
     pipe = folder("ttr-app-pipe")
-    os.mkfifo(pipe / private.LOCK)
+    os.mkfifo(pipe / UPLOADS.lock)
     linked = folder("ttr-app-linked-lock")
-    (linked / private.LOCK).symlink_to(named / private.LOCK)
+    (linked / UPLOADS.lock).symlink_to(named / UPLOADS.lock)
     (place / "ttr-app-file").write_text("x")
-    assert sweep(place) == []
+    assert UPLOADS.sweep(place) == []
     for each in (without, foreign, larger, named, pipe, linked):
         assert (each / "precious").exists()
-    ours = folder("ttr-app-ours", private.MARK)
+    ours = folder("ttr-app-ours", UPLOADS.mark)
     monkeypatch.setattr(os, "getuid", lambda: ours.stat().st_uid + 1)
-    assert sweep(place) == []
+    assert UPLOADS.sweep(place) == []
     monkeypatch.undo()
-    assert sweep(place) == [ours]
+    assert UPLOADS.sweep(place) == [ours]

@@ -120,3 +120,14 @@ def test_another_file_belongs_to_no_study(tmp_path):
         )
         == PLAIN
     )
+
+
+def test_dates_from_before_the_standard_are_kept_as_it_writes_them(tmp_path):
+    old = {
+        "StudyDate": ("DA", "1995.06.26"),
+        "StudyTime": ("TM", "11:20:00.5"),
+        "PatientBirthDate": ("DA", ""),
+    }
+    patient = origin_of(write(tmp_path / "a.dcm", **IDS, **old), keep_patient=True).patient
+    kept = [patient[name] for name in ("StudyDate", "StudyTime", "PatientBirthDate")]
+    assert kept == ["19950626", "112000.5", ""]

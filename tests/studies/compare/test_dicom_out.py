@@ -114,7 +114,9 @@ def test_a_map_of_one_source_series_is_one_series_and_studies_stay_apart(result)
     first, second, film = (read(out, number, "norms-after-map") for number in (1, 2, 3))
     assert (first.StudyInstanceUID, film.StudyInstanceUID) == ("1.2.3", "1.2.4")
     assert first.SeriesInstanceUID == second.SeriesInstanceUID != film.SeriesInstanceUID
-    assert [each.InstanceNumber for each in (first, second, film)] == [1, 2, 1]
+    assert [each.InstanceNumber for each in (first, second, film)] == [1, 2, 2], (
+        "a frame is called by its place in the film"
+    )
     before = read(out, 1, "norms-before-map")
     assert first.FrameOfReferenceUID == before.FrameOfReferenceUID != second.FrameOfReferenceUID
     assert before.SeriesInstanceUID != first.SeriesInstanceUID
@@ -185,3 +187,14 @@ def test_images_in_memory_belong_to_no_study(phantom, tmp_path):
         write_comparison(
             phantom, ttr.RegisterNeurons.from_pairs([(0, 1)]), images, tmp_path / "out", dicom=DicomOut()
         )
+
+
+def test_an_image_of_which_next_to_nothing_is_seen_is_left_out_and_the_others_stay(
+    phantom, sources, tmp_path
+):
+    ids = {"StudyInstanceUID": "1.2.5", "SeriesInstanceUID": "1.2.5.1"}
+    line = write(tmp_path / "line.dcm", np.arange(48, dtype=np.uint16)[None], **ids)
+    given = [sources / "a.dcm", line]
+    compared = written(phantom, given, tmp_path / "out", run=replace(QUIET, on_error="skip"))
+    assert [each.image for each in compared.images] == ["a.dcm"]
+    assert "less than three pixels" in compared.skipped["line.dcm"]

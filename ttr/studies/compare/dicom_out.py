@@ -20,7 +20,7 @@ from ttr.errors import OptionError
 from ttr.evaluate.placement import Placement, placement
 from ttr.files import MANIFEST, write_json
 from ttr.hospital.filing import Filing
-from ttr.hospital.instance import Maker, NewUID, need_highdicom, new_uids
+from ttr.hospital.instance import Maker, NewUID, need, new_uids, which
 from ttr.hospital.parametric_map import UNSEEN, Quantity, parametric_map
 from ttr.hospital.report import Group, Number, report
 from ttr.hospital.secondary_capture import capture, captured_size, secondary_capture
@@ -53,7 +53,27 @@ CODES = {
     "faithfulness": ("FAITHFULNESS", ""),
 }
 GRADES = {"not faithful": "NOTFAITHFUL", "partly faithful": "PARTLYFAITHFUL", "faithful": "FAITHFUL"}
+REPORT = "Registers before and after, numbers"
 USE = (("INTENDEDUSE", "Intended use"), ("RESEARCHONLY", DISCLAIMER))
+
+
+def titles() -> list[str]:
+    """Return the descriptions of the instances that are written of an image, in their order."""
+    shown = [_title(quantity, run) for quantity in MAPS.values() for run in RUNS]
+    return [f"{title}, {form}" for title in shown for form in ("map", "picture")] + [REPORT]
+
+
+def _title(quantity: Quantity, run: str) -> str:
+    return f"{quantity.label.capitalize()} {run} registers"
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """An image's file, where it belongs, and where the model sees it."""
+
+    path: Path
+    origin: Origin
+    placed: Placement
 
 
 @dataclass(frozen=True)
@@ -73,25 +93,33 @@ class DicomOut:
     new_uid: NewUID = field(default_factory=new_uids, repr=False)
 
     def __post_init__(self) -> None:
-        need_highdicom()
+        need("--dicom", "dicom", "highdicom")
 
-    def sourced(self, images: OpenedImages) -> tuple[OpenedImages, dict[str, tuple[Path, Origin]]]:
-        """Return images that say where they belong as they are opened, and {name: (path, origin)}, yet empty.
+    def sourced(self, images: OpenedImages, backbone: Backbone) -> tuple[OpenedImages, dict[str, Source]]:
+        """Return images that say where they belong as they are opened, and {name: source}, yet empty.
 
-        One that belongs nowhere is refused as one that cannot be read.
+        One that belongs nowhere, or of which the model sees next to nothing, is refused as one that cannot be
+        read. ``backbone``: its preprocessing places the maps.
 
         Raises:
             OptionError: they are no files.
+            ModelError: as they are opened: the preprocessing does more than resize, crop and pad.
         """
         if not all(hasattr(each, "path") for each in images.closed):
             raise OptionError("images in memory belong to no DICOM study; give DICOM files, or no DICOM out")
-        found: dict[str, tuple[Path, Origin]] = {}
+        found: dict[str, Source] = {}
+        placements: dict[tuple[int, int], Placement] = {}
 
         def opened(each: Any) -> Any:
             name = images.named(each)
             with called(name, each.path):
-                found[name] = each.path, origin_of(each.path, keep_patient=self.keep_patient)
-            return images.opener(each)
+                origin = origin_of(each.path, keep_patient=self.keep_patient)
+            picture = images.opener(each)
+            size = picture.height, picture.width
+            if size not in placements:
+                placements[size] = placement(backbone, size)
+            found[name] = Source(each.path, origin, placements[size])
+            return picture
 
         return replace(images, opener=opened), found
 
@@ -100,64 +128,60 @@ def write_dicom(
     folder: Path,
     backbone: Backbone,
     comparisons: Sequence[ImageComparison],
-    sources: Mapping[str, tuple[Path, Origin]],
+    sources: Mapping[str, Source],
     how: DicomOut,
-) -> None:
+) -> dict[str, dict[str, str]]:
     """Write the folder: nine files an image, 16 bytes a pixel of the source in all, and ``manifest.json``.
 
     Args:
-        folder: to make.
-        backbone: the bare backbone; its preprocessing places the maps.
+        folder: to make or, where it is empty, to fill.
+        backbone: the bare backbone.
         comparisons: at least one.
-        sources: {name of an image: (path, origin)}.
+        sources: {name of an image: its source}.
         how: settings.
 
+    Returns:
+        {name of an image: {name of a file: its SOP instance UID}}, in the order of writing.
+
     Raises:
-        ModelError: the preprocessing does more than resize, crop and pad.
         OutputError: the folder cannot be written.
     """
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     filing, maker = Filing(folder, how.new_uid), Maker(backbone.name, backbone.weights_hash)
     scales = {name: highest(comparisons, name) for name in MAPS}
-    placements: dict[tuple[int, int], Placement] = {}
-    files: dict[str, list[str]] = {}
+    files: dict[str, dict[str, str]] = {}
     for number, comparison in enumerate(comparisons, start=1):
-        path, origin = sources[comparison.image]
-        picture = open_image(path)
-        size = picture.height, picture.width
-        if size not in placements:
-            placements[size] = placement(backbone, size)
-        done = len(filing.files)
-        _file_maps(filing, f"{number:04d}", comparison, picture, placements[size], origin, scales, maker)
-        _file_report(filing, f"{number:04d}", comparison, backbone, origin, maker)
-        files[comparison.image] = filing.files[done:]
+        source, done = sources[comparison.image], len(filing.files)
+        _file_maps(filing, f"{number:04d}", comparison, source, scales, maker)
+        _file_report(filing, f"{number:04d}", comparison, backbone, source.origin, maker)
+        files[comparison.image] = dict(list(filing.files.items())[done:])
     manifest = {
         "schema": DICOM,
-        "files": filing.files,
-        "images": files,
+        "files": list(filing.files),
+        "images": {name: list(made) for name, made in files.items()},
         "keep_patient": how.keep_patient,
         "outside": UNSEEN,
         "provenance": dict(comparisons[0].provenance),
     }
     write_json(folder / MANIFEST, manifest)
+    return files
 
 
 def _file_maps(
     filing: Filing,
     number: str,
     comparison: ImageComparison,
-    picture: Any,
-    placed: Placement,
-    origin: Origin,
+    source: Source,
     scales: Mapping[str, float],
     maker: Maker,
 ) -> None:
     """Write each map, before and after, as a Parametric Map and as a Secondary Capture."""
-    frame_of_reference = origin.frame_of_reference or filing.new_uid()
+    origin, placed, picture = source.origin, source.placed, open_image(source.path)
+    frame_of_reference = origin.frame_of_reference or filing.new_uid("frame of reference", *which(origin))
     for name, quantity in MAPS.items():
         for run in RUNS:
             values, high = getattr(getattr(comparison, run).maps, name), scales[name]
-            title = f"{quantity.label.capitalize()} {run} registers"
+            title = _title(quantity, run)
             grid = placed.spread(values, origin.size, UNSEEN)
             place = filing.place(origin, f"{title}, map")
             made = parametric_map(grid, quantity, high, origin, maker, place, frame_of_reference)
@@ -185,7 +209,7 @@ def _file_report(
         *([backbone.warning] if backbone.warning else []),
     ]
     groups = [_measured(getattr(comparison, run), *said) for run, said in RUNS.items()]
-    place = filing.place(origin, "Registers before and after, numbers")
+    place = filing.place(origin, REPORT)
     filing.keep(f"{number}-report.dcm", report(groups, parameters, origin, maker, place, filing.new_uid))
 
 

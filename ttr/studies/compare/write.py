@@ -6,29 +6,22 @@ It holds ``compare.json`` (one entry an image), ``index.html`` (self-contained),
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ttr.backbones.base import Backbone
-from ttr.datasets.dicom.origin import Origin
-from ttr.datasets.registry import OpenedImages, ReadAhead, draw_sample
-from ttr.errors import ImageError
+from ttr.datasets.registry import OpenedImages, ReadAhead
 from ttr.files import MANIFEST, write_json, write_text
 from ttr.registers.neurons import RegisterNeurons
 from ttr.run import Run
-from ttr.studies.compare.comparison import ImageComparison, compare
-from ttr.studies.compare.dicom_out import FOLDER, DicomOut, write_dicom
+from ttr.studies.compare.dicom_out import FOLDER, DicomOut, Source, write_dicom
+from ttr.studies.compare.files import Compared, compare_files
 from ttr.studies.compare.page import SHOWN, render
 from ttr.studies.compare.settings import ComparisonSettings
 from ttr.studies.schemas import COMPARISON, result_folder
 
 BATCH = 8
-#: Features are centred on a sample of so many of the images, where there are enough of them.
-REFERENCE, FEWEST = 16, 8
 
 
 @dataclass(frozen=True)
@@ -59,14 +52,6 @@ class Page:
     figures: tuple[Figure, ...] = ()
 
 
-@dataclass(frozen=True)
-class Compared:
-    """The comparisons (with pixels of the shown ones alone), and {name: reason} of images left out."""
-
-    images: list[ImageComparison]
-    skipped: dict[str, str]
-
-
 def write_comparison(
     backbone: Backbone,
     neurons: RegisterNeurons,
@@ -94,24 +79,12 @@ def write_comparison(
     """
     settings, run, page = settings or ComparisonSettings(), run or Run(batch_size=BATCH), page or Page()
     run.check(backbone)
-    sources: dict[str, tuple[Path, Origin]] = {}
+    sources: dict[str, Source] = {}
     if dicom is not None:
-        images, sources = dicom.sourced(images)
-    reading = ReadAhead(images, run)
-    found = compare(
-        backbone,
-        neurons,
-        reading,
-        names=reading.names,
-        reference=_reference(images, run),
-        **vars(settings),
-        batch_size=run.batch_size,
-        progress=run.progress,
-    )
+        images, sources = dicom.sourced(images, backbone)
     with result_folder(out) as folder:
-        comparisons = list(_lighten(found))
-        if not comparisons:
-            raise ImageError("no images were given; needed at least one to compare")
+        compared = compare_files(backbone, neurons, ReadAhead(images, run), settings)
+        comparisons = compared.images
         entries = [comparison.to_json() for comparison in comparisons]
         content = entries if page.extra is None else {**page.extra, "images": entries}
         write_json(folder / page.results, content)
@@ -122,7 +95,7 @@ def write_comparison(
             figures=page.figures,
             truth=backbone.planted,
             left_out=max(0, len(comparisons) - SHOWN),
-            skipped=reading.skipped,
+            skipped=compared.skipped,
         )
         write_text(folder / "index.html", html)
         if dicom is not None:
@@ -134,21 +107,6 @@ def write_comparison(
             "neurons": neurons.pairs,
             "provenance": made_with,
         }
-        skipped = {"skipped": reading.skipped} if reading.skipped else {}
+        skipped = {"skipped": compared.skipped} if compared.skipped else {}
         write_json(folder / MANIFEST, manifest | skipped)
-    return Compared(comparisons, reading.skipped)
-
-
-def _reference(images: OpenedImages, run: Run) -> ReadAhead | None:
-    """Return a sample of the images to centre on; None: they are too few, and the library's stand in."""
-    if len(images) < FEWEST:
-        return None
-    places = draw_sample(range(len(images)), REFERENCE, run.seed)
-    return ReadAhead(images.take(places), replace(run, on_error="skip"))
-
-
-def _lighten(comparisons: Iterable[ImageComparison]) -> Iterator[ImageComparison]:
-    """Keep the pixels of the images that the page shows, and of no more."""
-    nothing = np.empty((0, 0, 3), dtype=np.uint8)
-    for index, comparison in enumerate(comparisons):
-        yield comparison if index < SHOWN else replace(comparison, pixels=nothing)
+    return compared

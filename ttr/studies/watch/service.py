@@ -1,0 +1,94 @@
+"""The service: looks again and again, and does what is new, until it is ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from ttr.errors import ArchiveError, OutputError, TTRError
+from ttr.hospital.web.archive import Archive
+from ttr.studies.pacs.batch import Batch
+from ttr.studies.pacs.work import Outcome, Work
+from ttr.studies.watch.ledger import Ledger
+from ttr.studies.watch.monitor import Monitor
+from ttr.studies.watch.sources import Source
+from ttr.wording import counted
+
+#: What may go another time, and is of no image: the batch stays begun.
+AGAIN = (ArchiveError, OutputError, OSError)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service.
+
+    Attributes:
+        source: where images come from.
+        ledger: what was done.
+        work: how images are compared.
+        archive: where results are stored; None: nowhere.
+        keep: folder that keeps them; None: none.
+        interval: seconds between two looks.
+        monitor: what operators see.
+        say: its log: UIDs and counts.
+    """
+
+    source: Source
+    ledger: Ledger
+    work: Work
+    archive: Archive | None
+    keep: Path | None
+    interval: float
+    monitor: Monitor
+    say: Callable[[str], None]
+
+    def run(self, end: Event) -> None:
+        """Run until ``end`` is set; a batch that is on the way then is finished first.
+
+        Raises:
+            ModelError, NeuronsError: model or neurons fit no image.
+        """
+        while not end.is_set():
+            self.monitor.polled(self.look(end))
+            end.wait(self.interval)
+
+    def look(self, end: Event) -> bool:
+        """Look once and do what is new; return whether all of it worked."""
+        try:
+            new = self.source.poll(self.ledger)
+        except TTRError as error:
+            self._log(error)
+            return False
+        waiting, worked = [*self.ledger.begun(), *new], True
+        while waiting and not end.is_set():
+            self.monitor.waiting(len(waiting))
+            worked &= self._do(waiting.pop(0))
+        self.monitor.waiting(len(waiting))
+        return worked
+
+    def _do(self, batch: Batch) -> bool:
+        """Do a batch; return whether it is over."""
+        self.ledger.take(batch, self.source.marks())
+        try:
+            outcome = self.work.do(batch, self.source.fetch, self.archive, self.keep)
+        except AGAIN as error:
+            self._log(error)
+            return False
+        self.ledger.finish(batch, outcome)
+        self.monitor.finished(outcome, len(batch.instances))
+        self._tell(batch, outcome)
+        return True
+
+    def _tell(self, batch: Batch, outcome: Outcome) -> None:
+        if outcome.ours:
+            return
+        stored = f", {counted(outcome.stored, 'instance')} stored" if self.archive is not None else ""
+        self.say(f"series {batch.series.series}: {counted(outcome.done, 'image')} with results{stored}")
+        for uid, why in outcome.failed.items():
+            self.say(f"not done: {uid}: {' '.join(why.split())}")
+
+    def _log(self, error: Exception) -> None:
+        why = error.strerror if isinstance(error, OSError) else str(error)  # whose text may hold a path
+        self.say(f"the next look tries again: {why}")
