@@ -258,7 +258,7 @@ def _observe(site: Site, index: int, observe: Observer) -> RemovableHandle:
     def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if site.at == "output" and isinstance(output, Mapping):
             output = next(iter(output.values()))
-        observe(index, output[0] if isinstance(output, tuple) else output, {})
+        observe(index, output[0] if site.at == "output" and isinstance(output, tuple) else output, {})
 
     if site.at == "input":
         return site.module.register_forward_pre_hook(before, with_kwargs=True)
@@ -291,17 +291,17 @@ def _marks(module: nn.Module) -> list[dict[int, Any]]:
 
 
 @contextmanager
-def bypass(modules: Iterable[nn.Module], tensor: Tensor) -> Iterator[None]:
-    """Let modules return ``tensor`` without running, whatever they are given, while the block lasts.
+def bypass(modules: Iterable[nn.Module], result: Any) -> Iterator[None]:
+    """Let modules return ``result`` without running, whatever they are given, while the block lasts.
 
-    For blocks that hand a tensor to the next one and whose work is known already. Hooks inside them do not
+    For modules that hand a tensor to the next one and whose work is known already. Hooks inside them do not
     run, those on the modules themselves do.
     """
     before = [(module, vars(module).get("forward")) for module in modules]
 
     try:
         for module, _ in before:
-            module.forward = _Known(tensor)
+            module.forward = _Known(result)
         yield
     finally:
         for module, own in before:
@@ -315,10 +315,10 @@ def bypass(modules: Iterable[nn.Module], tensor: Tensor) -> Iterator[None]:
 class _Known:
     """A forward that returns what is known already."""
 
-    tensor: Tensor
+    result: Any
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        return self.tensor
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.result
 
 
 def is_bypassed(module: nn.Module) -> bool:

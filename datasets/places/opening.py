@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ttr.datasets.folder import open_image
+from ttr.datasets.places.copies import Copies
 from ttr.datasets.places.listing import WHOLE, Entry, Listing
 from ttr.datasets.places.local import file_listing, folder_listing
 from ttr.datasets.places.remote import file_system, is_address, remote_bytes, remote_listing
@@ -18,13 +19,20 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def images_at(where: str | Path, *, column: str | None = None, root: str | None = None) -> Listing:
+def images_at(
+    where: str | Path,
+    *,
+    column: str | None = None,
+    root: str | None = None,
+    copies: Copies | None = None,
+) -> Listing:
     """Return what images lie at a place.
 
     Args:
         where: a folder, a tar file, a table (CSV or Parquet), an image, or an address that fsspec knows.
         column: of a table: the one that holds the paths; None: the one with a usual name.
         root: of a table: the folder or address that they are below; None: the table's own folder.
+        copies: where the lists of tar files at an address are kept; None: nowhere.
 
     Raises:
         ImageError: there is no such place, it cannot be read whole, or holds no image.
@@ -41,27 +49,30 @@ def images_at(where: str | Path, *, column: str | None = None, root: str | None 
         if value is not None:
             raise OptionError(f"got {option} with {where}, which is no table; leave it out")
     if is_address(where):
-        return remote_listing(where)
+        return remote_listing(where, copies)
     if not path.exists():
         raise ImageError(f"{where} does not exist; needed a folder, a tar file, a table or an address")
     return folder_listing(path) if path.is_dir() else file_listing(path)
 
 
-def open_entry(entry: Entry, name: str) -> Image:
+def open_entry(entry: Entry, name: str, copies: Copies | None = None) -> Image:
     """Return an image as RGB, whole and upright; refusals call it by ``name``.
+
+    ``copies``: where what is read at an address is kept; None: nowhere.
 
     Raises:
         ImageError: it cannot be read; see :func:`ttr.datasets.folder.open_image`.
+        OutputError: copies cannot be written.
     """
     own_file = not entry.address and entry.start == WHOLE
     path = Path(entry.file if own_file else entry.name)
     with called(name, path):
-        return remarked(name, open_image(path, None if own_file else _content(entry)))
+        return remarked(name, open_image(path, None if own_file else _content(entry, copies)))
 
 
-def _content(entry: Entry) -> bytes:
+def _content(entry: Entry, copies: Copies | None) -> bytes:
     if entry.address:
-        return remote_bytes(entry)
+        return remote_bytes(entry, copies)
     try:
         with regular_file(Path(entry.file), 1 << 62) as file:
             file.seek(entry.start)

@@ -6,17 +6,22 @@ logs in is that package's own affair: nothing of it passes through here, or into
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from ttr.datasets.folder import is_visible
 from ttr.datasets.limits import MOST_BYTES
 from ttr.datasets.opening import KINDS
+from ttr.datasets.places.copies import Copies
 from ttr.datasets.places.listing import UNKNOWN, WHOLE, Entry, Listing
 from ttr.datasets.places.local import is_named_as_image
 from ttr.datasets.places.tars import SUFFIX, members
 from ttr.errors import ImageError, TTRError
+
+#: What a copy of a tar file's list of images is called; another one for another way to list them.
+MEMBERS = "members/1"
 
 
 def is_address(where: str) -> bool:
@@ -41,7 +46,7 @@ def file_system(address: str) -> tuple[Any, str]:
         raise ImageError(f"{address} is no address that can be read ({why}); check it") from error
 
 
-def remote_listing(address: str) -> Listing:
+def remote_listing(address: str, copies: Copies | None = None) -> Listing:
     """Return the images below an address, folder by folder, each sorted by name; tar files stand for theirs.
 
     Raises:
@@ -49,7 +54,8 @@ def remote_listing(address: str) -> Listing:
     """
     system, root = file_system(address)
     with _reached(address):
-        if system.isfile(root):
+        # Over HTTP every page passes for a file; a folder is what ends as one.
+        if not root.endswith("/") and system.isfile(root):
             folder, _, name = root.rpartition("/")
             files, root = iter([(name, system.size(root))]), folder
         else:
@@ -57,10 +63,8 @@ def remote_listing(address: str) -> Listing:
         found = Listing(root, address)
         for name, size in files:
             if name.lower().endswith(SUFFIX):
-                with system.open(f"{root}/{name}" if root else name, "rb") as file:
-                    found.add_archive(
-                        f"{root}/{name}" if root else name, members(file, name, is_named_as_image)
-                    )
+                file = f"{root.rstrip('/')}/{name}" if root else name
+                found.add_archive(file, _members(system, address, file, name, copies))
             elif is_named_as_image(name):
                 found.add(name, UNKNOWN if size is None else size)
     if not len(found):
@@ -68,15 +72,34 @@ def remote_listing(address: str) -> Listing:
     return found
 
 
+def _members(
+    system: Any, address: str, file: str, name: str, copies: Copies | None
+) -> Iterable[tuple[str, int, int]]:
+    """Yield the name, start and size of each image in a tar file."""
+
+    def read() -> bytes:
+        return json.dumps(list(_read_members(system, file, name))).encode()
+
+    if copies is None:
+        return _read_members(system, file, name)
+    rows = json.loads(copies.kept(system, file, [address, MEMBERS, name], read))
+    return ((member, start, size) for member, start, size in rows)
+
+
+def _read_members(system: Any, file: str, name: str) -> Iterator[tuple[str, int, int]]:
+    with system.open(file, "rb") as archive:
+        yield from members(archive, name, is_named_as_image)
+
+
 def _files(system: Any, root: str) -> Iterator[tuple[str, int | None]]:
     """Yield the visible files below a place and their sizes; links to folders are not followed."""
     folders = [""]
     while folders:
         below = folders.pop()
-        inside = {}
-        for info in system.ls(f"{root}/{below}".rstrip("/") if below else root, detail=True):
+        inside, here = {}, f"{root.rstrip('/')}/{below}".rstrip("/")
+        for info in system.ls(here if below else root, detail=True):
             name = info["name"].rstrip("/").rpartition("/")[2]
-            if info["name"].rstrip("/") != f"{root}/{below}".rstrip("/") and is_visible(name):
+            if info["name"].rstrip("/") != here and is_visible(name):
                 inside[f"{below}/{name}".lstrip("/")] = info
         for name, info in sorted(inside.items()):
             if info["type"] != "directory":
@@ -86,7 +109,7 @@ def _files(system: Any, root: str) -> Iterator[tuple[str, int | None]]:
         folders += sorted(found.difference(links), reverse=True)
 
 
-def remote_bytes(entry: Entry) -> bytes:
+def remote_bytes(entry: Entry, copies: Copies | None = None) -> bytes:
     """Return the bytes of an image on another file system, at most those of any image.
 
     Raises:
@@ -97,12 +120,16 @@ def remote_bytes(entry: Entry) -> bytes:
         raise ImageError(
             f"{entry.name} has {entry.size / 1e6:,.0f} MB; needed {MOST_BYTES / 1e6:,.0f} at most"
         )
-    start = max(entry.start, 0)
-    with _reached(entry.name):
+
+    def read() -> bytes:
         if entry.start != WHOLE:
-            return bytes(system.cat_file(entry.file, start=start, end=start + entry.size))
+            return bytes(system.cat_file(entry.file, start=entry.start, end=entry.start + entry.size))
         with system.open(entry.file, "rb") as file:
-            content = bytes(file.read(MOST_BYTES + 1))
+            return bytes(file.read(MOST_BYTES + 1))
+
+    with _reached(entry.name):
+        what = [entry.address, entry.start, entry.size]
+        content = read() if copies is None else copies.kept(system, entry.file, what, read)
     if len(content) > MOST_BYTES:
         raise ImageError(f"{entry.name} has more than {MOST_BYTES / 1e6:,.0f} MB; needed these at most")
     return content

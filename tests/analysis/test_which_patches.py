@@ -69,6 +69,21 @@ def test_deletion_asks_the_model_itself(last):
     assert (deletion(backbone, layout, block, seen, nothing) == 0).all()
 
 
+def test_attention_whose_result_is_given_does_not_run_again(last, monkeypatch):
+    backbone, layout, block, seen, weights = last
+    ran: list[str] = []
+    for part in ("attention", "mlps"):
+        module = getattr(backbone.sites, part)[block].module
+        run = module.forward
+        monkeypatch.setattr(
+            module,
+            "forward",
+            lambda *args, part=part, run=run, **named: ran.append(part) or run(*args, **named),
+        )
+    deletion(backbone, layout, block, seen, weights)
+    assert set(ran) == {"mlps"}
+
+
 def test_agreement_by_hand():
     attention = torch.tensor([[0.9, 0.05, 0.05], [0.2, 0.1, 0.1], [0.0, 0.0, 0.0]])
     lengths = torch.tensor([[0.0, 1.0, 1.0], [2.0, 1.0, 1.0], [1.0, 1.0, 1.0]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from ttr.forward.record import record
 from ttr.ranks import Rank
 from ttr.registers.detection import DetectionRule
 from ttr.registers.evidence import IMAGES_AT_ONCE, Evidence
+from ttr.registers.split_halves import PARTS
 from ttr.run import Run
 
 #: Three stretches, the last one not whole; of the doubles one has its other within, one in another stretch.
@@ -93,10 +95,12 @@ def assert_same(found, expected) -> None:
     np.testing.assert_allclose([row[2] for row in rows], [row[2] for row in others], rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("halves", [0, 20])
 @pytest.mark.parametrize("order", [(0, 1), (1, 0), (2, 1, 0), (3, 4, 2, 0, 1)])
 def test_ranks_in_any_order_find_what_one_process_finds(
-    backbone, images, rule, tmp_path, looks, settled, order
+    backbone, images, rule, tmp_path, looks, settled, order, halves
 ):
+    rule = replace(rule, halves=halves)
     run = Run(batch_size=BATCH, cache=tmp_path / "shared")
     expected = found_neurons(backbone, images, Run(batch_size=BATCH, cache=tmp_path / "one"), rule).value
     assert "of which 3 are doubles" in expected.message
@@ -105,9 +109,10 @@ def test_ranks_in_any_order_find_what_one_process_finds(
     assert_same(last.value, expected)
     one, parts, merged = settled[0], settled[1:-1], settled[-1]
     assert 29 in [part.with_outliers for part in parts], "so that halves are to be exchanged"
-    for half, other in zip(merged.halves, one.halves, strict=True):
-        assert half.images == other.images
-        for name, sums in half.tensors().items():
+    assert len(merged.parts) == (PARTS if halves else 2)
+    for mine, other in zip(merged.parts, one.parts, strict=True):
+        assert mine.images == other.images
+        for name, sums in mine.tensors().items():
             np.testing.assert_allclose(sums, other.tensors()[name], rtol=1e-12, atol=0)
     again = {(0, 1): 0, (1, 0): 1, (2, 1, 0): 2, (3, 4, 2, 0, 1): 1}[order]
     assert len(looks) == 3 + again, "a stretch is looked at twice only where it took doubles for new pictures"

@@ -8,11 +8,8 @@ import torch
 import ttr
 from tests.tools.tiny_models import scramble, tiny_vit
 from ttr.errors import OptionError
-from ttr.features.shared_detection import SharedDetection
-from ttr.registers.detection import DetectionRule
 from ttr.registers.evidence import Sums
 from ttr.registers.split_halves import split_halves
-from ttr.run import Run
 
 
 def parts(scores):
@@ -54,9 +51,3 @@ def test_a_detection_with_halves_finds_what_it_finds_without(images):
         assert one.overlap == pytest.approx(other.overlap, abs=0.1)
     with pytest.raises(OptionError, match="halves=-1"):
         ttr.detect(backbone, images, halves=-1)
-
-
-def test_several_processes_hold_two_halves_each_and_draw_no_others(images, tmp_path):
-    backbone = ttr.adapt(scramble(tiny_vit()))
-    with pytest.raises(OptionError, match="halves=5 with several processes.*leave out torchrun and"):
-        SharedDetection(tmp_path, backbone, [], Run(), DetectionRule(halves=5))

@@ -35,7 +35,7 @@ from ttr.backbones.base import Backbone
 from ttr.errors import OptionError
 from ttr.forward.attention import attention_rows
 from ttr.forward.blocks import SeenBlock
-from ttr.hooks import Site, edit, edits_at, evaluation_mode
+from ttr.hooks import Site, bypass, edit, edits_at, evaluation_mode
 from ttr.tokens import Group, TokenLayout
 
 PartName = Literal["patches", "registers", "cls", "skip", "full"]
@@ -178,12 +178,11 @@ def remade(
 
     @torch.no_grad()
     def make(weights: Tensor) -> Tensor:
+        mix = _mix(layout, weights, values, "full").to(cls_input.dtype)
+        given = backbone.mixing.output(attention)(mix, cls_input)
         with evaluation_mode(backbone.model):
-            mix = _mix(layout, weights, values, "full").to(cls_input.dtype)
-            given = backbone.mixing.output(attention)(mix, cls_input)
-            return _to_the_end(
-                backbone, layout, block, seen, _through_block(backbone, layout, block, here, given, skip)
-            )
+            cls = _through_block(backbone, layout, block, here, given, skip)
+            return _to_the_end(backbone, layout, block, seen, cls)
 
     return make
 
@@ -227,7 +226,11 @@ def _through_block(
     else:
         attended, tokens = given[:, None], skip[:, None]
         arguments = {name: _of_no_patch(value) for name, value in seen.arguments.items()}
-    with edit([(Site(sites.attention[block].module, "output"), lambda output: attended)]):
+    attention = sites.attention[block].module
+    with (
+        bypass([attention], seen.returned),
+        edit([(Site(attention, "output"), lambda output: attended)]),
+    ):
         return layout.select(_run(backbone, block, tokens, arguments), "cls")[:, 0]
 
 

@@ -15,6 +15,7 @@ from ttr.cli.loading import load_backbone, load_with_neurons
 from ttr.cli.tables import print_path
 
 if TYPE_CHECKING:
+    from ttr.datasets.places.copies import Copies
     from ttr.studies.embed.settings import EmbedSettings
     from ttr.studies.embed.write import Embedded
 
@@ -49,6 +50,40 @@ class PlaceOfImages(Group):
             help="Of a table: the folder or address that paths are below; default: the table's folder.",
         ),
     ] = None
+    copies: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep copies of what is read at an address here, for the next run; default: none are kept.",
+        ),
+    ] = None
+    copies_gb: Annotated[
+        float | None,
+        typer.Option(min=0.01, metavar="GB", help="How many gigabytes of them, 10 unless given."),
+    ] = None
+
+    def kept_copies(self) -> Copies | None:
+        """Return where copies are kept, if anywhere.
+
+        Raises:
+            OptionError: of images that lie on this machine, or a size of no copies.
+            OutputError: the folder cannot be made.
+        """
+        from ttr.datasets.places.copies import MOST, Copies
+        from ttr.datasets.places.remote import is_address
+        from ttr.errors import OptionError
+
+        if self.copies is None:
+            if self.copies_gb is not None:
+                raise OptionError(f"got --copies-gb {self.copies_gb:g} without --copies; name their folder")
+            return None
+        if not is_address(self.root or self.images):
+            raise OptionError(f"got --copies with {self.images}, which is read where it lies; leave it out")
+        copies = Copies(
+            self.copies.absolute(), MOST if self.copies_gb is None else round(self.copies_gb * 1e9)
+        )
+        copies.ready()
+        return copies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +220,8 @@ def embed(
     model = engine.sent(model)
     from ttr.datasets.places.opening import images_at
 
-    listing = images_at(place.images, column=place.path_column, root=place.root)
+    copies = place.kept_copies()
+    listing = images_at(place.images, column=place.path_column, root=place.root, copies=copies)
     for note in listing.notes:
         typer.echo(note)
     if neurons is None:
@@ -202,6 +238,7 @@ def embed(
         settings=settings,
         run=run,
         anonymous=reading.anonymous,
+        copies=copies,
     )
     _say(done)
 

@@ -32,7 +32,7 @@ from ttr.ranks import Rank
 from ttr.registers.evidence import IMAGES_AT_ONCE
 from ttr.run import Run
 
-SCHEMA = "ttr.shared-part/1"
+SCHEMA = "ttr.shared-part/2"
 #: Parts at most: one holds sums over all neurons or tokens of a model, a few megabytes.
 MOST_PARTS = 256
 #: Tensors and JSON values.

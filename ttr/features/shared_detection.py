@@ -1,11 +1,12 @@
 """One detection by several processes, which share its images (:mod:`ttr.features.shared`).
 
 The sums are exact but for the order in which float64 numbers are added. Two decisions go through all images,
-though. Which half of the images one belongs to is said by how many were before it: a stretch that follows an
-odd number has its halves exchanged. Whether an image is another one's double is said by the pictures before
-it (:mod:`ttr.registers.doubles`), and a process knows only those of the parts that are there by then. So a
-part holds the thumbnails of its images with outliers, and what it took them for. The merge decides again, by
-all images before; where the answer is another one for any image, that stretch is looked at once more.
+though. Which of the sums one belongs to, of two halves or of as many as random halves are drawn among, is
+said by how many were before it: the sums of a stretch are moved on by the number of images that it follows.
+Whether an image is another one's double is said by the pictures before it (:mod:`ttr.registers.doubles`),
+and a process knows only those of the parts that are there by then. So a part holds the thumbnails of its
+images with outliers, and what it took them for. The merge decides again, by all images before; where the
+answer is another one for any image, that stretch is looked at once more.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import torch
 
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import OpenedImages
-from ttr.errors import OptionError
 from ttr.features.shared import Content, Shared
 from ttr.progress import Advance
 from ttr.registers.detection import DetectionRule, checked_rule, conclude, look
@@ -37,11 +37,6 @@ class SharedDetection(Shared[RegisterNeurons]):
     ) -> None:
         super().__init__(folder, backbone, images, run)
         self.rule = checked_rule(backbone, rule)
-        if rule.halves:
-            raise OptionError(
-                f"halves={rule.halves} with several processes, whose parts hold two halves each; needed one "
-                "process to draw others: leave out torchrun and --engine ray, or --halves"
-            )
         self._thumbnails: dict[int, np.ndarray] = {}
 
     def made(self, index: int, advance: Advance) -> Content:
@@ -51,8 +46,8 @@ class SharedDetection(Shared[RegisterNeurons]):
         skipped = self._look(index, evidence, advance)
         evidence.settle()
         tensors = {
-            f"{name}.{half}": x.numpy()
-            for half, sums in enumerate(evidence.halves)
+            f"{name}.{number}": x.numpy()
+            for number, sums in enumerate(evidence.parts)
             for name, x in sums.tensors().items()
         }
         tensors["thumbnails"] = np.array(pictures.asked, np.float32).reshape(-1, 64)
@@ -60,7 +55,7 @@ class SharedDetection(Shared[RegisterNeurons]):
         return tensors, {
             "images": evidence.images,
             "sizes": sorted(evidence.sizes),
-            "halves": [half.images for half in evidence.halves],
+            "parts": [part.images for part in evidence.parts],
             "skipped": skipped,
         }
 
@@ -93,12 +88,9 @@ class SharedDetection(Shared[RegisterNeurons]):
 
 def _shown(part: Content) -> Shown:
     tensors, values = part
-    first, second = (
-        Sums(
-            **{name: torch.from_numpy(tensors[f"{name}.{half}"]) for name in SUMS},
-            images=values["halves"][half],
-        )
-        for half in (0, 1)
+    parts = tuple(
+        Sums(**{name: torch.from_numpy(tensors[f"{name}.{number}"]) for name in SUMS}, images=images)
+        for number, images in enumerate(values["parts"])
     )
     sizes = frozenset((height, width) for height, width in values["sizes"])
-    return Shown(values["images"], sizes, (first, second), tensors["thumbnails"], tensors["new"])
+    return Shown(values["images"], sizes, parts, tensors["thumbnails"], tensors["new"])

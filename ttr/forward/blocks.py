@@ -31,6 +31,7 @@ class SeenBlock:
         normed: what its attention was given, after the block's first norm.
         attention_arguments: the attention's keyword arguments.
         attended: what the attention gave, before the layer scale.
+        returned: that in the container in which it came, which holds nothing else.
         output: what the block gave.
     """
 
@@ -39,6 +40,7 @@ class SeenBlock:
     normed: Tensor = field(default_factory=lambda: torch.empty(0))
     attention_arguments: Mapping[str, Any] = field(default_factory=dict)
     attended: Tensor = field(default_factory=lambda: torch.empty(0))
+    returned: Any = None
     output: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
@@ -66,8 +68,11 @@ def watch(backbone: Backbone, first: int) -> Iterator[dict[int, SeenBlock]]:
     def attention(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
         seen[first + index].normed, seen[first + index].attention_arguments = x, kwargs
 
-    def attended(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
-        seen[first + index].attended = x
+    def attended(index: int, result: Any, kwargs: Mapping[str, Any]) -> None:
+        several = isinstance(result, tuple)
+        seen[first + index].attended = result[0] if several else result
+        # Maps may stand beside it, which are large.
+        seen[first + index].returned = (result[0], *(None for _ in result[1:])) if several else result
 
     def after(index: int, x: Tensor, kwargs: Mapping[str, Any]) -> None:
         seen[first + index].output = x
@@ -76,6 +81,6 @@ def watch(backbone: Backbone, first: int) -> Iterator[dict[int, SeenBlock]]:
     with ExitStack() as stack:
         stack.enter_context(capture([Site(site.module, "input") for site in blocks], before))
         stack.enter_context(capture(attentions, attention))
-        stack.enter_context(capture([Site(site.module, "output") for site in attentions], attended))
+        stack.enter_context(capture([Site(site.module, "result") for site in attentions], attended))
         stack.enter_context(capture(blocks, after))
         yield seen

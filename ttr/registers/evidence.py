@@ -109,14 +109,14 @@ class Shown:
     Attributes:
         images: how many.
         sizes: [height, width] of them.
-        halves: sums of every other one of the new pictures with outliers, and of those between.
+        parts: sums of the new pictures with outliers, dealt out as in :class:`Evidence`.
         thumbnails: of the images with outliers in order, float32 [K, 64].
         new: which of these were taken to be no doubles, bool [K].
     """
 
     images: int
     sizes: frozenset[tuple[int, int]]
-    halves: tuple[Sums, Sums]
+    parts: tuple[Sums, ...]
     thumbnails: np.ndarray
     new: np.ndarray
 
@@ -202,8 +202,10 @@ class Evidence:
             return False
         self._compute()
         self._pictures, self._passed = pictures, 0
-        first = self.with_outliers
-        self.parts = tuple(part + shown.halves[(n - first) % 2].to(part) for n, part in enumerate(self.parts))
+        first, dealt = self.with_outliers, len(self.parts)
+        self.parts = tuple(
+            part + shown.parts[(n - first) % dealt].to(part) for n, part in enumerate(self.parts)
+        )
         self.images += shown.images
         self.sizes |= shown.sizes
         self.doubles += int((~shown.new).sum())

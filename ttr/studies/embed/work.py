@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ttr.backbones.made_input import Preprocess
+from ttr.datasets.places.copies import Copies
 from ttr.datasets.places.listing import Entry
 from ttr.datasets.places.opening import open_entry
 from ttr.datasets.registry import bad_image
@@ -42,10 +43,11 @@ class Read:
     """How a worker reads an image."""
 
     preprocess: Preprocess
+    copies: Copies | None = None
 
     def __call__(self, image: Named) -> Tensor:
         """Return the model's input, [C, H, W]; raises ImageError."""
-        return self.preprocess(open_entry(image.entry, image.name))
+        return self.preprocess(open_entry(image.entry, image.name, self.copies))
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Work:
         arm: the model is bare, or wrapped.
         rows: how a batch becomes rows.
         run: how.
+        copies: where what is read at an address is kept; None: nowhere.
     """
 
     out: Path
@@ -65,6 +68,7 @@ class Work:
     arm: Arm
     rows: Rows
     run: Run
+    copies: Copies | None = None
 
     def write(
         self, shards: Sequence[Shard], named: Callable[[int, int], Sequence[Named]], advance: Advance
@@ -83,7 +87,8 @@ class Work:
         backbone, size = self.rows.backbone, self.run.batch_size
         with self.arm.applied(backbone):
             asked = (named(start, end) for _, start, end in _batches(shards, size))
-            batches = decoded_ahead(asked, Read(backbone.preprocess_alone), self.run.workers, backbone.device)
+            read = Read(backbone.preprocess_alone, self.copies)
+            batches = decoded_ahead(asked, read, self.run.workers, backbone.device)
             computed = _one_late(_computed(batches, self.rows))
             for shard in shards:
                 names = [each.name for each in named(shard.start, shard.end)]

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ttr.backbones.base import Backbone
 from ttr.backbones.families import as_backbone
+from ttr.datasets.places.copies import Copies
 from ttr.datasets.places.listing import Listing
 from ttr.datasets.places.opening import images_at
 from ttr.datasets.registry import bad_image
@@ -64,6 +65,7 @@ def embed_images(
     settings: EmbedSettings | None = None,
     run: Run | None = None,
     anonymous: bool = False,
+    copies: Copies | None = None,
 ) -> Embedded:
     """Write the embeddings of any number of images as Parquet shards, and go on where an earlier run stopped.
 
@@ -80,6 +82,7 @@ def embed_images(
         run: how; ``workers`` are processes, and its batch size decides rounding. With ``machines`` ``out``
             and the images are where all of these see them, and its ``device`` is theirs.
         anonymous: rows are called ``image 1``, ``image 2``, ... in the order of the listing.
+        copies: where what is read at an address is kept for another run; None: nowhere.
 
     Raises:
         ImageError: the images cannot be listed, or one cannot be read with ``on_error="raise"``.
@@ -91,7 +94,9 @@ def embed_images(
     if run.machines is not None:
         out = out.absolute()
     check_folder(out)
-    listing = images if isinstance(images, Listing) else images_at(images)
+    if copies is not None:
+        copies.ready()
+    listing = images if isinstance(images, Listing) else images_at(images, copies=copies)
     arm = PLAIN
     if neurons is not None:
         neurons.check(backbone)
@@ -100,7 +105,7 @@ def embed_images(
     rows = Rows.of(backbone, arm.neurons, settings)
     plan = plan_of(backbone, arm, listing, naming.all(), settings, run)
     begin(out, plan)
-    _write_missing(Work(out, plan, arm, rows, run), naming, Rank.of())
+    _write_missing(Work(out, plan, arm, rows, run, copies), naming, Rank.of())
     return _ended(out, plan)
 
 
