@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ttr.drawing.maps import colour_stops
+from ttr.drawing.tables import number
 from ttr.wording import counted, measured, p_text, sentence
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def _environment() -> Any:
         loader=PackageLoader("ttr"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals.update(counted=counted, measured=measured, p_text=p_text, sentence=sentence)
+    environment.globals.update(shown=lambda value, pattern: number(value, pattern).text)
     environment.filters["anchored"] = _anchored
     return environment
 

@@ -49,7 +49,9 @@ class Table:
     def breadth(self) -> str:
         """``few``, ``some`` or ``many`` columns: how much room they take before rows are folded."""
         count = len(self.columns)
-        return "few" if count <= 4 else "some" if count <= 6 else "many"
+        if count <= (3 if self.words else 4):
+            return "few"
+        return "some" if count <= 6 else "many"
 
     def __bool__(self) -> bool:
         """Whether there are rows."""

@@ -11,12 +11,21 @@ const chosen = (widget) => Object.fromEntries([...(widget ? widget.querySelector
   .filter((control) => control.type !== "radio" || control.checked)
   .map((control) => [control.dataset.part, control.value]));
 
+// Where there is little room, the name of the axis below stands on several lines.
+function folded(text, letters) {
+  return text.split(" ").reduce((lines, word) => {
+    if (`${lines.at(-1)} ${word}`.length <= letters) lines[lines.length - 1] += ` ${word}`; else lines.push(word);
+    return lines;
+  }, [""]).map((part) => part.trim()).filter(Boolean).join("<br>");
+}
+
 function draw(plot) {
   const choice = chosen(plot.closest(".widget"));
   const chart = charts[plot.dataset.chart];
   const variant = chart.variants[(plot.dataset.parts || "").split(" ").map((part) => choice[part] || "").join("|")];
   const layout = structuredClone(chart.layouts[variant.layout]);
   layout.font.color = getComputedStyle(document.body).color;
+  if (layout.xaxis.title.text && plot.clientWidth < 640) layout.xaxis.title.text = folded(layout.xaxis.title.text, Math.max(16, (plot.clientWidth - 150) / 7));
   if (plot.dataset.mark) layout.shapes = [{ type: "line", yref: "paper", y0: 0, y1: 1, x0: choice[plot.dataset.mark], x1: choice[plot.dataset.mark], line: { color: "#7f7f7f", width: 1, dash: "dot" } }];
   // A finger scrolls past a figure; it does not zoom it.
   return Plotly.react(plot, structuredClone(variant.data), { ...layout, dragmode: false }, { displayModeBar: false, responsive: true });

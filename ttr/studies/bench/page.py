@@ -21,6 +21,7 @@ from ttr.wording import SEVERAL_REGISTERS, counted, measured, p_text
 
 #: Metrics of the page's table; all of them are in results.csv.
 SHOWN = ("top1", "top3", "f1_macro", "auc_ovr", "balanced_accuracy", "qwk", "ece")
+NAMES = {"f1_macro": "macro F1", "auc_ovr": "AUC", "qwk": "weighted kappa", "ece": "ECE"}
 #: No share: it reaches from -1 to 1.
 KAPPA = "qwk"
 #: The pair that a benchmark answers for, where both took part.
@@ -72,41 +73,37 @@ def answer(results: pd.DataFrame, comparisons: pd.DataFrame, images: int) -> str
     rows = asked if len(asked) else rows[rows["first"] == rows["first"].iloc[0]]
     deployed = rows["head"].str.endswith(":plain")
     told = [
-        f"{_told(_one(part), results)} {where}"
-        for part, where in (
-            (rows[~deployed], "with heads trained on each arm"),
-            (rows[deployed], "with heads of the bare model"),
-        )
+        f"{_told(_one(part), results)} with heads {whose}"
+        for part, whose in ((rows[~deployed], "of its own"), (rows[deployed], "of the bare model"))
         if len(part)
     ]
     return f"{start}, {'; '.join(told)}"
 
 
-def _one(rows: pd.DataFrame) -> Any:
+def _one(rows: pd.DataFrame) -> dict[str, Any]:
     """Return the row that speaks for some: a logistic head, which has no seed, and the fewest registers."""
     logistic = rows[rows["head"].str.startswith("logistic")]
-    return (logistic if len(logistic) else rows).sort_values("num_registers", kind="stable").iloc[0]
+    return (logistic if len(logistic) else rows).sort_values("num_registers", kind="stable").iloc[0].to_dict()
 
 
-def _told(row: Any, results: pd.DataFrame) -> str:
+def _told(row: dict[str, Any], results: pd.DataFrame) -> str:
     """Return what became of the accuracy of one pair of arms."""
-    values = [100 * _accuracy(results, row, row[side]) for side in ("second", "first")]
-    change = f"from {values[0]:.1f} % to {values[1]:.1f} %"
-    if row.verdict == EQUIVALENT:
-        return (
-            f"{row['first']} keeps the accuracy of {row['second']} {said(row).partition(' ')[2]} ({change})"
-        )
-    if row.verdict in TOLD:
-        moved = measured(float(f"{100 * abs(row.difference):.1f}"), "point")
-        return f"{row['first']} is {row.verdict} than {row['second']} by {moved} ({change})"
-    return f"{row['first']} and {row['second']} are {said(row) or OPEN} ({change})"
+    first, second = row["first"], row["second"]
+    own, other = (f"{100 * _accuracy(results, row, arm):.1f} %" for arm in (first, second))
+    if row["verdict"] == EQUIVALENT:
+        within = said(row).removeprefix(f"{EQUIVALENT} ")
+        return f"{first} keeps the accuracy of {second} {within} ({own} and {other})"
+    if row["verdict"] in TOLD:
+        moved = measured(float(f"{100 * abs(row['difference']):.1f}"), "point")
+        return f"{first} is {row['verdict']} than {second} by {moved} ({own} and {other})"
+    return f"{first} has {own} right and {second} {other}, {said(row) or OPEN},"
 
 
-def _accuracy(results: pd.DataFrame, row: Any, arm: str) -> float:
+def _accuracy(results: pd.DataFrame, row: dict[str, Any], arm: str) -> float:
     """Return the mean accuracy of an arm over its seeds and draws, at the place of a difference."""
     here = results[(results.metric == "top1") & (results["head"] == row["head"])]
-    here = here[(here.feature == row.feature) & (here.arm.str.partition(":")[0] == arm)]
-    same = here[here.num_registers == row.num_registers]
+    here = here[(here.feature == row["feature"]) & (here.arm.str.partition(":")[0] == arm)]
+    same = here[here.num_registers == row["num_registers"]]
     return float((same if len(same) else here).value.mean())
 
 
@@ -141,7 +138,7 @@ def _arms(results: pd.DataFrame) -> Table:
 
 
 def _title(metric: str) -> str:
-    return metric.replace("_", " ") + ("" if metric == KAPPA else ", %")
+    return NAMES.get(metric, metric.replace("_", " ")) + ("" if metric == KAPPA else ", %")
 
 
 def _metric(name: str, row: Any) -> Cell:

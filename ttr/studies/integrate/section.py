@@ -8,7 +8,7 @@ import pandas as pd
 
 from ttr.analysis.faithfulness import LEVELS, Trust, grade, meaning
 from ttr.drawing.report import Fragment, fragment
-from ttr.drawing.tables import Table, grouped, of, percent
+from ttr.drawing.tables import Table, grouped, number, of, percent
 from ttr.studies.integrate.by_model import parts_by_model
 from ttr.studies.integrate.by_model_section import OPEN
 from ttr.studies.integrate.charts import attention_by_model, parts_along
@@ -60,13 +60,17 @@ def at_the_end(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_short(table: pd.DataFrame) -> str:
-    """Return in one sentence how faithful each map of the last block is, bare and with registers."""
+    """Return in one sentence how faithful the last block’s maps are, bare and with the fewest registers."""
     told = []
-    for (name, registers), rows in at_the_end(table).groupby(["backbone", "num_registers"], sort=False):
-        trust = Trust.of(rows[rows.part == "patches"].iloc[0])
-        called = f"{name} with R = {registers}" if registers else str(name)
-        told.append(f"of {called} {grade(trust)} ({trust.amount:.2f})")
-    return f"the map of the last block is {', '.join(told)}; the number is its faithfulness, 1 at most"
+    for name, rows in at_the_end(table).groupby("backbone", sort=False):
+        maps = rows[rows.part == "patches"].sort_values("num_registers")
+        parts = []
+        for row in maps.head(2).itertuples():
+            trust = Trust.of(row)
+            where = f"with R = {row.num_registers}" if row.num_registers else "of the bare model"
+            parts.append(f"{grade(trust)} {where} ({number(trust.amount, '{:.2f}').text})")
+        told.append(f"that of {name} is {' and '.join(parts)}")
+    return f"of the last block's maps {'; '.join(told)} (in brackets: faithfulness, 1 at most)"
 
 
 def maps_by_model(table: pd.DataFrame) -> Any:
