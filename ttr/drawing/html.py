@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttr.drawing.maps import colour_stops
 from ttr.drawing.tables import number
-from ttr.wording import counted, measured, p_text, sentence
+from ttr.wording import counted, measured, p_said, sentence
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -27,7 +27,7 @@ def _environment() -> Any:
     environment = Environment(
         loader=PackageLoader("ttr"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals.update(counted=counted, measured=measured, p_text=p_text, sentence=sentence)
+    environment.globals.update(counted=counted, measured=measured, p_said=p_said, sentence=sentence)
     environment.globals.update(shown=lambda value, pattern: number(value, pattern).text)
     environment.filters["anchored"] = _anchored
     return environment

@@ -154,7 +154,7 @@ def test_a_repeated_run_is_byte_identical_and_computes_nothing_again(
     _, out = bench
     monkeypatch.setattr("ttr.features.extract.vectors", None)
     monkeypatch.setattr("ttr.features.trained.HEADS", dict.fromkeys(HEADS))
-    for name in ("results", "comparisons", "pictures"):
+    for name in ("results", "comparisons"):
         monkeypatch.setattr(f"ttr.studies.bench.statistics.{name}", None)
     again = tmp_path / "again"
     write_bench(backbone, dataset, neurons, again, FEW, Run(cache=cache))

@@ -63,14 +63,15 @@ def in_short(table: pd.DataFrame) -> str:
     """Return in one sentence how faithful the last block’s maps are, bare and with the fewest registers."""
     told = []
     for name, rows in at_the_end(table).groupby("backbone", sort=False):
-        maps = rows[rows.part == "patches"].sort_values("num_registers")
-        parts = []
-        for row in maps.head(2).itertuples():
-            trust = Trust.of(row)
-            where = f"with R = {row.num_registers}" if row.num_registers else "of the bare model"
-            parts.append(f"{grade(trust)} {where} ({number(trust.amount, '{:.2f}').text})")
-        told.append(f"that of {name} is {' and '.join(parts)}")
-    return f"of the last block's maps {'; '.join(told)} (in brackets: faithfulness, 1 at most)"
+        maps = rows[rows.part == "patches"].sort_values("num_registers").head(2)
+        trusts = {row.num_registers: Trust.of(row) for row in maps.itertuples()}
+        words = [
+            f"{f'with R = {count} ' if place else ''}{grade(trust)} "
+            f"({'' if place else 'faithfulness '}{number(trust.amount, '{:.2f}').text})"
+            for place, (count, trust) in enumerate(trusts.items())
+        ]
+        told.append(f"the map of {name} is {', '.join(words)}")
+    return f"in the last block {'; '.join(told)}"
 
 
 def maps_by_model(table: pd.DataFrame) -> Any:

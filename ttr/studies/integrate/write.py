@@ -254,5 +254,6 @@ def _about(backbone: Backbone, neurons: RegisterNeurons, counts: list[int]) -> l
     if not any(counts):
         return []
     if len(neurons):
-        return [f"{backbone.name}: {counted(len(neurons), 'register neuron')} moved where R > 0."]
-    return [f"{backbone.name}: no register neurons were found, so R > 0 appends blank tokens (a control)."]
+        moved = counted(len(neurons), "register neuron")
+        return [f"In {backbone.name} {moved} {'is' if len(neurons) == 1 else 'are'} moved where R > 0."]
+    return [f"In {backbone.name} no register neurons were found, so R > 0 appends blank tokens (a control)."]
