@@ -71,7 +71,7 @@ def held_to_the_design(file: Path) -> ReportPage:
     (title,), (answer,) = page.places("h1"), page.places("p", class_="answer")
     assert answer == title + 1, "the answer stands first"
     told = page.said(answer)
-    assert re.fullmatch(r"[A-Z“].{20,}[^.]\.", told), told
+    assert re.fullmatch(r"[A-Z0-9“].{20,}[^.]\.", told), told
     main, nav = page.places("main")[0], page.places("nav")[0]
     figures = [*page.places("figure"), *page.places("div", class_="widget")]
     assert any(main < place < nav for place in figures), "then one figure"
