@@ -54,7 +54,7 @@ def test_the_command_writes_a_whole_folder_that_agrees_with_itself(folder, tmp_p
     with pytest.raises(SystemExit, match="0"):
         main()
     said = capsys.readouterr()
-    assert "Neurons were found on 3 images and measured on 3 others." in said.out
+    assert "Neurons were found on 3 images and measured on 3 other images." in said.out
     assert said.out.rstrip().endswith(f"open: {out / 'index.html'}")
     assert said.err == ""
     result = json.loads((out / "tune.json").read_text())

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ttr.statistics.verdict import EQUIVALENT, OPEN, TOLD, family_said, said, verdict
 from ttr.studies.ablate.task_charts import metric_name, signed
-from ttr.wording import counted, listed
+from ttr.wording import counted, listed, measured
 
 SETS = {"registers": "the trained registers", "test-time": "the test-time registers"}
 DONATED = {"shuffle": "of another test image", "resample": "of a calibration image"}
@@ -62,12 +62,13 @@ def answer(results: pd.DataFrame) -> str:
         kept = [known[f"{tokens}:{each}"] for each in PLAUSIBLE if f"{tokens}:{each}" in known]
         if kept and tokens != "cls":
             largest = max(kept, key=lambda row: abs(row["delta"]))
-            told.append(f"replacing them by plausible ones at most {_by(largest)}")
+            moved = measured(float(f"{100 * abs(largest['delta']):.1f}"), "point")
+            told.append(f"plausible tokens in their place change it by at most {moved} ({said(largest)})")
     if not told:
         full = known.get("full", next(iter(known.values())))
         level = f"{100 * full['value']:.1f} %"
         return f"no condition of this folder zeroes registers or CLS; {name} in full is {level}"
-    return f"on {counted(int(rows.iloc[0]['n']), 'image')}, {listed(told)}"
+    return f"on {counted(int(rows.iloc[0]['n']), 'image')}, {'; '.join(told)}"
 
 
 def _moved(row: dict, name: str) -> str:

@@ -163,8 +163,8 @@ def counted_order(order: pd.DataFrame) -> list[str]:
     for (first, second, stated, arm), rows in order.groupby(["first", "second", "stated", "arm"], sort=False):
         higher, lower = ((rows.verdict == word).sum() for word in ("higher", "lower"))
         parts.append(
-            f"{first} against {second}, {arm}: stated {stated}; of {len(rows)} comparisons higher in "
-            f"{higher}, lower in {lower}"
+            f"{first} against {second}, {arm}: stated {stated}; of {counted(len(rows), 'comparison')} "
+            f"higher in {higher}, lower in {lower}"
         )
     return parts
 

@@ -155,7 +155,8 @@ def sweep_neurons(
     counts = ascending("top_k", list(top_k), 1)
     if counts[-1] > len(neurons.ranked):
         raise OptionError(
-            f"top_k={counts[-1]}, but the ranking holds {len(neurons.ranked)} neurons; give 1 to that number"
+            f"top_k={counts[-1]}, but the ranking holds {counted(len(neurons.ranked), 'neuron')}; give 1 "
+            "to that number"
         )
     if not top_layers:
         raise OptionError("the list of top_layers is empty; give at least one block")

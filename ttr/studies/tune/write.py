@@ -174,8 +174,8 @@ def _swept(
     rows = sweep_neurons(backbone, neurons, images, top_k=ks, top_layers=blocks, **shared)
     if barren and rows[0].outlier_share:
         raise ImageError(
-            f"outlier patches are rare: none of the {neurons.provenance.images} images to find neurons on "
-            "has one, some of the others have; give more images"
+            f"outlier patches are rare: none of the {counted(neurons.provenance.images or 0, 'image')} to "
+            "find neurons on has one, and some of the others have; give more images"
         )
     advice = recommend(rows, neurons, settings.tolerance)
     if advice.row:
@@ -191,7 +191,8 @@ def _notes(found_on: Sequence[str], measured_on: Sequence[str]) -> list[str]:
     elif found_on == measured_on:
         notes = [f"Only {counted(count, 'image')}: found and measured on the same, which flatters them."]
     else:
-        notes = [f"Neurons were found on {len(found_on)} images and measured on {count} others."]
+        found, others = counted(len(found_on), "image"), counted(count, "other image")
+        notes = [f"Neurons were found on {found} and measured on {others}."]
     if count < FEW:
         notes.append(f"Fewer than {FEW} images were measured: take the intervals with a grain of salt.")
     return notes
