@@ -14,6 +14,7 @@ is taken as given: then the cases alone are random.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,11 +23,12 @@ from ttr.statistics.contrasts import Contrast
 from ttr.statistics.estimates import Number
 
 
-def over_readers_and_cases(values: np.ndarray) -> Contrast:
+def over_readers_and_cases(values: np.ndarray, *, bound: float = math.inf) -> Contrast:
     """Return the mean with its interval over readers and cases, and the two-sided t test that it is 0.
 
     Args:
         values: y_rc, float [R, C], R >= 1, C >= 2, without NaN.
+        bound: largest mean that is possible, which the interval does not pass.
 
     Raises:
         OptionError: another shape, or a value that is not finite.
@@ -45,7 +47,9 @@ def over_readers_and_cases(values: np.ndarray) -> Contrast:
     p = 1.0 if mean == 0 else math.nan
     if variance > 0:
         p = float(2 * t.sf(abs(mean) / found.error, degrees))
-    return Contrast(mean, found.interval(), p, values.shape[1], found, differing)
+    interval = found.interval()
+    interval = replace(interval, low=max(interval.low, -bound), high=min(interval.high, bound))
+    return Contrast(mean, interval, p, values.shape[1], found, differing)
 
 
 def _variance(values: np.ndarray) -> tuple[float, float]:

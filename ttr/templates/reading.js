@@ -40,7 +40,7 @@ async function show(found) {
     at("between-title").textContent = `Session ${found.session} of ${found.sessions}: ${found.of} images`;
     at("earliest").textContent = found.earliest
       ? `This session is planned for ${found.earliest} or later, so that you no longer remember the images. Please come back then.` : "";
-    at("begin").focus();
+    at("between-title").focus();
   }
   if (trial) await lay(found);
 }

@@ -109,8 +109,8 @@ def _check_complete(study: Study, answers: Sequence[Answer]) -> None:
         done, of = sum(each.reader == reader for each in answers), len(study.of_reader(reader))
         if done < of:
             raise OptionError(
-                f"{reader} has read {done} of {of}; wait until all are read, since the analysis ends the study, "
-                "or add --incomplete"
+                f"{reader} has read {done} of {of}; wait until all are read, since the analysis ends the "
+                "study, or add --incomplete"
             )
 
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ttr.statistics.contrasts import Contrast
 from ttr.statistics.inference import RESAMPLES, bootstrap_interval, resample_weights, swap_permutation
 from ttr.statistics.reader_agreement import agreement, alphas, coincidences
 from ttr.statistics.readers_and_cases import over_readers_and_cases
-from ttr.statistics.verdict import judge_families
 from ttr.studies.reading.joined import crossed, of_kind
-from ttr.studies.reading.measures import columns_of
+from ttr.studies.reading.measures import judged_table
 from ttr.studies.reading.order import MARGIN, preference
 
 PERMUTATIONS = 2000
@@ -51,20 +52,18 @@ def preference_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return which map is preferred by all, and by each reader with the exact binomial test."""
     pairs = table[table["kind"] == "pair"]
     values, _ = of_kind(table, "pair", lambda rows: rows["for_after"])
-    rows, found = [], []
+    rows: list[dict[str, Any]] = []
+    found: list[Contrast] = []
     if values.size and values.shape[1] >= 2:
-        rows.append({"reader": ALL, **_counts(pairs["for_after"])})
-        found.append(over_readers_and_cases(values))
+        rows.append({"reader": ALL, "family": ALL, **_counts(pairs["for_after"])})
+        found.append(over_readers_and_cases(values, bound=1.0))
     for reader in sorted(set(pairs["reader"]), key=lambda name: int(name[1:])):
         own = pairs.loc[pairs["reader"] == reader, "for_after"]
         each = preference(own)
         if each is not None:
-            rows.append({"reader": reader, **_counts(own)})
+            rows.append({"reader": reader, "family": "each", **_counts(own)})
             found.append(each)
-    judged = judge_families(found, [ALL if row["reader"] == ALL else "each" for row in rows], MARGIN)
-    return pd.DataFrame(
-        [row | columns_of(e, verdict.columns()) for row, e, verdict in zip(rows, found, judged, strict=True)]
-    )
+    return judged_table(rows, ["reader", "after", "before", "neither"], found, MARGIN)
 
 
 def _counts(values: pd.Series) -> dict[str, int]:

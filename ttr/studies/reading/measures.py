@@ -1,9 +1,10 @@
 """What is measured of every condition, and what differs between two: with readers and cases both at random.
 
 Columns of ``conditions.csv``: metric, condition, value, ci_low, ci_high, readers, cases. Of
-``differences.csv``: family, metric, first, second, difference (first - second), ci_low, ci_high, p, and what it
-comes to within its family (:mod:`ttr.statistics.verdict`): of a metric all pairs of conditions, and apart from
-them the catch trials against the same reader's reads of the same images. Metrics, as shares where they are shares:
+``differences.csv``: family, metric, first, second, difference (first - second), ci_low, ci_high, p, and what
+it comes to within its family (:mod:`ttr.statistics.verdict`): of a metric all pairs of conditions, and apart
+from them the catch trials against the same reader's reads of the same images. Metrics, as shares where they
+are shares:
 
     accuracy      share of right answers
     auc           area under the ROC curve of the signed confidence, where there are two answers
@@ -17,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,6 +32,9 @@ from ttr.studies.reading.joined import crossed, of_kind
 from ttr.studies.reading.settings import AFTER, BEFORE, NONE
 
 METRICS = ("accuracy", "auc", "confidence", "trust", "log_seconds")
+#: Columns of a difference, and of what it comes to.
+DIFFERENCE = ("n", "difference", "ci_low", "ci_high", "p")
+JUDGED = ("p_holm", "verdict", "tests", "margin", "p_equivalent")
 #: Times count as equivalent within a tenth.
 WITHIN = math.log(1.1)
 
@@ -105,39 +110,50 @@ def differences_table(
         for first, second in pairs:
             values, readers = by_condition(table, metric, [first, second], positive)
             if values.shape[2] >= 2:
-                found.append(over_readers_and_cases(values[0] - values[1]))
+                found.append(over_readers_and_cases(values[0] - values[1], bound=_bound(metric)))
                 rows.append((metric, metric, first, second, len(readers)))
         if metric != "auc":
             for second in (NONE, AFTER):
                 values, readers = _against(table, metric, second)
                 if values.size and values.shape[1] >= 2:
-                    found.append(over_readers_and_cases(values))
+                    found.append(over_readers_and_cases(values, bound=_bound(metric)))
                     rows.append((f"{metric} with a wrong map", metric, PERTURBED, second, len(readers)))
     margins = [WITHIN if row[1] == "log_seconds" else margin for row in rows]
-    judged = judge_families(found, [row[0] for row in rows], margins)
-    columns = ("family", "metric", "first", "second", "readers")
-    return pd.DataFrame(
-        [
-            dict(zip(columns, row, strict=True)) | columns_of(each, verdict.columns())
-            for row, each, verdict in zip(rows, found, judged, strict=True)
-        ]
-    )
+    names = ("family", "metric", "first", "second", "readers")
+    return judged_table([dict(zip(names, row, strict=True)) for row in rows], names, found, margins)
 
 
-def columns_of(found: Contrast, judged: dict[str, object]) -> dict[str, object]:
-    """Return a difference and what it comes to as columns.
+def judged_table(
+    rows: Sequence[dict[str, Any]],
+    names: Sequence[str],
+    found: Sequence[Contrast],
+    margin: float | Sequence[float],
+    by: str = "family",
+) -> pd.DataFrame:
+    """Return differences as a table: what each is of, the difference, and what it comes to.
 
     How many images would tell is left out: a reader's own scatter does not go away with more images.
+
+    Args:
+        rows: what each is of; may hold more than ``names``.
+        names: columns that are kept of that.
+        found: the differences.
+        margin: of equivalence, or one each.
+        by: what of a row says its family.
     """
-    kept = {name: value for name, value in judged.items() if name not in ("needed", "smallest_detectable")}
-    return {
-        "n": found.n,
-        "difference": found.value,
-        "ci_low": found.interval.low,
-        "ci_high": found.interval.high,
-        "p": found.p,
-        **kept,
-    }
+    judged = judge_families(found, [str(row[by]) for row in rows], margin)
+    table = [
+        {name: row[name] for name in names}
+        | {"n": each.n, "difference": each.value}
+        | {"ci_low": each.interval.low, "ci_high": each.interval.high, "p": each.p}
+        | {name: getattr(verdict, name) for name in JUDGED}
+        for row, each, verdict in zip(rows, found, judged, strict=True)
+    ]
+    return pd.DataFrame(table, columns=[*names, *DIFFERENCE, *JUDGED])
+
+
+def _bound(metric: str) -> float:
+    return math.inf if metric == "log_seconds" else 1.0
 
 
 def _of_share(found: Contrast, count: int) -> Interval:

@@ -12,8 +12,8 @@ stands behind any of it. Questions, as shares where they are shares:
     trusts wrong maps less  trust in the images' own maps less that in maps that are not theirs (catch trials)
     accuracy beside others  less the mean of the others on the same images, all conditions together
 
-``catch.csv``: how many maps that are not their images' a reader trusted little (2 of 5 or less), with Wilson's
-interval.
+``catch.csv``: how many maps that are not their images' a reader trusted little (2 of 5 or less), with
+Wilson's interval.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,10 +30,9 @@ import pandas as pd
 from ttr.statistics.contrasts import Contrast, contrast
 from ttr.statistics.estimates import Number, share
 from ttr.statistics.readers_and_cases import over_readers_and_cases
-from ttr.statistics.verdict import judge_families
 from ttr.studies.reading.design import PERTURBED
 from ttr.studies.reading.joined import crossed, of_kind, seen_first
-from ttr.studies.reading.measures import WITHIN, columns_of, numbers
+from ttr.studies.reading.measures import WITHIN, judged_table, numbers
 from ttr.studies.reading.settings import AFTER, BEFORE
 
 LEFT, FIRST = "prefers left", "prefers first seen"
@@ -52,18 +52,18 @@ def order_table(table: pd.DataFrame) -> pd.DataFrame:
     for question, column in ((LEFT, "for_left"), (FIRST, "for_first")):
         values, _ = of_kind(with_first(table), "pair", itemgetter(column))
         if values.size and values.shape[1] >= 2:
-            found.append((question, over_readers_and_cases(values)))
+            found.append((question, over_readers_and_cases(values, bound=1.0)))
     for metric in DRIFTS:
         slope = drift(table, metric)
         if slope is not None:
             found.append((f"drift of {metric}", slope))
-    families = [_family(question) for question, _ in found]
-    return _judged([{"question": question} for question, _ in found], [each for _, each in found], families)
+    rows = [{"question": question, "family": _family(question)} for question, _ in found]
+    return judged_table(rows, ["question"], [each for _, each in found], _margins(rows))
 
 
 def reader_table(table: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
     """Return what each reader does alone; see the module."""
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     found: list[Contrast] = []
     marked = with_first(table)
     beside = _beside_others(table, conditions)
@@ -80,7 +80,7 @@ def reader_table(table: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame
             if answer is not None:
                 rows.append({"reader": reader, "question": question})
                 found.append(answer)
-    return _judged(rows, found, [str(row["question"]) for row in rows])
+    return judged_table(rows, ["reader", "question"], found, _margins(rows), by="question")
 
 
 def catch_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -182,14 +182,5 @@ def _family(question: str) -> str:
     return "drift" if question.startswith("drift") else "preference"
 
 
-def _judged(
-    rows: Sequence[dict[str, object]], found: Sequence[Contrast], families: Sequence[str]
-) -> pd.DataFrame:
-    margins = [WITHIN if str(row["question"]).endswith("log_seconds") else MARGIN for row in rows]
-    judged = judge_families(found, families, margins)
-    return pd.DataFrame(
-        [
-            row | columns_of(each, verdict.columns())
-            for row, each, verdict in zip(rows, found, judged, strict=True)
-        ]
-    )
+def _margins(rows: Sequence[dict[str, Any]]) -> list[float]:
+    return [WITHIN if str(row["question"]).endswith("log_seconds") else MARGIN for row in rows]

@@ -16,14 +16,20 @@ TITLES = {
     "log_seconds": "seconds (geometric mean)",
 }
 
+#: Plots beside each other, at most.
+WIDE = 3
+
 
 def chart(conditions: pd.DataFrame) -> str:
     """Draw ``conditions.csv`` as a data URI; "": it is empty."""
     metrics = [name for name in TITLES if name in set(conditions["metric"])]
     if not metrics:
         return ""
-    figure, axes = pair_of_axes(len(metrics))
-    for axis, metric in zip(axes, metrics, strict=True):
+    columns = min(len(metrics), WIDE)
+    figure, axes = pair_of_axes(columns, rows=-(-len(metrics) // columns))
+    for axis in axes[len(metrics) :]:
+        axis.set_visible(False)
+    for axis, metric in zip(axes, metrics, strict=False):
         rows = conditions[conditions["metric"] == metric]
         ends = rows[["value", "ci_low", "ci_high"]].to_numpy(float)
         ends = np.exp(ends) if metric == "log_seconds" else 100 * ends

@@ -11,13 +11,14 @@ from ttr.statistics.verdict import EQUIVALENT, TOLD
 from ttr.studies.reading.settings import AFTER, BEFORE, NONE
 from ttr.wording import counted
 
-#: How a condition is called, and what of a metric is said.
+#: How a condition is called, also where another is held against it, and what of a metric is said.
 CALLED = {
     NONE: "without a map",
     BEFORE: "with the map before",
     AFTER: "with the map after",
     "perturbed": "with a wrong map",
 }
+AGAINST = {NONE: "no map", BEFORE: "the map before"}
 SAID = {
     "accuracy": "right answers",
     "auc": "area under the ROC curve",
@@ -39,14 +40,10 @@ def answer(conditions: pd.DataFrame, differences: pd.DataFrame, preferred: pd.Da
     of = f"{counted(int(rows['readers'].max()), 'reader')}, {counted(int(rows['cases'].max()), 'image')}"
     levels = ", ".join(f"{row.value:.1%} {CALLED[row.condition]}" for row in rows.itertuples())
     said = f"{of}, {SAID[metric]}: {levels}"
-    pairs = (
-        differences[(differences["family"] == metric) & (differences["first"] == AFTER)]
-        if len(differences)
-        else []
-    )
-    told = [f"{_outcome(row)} {CALLED[row.second]}" for row in getattr(pairs, "itertuples", list)()]
+    pairs = differences[(differences["family"] == metric) & (differences["first"] == AFTER)]
+    told = [_outcome(row) for row in pairs.itertuples()]
     if told:
-        said += f"; with the map after it is {' and '.join(told)}"
+        said += f"; the map after changes this by {' and by '.join(told)}"
     if len(preferred) and preferred["reader"].iloc[0] == "all":
         said += f"; {_preferred(preferred.iloc[0])}"
     return f"{said}."
@@ -58,7 +55,7 @@ def findings(order: pd.DataFrame, readers: pd.DataFrame) -> list[str]:
     # That a reader sees through wrong maps is no fault; who does not is named from the other side.
     rows = [row for row in _told(readers) if row["question"] != "trusts wrong maps less"]
     told += [_biased(str(row["reader"]), row) for row in rows]
-    caught = readers[readers["question"] == "trusts wrong maps less"] if len(readers) else readers
+    caught = readers[readers["question"] == "trusts wrong maps less"]
     misled = [str(row.reader) for row in caught.itertuples() if row.verdict != "higher"]
     if misled:
         told.append(f"Not shown to trust wrong maps less than the images' own: {', '.join(misled)}")
@@ -66,16 +63,15 @@ def findings(order: pd.DataFrame, readers: pd.DataFrame) -> list[str]:
 
 
 def _told(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return table[table["verdict"].isin(TOLD)].to_dict("records") if len(table) else []
+    return table[table["verdict"].isin(TOLD)].to_dict("records")
 
 
 def _outcome(row: Any) -> str:
     change = f"{100 * row.difference:+.1f} points [{100 * row.ci_low:+.1f}, {100 * row.ci_high:+.1f}]"
-    if row.verdict in TOLD:
-        return f"{row.verdict} than ({change})"
-    if row.verdict == EQUIVALENT:
-        return f"equivalent within {100 * row.margin:.4g} points to ({change})"
-    return f"not distinguishable from ({change})"
+    verdict = row.verdict
+    if verdict == EQUIVALENT:
+        verdict = f"{EQUIVALENT} within {100 * row.margin:.4g} points"
+    return f"{change} against {AGAINST[row.second]} ({verdict})"
 
 
 def _preferred(row: Any) -> str:
