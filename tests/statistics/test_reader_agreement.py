@@ -7,7 +7,7 @@ import pytest
 
 from ttr.statistics.reader_agreement import agreement
 
-#: Krippendorff (2011, Computing Krippendorff's alpha-reliability): four observers, twelve units; alpha is .743.
+#: Krippendorff (2011), Computing Krippendorff's alpha-reliability: four observers, twelve units.
 PUBLISHED = (
     "1 2 3 3 2 1 4 1 2 0 0 0",
     "1 2 3 3 2 2 4 1 2 5 0 3",

@@ -1,4 +1,4 @@
-"""Reader studies without a model: the key of one in memory, or a folder with small pictures of plain colours."""
+"""Reader studies without a model: one in memory, or a folder with small pictures of noise."""
 
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ async function go(path, body) {
 
 async function show(found) {
   now = found;
+  ready = sure = false;
   const trial = found.stage === "read" || found.stage === "pair";
   for (const id of ["login", "between", "done"]) at(id).hidden = id !== found.stage;
   form.hidden = !trial;
@@ -46,7 +47,6 @@ async function show(found) {
 }
 
 async function lay(found) {
-  ready = sure = false;
   form.reset();
   at("sure").textContent = "not said yet";
   form.classList.toggle("pair", found.stage === "pair");

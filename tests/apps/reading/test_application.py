@@ -1,4 +1,4 @@
-"""The readers' page without a browser: who comes in, one turn at a time, and nothing that tells a condition."""
+"""The readers' page without a browser: who comes in, whose turn it is, nothing that tells a condition."""
 
 from __future__ import annotations
 

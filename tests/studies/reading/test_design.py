@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -17,7 +18,7 @@ def test_each_condition_stands_in_each_place_and_follows_each_other_equally_ofte
     assert all(sorted(row) == list(range(count)) for row in sequences)
     for place in range(count):
         assert set(Counter(row[place] for row in sequences).values()) == {len(sequences) // count}
-    follows = Counter(pair for row in sequences for pair in zip(row, row[1:], strict=False))
+    follows = Counter(pair for row in sequences for pair in pairwise(row))
     assert len(follows) == count * (count - 1)
     assert len(set(follows.values())) <= 1
 

@@ -135,7 +135,7 @@ def test_truths_are_asked_of_every_image_and_are_answers(images, phantom_small, 
     few = in_memory({name: images[name] for name in NAMES[:2]})
     for truth, said in (
         ({NAMES[0]: "yes"}, "no row for"),
-        ({name: "perhaps" for name in NAMES}, "'perhaps'"),
+        (dict.fromkeys(NAMES, "perhaps"), "'perhaps'"),
     ):
         with pytest.raises(DataError, match=said):
             write_reading(*phantom_small, few, tmp_path / "study", SETTINGS, truth=truth)
