@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import os
-import socket
 import sys
 import threading
 import webbrowser
@@ -23,7 +22,6 @@ from ttr.apps.image.intake import MOST_OF_STACK
 from ttr.apps.service.address import Address
 from ttr.apps.service.password import NOTE, PASSWORD, USER, Door, Tries, check_password
 from ttr.apps.service.private_folder import private_folder
-from ttr.errors import OutputError
 from ttr.version import __version__
 
 if TYPE_CHECKING:
@@ -61,37 +59,23 @@ def serve(
         OptionError: a page open to others without a password, or a password too short.
         OutputError: the address is taken.
     """
-    from ttr.apps.service.listening import listen, share_heaps
+    from ttr.apps.service.listening import bound_socket, link_to, listen, share_heaps
 
     address = address or Address()
     password = os.environ.get(PASSWORD)
     check_password(address, password)
     share_heaps()
-    with _socket(address.host, port) as listening, private_folder() as folder, closed_environment(say):
+    with bound_socket(address.host, port) as listening, private_folder() as folder, closed_environment(say):
         state = {"status": "starting"}
         gc.disable()  # what is imported and built stays; looking through it is a seventh of the start
         threading.Thread(target=_warm_up, args=(workbench, state), daemon=True).start()
         app = build(workbench, state, results, address=address, password=password)
-        here = f"[{address.host}]" if ":" in address.host else address.host
-        link = f"http://{here}:{listening.getsockname()[1]}{'' if address.public else address.root}"
+        link = link_to(listening, address)
         shown = f", shown as {address.seen}" if address.public else ""
         say(f"ttr app: {link}{shown} (stop with Ctrl-C)")
         if browser:
             threading.Timer(0.5, webbrowser.open, [address.seen if address.public else link]).start()
         listen(app, listening, folder, proxied=bool(address.public))
-
-
-def _socket(host: str, port: int) -> socket.socket:
-    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        listening.listen(128)  # who comes before the page is built waits, and is not turned away
-    except OSError as error:
-        raise OutputError(
-            f"{host}:{port} cannot be used ({error.strerror}); choose another --port"
-        ) from error
-    return listening
 
 
 def build(

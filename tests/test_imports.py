@@ -30,7 +30,7 @@ ORDER = (
     "drawing",
     "hospital",
     "studies",
-    *("apps.image", "apps.html", "apps.tabs", "apps.page", "apps.service", "apps.server"),
+    *("apps.image", "apps.html", "apps.tabs", "apps.page", "apps.service", "apps.reading apps.server"),
     "cli __main__",
 )
 HEAVY = "torch timm open_clip transformers gradio matplotlib numpy PIL torchvision pydantic jinja2 plotly"

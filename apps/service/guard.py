@@ -7,6 +7,7 @@ before anything is read or done; what such a page may still do is link to this o
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ttr.apps.service.address import Address
@@ -58,7 +59,6 @@ POLICY = (
     "frame-ancestors 'none'; base-uri 'self'; form-action 'self'; object-src 'none'"
 )
 HEADERS = {
-    "Content-Security-Policy": POLICY,
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -68,12 +68,42 @@ HEADERS = {
 }
 
 
-class Guard:
-    """Refuse what no visitor of this page would ask, and seal what is answered."""
+@dataclass(frozen=True)
+class Parts:
+    """What a page is made of: all that its own script asks for.
 
-    def __init__(self, app: ASGIApp, address: Address) -> None:
+    Attributes:
+        open: paths.
+        below: what other paths begin with.
+        static: what such paths begin with that are the same for everybody.
+        kept: paths that are the same for everybody.
+        policy: where the page's parts may come from.
+    """
+
+    open: frozenset[str] = OPEN
+    below: tuple[str, ...] = OPEN_BELOW
+    static: tuple[str, ...] = STATIC
+    kept: frozenset[str] = KEPT
+    policy: str = POLICY
+
+
+class Guard:
+    """Refuse what no visitor of this page would ask, and seal what is answered.
+
+    Args:
+        app: what is behind the guard.
+        address: where the page is.
+        parts: what it is made of; None: the page of images before and after.
+        command: what opened it, for refusals.
+    """
+
+    def __init__(
+        self, app: ASGIApp, address: Address, parts: Parts | None = None, command: str = "ttr app"
+    ) -> None:
         self.app = app
         self.address = address
+        self.parts = parts or Parts()
+        self.command = command
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or hand it on."""
@@ -117,13 +147,13 @@ class Guard:
 
         headers, path = Headers(scope=scope), scope["path"]
         if not self.address.answers_to(headers.get("host", "")):
-            return 421, "This page is not served under that name; see --public-url of ttr app."
+            return 421, f"This page is not served under that name; see --public-url of {self.command}."
         if self._foreign(scope, headers):
             return 403, "This page answers itself alone; open it in a tab of its own."
         if scope["method"] not in ("GET", "HEAD", "POST"):
             return 405, "This page is asked with GET, HEAD or POST."
         named_elsewhere = path.lower().startswith(f"{FILE}=http")
-        if (path not in OPEN and not path.startswith(OPEN_BELOW)) or named_elsewhere:
+        if (path not in self.parts.open and not path.startswith(self.parts.below)) or named_elsewhere:
             return 404, "This page has no such part."
         return None
 
@@ -151,8 +181,9 @@ class Guard:
                     if not name.lower().startswith(b"access-control-")
                 ]
                 headers = MutableHeaders(scope=message)
-                headers.update(HEADERS)
-                if scope["path"] not in KEPT and not scope["path"].startswith(STATIC):
+                headers.update({**HEADERS, "Content-Security-Policy": self.parts.policy})
+                kept = self.parts.kept
+                if scope["path"] not in kept and not scope["path"].startswith(self.parts.static):
                     headers["Cache-Control"] = "no-store"
                 if headers.get("content-type", "").startswith("text/event-stream"):
                     headers["X-Accel-Buffering"] = "no"  # a proxy hands each event on as it comes

@@ -17,7 +17,9 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ttr.apps.image.readers import READERS
+from ttr.apps.service.address import Address
 from ttr.apps.service.private_folder import UPLOADS
+from ttr.errors import OutputError
 
 #: Connections in all, and from one address that is no proxy's.
 TOTAL, EACH = 512, 128
@@ -125,6 +127,30 @@ def share_heaps() -> None:
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(ARENA_MAX, 2)
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        OutputError: the address is taken.
+    """
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(128)  # who comes before the page is built waits, and is not turned away
+    except OSError as error:
+        raise OutputError(
+            f"{host}:{port} cannot be used ({error.strerror}); choose another --port"
+        ) from error
+    return listening
+
+
+def link_to(listening: socket.socket, address: Address) -> str:
+    """Return what to type on this machine."""
+    here = f"[{address.host}]" if ":" in address.host else address.host
+    return f"http://{here}:{listening.getsockname()[1]}{'' if address.public else address.root}"
 
 
 def listen(app: Any, listening: socket.socket, folder: Path, *, proxied: bool) -> None:

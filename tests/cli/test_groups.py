@@ -15,6 +15,7 @@ from ttr.cli.main import app
 
 #: What these run is no model, or one whose answers are known in float32 alone.
 RUN_NONE = {"report", "backbones", "neurons compare", "doctor", "data info", "data check"}
+RUN_NONE |= {"readers serve", "readers analyse"}
 CALLS: list[dict[str, object]] = []
 
 

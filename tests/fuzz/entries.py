@@ -657,6 +657,30 @@ def kept() -> Ready:
     return Ready({"0" * 24 + ".json": content}, check)
 
 
+def studies() -> Ready:
+    from tests.tools.reader_studies import study_in
+    from ttr.studies.reading.answers import NAME, opened, read_answers
+    from ttr.studies.reading.folder import read_study
+    from ttr.studies.reading.joined import joined
+    from ttr.studies.reading.simulated import biased, simulate
+
+    with tempfile.TemporaryDirectory() as place:
+        study = study_in(Path(place), cases=2, readers=1)
+        with opened(study.folder) as book:
+            for answer in simulate(study, [biased(())], 0):
+                book.append(answer)
+        names = ("manifest.json", "key.json", NAME)
+        seeds = {name: (study.folder / name).read_bytes() for name in names}
+
+    def check(folder: Path, path: Path) -> None:
+        found = read_study(folder)
+        table = joined(found, read_answers(folder))
+        assert set(table["reader"]) <= set(found.key.codes)
+        finite(table["log_ms"])
+
+    return Ready(seeds, check, alone=False)
+
+
 # -- directories of transformers ---------------------------------------------------------------------------
 
 
@@ -706,5 +730,6 @@ ENTRIES: Mapping[str, Entry] = {
     "kept": Entry(kept, 12),
     "places": Entry(places, 2),
     "shards": Entry(shards, 0.5),
+    "studies": Entry(studies, 1),
     "directories": Entry(directories, 0.05),
 }

@@ -35,7 +35,7 @@ UNNAMED = (
     (re.compile(r"<int( range)?>|\bINTEGER( RANGE)?\b"), "N"),
     (re.compile(r"<float( range)?>|\bFLOAT( RANGE)?\b"), "NUMBER"),
     (re.compile(r"<str>"), "TEXT"),
-    (re.compile(r" <list\[\w+\]>"), ""),
+    (re.compile(r" <(list\[\w+\]|path)>"), ""),
     (re.compile(r"<([^<>]*\|[^<>]*)>"), r"\1"),
 )
 

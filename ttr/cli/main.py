@@ -31,6 +31,7 @@ from ttr.cli.localize import localize
 from ttr.cli.neurons import neurons
 from ttr.cli.pacs import pacs
 from ttr.cli.plant import plant
+from ttr.cli.readers import readers
 from ttr.cli.report import report
 from ttr.cli.reproduce.commands import reproduce
 from ttr.cli.scan import scan
@@ -62,6 +63,9 @@ activity onto tokens appended at test time, and look at what changed.
   ttr ablate --backbone NAME --dataset NAME --out DIR      what do registers and CLS do?
   ttr integrate --backbone NAME --dataset NAME --out DIR   is the map faithful?
   ttr localize --backbone NAME --dataset NAME --out DIR    is the map right? against masks and boxes
+  ttr readers prepare --backbone NAME --out DIR IMAGE...   what does a map do to people's answers?
+  ttr readers serve DIR                      readers see one image after the other, blinded
+  ttr readers analyse DIR --out DIR
   ttr report DIR [DIR...]                    an ablation as one page, or several compared
   ttr reproduce medical --roots NAME=DIR,... published numbers beside yours
   ttr reproduce decoupling --dataset NAME --out DIR
@@ -112,6 +116,7 @@ app.command()(backbones)
 app.command()(doctor)
 app.add_typer(data, name="data")
 app.add_typer(neurons, name="neurons")
+app.add_typer(readers, name="readers")
 app.add_typer(reproduce, name="reproduce")
 
 

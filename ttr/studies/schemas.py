@@ -21,6 +21,7 @@ DECOUPLING, MEDICAL = "ttr.reproduce-decoupling/1", "ttr.reproduce-medical/1"
 ZERO_ABLATION, SCAN = "ttr.reproduce-zero-ablation/1", "ttr.scan/1"
 LOCALISATION, ATTENTION_MAPS = "ttr.localize/1", "ttr.reproduce-attention-maps/1"
 DICOM = "ttr.dicom/1"
+READING, READERS = "ttr.reading/1", "ttr.readers/1"
 #: What writes the results that are read again.
 COMMANDS = {ABLATION: "ttr ablate", BENCHMARK: "ttr bench", INTEGRATION: "ttr integrate"}
 #: Bytes of a manifest, at most.
@@ -65,6 +66,14 @@ HOLDS = {
     COMPARISON: Holds(("compare.json", "index.html"), DICOM),
     DICOM: Holds(("*.dcm",)),
     DEMO: Holds(("results.json", "index.html")),
+    # Without answers: a study that readers have begun is nothing that another may replace.
+    READING: Holds(("key.json", "readers.csv", "picture-*.png")),
+    READERS: Holds(
+        (
+            *(f"{name}.csv" for name in ("trials", "conditions", "differences", "agreement")),
+            *("preference.csv", "order.csv", "by_reader.csv", "catch.csv", "index.html"),
+        )
+    ),
     SCAN: Holds(("scan.csv", "models.csv", "index.html")),
     DECOUPLING: Holds(("reproduction.csv", "index.html"), INTEGRATION),
     MEDICAL: Holds(
