@@ -16,6 +16,7 @@ import numpy as np
 
 from ttr.datasets.dicom.elements import frames, starts_like_dicom
 from ttr.datasets.dicom.frames import single_frame
+from ttr.datasets.dicom.origin import Origin, origin_in
 from ttr.datasets.dicom.radiograph import Radiograph, Window
 from ttr.datasets.dicom.reading import read_dicom
 from ttr.datasets.dicom.series import Member, member
@@ -44,11 +45,13 @@ class Decoded:
         kind: ``"DICOM"`` or the picture format (``"PNG"``).
         image: RGB, upright, square pixels.
         radiograph: the DICOM image behind it, or None.
+        origin: the study, series and instance that it is of, without its patient; None where it names none.
     """
 
     kind: str
     image: Image
     radiograph: Radiograph | None = None
+    origin: Origin | None = None
 
 
 def decode(content: bytes) -> Decoded:
@@ -76,6 +79,7 @@ def decode_frame(content: bytes, frame: int) -> Decoded:
         return _picture(content, frame)
     several = frames(content) > 1
     found = _radiograph(single_frame(NAME, content, frame) if several else content)
+    found = replace(found, origin=_origin(content, frame if several else None))
     behind = found.radiograph
     assert behind is not None
     return replace(found, radiograph=replace(behind, values=compact(behind.values)))
@@ -144,7 +148,14 @@ def compact(values: np.ndarray) -> np.ndarray:
 
 def _radiograph(content: bytes) -> Decoded:
     found = read_dicom(Path(NAME), content, most_pixels=MOST_PIXELS)
-    return Decoded("DICOM", found.image(), found)
+    return Decoded("DICOM", found.image(), found, _origin(content))
+
+
+def _origin(content: bytes, frame: int | None = None) -> Origin | None:
+    try:
+        return origin_in(Path(NAME), content, frame)
+    except ImageError:
+        return None  # it is looked at all the same; only nothing can be filed beside it
 
 
 def _picture(content: bytes, page: int | None = None) -> Decoded:
@@ -168,6 +179,8 @@ def packed(found: Decoded) -> tuple[bytes, list[np.ndarray]]:
         fields.pop("_first", None)
         arrays |= {name: value for name in ARRAYS if (value := fields.pop(name)) is not None}
         head["radiograph"] = {**fields, "windows": [vars(window) for window in found.radiograph.windows]}
+    if found.origin is not None:
+        head["origin"] = {**vars(found.origin), "patient": {}}
     head["arrays"] = {name: [array.dtype.str, array.shape] for name, array in arrays.items()}
     return json.dumps(head).encode(), [np.ascontiguousarray(array) for array in arrays.values()]
 
@@ -195,4 +208,10 @@ def unpacked(head: dict[str, Any], read: Callable[[memoryview], None]) -> Decode
     fields |= {"windows": tuple(Window(**each) for each in fields["windows"])}
     tuples = ("size", "range", "notes", *(["spacing"] if fields["spacing"] else []))
     fields |= {name: tuple(fields[name]) for name in tuples}
-    return Decoded(head["kind"], image, Radiograph(**fields, **arrays))
+    said = head.get("origin")
+    origin = None if said is None else Origin(**{name: _tupled(value) for name, value in said.items()})
+    return Decoded(head["kind"], image, Radiograph(**fields, **arrays), origin)
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -22,6 +22,7 @@ from ttr.forward.preprocessing import pixels_of
 from ttr.hooks import keep
 from ttr.norms import outlier_threshold
 from ttr.registers.neurons import RegisterNeurons
+from ttr.registers.variants import ALGORITHM
 from ttr.registers.wrap import TestTimeRegisters
 from ttr.studies.compare.comparison import ImageComparison, yardstick
 from ttr.studies.compare.view import view_of
@@ -204,7 +205,13 @@ def inspect(
         )
         for (run, _), part in zip(passed, patches, strict=True)
     )
-    settings = {"num_registers": num_registers, "threshold": rule, "outlier_layer": layer, "batch_size": 1}
+    settings = {
+        "num_registers": num_registers,
+        "variant": ALGORITHM,
+        "threshold": rule,
+        "outlier_layer": layer,
+        "batch_size": 1,
+    }
     numbers = ImageComparison(
         image=name,
         outlier_layer=layer,

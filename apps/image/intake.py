@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ttr.apps.image.decoding import NAME
 from ttr.apps.image.readers import READERS
 from ttr.apps.image.uploads import content_of
+from ttr.datasets.dicom.origin import Origin
 from ttr.datasets.dicom.radiograph import Radiograph, Window
 from ttr.datasets.registry import sample_paths
 from ttr.digests import sha256
@@ -72,6 +73,7 @@ class Picture:
         window: the window it is shown in; None: the first, or no DICOM.
         name: what the visitor calls it, shown beside its maps and written into exports; never logged.
         slice: which one of a stack it is, or None.
+        origin: the DICOM study, series and instance that it is of, without its patient, or None.
     """
 
     image: Image
@@ -82,6 +84,7 @@ class Picture:
     window: Window | None = None
     name: str = ""
     slice: SliceOf | None = None
+    origin: Origin | None = None
 
     @property
     def windows(self) -> tuple[Window, ...]:
@@ -128,7 +131,8 @@ def take_in_bytes(content: bytes) -> Picture:
     if min(found.image.size) < MIN_SIDE:
         width, height = found.image.size
         raise ImageError(f"{NAME} has {width} × {height} pixels; needed {MIN_SIDE} on each side at least")
-    return Picture(found.image, found.kind, digest, notes_of(found.radiograph), found.radiograph)
+    notes = notes_of(found.radiograph)
+    return Picture(found.image, found.kind, digest, notes, found.radiograph, origin=found.origin)
 
 
 def notes_of(found: Radiograph | None, window: Window | None = None) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from ttr.apps.image.memory import Kept, Memory, seen, value_of
 from ttr.apps.image.readers import PLACES, READERS
 from ttr.apps.image.series import Series, Source, check_extent
 from ttr.apps.image.uploads import content_of
+from ttr.datasets.dicom.origin import Origin
 from ttr.datasets.dicom.radiograph import Radiograph, Window
 from ttr.digests import sha256
 from ttr.errors import ImageError
@@ -43,6 +44,7 @@ class Slice:
         kind: ``"DICOM"`` or the picture format.
         radiograph: the DICOM image, or None.
         pixels: of any other, uint8 [H, W] or [H, W, 3], or None.
+        origin: study, series and instance, or None.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Slice:
     kind: str
     radiograph: Radiograph | None
     pixels: np.ndarray | None = field(default=None, repr=False)
+    origin: Origin | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -100,6 +103,7 @@ class Stack:
             window,
             found.name,
             part,
+            found.origin,
         )
 
 
@@ -198,7 +202,7 @@ def _slices(source: Source) -> list[Slice]:
 
 def _slice(found: Decoded, name: str, frame: int | None, digest: str) -> Slice:
     if found.radiograph is not None:
-        return Slice(name, frame, digest, found.kind, found.radiograph)
+        return Slice(name, frame, digest, found.kind, found.radiograph, origin=found.origin)
     pixels = np.asarray(found.image)
     is_grey = bool((pixels == pixels[..., :1]).all())
     return Slice(name, frame, digest, found.kind, None, pixels[..., 0].copy() if is_grey else pixels)

@@ -12,6 +12,7 @@ import gradio as gr
 from ttr.apps.html import beside, charts, explanations, panels, takeaway
 from ttr.apps.html.panels import Look
 from ttr.apps.image.case import Case
+from ttr.apps.image.dicom_out import dicom_of
 from ttr.apps.image.memory import Kept, value_of
 from ttr.apps.image.uploads import FORGOTTEN
 from ttr.apps.image.workbench import Workbench
@@ -126,6 +127,8 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, case: gr.State, chosen:
                     )
                     for kind, make in (("ZIP", takeaway.zip_of), ("PDF", takeaway.pdf_of))
                 ]
+                filed = partial(_filed, workbench)
+                exports.append(download("Export DICOM", "ttr-dicom.zip", filed, [case], status))
     _connect(tabs, controls)
     pictures = [picture, verdict, curves, numbers]
     return Widgets(
@@ -181,6 +184,10 @@ def _exported(make: Callable[..., bytes], kept: Kept[Case] | None, *seen: Any) -
     return make(found, at)
 
 
+def _filed(workbench: Workbench, kept: Kept[Case] | None) -> bytes:
+    return dicom_of(workbench, value_of(kept))
+
+
 def maps(found: Case, at: Look) -> list[str]:
     """Return the three maps of a case as HTML, with those of a second choice."""
     return beside.maps(found, at)
@@ -207,6 +214,7 @@ def shown(kept: Kept[Case], seen: tuple[Any, ...]) -> list[Any]:
         gr.update(choices=queries, value=query),
         *window_controls.values(found.picture),
         *[gr.update(interactive=True)] * 2,
+        gr.update(interactive=found.picture.origin is not None),
     ]
 
 
@@ -217,4 +225,4 @@ def empty(said: str = "") -> list[Any]:
     """
     controls = [gr.skip()] * 3
     window = [gr.update(visible=False), *[gr.skip()] * 3]
-    return [None, said, "", "", None, "", "", "", "", *controls, *window, *[gr.update(interactive=False)] * 2]
+    return [None, said, "", "", None, "", "", "", "", *controls, *window, *[gr.update(interactive=False)] * 3]

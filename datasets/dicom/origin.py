@@ -92,10 +92,28 @@ def origin_of(path: Path, *, keep_patient: bool = False) -> Origin:
     file, frame = addressed(path)
     if not is_dicom(file):
         raise ImageError(f"{path} is no DICOM file; needed one to write results in DICOM: leave --dicom out")
+    with image_file(file) as stream:
+        return origin_in(path, FileView(stream), frame, keep_patient=keep_patient)
+
+
+def origin_in(
+    path: Path, content: FileView | bytes, frame: int | None = None, *, keep_patient: bool = False
+) -> Origin:
+    """Return where the DICOM image in a file's bytes belongs; ``path`` names it in refusals.
+
+    Args:
+        path: a name.
+        content: the bytes, or a view of them.
+        frame: which one of the file, from 1 on; None: the file holds one image.
+        keep_patient: whether the patient is read, too.
+
+    Raises:
+        ImageError: as :func:`origin_of`.
+    """
     tags = (*_UIDS, *_GRID, *_LOSSY, *((*PATIENT, "SpecificCharacterSet") if keep_patient else ()))
-    with quiet(), image_file(file) as stream:
+    with quiet():
         try:
-            _, data = parsed(path, FileView(stream), MOST_PIXELS, frame or 1, tags)
+            _, data = parsed(path, content, MOST_PIXELS, frame or 1, tags)
             frames = frames_of(path, data)
             if not 1 <= (frame or 1) <= frames:
                 raise ImageError(

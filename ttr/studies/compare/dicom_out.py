@@ -6,10 +6,11 @@ to lie in; those that the model did not see are marked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ttr.analysis.faithfulness import grade
 from ttr.backbones.base import Backbone
@@ -29,6 +30,9 @@ from ttr.studies.compare.page import QUANTITIES
 from ttr.studies.compare.view import View
 from ttr.studies.schemas import DICOM
 from ttr.wording import DISCLAIMER, counted
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 #: The folder in a comparison's.
 FOLDER = "dicom"
@@ -69,9 +73,9 @@ def _title(quantity: Quantity, run: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """An image's file, where it belongs, and where the model sees it."""
+    """An image as it is opened, where it belongs, and where the model sees it."""
 
-    path: Path
+    opened: Callable[[], Image]
     origin: Origin
     placed: Placement
 
@@ -118,7 +122,7 @@ class DicomOut:
             size = picture.height, picture.width
             if size not in placements:
                 placements[size] = placement(backbone, size)
-            found[name] = Source(each.path, origin, placements[size])
+            found[name] = Source(partial(open_image, each.path), origin, placements[size])
             return picture
 
         return replace(images, opener=opened), found
@@ -176,7 +180,7 @@ def _file_maps(
     maker: Maker,
 ) -> None:
     """Write each map, before and after, as a Parametric Map and as a Secondary Capture."""
-    origin, placed, picture = source.origin, source.placed, open_image(source.path)
+    origin, placed, picture = source.origin, source.placed, source.opened()
     frame_of_reference = origin.frame_of_reference or filing.new_uid("frame of reference", *which(origin))
     for name, quantity in MAPS.items():
         for run in RUNS:
