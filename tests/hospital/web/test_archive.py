@@ -224,6 +224,12 @@ def test_a_connection_that_breaks_is_tried_again(served, tmp_path):
     assert (tmp_path / "a.dcm").read_bytes() == CONTENT, "from the start, not behind what came before"
 
 
+def test_an_answer_that_takes_for_ever_is_left(served, monkeypatch):
+    monkeypatch.setattr(exchanges, "WHOLE", -1.0)
+    with pytest.raises(ArchiveError, match="minutes for one answer; try again later"):
+        asked(served, lambda a: a.series({}))
+
+
 def test_nobody_there_is_said(served):
     served.close()
     with pytest.raises(ArchiveError, match="cannot be reached, and was asked 5 times"):
