@@ -48,6 +48,16 @@ def test_series_and_instances_are_found(served):
     assert asked(served, lambda a: a.instances(SERIES)) == [Instance("1.2.3.4", 1), Instance("1.2.3.9", 3)]
 
 
+def test_an_archive_that_does_not_look_at_what_is_asked_gives_no_other_series(served):
+    served.put(dicom(**{**IDS, "SeriesInstanceUID": "1.2.3.2"}))
+    everything = served.instances
+    served.fault = lambda handler, number: (
+        handler.path.replace(SERIES.series, "") != handler.path
+        and (handler._list([handler._said(key, "series") for key in everything], {}) or True)
+    )
+    assert asked(served, lambda a: a.series({"SeriesInstanceUID": SERIES.series})) == [SERIES]
+
+
 def pixels_of_a_film():
     import numpy as np
 
