@@ -37,8 +37,8 @@ PATIENT = (
     *("StudyID", "StudyDate", "StudyTime", "AccessionNumber"),
 )
 _BEFORE = {"DA": r"^(\d{4})\.(\d\d)\.(\d\d)$", "TM": r"^(\d\d):(\d\d):(\d\d(?:\.\d{1,6})?)$"}
-#: How far from 1 the directions of an image may be long, and from 0 their product.
-_SLACK = 1e-3
+#: How far from 1 directions may be long, and from 0 their product: as they stay, and as they can be mended.
+_EXACT, _SLACK = 1e-5, 1e-3
 
 
 @dataclass(frozen=True)
@@ -142,17 +142,26 @@ def _said(path: Path, data: Any) -> dict[str, Any]:
         "spacing": spacing,
         "thickness": thickness[0] if thickness and thickness[0] > 0 else None,
         "position": position if placed else None,
-        "orientation": orientation if placed else None,
+        "orientation": _straightened(orientation) if placed else None,
         "number": _number(data),
         "burned_in": word(data, "BurnedInAnnotation"),
         "lossy": _lossy(data),
     }
 
 
-def _is_rigid(orientation: Any) -> bool:
+def _is_rigid(orientation: Any, slack: float = _SLACK) -> bool:
     """Return whether the directions of rows and columns are of length 1 and at a right angle."""
     directions = np.reshape(orientation, (2, 3))
-    return bool(np.abs(directions @ directions.T - np.eye(2)).max() < _SLACK)
+    return bool(np.abs(directions @ directions.T - np.eye(2)).max() < slack)
+
+
+def _straightened(orientation: Any) -> tuple[float, ...]:
+    """Return directions as they are or, where a few digits were written of them, made rigid."""
+    if _is_rigid(orientation, _EXACT):
+        return tuple(orientation)
+    left, _, right = np.linalg.svd(np.reshape(orientation, (2, 3)), full_matrices=False)
+    # As many digits as a decimal string has room for.
+    return tuple(round(float(each), 12) for each in (left @ right).ravel())
 
 
 def _several(data: Any, keyword: str, count: int) -> tuple[float, ...] | None:

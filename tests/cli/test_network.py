@@ -91,7 +91,7 @@ def root(tmp_path_factory):
 
 
 def commands(root: Path, out: Path) -> list[tuple[object, ...]]:
-    """Return every command but ``app``, as a user types it."""
+    """Return every command but ``app``, and those that are there to ask an archive, as a user types it."""
     small = ("--backbone", "phantom", "--image-size", 64, "--quiet", "--on-error", "skip")
     table, one = ("--dataset", "csv", "--root", root / "table.csv"), root / "train" / "a"
     neurons = ("--neurons", out / "neurons.json")

@@ -94,7 +94,9 @@ def test_a_service_that_is_killed_again_and_again_does_each_image_once(command, 
             process.kill()
             process.wait(PATIENCE)
         process, port = _started(words, log)
-        until(lambda: httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).status_code == 200)
+        health = f"http://127.0.0.1:{port}/healthz"
+        # While libraries are loaded, no other thread of the process has a turn.
+        until(lambda: httpx.get(health, trust_env=False, timeout=PATIENCE).status_code == 200)
         until(lambda: len(results(served)) == 4 * EACH)
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0

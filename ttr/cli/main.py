@@ -58,7 +58,7 @@ activity onto tokens appended at test time, and look at what changed.
   ttr tune --backbone NAME --images DIR --out DIR
   ttr compare --backbone NAME --neurons neurons.json --out DIR IMAGE...
   ttr pacs --url URL --study UID --backbone NAME           an archive's images, results beside them
-  ttr watch --folder DIR --backbone NAME --ledger FILE --out DIR   the same for what arrives, as a service
+  ttr watch --folder DIR --backbone NAME --out DIR         the same for what arrives, as a service
   ttr bench --dataset NAME --root DIR --backbone NAME --out DIR
   ttr ablate --backbone NAME --dataset NAME --out DIR      what do registers and CLS do?
   ttr integrate --backbone NAME --dataset NAME --out DIR   is the map faithful?

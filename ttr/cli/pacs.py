@@ -95,11 +95,13 @@ def _asked(study: str | None, series: str | None, query: str | None) -> dict[str
     Raises:
         OptionError: nothing is, or what is no UID or no query.
     """
+    from datetime import date
+
     from ttr.datasets.dicom.identity import is_uid
     from ttr.errors import OptionError
-    from ttr.hospital.web.messages import parse_query
+    from ttr.hospital.web.messages import of_day, parse_query
 
-    asked = {} if query is None else parse_query(query)
+    asked = {} if query is None else of_day(parse_query(query), date.today())
     for option, key, uid in (("study", "StudyInstanceUID", study), ("series", "SeriesInstanceUID", series)):
         if uid is None:
             continue

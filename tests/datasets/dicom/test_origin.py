@@ -131,3 +131,15 @@ def test_dates_from_before_the_standard_are_kept_as_it_writes_them(tmp_path):
     patient = origin_of(write(tmp_path / "a.dcm", **IDS, **old), keep_patient=True).patient
     kept = [patient[name] for name in ("StudyDate", "StudyTime", "PatientBirthDate")]
     assert kept == ["19950626", "112000.5", ""]
+
+
+def test_directions_of_few_digits_are_made_rigid_and_exact_ones_stay(tmp_path):
+    place = {**IDS, "FrameOfReferenceUID": "1.2.9", "ImagePositionPatient": [0, 0, 0], "PixelSpacing": [1, 1]}
+    exact = (0.6, 0.8, 0.0, -0.8, 0.6, 0.0)
+    kept = origin_of(write(tmp_path / "a.dcm", **place, ImageOrientationPatient=list(exact))).orientation
+    assert kept == exact
+    rough = [0.9998, 0.0175, 0, -0.0175, 1, 0]
+    made = origin_of(write(tmp_path / "b.dcm", **place, ImageOrientationPatient=rough)).orientation
+    directions = np.reshape(made, (2, 3))
+    assert np.abs(directions @ directions.T - np.eye(2)).max() < 1e-11
+    assert np.abs(np.subtract(made, rough)).max() < 1e-3

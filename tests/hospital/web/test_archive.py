@@ -48,6 +48,16 @@ def test_series_and_instances_are_found(served):
     assert asked(served, lambda a: a.instances(SERIES)) == [Instance("1.2.3.4", 1), Instance("1.2.3.9", 3)]
 
 
+def test_an_archive_that_does_not_look_at_what_is_asked_gives_no_other_series(served):
+    served.put(dicom(**{**IDS, "SeriesInstanceUID": "1.2.3.2"}))
+    everything = served.instances
+    served.fault = lambda handler, number: (
+        handler.path.replace(SERIES.series, "") != handler.path
+        and (handler._list([handler._said(key, "series") for key in everything], {}) or True)
+    )
+    assert asked(served, lambda a: a.series({"SeriesInstanceUID": SERIES.series})) == [SERIES]
+
+
 def pixels_of_a_film():
     import numpy as np
 
@@ -222,6 +232,12 @@ def test_a_connection_that_breaks_is_tried_again(served, tmp_path):
     served.fault = fault
     asked(served, lambda a: a.fetch(SERIES, "1.2.3.4", tmp_path / "a.dcm"))
     assert (tmp_path / "a.dcm").read_bytes() == CONTENT, "from the start, not behind what came before"
+
+
+def test_an_answer_that_takes_for_ever_is_left(served, monkeypatch):
+    monkeypatch.setattr(exchanges, "WHOLE", -1.0)
+    with pytest.raises(ArchiveError, match="minutes for one answer; try again later"):
+        asked(served, lambda a: a.series({}))
 
 
 def test_nobody_there_is_said(served):

@@ -170,6 +170,21 @@ def test_frames_of_a_film_are_images(archive, served, work):
     assert (again.stored, again.there) == (0, 2 * EACH)
 
 
+def test_what_is_bad_hides_nothing_that_is_done(archive, served, work):
+    run_all(archive, work, all_of(archive), store=True, keep=None)
+    served.instances[STUDY, SERIES, f"{SERIES}.3"] = radiograph(3)[:-1000]
+    summary = run_all(archive, work, all_of(archive), store=True, keep=None)
+    assert (summary.done, summary.stored, summary.there) == (1, 0, EACH)
+    assert list(summary.failed) == [f"{SERIES}.3"]
+
+
+def test_an_archive_may_claim_any_number_of_frames_or_instances(archive, served, work, monkeypatch):
+    assert len(work.expected(Instance("1.2", 10**9))) == EACH * (MOST_FRAMES + 1)
+    monkeypatch.setattr("ttr.studies.pacs.run.MOST", 0)
+    with pytest.raises(ArchiveError, match="finds more than 0 instances"):
+        all_of(archive)
+
+
 def test_a_query_that_finds_no_pictures_is_refused(archive, served):
     with pytest.raises(ArchiveError, match="finds nothing; check"):
         find(archive, {"StudyInstanceUID": "1.9"})

@@ -7,7 +7,6 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from ttr.errors import ArchiveError, OptionError
@@ -24,13 +23,13 @@ class Access:
         url: its DICOMweb root, without a slash at the end.
         login: user and password, or None.
         token: a bearer token, or "".
-        trust: what certificates must lead to; None: what the machine trusts.
+        trust: what certificates must lead to: what the machine trusts, or the house's own.
     """
 
     url: str
     login: tuple[str, str] | None = field(default=None, repr=False)
     token: str = field(default="", repr=False)
-    trust: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
+    trust: ssl.SSLContext = field(default_factory=ssl.create_default_context, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -64,10 +63,6 @@ class Access:
         """Return what each request says besides; nothing comes back packed unless it can be bounded."""
         said = {"Accept-Encoding": "identity"}
         return said | ({"Authorization": f"Bearer {self.token}"} if self.token else {})
-
-    def verify(self) -> Any:
-        """Return what a client checks certificates with."""
-        return True if self.trust is None else self.trust
 
 
 def check_url(url: str, *, plain_http: bool = False) -> str:
@@ -105,12 +100,11 @@ def _is_here(host: str) -> bool:
         return host == "localhost"
 
 
-def _trusted(ca: Path | None) -> ssl.SSLContext | None:
+def _trusted(ca: Path | None) -> ssl.SSLContext:
     if ca is None:
-        return None
+        return ssl.create_default_context()
     try:
-        context = ssl.create_default_context(cafile=str(ca))
+        return ssl.create_default_context(cafile=str(ca))
     except (OSError, ValueError) as error:  # TLS's own among them
         why = "it holds none" if isinstance(error, ssl.SSLError) else getattr(error, "strerror", error)
         raise ArchiveError(f"certificates cannot be read from {ca} ({why}); needed a PEM file") from None
-    return context

@@ -66,6 +66,8 @@ class Archive:
     def series(self, query: Mapping[str, str]) -> list[Series]:
         """Return the series with all of those attributes, in the order of their UIDs, each once.
 
+        Some archives do not look at all that is asked; UIDs are looked at here.
+
         Raises:
             ArchiveError: as ``Exchange.ask``, or there are more than :data:`MOST_SERIES`.
         """
@@ -75,7 +77,7 @@ class Archive:
         found = {
             each.series: each
             for each in map(_series, self._pages(path, asked, _SERIES, MOST_SERIES))
-            if study in (None, each.study)
+            if study in (None, each.study) and asked.get("SeriesInstanceUID") in (None, each.series)
         }
         return [found[uid] for uid in sorted(found)]
 

@@ -46,7 +46,7 @@ class Exchange:
             base_url=access.url,
             auth=access.login,
             headers=access.headers(),
-            verify=access.verify(),
+            verify=access.trust,
             follow_redirects=False,
             trust_env=False,
             timeout=httpx.Timeout(NEXT, connect=CONNECT),

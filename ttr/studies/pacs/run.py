@@ -13,6 +13,9 @@ from ttr.studies.pacs.batch import NO_PICTURES, Batch, batches_of
 from ttr.studies.pacs.work import Outcome, Work
 from ttr.wording import counted
 
+#: Instances that one query may find.
+MOST = 200_000
+
 
 @dataclass
 class Found:
@@ -62,17 +65,22 @@ def find(
     Raises:
         ArchiveError: the archive is out of reach, or finds nothing with pictures.
     """
-    listed = archive.series(query)
-    pictures = [each for each in listed if each.modality not in NO_PICTURES][:limit]
+    found = archive.series(query)
+    pictures = [each for each in found if each.modality not in NO_PICTURES][:limit]
     if not pictures:
-        what = f"{len(listed):,} series without pictures" if listed else "nothing"
+        what = f"{len(found):,} series without pictures" if found else "nothing"
         raise ArchiveError(f"the archive finds {what}; check --study, --series or --query")
     batches: list[Batch] = []
+    count = 0
     with progress_bar("listing", len(pictures), show=progress and len(pictures) > PAGE) as advance:
         for each in pictures:
-            batches += batches_of(each, archive.instances(each))
+            listed = archive.instances(each)
+            count += len(listed)
+            if count > MOST:
+                raise ArchiveError(f"the archive finds more than {MOST:,} instances; needed fewer")
+            batches += batches_of(each, listed)
             advance(1)
-    return Found(pictures, batches, len(listed) - len(pictures))
+    return Found(pictures, batches, len(found) - len(pictures))
 
 
 def run_all(archive: Archive, work: Work, found: Found, *, store: bool, keep: Path | None) -> Summary:

@@ -115,8 +115,9 @@ class Work:
         return [Series(source.study, uid) for uid in named]
 
     def expected(self, instance: Instance) -> set[str]:
-        """Return the UIDs of all results of an instance."""
-        frames = range(1, instance.frames + 1) if instance.frames > 1 else ("",)
+        """Return the UIDs of all results of an instance, of more frames than are read not of all."""
+        most = min(instance.frames, MOST_FRAMES + 1)
+        frames = range(1, most + 1) if most > 1 else ("",)
         return {
             self.uid("instance", instance.uid, str(frame), title) for frame in frames for title in titles()
         }
@@ -156,14 +157,14 @@ class Work:
         outcome = Outcome()
         there = self._there(batch.series, archive)
         left = [each for each in batch.instances if archive and not self.expected(each) <= there]
-        whole = keep is None or is_result(keep / self._name(batch), DICOM)
-        if whole and not left:
-            outcome.done = sum(each.frames for each in batch.instances)
-            outcome.there = len(titles()) * outcome.done if archive else 0
-            return outcome
+        over = 0 if archive is None else sum(each.frames for each in batch.instances if each not in left)
+        if not left and (keep is None or is_result(keep / self._name(batch), DICOM)):
+            done = over or sum(each.frames for each in batch.instances)
+            return Outcome(done=done, there=len(titles()) * over)
         with FETCHED.folder() as private:
             paths = _fetched(batch.series, left or batch.instances, fetch, private, outcome)
             if not paths:
+                outcome.done, outcome.there = over, len(titles()) * over
                 return outcome
             others = [each for each in batch.instances if left and each not in left]
             paths += _fetched(batch.series, others, fetch, private, outcome)
