@@ -163,6 +163,7 @@ def test_quick_cases_run_and_the_file_holds_what_is_shown(tmp_path, capsys):
         (row.library, row.model, row.dtype, row.batch) for row in report.measured if row.case == "forward"
     } == {("timm", "tiny", "fp32", 2)}
     assert {row.registers for row in report.measured} == {None, 0, 1, 4}
+    assert ("ttr R=4", "blank R=4") in {(row.what, row.against) for row in report.measured}
     for row in report.measured:
         assert 0 < row.low <= row.ratio <= row.high
         assert report.limit_ms(row) > 0
