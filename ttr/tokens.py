@@ -106,6 +106,10 @@ class TokenLayout:
         """Return this layout with ``count`` test-time registers."""
         return replace(self, test_time=count)
 
+    def without_patches(self) -> TokenLayout:
+        """Return this layout of the tokens ahead of the patches alone."""
+        return replace(self, grid=(0, 0))
+
     def for_length(self, length: int) -> TokenLayout:
         """Return this layout with as many test-time registers as a sequence of ``length`` must hold.
 

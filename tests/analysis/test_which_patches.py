@@ -84,6 +84,23 @@ def test_attention_whose_result_is_given_does_not_run_again(last, monkeypatch):
     assert set(ran) == {"mlps"}
 
 
+@pytest.mark.parametrize(("block", "tokens"), [(1, 3), (2, 19)])
+def test_where_a_wrap_moves_nothing_no_patch_runs_again(images, block, tokens):
+    """CLS and two registers run where no neuron is listed, all 19 tokens where one is."""
+    backbone = ttr.adapt(scramble(tiny_vit()))
+    neurons, ran = ttr.RegisterNeurons.from_pairs([(2, 5)]), []
+    with ttr.TestTimeRegisters(backbone, neurons, num_registers=2):
+        with watch(backbone, block) as seen:
+            layout = record(backbone, images).layout
+        backbone.sites.mlps[block].module.register_forward_hook(
+            lambda module, args, y: ran.append(y.shape[1])
+        )
+        make = remade(backbone, layout, block, seen)
+        found = make(cls_attention(backbone, block, seen[block]))
+    assert set(ran) == {tokens}
+    torch.testing.assert_close(found, full_output(backbone, layout, seen), rtol=1e-4, atol=1e-4)
+
+
 def test_agreement_by_hand():
     attention = torch.tensor([[0.9, 0.05, 0.05], [0.2, 0.1, 0.1], [0.0, 0.0, 0.0]])
     lengths = torch.tensor([[0.0, 1.0, 1.0], [2.0, 1.0, 1.0], [1.0, 1.0, 1.0]])

@@ -76,8 +76,8 @@ def torch_dtype(name: str) -> torch.dtype:
 
 QUICK: dict[str, Any] = {
     "models": ("timm-s",),
-    "batches": (2,),
-    "images": (4,),
+    "batches": (1,),
+    "images": (2,),
     "backbone": "phantom",
     "budget": Budget(seconds=2.5, fewest=4, most=12, sample=0.005),
     "memory": False,

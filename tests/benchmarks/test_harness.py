@@ -10,7 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from tests.benchmarks import cases, limit, models, raced, racing, session, ten_million
+from tests.benchmarks import cases, limit, memory, models, raced, racing, session, ten_million
 from tests.benchmarks.__main__ import main, parsed, settings_of
 from tests.benchmarks.cases.forward import item_by_item
 from tests.benchmarks.machine import machine
@@ -163,12 +163,26 @@ def test_quick_cases_run_and_the_file_holds_what_is_shown(tmp_path, capsys):
         (row.library, row.model, row.dtype, row.batch) for row in report.measured if row.case == "forward"
     } == {("timm", "tiny", "fp32", 2)}
     assert {row.registers for row in report.measured} == {None, 0, 1, 4}
+    assert ("ttr R=4", "blank R=4") in {(row.what, row.against) for row in report.measured}
     for row in report.measured:
         assert 0 < row.low <= row.ratio <= row.high
         assert report.limit_ms(row) > 0
     assert report.machine.gemm["fp32"] > 0
     assert "ratio of throughput" in shown
     assert shown.splitlines()[-1].startswith(f"On {report.machine.cpu} the dearest of ")
+
+
+def test_peaks_stand_beside_each_arm_and_what_it_is_held_against(monkeypatch):
+    def resident(key, dtype, arm, registers, batches):
+        return {batch: 10.0 * batch + registers + (arm == "ttr") for batch in batches}
+
+    monkeypatch.setattr(memory, "resident", resident)
+    short = Budget(seconds=600, fewest=2, most=2, sample=0)
+    settings = Settings(models=("timm-tiny",), batches=(2,), registers=(4,), budget=short)
+    written = [json.loads(row.model_dump_json()) for row in cases.CASES["forward"](settings)]
+    peaks = {(row["what"], row["against"]): (row["peak_mib"], row["against_peak_mib"]) for row in written}
+    assert peaks["ttr R=4", "blank R=4"] == (25.0, 24.0)
+    assert peaks["ttr R=4", "bare"] == (25.0, 20.0)
 
 
 def test_a_file_of_another_shape_is_refused(tmp_path):

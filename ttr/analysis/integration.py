@@ -216,13 +216,20 @@ def _through_block(
 ) -> Tensor:
     """Run one block for CLS, with what its attention gives it and its skip connection set, [B, D] -> [B, D].
 
-    CLS runs alone, unless a wrap stands in this block, which needs all tokens.
+    CLS runs alone, or with the registers where a wrap stands in this block. Where that moves neurons, which
+    asks all tokens, all run.
     """
-    sites = backbone.sites
-    if edits_at(sites.neurons[block]):
+    sites, standing = backbone.sites, edits_at(backbone.sites.neurons[block])
+    if any(_asks_the_patches(each) for each in standing):
         attended = layout.with_cls(seen.attended, given)
         tokens = _set_aside(backbone, layout, block, layout.with_cls(seen.tokens, skip))
         arguments = seen.arguments
+    elif standing:
+        ahead = layout.without_patches()
+        attended = ahead.with_cls(layout.select(seen.attended, "ahead"), given)
+        beside = ahead.with_cls(layout.select(seen.tokens, "ahead"), skip)
+        tokens = _set_aside(backbone, ahead, block, beside)
+        arguments = {name: _of_no_patch(value) for name, value in seen.arguments.items()}
     else:
         attended, tokens = given[:, None], skip[:, None]
         arguments = {name: _of_no_patch(value) for name, value in seen.arguments.items()}
@@ -258,6 +265,12 @@ def _run(backbone: Backbone, block: int, tokens: Tensor, arguments: Mapping[str,
     given = {**backbone.mixing.block_arguments, **arguments}
     output = backbone.sites.blocks[block].module(tokens, **given)
     return output[0] if isinstance(output, tuple) else output
+
+
+def _asks_the_patches(edit: Any) -> bool:
+    """Return whether an edit of a block's neurons computes with other tokens than it writes."""
+    passage = getattr(edit, "passage", None)
+    return passage is None or passage.moves
 
 
 def _of_no_patch(value: Any) -> Any:
