@@ -54,7 +54,8 @@ def report(
     drawn = {name: _as_variants(chart) for name, chart in charts.items() if chart is not None}
     return fill(
         template,
-        answer=sentence(answer),
+        # A number and its per cent stay on one line.
+        answer=sentence(answer).replace(" %", "\N{NO-BREAK SPACE}%"),
         made_with=[dict(made) for made in each],
         phantoms=list(dict.fromkeys(made["warning"] for made in each if made.get("warning"))),
         disclaimers=list(dict.fromkeys(made["disclaimer"] for made in each if made.get("disclaimer"))),

@@ -22,9 +22,10 @@ from ttr.run import Run
 from ttr.statistics.contrasts import contrast, level
 from ttr.studies.localize import localisation, tables
 from ttr.studies.localize.looking import Looker
+from ttr.studies.localize.page import _units
 from ttr.studies.localize.sentences import warnings_of
 from ttr.studies.localize.settings import LocalisationSettings
-from ttr.studies.localize.write import _asked, _units, write_localisation
+from ttr.studies.localize.write import _asked, write_localisation
 from ttr.studies.schemas import LOCALISATION, is_result
 
 COUNTS = {"train": 24, "val": 6, "test": 24}
