@@ -94,6 +94,8 @@ def orders_chart(order: pd.DataFrame) -> Any:
                 y=names,
                 name=str(arm),
                 mode="markers",
+                orientation="h",
+                offsetgroup=str(arm),
                 marker={"color": colour, "size": 8, "symbol": SYMBOLS[place % len(SYMBOLS)]},
                 error_x=whiskers(values, low, high, colour),
                 hovertext=hover,
