@@ -135,7 +135,7 @@ def test_what_is_missing_keeps_its_slots_and_says_why(tables, out):
         "45 rows: the numbers",
         "so typed: 1",
         "62.5",
-        "chefer against attention, plain",
+        "Stated: chefer higher than attention; with the arm plain",
         "its weights are",
     ):
         assert words in page
