@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from markupsafe import Markup
     from plotly.graph_objects import Figure
 
-Charts = Mapping[str, Any]
-
 
 class Fragment(NamedTuple):
     """A part of a report that several reports share: HTML with headings from ``h2`` on, and its charts."""
@@ -36,7 +34,7 @@ def report(
     *,
     answer: str,
     made_with: Mapping[str, Any] | Sequence[Mapping[str, Any]],
-    charts: Charts,
+    charts: Mapping[str, Any],
     pictures: Any = None,
     **values: Any,
 ) -> str:
@@ -54,7 +52,8 @@ def report(
     drawn = {name: _as_variants(chart) for name, chart in charts.items() if chart is not None}
     return fill(
         template,
-        answer=sentence(answer),
+        # A number and its per cent stay on one line.
+        answer=sentence(answer).replace(" %", "\N{NO-BREAK SPACE}%"),
         made_with=[dict(made) for made in each],
         phantoms=list(dict.fromkeys(made["warning"] for made in each if made.get("warning"))),
         disclaimers=list(dict.fromkeys(made["disclaimer"] for made in each if made.get("disclaimer"))),
@@ -67,7 +66,7 @@ def report(
     )
 
 
-def fragment(template: str, charts: Charts, **values: Any) -> Fragment:
+def fragment(template: str, charts: Mapping[str, Any], **values: Any) -> Fragment:
     """Return a part of a report, with the names of its charts as the template knows them."""
     from markupsafe import Markup
 

@@ -88,7 +88,8 @@ def families(results: pd.DataFrame) -> list[str]:
         return []
     tested = results[results["verdict"] != ""]
     return [
-        family_said(rows.to_dict("records"), str(name)) for name, rows in tested.groupby("family", sort=False)
+        family_said(rows.to_dict("records"), "CLS" if name == "cls" else str(name))
+        for name, rows in tested.groupby("family", sort=False)
     ]
 
 

@@ -34,7 +34,7 @@ def by_model_section(tables: Mapping[str, pd.DataFrame]) -> Fragment:
         tables: ``integration``, ``oneshot``, ``layers``, ``registers``, ``dimensions`` and ``shares`` of
             :mod:`ttr.studies.integrate.tables` and :mod:`ttr.studies.integrate.token_tables`.
     """
-    order = small_first(tables["integration"])
+    order = tables["integration"].sort_values("parameters", kind="stable").backbone.drop_duplicates().tolist()
     last, oneshot = (at_last(tables[name], order) for name in ("integration", "oneshot"))
     with_registers = last.groupby(["backbone", "num_registers"]).part.transform(
         lambda p: "registers" in set(p)
@@ -70,11 +70,6 @@ def by_model_section(tables: Mapping[str, pd.DataFrame]) -> Fragment:
         oneshots=_oneshots(oneshot),
         registers=_registers(tables["registers"]),
     )
-
-
-def small_first(integration: pd.DataFrame) -> list[str]:
-    """Return the names of the models of ``integration.csv``, small ones first."""
-    return integration.sort_values("parameters", kind="stable").backbone.drop_duplicates().tolist()
 
 
 def _oneshot(rows: pd.DataFrame, what: str, top: int) -> Figure | None:

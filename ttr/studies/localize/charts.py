@@ -38,6 +38,8 @@ def scores(table: pd.DataFrame) -> Figure:
                 y=own.method.tolist(),
                 name=str(arm),
                 mode="markers",
+                orientation="h",
+                offsetgroup=str(arm),
                 marker={"color": colour, "size": 9, "symbol": SYMBOLS[place % len(SYMBOLS)]},
                 error_x=whiskers(values, low, high, colour),
                 hovertext=[
@@ -49,14 +51,14 @@ def scores(table: pd.DataFrame) -> Figure:
         )
     shown = figure(
         traces,
-        height=150 + 44 * rows.method.nunique(),
+        height=150 + 24 * len(rows),
         x=axis("energy of the map in the outline, %", rangemode="tozero"),
         y=axis(autorange="reversed", ticksuffix=" ", type="category"),
         scattermode="group",
     )
     chance = 100 * float(rows["baseline"].iloc[0])
     dotted = {"color": GREY, "dash": "dot", "width": 1.5}
-    shown.add_vline(chance, line=dotted, annotation_text="random map", annotation_position="bottom right")
+    shown.add_vline(chance, line=dotted, annotation_text="random map", annotation_position="top right")
     return shown
 
 

@@ -21,6 +21,7 @@ from ttr.studies.localize.settings import LocalisationSettings
 from ttr.studies.localize.tables import BETWEEN
 from ttr.wording import counted, measured, p_text
 
+NAMES = {"auprc": "AUPRC", "iou_otsu": "IoU, Otsu’s cut", "iou_best_threshold": "IoU, best cut"}
 #: Metrics side by side in a table; more go into a further one.
 ABREAST = 6
 
@@ -94,7 +95,7 @@ def _scores(table: pd.DataFrame, images: int, over: str) -> list[Table]:
             own = [row["metrics"][name] for name in names]
             return [row["arm"], *(percent(each.value, each.ci_low, each.ci_high) for each in own)]
 
-        columns = ("arm", *(name.replace("_", " ") for name in names))
+        columns = ("arm", *(NAMES.get(name, name.replace("_", " ")) for name in names))
         made.append(Table(caption, columns, grouped(rows, lambda row: str(row["method"]), cells)))
         caption = "The other metrics"
     return made

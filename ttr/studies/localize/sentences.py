@@ -33,7 +33,7 @@ def answer(table: pd.DataFrame, differences: pd.DataFrame) -> str:
             continue
         first, second = pair["first"], pair["second"]
         ends = f"{value[second, method]:.1f} % with {second} and {value[first, method]:.1f} % with {first}"
-        parts.append(f"{ends} by {method} ({said(pair)})")
+        parts.append(f"{ends} by {method}, {said(pair)}")
     told = "; ".join(parts)
     return f"in the outline lies so much of a map's energy: {told}; of a random map it is {chance:.1f} %"
 

@@ -67,7 +67,7 @@ def answer(order: pd.DataFrame) -> str:
     for (first, second, stated), rows in order[order.arm == arm].groupby(
         ["first", "second", "stated"], sort=False
     ):
-        same = int((rows.verdict == stated).sum())
+        same = int((rows.verdict == stated.split()[-1]).sum())
         told.append(
             f"{first} {stated} than {second} (stated) in {same} of {counted(len(rows), 'comparison')}"
         )
@@ -94,6 +94,8 @@ def orders_chart(order: pd.DataFrame) -> Any:
                 y=names,
                 name=str(arm),
                 mode="markers",
+                orientation="h",
+                offsetgroup=str(arm),
                 marker={"color": colour, "size": 8, "symbol": SYMBOLS[place % len(SYMBOLS)]},
                 error_x=whiskers(values, low, high, colour),
                 hovertext=hover,
@@ -163,8 +165,8 @@ def counted_order(order: pd.DataFrame) -> list[str]:
     for (first, second, stated, arm), rows in order.groupby(["first", "second", "stated", "arm"], sort=False):
         higher, lower = ((rows.verdict == word).sum() for word in ("higher", "lower"))
         parts.append(
-            f"{first} against {second}, {arm}: stated {stated}; of {counted(len(rows), 'comparison')} "
-            f"higher in {higher}, lower in {lower}"
+            f"stated: {first} {stated} than {second}; with the arm {arm} higher in {higher} and lower in "
+            f"{lower} of {counted(len(rows), 'comparison')}"
         )
     return parts
 
