@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from tests.tools.reader_studies import study_in, study_of
 from ttr.errors import DataError, OptionError
-from ttr.studies.reading.analysis import analyse, write_analysis
+from ttr.studies.reading.analysis import _page, analyse, write_analysis
 from ttr.studies.reading.answers import NAME, opened, read_answers
 from ttr.studies.reading.folder import UNSEALED, read_study
 from ttr.studies.reading.joined import joined
@@ -145,3 +146,21 @@ def test_what_is_written_is_read_back_by_whoever_asks(study, tmp_path):
     trials = pd.read_csv(tmp_path / "out" / "trials.csv")
     assert len(trials) == len(read_answers(study.folder)) == len(found.tables["trials.csv"])
     assert {"image", "condition", "truth", "right", "for_left"} <= set(trials)
+
+
+@pytest.mark.parametrize(
+    ("settings", "cases", "share"),
+    [
+        ({"readers": 1, "conditions": ("none",), "catch": 0.0}, 2, 1.0),
+        ({"readers": 2, "conditions": ("before", "after"), "answers": ("a", "b", "c")}, 3, 1.0),
+        ({"readers": 3, "catch": 0.5, "repeats": 0.5}, 7, 0.5),
+        ({"readers": 2, "pairs": False}, 3, 0.9),
+        ({"readers": 1, "catch": 0.5}, 2, 0.1),
+    ],
+)
+def test_any_study_however_small_or_unfinished_comes_to_a_sentence_and_a_page(settings, cases, share):
+    study = study_of(cases, **settings)
+    answers = simulate(study, [biased(())] * study.settings.readers, 0)
+    found = analyse(study, answers[: max(1, int(share * len(answers)))])
+    assert found.answer.endswith(".")
+    assert found.answer in html.unescape(_page(study, found, None))
