@@ -83,7 +83,9 @@ class Readers:
         seconds = self.tries.wait(client)
         if seconds > 0:
             return "", seconds
-        found = [reader for reader, known in self.study.key.codes.items() if _same(code, known)]
+        codes = self.study.key.codes
+        typed = code.casefold() if isinstance(code, str) else code
+        found = [reader for reader, known in codes.items() if _same(typed, known.casefold())]
         if not found or (self.password is not None and not _same(password, self.password)):
             return "", 0.0
         self.tries.right(client)

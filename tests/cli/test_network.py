@@ -116,6 +116,8 @@ def commands(root: Path, out: Path) -> list[tuple[object, ...]]:
             *("--conditions", "full,registers:zero", "--layers", 2, "--out", out / "ablation"),
         ),
         ("report", out / "ablation", "--out", out / "page.html"),
+        ("readers", "prepare", *small, *neurons, "--readers", 2, "--out", out / "study", one),
+        ("readers", "analyse", out / "study", "--simulate", "left", "--out", out / "readers"),
         ("integrate", *small, *table, "--num-registers", "0,1", "--out", out / "integration"),
         (
             "localize",
@@ -185,7 +187,7 @@ def test_no_command_reaches_out(root, tmp_path):
     assert reached(record) == ""
     made = {path.name for path in tmp_path.iterdir()}
     wanted = {"demo", "tune", "compare", "bench", "clahe", "ablation", "integration", "decoupling", "zero"}
-    wanted |= {"localisation", "scan"}
+    wanted |= {"localisation", "scan", "study", "readers"}
     assert {*wanted, "shards", "page.html", "neurons.json", "a.onnx", "scores.json", "r"} <= made
     assert "nothing is off" in done.stdout  # the doctor imported every library
 

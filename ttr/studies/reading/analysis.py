@@ -21,12 +21,12 @@ from ttr.errors import OptionError
 from ttr.files import MANIFEST, write_json, write_table, write_text
 from ttr.statistics.verdict import check_margin, said
 from ttr.studies.reading.answers import Answer, opened, read_answers
+from ttr.studies.reading.chart import chart
 from ttr.studies.reading.consent import agreement_table, preference_table
 from ttr.studies.reading.folder import Study, read_study
 from ttr.studies.reading.joined import joined
 from ttr.studies.reading.measures import conditions_table, differences_table
 from ttr.studies.reading.order import catch_table, order_table, reader_table
-from ttr.studies.reading.picture import chart
 from ttr.studies.reading.sentences import answer, findings
 from ttr.studies.reading.simulated import biased, simulate
 from ttr.studies.schemas import READERS, result_folder

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from ttr.errors import DataError, OutputError
-from ttr.files import read_bytes
+from ttr.files import read_bytes, sync
 from ttr.locks import held
 
 #: The file in a study's folder, and what is held while somebody writes to it.
@@ -135,6 +135,7 @@ def _taken_up(handle: int, path: Path) -> list[Answer]:
         os.ftruncate(handle, len(whole))
     if not whole:
         _write(handle, _line(COLUMNS))
+        sync(path.parent)
         return []
     return _parsed(whole, path)
 

@@ -51,7 +51,7 @@ def agreement_table(
 def preference_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return which map is preferred by all, and by each reader with the exact binomial test."""
     pairs = table[table["kind"] == "pair"]
-    values, _ = of_kind(table, "pair", lambda rows: rows["for_after"])
+    values, _ = of_kind(table, "pair", table["for_after"].to_numpy())
     rows: list[dict[str, Any]] = []
     found: list[Contrast] = []
     if values.size and values.shape[1] >= 2:

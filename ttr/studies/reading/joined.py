@@ -5,7 +5,7 @@ This is the end of the blinding. Of a fully crossed study tables of readers by c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -56,33 +56,33 @@ def crossed(table: pd.DataFrame, column: str, conditions: Sequence[str]) -> tupl
 
     Readers who lack one of the conditions altogether are left out, then cases that one of the others lacks.
     """
-    reads = table[(table["kind"] == "read") & table[column].notna()] if len(table) else table
-    if not len(reads):
-        return np.empty((len(conditions), 0, 0)), []
-    wide = reads.pivot(index=["condition", "case"], columns="reader", values=column)
-    present = [name for name in conditions if name in wide.index.get_level_values(0)]
-    if len(present) < len(conditions):
-        return np.empty((len(conditions), 0, 0)), []
-    parts = [wide.loc[name] for name in conditions]
-    kept = [reader for reader in wide.columns if all(part[reader].notna().any() for part in parts)]
-    parts = [part[kept].dropna() for part in parts]
-    cases = sorted(set.intersection(*(set(part.index) for part in parts)))
-    return np.stack([part.loc[cases].to_numpy(float).T for part in parts]), kept
+    reads = table[(table["kind"] == "read").to_numpy()]
+    readers, places = np.unique(reads["reader"].to_numpy(str), return_inverse=True)
+    cases, columns = np.unique(reads["case"].to_numpy(int), return_inverse=True)
+    shown, values = reads["condition"].to_numpy(str), reads[column].to_numpy(float)
+    found = np.full((len(conditions), len(readers), len(cases)), np.nan)
+    for block, name in zip(found, conditions, strict=True):
+        of_it = shown == name
+        block[places[of_it], columns[of_it]] = values[of_it]
+    known = ~np.isnan(found)
+    kept = known.any(axis=2).all(axis=0)
+    whole = known[:, kept].all(axis=(0, 1)) & kept.any()
+    return found[:, kept][:, :, whole], readers[kept].tolist()
 
 
-def of_kind(
-    table: pd.DataFrame, kind: str, value: Callable[[pd.DataFrame], pd.Series]
-) -> tuple[np.ndarray, list[str]]:
+def of_kind(table: pd.DataFrame, kind: str, numbers: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Return a number of each trial of a kind by reader and case, float [R, C], and the readers.
 
-    Cases that a reader lacks are left out.
+    Readers who have none are left out, then cases that one of the others lacks.
+
+    Args:
+        table: of :func:`joined`.
+        kind: of its trials.
+        numbers: one a row of the table.
     """
-    rows = table[table["kind"] == kind].copy()
-    if not len(rows):
-        return np.empty((0, 0)), []
-    rows["number"] = value(rows)
-    wide = rows.pivot(index="case", columns="reader", values="number").dropna()
-    return wide.to_numpy(float).T, list(wide.columns)
+    marked = table.assign(number=numbers, kind=np.where(table["kind"] == kind, "read", ""), condition="")
+    found, readers = crossed(marked, "number", [""])
+    return found[0], readers
 
 
 def _check(row: dict[str, object], study: Study) -> None:

@@ -167,12 +167,7 @@ def _of_share(found: Contrast, count: int) -> Interval:
 
 def _against(table: pd.DataFrame, metric: str, condition: str) -> tuple[np.ndarray, list[str]]:
     """Return catch trial minus the same reader's own read of the same case in a condition, [R, C]."""
-    marked = table.assign(number=numbers(table, metric))
-    reads = marked[(marked["kind"] == "read") & (marked["condition"] == condition)]
-    own = reads.set_index(["reader", "case"])["number"]
-
-    def away(rows: pd.DataFrame) -> pd.Series:
-        places = pd.MultiIndex.from_frame(rows[["reader", "case"]])
-        return pd.Series(rows["number"].to_numpy() - own.reindex(places).to_numpy(), rows.index)
-
-    return of_kind(marked, "catch", away)
+    values, place = numbers(table, metric).to_numpy(), table[["reader", "case"]].apply(tuple, axis=1)
+    reads = ((table["kind"] == "read") & (table["condition"] == condition)).to_numpy()
+    own = dict(zip(place[reads], values[reads], strict=True))
+    return of_kind(table, "catch", values - np.array([own.get(each, math.nan) for each in place]))

@@ -21,7 +21,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -49,8 +48,9 @@ SPARE = 10
 def order_table(table: pd.DataFrame) -> pd.DataFrame:
     """Return what the order does to all readers together; see the module."""
     found: list[tuple[str, Contrast]] = []
+    marked = with_first(table)
     for question, column in ((LEFT, "for_left"), (FIRST, "for_first")):
-        values, _ = of_kind(with_first(table), "pair", itemgetter(column))
+        values, _ = of_kind(table, "pair", marked[column].to_numpy())
         if values.size and values.shape[1] >= 2:
             found.append((question, over_readers_and_cases(values, bound=1.0)))
     for metric in DRIFTS:
