@@ -61,6 +61,20 @@ def called(case: Case) -> str:
     return f"{case.model}, {neurons}, {counted(case.num_registers, 'test-time register')}"
 
 
+def brief(case: Case, other: Case) -> str:
+    """Return what tells a choice from another, as short as a column is wide."""
+    found, beside = case.inspection, other.inspection
+    neurons = counted(found.num_neurons, "neuron")
+    if neurons == counted(beside.num_neurons, "neuron") and case.neurons != other.neurons:
+        neurons = case.neurons
+    parts = (
+        (case.model, case.model != other.model),
+        (neurons, (case.neurons, found.num_neurons) != (other.neurons, beside.num_neurons)),
+        (counted(case.num_registers, "register"), case.num_registers != other.num_registers),
+    )
+    return ", ".join(text for text, differs in parts if differs) or case.model
+
+
 def verdict(case: Case) -> str:
     """Return what each choice did to the image, a sentence each, as HTML."""
     if case.beside is None:
@@ -73,7 +87,7 @@ def numbers(case: Case) -> str:
     """Return the numbers of a case as HTML, those of its second choice beside them."""
     if case.beside is None:
         return panels.numbers(case)
-    return panels.numbers(case, case.beside, (called(case), called(case.beside)))
+    return panels.numbers(case, case.beside, (brief(case, case.beside), brief(case.beside, case)))
 
 
 def _highest(of: Maps, case: Case, look: Look, other: Case, at: Look) -> float:

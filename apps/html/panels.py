@@ -168,7 +168,7 @@ def numbers(case: Case, second: Case | None = None, called: tuple[str, ...] = ()
     Args:
         case: the image.
         second: the same through a second choice of model and neurons, whose columns stand beside.
-        called: both choices in words.
+        called: what tells each choice from the other.
     """
     cases = [case] if second is None else [case, second]
     compared = [each.inspection.comparison for each in cases]
@@ -187,12 +187,25 @@ def numbers(case: Case, second: Case | None = None, called: tuple[str, ...] = ()
         "app_numbers.html",
         cases=cases,
         called=called,
+        cautions=_cautions(cases, called),
         graded=graded,
         checks=checks,
         rows=moved,
         percent=percent,
         disclaimer=DISCLAIMER,
     )
+
+
+def _cautions(cases: list[Case], called: tuple[str, ...]) -> list[str]:
+    """Return what must be said of all cases, then of each alone, under its name."""
+    common = [line for line in cases[0].cautions if all(line in each.cautions for each in cases)]
+    own = [
+        f"{name}: {line}"
+        for name, each in zip(called, cases, strict=False)
+        for line in each.cautions
+        if line not in common
+    ]
+    return [*own, *common]
 
 
 def message(text: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -59,7 +58,11 @@ def batch_tab(workbench: Workbench, chosen: gr.State) -> Listed:
     export = download("Export CSV", "ttr-batch.csv", _csv, [found], status)
     gr.HTML(explanations.why(explanations.BATCH_WHY))
     shown = [found, paths, thumbnails, status, table, export]
-    running = start.click(partial(_run, workbench), [several, whole, chosen], shown, **IN_TURN)
+
+    def run(request: gr.Request, *given: Any) -> Iterator[list[Any]]:
+        yield from _run(workbench, request.state.visitor.name, *given)
+
+    running = start.click(run, [several, whole, chosen], shown, **IN_TURN)
     stop.click(None, None, None, cancels=[running], **AT_ONCE)
     others = [event for files in (several, whole) for event in (files.upload, files.clear, files.delete)]
     others.append(given("batch-files", "batch-folder"))
@@ -70,7 +73,7 @@ def batch_tab(workbench: Workbench, chosen: gr.State) -> Listed:
 
 def _run(
     workbench: Workbench,
-    request: gr.Request,
+    visitor: str,
     files: list[str] | None,
     folder: list[str] | None,
     choice: Any,
@@ -79,7 +82,7 @@ def _run(
     lines: list[Line] = []
     last = time.monotonic()
     small = Thumbnails()
-    place = workbench.handed_out.hand_out(request.state.visitor.name, small)
+    place = workbench.handed_out.hand_out(visitor, small)
 
     def so_far() -> list[Any]:
         said = list_html.status(lines, len(places))

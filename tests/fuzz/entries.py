@@ -285,6 +285,23 @@ def uploads() -> Ready:
     return Ready(seeds, check)
 
 
+def stacks() -> Ready:
+    from ttr.apps.image.series import given
+    from ttr.apps.image.stack import read_stack
+
+    def check(folder: Path, path: Path) -> None:
+        found = given([str(path)]).series[0]
+        stack = read_stack(found)
+        assert 1 <= len(stack.slices) == len(found.images) <= 500
+        for index in (0, len(stack.slices) - 1):
+            sound(stack.picture(index).image)
+
+    seeds = {f"{name}.dcm": content for name, content in films().items()}
+    pages = io.BytesIO()
+    picture().save(pages, "TIFF", save_all=True, append_images=[picture(mode="L"), picture()])
+    return Ready({**seeds, "a.tif": pages.getvalue()}, check)
+
+
 def outlines() -> Ready:
     from ttr.apps.image.intake import take_in_bytes
     from ttr.apps.image.outline import mask_on, read_mask
@@ -716,6 +733,7 @@ ENTRIES: Mapping[str, Entry] = {
     "identities": Entry(identities, 1),
     "answers": Entry(answers, 1),
     "uploads": Entry(uploads, 3),
+    "stacks": Entry(stacks, 2),
     "outlines": Entry(outlines, 3),
     "masks": Entry(masks, 6),
     "tables": Entry(tables, 3),

@@ -18,6 +18,7 @@ COUNTS = {
     "lists": 20,
     "tables": 20,
     "uploads": 30,
+    "stacks": 30,
     "dicoms": 40,
     "frames": 40,
     "checkpoints": 40,

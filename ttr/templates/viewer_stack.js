@@ -91,9 +91,9 @@ const ttrStacks = (() => {
       this.settle();
       this.tell();
     }
-    // Numbers of another slice are out of sight and out of reach meanwhile.
+    // Names and numbers of another slice are out of sight and out of reach meanwhile.
     barred(isBarred) {
-      document.querySelectorAll("#verdict, #curves, .ttr-below").forEach((each) => each.toggleAttribute("inert", isBarred));
+      document.querySelectorAll("#verdict, #curves, #picture, .ttr-below").forEach((each) => each.toggleAttribute("inert", isBarred));
     }
     tell() {
       const { shown, count, playing } = this, { name } = this.data.slices[shown];

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from tests.tools.app_page import PATIENCE
 from tests.tools.elsewhere import elsewhere
 from ttr.apps.html.explanations import COMING
-from ttr.apps.image.intake import MAX_BYTES
+from ttr.apps.image.intake import MOST_OF_STACK
 from ttr.apps.service.event_requests import FULL
 
 pytestmark = pytest.mark.browser
@@ -81,7 +81,7 @@ def test_beside_a_file_that_never_arrives_nothing_of_the_former_stays(refused, t
     """Refused by the server for want of room, or in the browser as too large."""
     (tmp_path / "next.png").write_bytes(b"x")
     with (tmp_path / "large.png").open("wb") as large:
-        large.truncate(MAX_BYTES + 1)
+        large.truncate(MOST_OF_STACK + 1)
     image = refused.locator(".block").filter(has_text="Image (PNG")
     refused.route("**/gradio_api/upload?*", lambda route: route.fulfill(status=429, body="There is no room."))
     for name, said in (("next.png", "There is no room."), ("large.png", "exceed the maximum allowed size")):

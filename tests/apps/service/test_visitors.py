@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.tools.page_client import CONTROLS, visitors
+from ttr.apps.image.handed_out import Thumbnails
 from ttr.apps.image.memory import NO_IMAGE
 from ttr.apps.image.uploads import ABSENT, Quota, Uploads
 from ttr.apps.image.workbench import Workbench
@@ -143,6 +144,23 @@ def test_the_same_file_of_two_visitors_is_each_ones_own(page):
     assert mine != yours
     assert ABSENT in opened(you, mine)
     assert you.asked.get(f"/gradio_api/file={yours}").content == png(5)
+
+
+def test_a_picture_that_a_page_fetches_is_answered_to_its_visitor_alone(page, workbench):
+    folder, me, you = page
+    mine = me.upload("mine.png", png(9))
+    name, small = mine.removeprefix(f"{folder}/").partition("/")[0], Thumbnails()
+    small.by_number[3] = b"\x89PNG"
+    place = f"/{workbench.handed_out.hand_out(name, small)}"
+    answer = me.asked.get(f"{place}3")
+    assert (answer.status_code, answer.content) == (200, b"\x89PNG")
+    assert (answer.headers["content-type"], answer.headers["cache-control"]) == ("image/png", "no-store")
+    elsewhere = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"}
+    assert me.asked.get(f"{place}3", headers=elsewhere).status_code == 403
+    for visitor, path in ((you, "3"), (me, "4"), (me, "../3"), (me, "3/3")):
+        assert visitor.asked.get(f"{place}{path}").status_code == 404, path
+    del small
+    assert me.asked.get(f"{place}3").status_code == 404
 
 
 def test_what_one_visitor_uploads_or_exports_no_other_fetches(page):
