@@ -261,8 +261,8 @@ def make_dataset(name: str, items: Iterable[Item], card: Card, **options: Any) -
         first = strange[0]
         raise DataError(
             f"{name}: label {first.label!r} of {first.name} is in the {first.split} split and never in "
-            f"training ({len({item.label for item in strange})} such labels, {len(strange)} images); "
-            "correct the labels, or leave those images out"
+            f"training ({len({item.label for item in strange})} such labels, "
+            f"{counted(len(strange), 'image')}); correct the labels, or leave those images out"
         )
     return Dataset(name, classes, ordered, card, **options)
 

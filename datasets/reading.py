@@ -22,6 +22,7 @@ from ttr.datasets.quiet import say
 from ttr.digests import sha256
 from ttr.errors import ImageError
 from ttr.run import Run
+from ttr.wording import counted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -240,7 +241,9 @@ class ReadAhead:
             yield image
         if self.skipped and not self.names:
             first = next(iter(self.skipped.values()))
-            raise ImageError(f"not one of {len(self.skipped)} images could be read; the first: {first}")
+            raise ImageError(
+                f"not one of {counted(len(self.skipped), 'image')} could be read; the first: {first}"
+            )
 
     def _opened(self) -> Iterator[tuple[Any, Future[Image]]]:
         """Yield each with its image on the way; at most ``workers`` more are waiting behind it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 #: What R > 1 does and does not do; the tests show it on an attention.
 SEVERAL_REGISTERS = (
     "R test-time registers are one token R times: each holds the same values in every block, so R of them "
@@ -11,8 +13,37 @@ DISCLAIMER = "For research use only. Not a medical device."
 
 
 def counted(number: int, noun: str) -> str:
-    """Return ``"1 image"``, ``"3 images"``, ``"no images"``."""
-    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
+    """Return ``"1 image"``, ``"3 images"``, ``"no images"``, ``"1,200 images"``."""
+    return f"{number or 'no':{',' if number else ''}} {noun}{'' if number == 1 else 's'}"
+
+
+def measured(number: float, noun: str) -> str:
+    """Return ``"1 point"``, ``"0.5 points"``, ``"2 points"``: a quantity that need not be whole."""
+    return f"{number:.4g} {noun}{'' if f'{number:.4g}' == '1' else 's'}"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Return ``"a"``, ``"a and b"``, ``"a, b and c"``."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def sentence(text: str) -> str:
+    """Return a text that begins with a capital letter and ends with one full stop."""
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text[-1:] in ".!?" else ".")
+
+
+def p_text(p: float) -> str:
+    """Return a p-value as ``".012"``, ``"< .001"``, or a dash where nothing was tested."""
+    if p != p:
+        return "–"
+    return "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0") if p < 0.9995 else "1"
+
+
+def p_said(p: float) -> str:
+    """Return ``"p = .012"`` or ``"p < .001"``; ``"no p"`` where nothing was tested."""
+    text = p_text(p)
+    return "no p" if text == "–" else f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def install(extra: str) -> str:

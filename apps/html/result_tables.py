@@ -14,7 +14,7 @@ from ttr.studies.ablate.attention_charts import GROUPS, NAMES
 from ttr.studies.ablate.folder import Folder
 from ttr.studies.ablate.sentences import sentences
 from ttr.studies.ablate.task_charts import metric_name, signed
-from ttr.wording import counted
+from ttr.wording import counted, p_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,11 +75,6 @@ def points(value: float, low: float, high: float, *, strong: bool = False) -> Ce
         return Cell(NONE)
     ends = "" if low != low or high != high else f"[{signed(low)}, {signed(high)}]"
     return Cell(signed(value), ends, strong)
-
-
-def p_text(p: float) -> str:
-    """Return a p-value as a table prints it."""
-    return NONE if p != p else "< 0.0001" if p < 0.0001 else f"{p:.4f}"
 
 
 def verdict(row: Mapping[str, Any]) -> Cell:

@@ -33,6 +33,7 @@ from ttr.datasets.dicom.tags import TAGS
 from ttr.datasets.limits import MOST_BYTES_A_PIXEL, MOST_PIXELS, no_memory
 from ttr.datasets.quiet import quiet
 from ttr.errors import ImageError
+from ttr.wording import counted
 
 #: Bytes beside its pixels that a deflated file may hold.
 OTHER_BYTES = 2**20
@@ -128,8 +129,8 @@ def _plain(name: object, found: Essence, data: Any, said: Measures, frame: int, 
     spare = held - count * length
     if (spare not in (0, 1) or shared) if count > 1 else spare >= max(2, length):
         raise ImageError(
-            f"{name} holds {held:,} bytes and says that it has {count:,} frames of {length:,}; needed as "
-            "many as there are: export it anew"
+            f"{name} holds {held:,} bytes and says that it has {counted(count, 'frame')} of {length:,}; "
+            "needed as many as there are: export it anew"
         )
     if count == 1:
         return found.data[start:end]
@@ -148,8 +149,8 @@ def _packed(name: object, found: Essence, data: Any, said: Measures, frame: int,
         chosen = parts if sum(_starts_picture(found, part) for part in parts) < 2 else []
     if not chosen:
         raise ImageError(
-            f"{name} holds {len(parts):,} compressed parts and says that it has {count:,} frames, not which "
-            "is whose; export it anew"
+            f"{name} holds {len(parts):,} compressed parts and says that it has {counted(count, 'frame')}, "
+            "not which is whose; export it anew"
         )
     return b"".join(found.data[start:end] for _, start, end in chosen)
 

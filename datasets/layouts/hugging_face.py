@@ -22,6 +22,7 @@ from ttr.datasets.splits import SPLIT_NAMES, complete
 from ttr.datasets.tables.columns import ROLES, class_label, is_missing
 from ttr.errors import DataError, ImageError
 from ttr.files import parse_json
+from ttr.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow
@@ -173,7 +174,9 @@ def _configuration(root: Path) -> Path:
     found = [folder for folder in found if folder.name.lower() not in SPLIT_NAMES]
     if len(found) > 1:
         names = ", ".join(folder.name for folder in found)[:200]
-        raise DataError(f"{root} holds {len(found)} configurations ({names}); give the folder of one of them")
+        raise DataError(
+            f"{root} holds {counted(len(found), 'configuration')} ({names}); give the folder of one of them"
+        )
     return root if here or not found else found[0]
 
 
@@ -202,7 +205,7 @@ def _columns(path: Path) -> _Columns:
     for what, found in (("images", images), ("labels", labels)):
         if len(found) != 1:
             said = (", ".join(found) or f"none of {', '.join(schema.names)}")[:300]
-            raise DataError(f"{path.name} has {len(found)} columns of {what} ({said}); needed one")
+            raise DataError(f"{path.name} has {counted(len(found), 'column')} of {what} ({said}); needed one")
     unused = [name for name in schema.names if name not in (*images, *labels, *groups[:1])]
     return _Columns(
         image=images[0],

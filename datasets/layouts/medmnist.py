@@ -24,6 +24,7 @@ from ttr.datasets.base import SPLITS, Card, Dataset, Item, Split, make_dataset
 from ttr.datasets.splits import complete
 from ttr.datasets.tables.findings import Reported, one_label
 from ttr.errors import DataError
+from ttr.wording import counted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -144,7 +145,9 @@ def _unpack(archive: zipfile.ZipFile, name: str, place: Path, count: int) -> Non
             raise ValueError(f"{name} has the shape {shape}: 3D images, of which no ViT of ours reads one")
         fits = len(shape) in (3, 4) and shape[0] == count and min(shape[1:3]) > 0
         if dtype != np.uint8 or not fits or max(shape[1:3]) > MOST_SIDE:
-            raise ValueError(f"{name} has the shape {shape} of {dtype}; needed {count} images of uint8")
+            raise ValueError(
+                f"{name} has the shape {shape} of {dtype}; needed {counted(count, 'image')} of uint8"
+            )
         left = math.prod(shape)
         room = min(MOST_UNPACKED, shutil.disk_usage(place.parent).free)
         if left > room:

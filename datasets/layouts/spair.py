@@ -18,6 +18,7 @@ from ttr.datasets.base import Card, Split, inside, read_text, require
 from ttr.datasets.folder import draw_sample
 from ttr.errors import DataError
 from ttr.files import JSONError, read_json
+from ttr.wording import counted
 
 CARD = Card(
     title="SPair-71k",
@@ -116,8 +117,8 @@ def _read(path: Path, images: Path) -> KeypointPair:
     box = _numbers(found, "trg_bndbox", path, (4,))
     if len(source_points) != len(target_points):
         raise DataError(
-            f"{path} has {len(source_points)} keypoints in the source and {len(target_points)} in the "
-            "target; needed as many in both"
+            f"{path} has {counted(len(source_points), 'keypoint')} in the source and {len(target_points)} "
+            "in the target; needed as many in both"
         )
     if not (box[2:] > box[:2]).all():
         raise DataError(f"{path}: trg_bndbox {box.tolist()} has no extent; needed [left, top, right, bottom]")

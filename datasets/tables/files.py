@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from ttr.datasets.base import MOST_TEXT
 from ttr.errors import DataError
 from ttr.files import read_bytes
+from ttr.wording import counted
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -65,7 +66,8 @@ def read_table(path: Path, columns: Sequence[str]) -> DataFrame:
     for line, row in rows:
         if any(each.strip() for each in row[len(names) :]):
             raise DataError(
-                f"{path}, line {line}: {len(row)} values in {len(names)} columns; put a text that holds "
+                f"{path}, line {line}: {counted(len(row), 'value')} in {counted(len(names), 'column')}; "
+                "put a text that holds "
                 f'{"commas" if separator == "," else repr(separator)} between "'
             )
         cells.append([each.strip() for each in row[: len(names)]] + [""] * (len(names) - len(row)))
@@ -136,7 +138,7 @@ def _rows(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str
     try:
         for row in found:
             if len(row) > MOST_COLUMNS:
-                raise DataError(f"{path} has {len(row):,} columns; needed {MOST_COLUMNS:,} at most")
+                raise DataError(f"{path} has {counted(len(row), 'column')}; needed {MOST_COLUMNS:,} at most")
             if any(each.strip() for each in row) and not (found.line_num == 1 and row[0].startswith("sep=")):
                 yield found.line_num, row
     except csv.Error as error:

@@ -107,7 +107,9 @@ def test_tuning_counts_and_lists_what_it_read(run, command):
     used = [*result["found_on"], *result["measured_on"]]
     assert len(used) == GOOD
     assert not any(name.endswith(BAD) for name in used)
-    counts = f"found on {len(result['found_on'])} images and measured on {len(result['measured_on'])} others"
+    counts = (
+        f"found on {len(result['found_on'])} images and measured on {len(result['measured_on'])} other images"
+    )
     assert counts in result["notes"][0]
     assert "3 images left out" in " ".join((out / "index.html").read_text().replace("<strong>", "").split())
 

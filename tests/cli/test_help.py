@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import pytest
 import typer
 
+from tests.tools.structure import modules
 from ttr.cli.help import OWN, SECTIONS, first_sentence, named, ranged, section_of
 from ttr.cli.main import app
 
@@ -44,6 +46,23 @@ def test_every_section_names_options_that_some_command_has():
     assert {name for names in SECTIONS.values() for name in names} <= known
     assert section_of("dtype") == "Model"
     assert section_of("heads") == OWN
+
+
+#: Options of pip, torchrun and tar, and those that every command has.
+OF_OTHERS = {"--help", "--force-reinstall", "--no-deps", "--nproc-per-node"}
+OF_OTHERS |= {"--dereference", "--hard-dereference"}
+
+
+def test_no_text_advises_an_option_that_no_command_has():
+    whole = typer.main.get_command(app)
+    each = [whole, *(command for _, command in commands(whole))]
+    known = {name for command in each for p in command.params for name in (*p.opts, *p.secondary_opts)}
+    for module, path in modules().items():
+        if module.startswith("ttr.apps"):  # its style sheets have names that begin so
+            continue
+        texts = [n.value for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Constant)]
+        named = re.findall(r"(?<![\w-])--[a-z][a-z-]+", "\n".join(t for t in texts if isinstance(t, str)))
+        assert set(named) <= known | OF_OTHERS, module
 
 
 @pytest.mark.parametrize("group", [(), ("data",), ("reproduce",)])

@@ -47,7 +47,7 @@ def test_it_writes_the_folder_and_ends_with_the_answer_and_the_page(localize, tm
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert lines[-1] == f"open: {tmp_path / 'out' / 'index.html'}"
-    assert lines[-2].startswith("energy in the outline: attention 0.")
+    assert lines[-2].startswith("In the outline lies so much of a map's energy: 0.")
     assert "centre-map" in out
     table = pd.read_csv(tmp_path / "out" / "localisation.csv")
     assert set(table.n) == {10}

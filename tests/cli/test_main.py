@@ -92,7 +92,7 @@ def test_no_outliers_is_an_answer_and_can_be_compared(run, folder, tmp_path):
         "detect", "--backbone", "phantom-reg4", "--images", folder, "--out", neurons, "--quiet"
     )
     assert status == 0
-    assert "no outlier patches: 0 of 4 images" in out
+    assert "No outlier patches: 0 of 4 images" in out
     status, _, _ = run(
         "compare", "--backbone", "phantom-reg4", "--neurons", neurons, "--out", tmp_path / "out", folder
     )

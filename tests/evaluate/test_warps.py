@@ -101,7 +101,7 @@ def test_values_beyond_0_to_1_survive_and_the_fill_is_seen_beyond_the_image():
 
 def test_a_flat_image_has_no_keypoints_and_bad_input_is_refused():
     assert not warped_pair(torch.full((2, 3, 32, 32), 0.3), seeds=[1, 2], fill=BLACK).valid.any()
-    with pytest.raises(OptionError, match="2 seeds were given for 1 images"):
+    with pytest.raises(OptionError, match="got 2 seeds for 1 image"):
         warped_pair(torch.zeros(1, 3, 32, 32), seeds=[1, 2], fill=BLACK)
     with pytest.raises(OptionError, match="points=0"):
         warped_pair(torch.zeros(1, 3, 32, 32), seeds=[1], fill=BLACK, points=0)

@@ -123,5 +123,5 @@ def test_nothing_to_compare_is_refused():
         contrast([(1, mean_of(a))])
     with pytest.raises(OptionError, match="needed count=, and no arrays"):
         contrast([(1, mean_of(a)), (-1, a)], count=5)
-    with pytest.raises(OptionError, match="4 groups were given for 5 images"):
+    with pytest.raises(OptionError, match="got 4 groups for 5 images"):
         contrast([(1, a)], groups=list("abcd"))

@@ -163,15 +163,15 @@ def test_the_swap_test_is_the_sign_test_for_a_mean_and_cautious_where_undefined(
 
 
 def test_what_cannot_be_compared_is_refused():
-    with pytest.raises(OptionError, match="needed one a image"):
+    with pytest.raises(OptionError, match="needed one an image"):
         paired_permutation(np.ones(3), np.ones(2))
     with pytest.raises(OptionError, match="N >= 1"):
         mcnemar(np.ones(0, dtype=bool), np.ones(0, dtype=bool))
-    with pytest.raises(OptionError, match="2 groups were given for 3 images"):
+    with pytest.raises(OptionError, match="got 2 groups for 3 images"):
         resample_weights(3, groups=["a", "b"])
     with pytest.raises(OptionError, match="count=0"):
         resample_weights(0)
-    with pytest.raises(OptionError, match="2 groups were given for 3 images"):
+    with pytest.raises(OptionError, match="got 2 groups for 3 images"):
         rescaled_weights(np.zeros(3, dtype=int), groups=["a", "b"])
     with pytest.raises(OptionError, match="a spread needs two"):
         rescaled_weights(np.zeros(3, dtype=int), groups=["a"] * 3)

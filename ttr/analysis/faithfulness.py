@@ -50,6 +50,7 @@ from ttr.backbones.base import Backbone
 from ttr.forward.blocks import SeenBlock, watch
 from ttr.forward.record import Record, record
 from ttr.tokens import TokenLayout
+from ttr.wording import listed
 
 Grade = Literal["not faithful", "partly faithful", "faithful"]
 GRADES: tuple[Grade, ...] = ("not faithful", "partly faithful", "faithful")
@@ -135,7 +136,7 @@ def meaning(trust: Trust) -> str:
         "so the map does not show where the image's feature comes from",
         "so the map shows a part of where the image's feature comes from",
     )
-    said = f"{_listed(failed)}, {shows[worst]}" if failed else SOUND
+    said = f"{listed(failed)}, {shows[worst]}" if failed else SOUND
     return f"{said}. {UNCENTRED[:-1]}" if math.isnan(trust.centred) else said
 
 
@@ -147,16 +148,13 @@ def _said(check: str, level: int, trust: Trust) -> str:
         "else",
     )
     barely = ("no more", "hardly more")[level]
+    fit, elsewhere = (f"{100 * (1 - share):.0f} %" for share in (trust.own, trust.agreement))
     return {
         "amount": amounts[level],
-        "own": f"other images' patches fit the feature as well as its own ({1 - trust.own:.0%} of them do)",
-        "agreement": f"{1 - trust.agreement:.0%} of the map's light lies where the patches do not give it",
+        "own": f"other images' patches fit the feature as well as its own ({fit} of them do)",
+        "agreement": f"{elsewhere} of the map's light lies where the patches do not give it",
         "deletion": f"taking the brightest patches out moves the feature {barely} than random ones",
     }[check]
-
-
-def _listed(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])}, and {parts[-1]}"
 
 
 def sentence(before: Trust, after: Trust) -> str:

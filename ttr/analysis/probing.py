@@ -18,6 +18,7 @@ import numpy as np
 from ttr.errors import OptionError
 from ttr.statistics.estimates import Interval, share
 from ttr.statistics.inference import paired_permutation
+from ttr.wording import counted
 
 STRENGTH = 0.1
 
@@ -110,7 +111,7 @@ def _check(
     for name, (x, y) in (("train", train), ("test", test)):
         if x.ndim != 4 or x.shape[:3] != (len(y), layers, tokens) or not len(y):
             raise OptionError(
-                f"got {name} features {x.shape} with {len(y)} targets, {layers} layers and "
+                f"got {name} features {x.shape} with {counted(len(y), 'target')}, {layers} layers and "
                 f"{tokens} tokens; needed [N, layers, tokens, D]"
             )
         if not np.isfinite(x).all():

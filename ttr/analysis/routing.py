@@ -30,6 +30,7 @@ from ttr.checks import integer
 from ttr.errors import ModelError, OptionError
 from ttr.forward.attention import Projected, project
 from ttr.tokens import TokenLayout
+from ttr.wording import counted
 
 #: Sources and targets, in the order of the axes of :attr:`LayerStatistics.flows`.
 GROUPS = ("cls", "registers", "patches")
@@ -176,7 +177,7 @@ def _check_comparable(x: Tensor, layout: TokenLayout, reference: AttentionInput)
     x_reference, _, other = reference
     if len(x) != len(x_reference):
         raise OptionError(
-            f"got {len(x)} images and {len(x_reference)} of the reference; needed the same ones"
+            f"got {counted(len(x), 'image')} and {len(x_reference)} of the reference; needed the same ones"
         )
     if layout.with_test_time(0) != other.with_test_time(0):
         raise OptionError(

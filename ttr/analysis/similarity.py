@@ -25,6 +25,7 @@ from torch import Tensor
 from ttr.errors import OptionError
 from ttr.statistics.estimates import Interval
 from ttr.statistics.inference import bootstrap_interval
+from ttr.wording import counted
 
 TILE = 512
 FEWEST = 4
@@ -71,7 +72,7 @@ def _checked(x: np.ndarray | Tensor, y: np.ndarray | Tensor) -> tuple[np.ndarray
     if a.ndim != 2 or b.ndim != 2 or len(a) != len(b):
         raise OptionError(f"got features of shapes {a.shape} and {b.shape}; needed [n, d1] and [n, d2]")
     if len(a) < FEWEST:
-        raise OptionError(f"CKA of {len(a)} images; needed {FEWEST} or more")
+        raise OptionError(f"CKA of {counted(len(a), 'image')}; needed {FEWEST} or more")
     a, b = a.astype(np.float64), b.astype(np.float64)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise OptionError("features hold NaN or infinite values; look for the images that made them")
@@ -157,7 +158,7 @@ class StreamingCKA:
             OptionError: fewer than four images.
         """
         if self.images < FEWEST:
-            raise OptionError(f"CKA of {self.images} images; needed {FEWEST} or more")
+            raise OptionError(f"CKA of {counted(self.images, 'image')}; needed {FEWEST} or more")
         found = []
         for name in ("xy", "xx", "yy"):
             places = ["xy".index(letter) for letter in name]

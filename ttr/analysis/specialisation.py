@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ttr.checks import integer
 from ttr.errors import OptionError
+from ttr.wording import counted
 
 
 @torch.no_grad()
@@ -99,7 +100,9 @@ class NearestPatches:
         if self._found is None:
             self._found = [[] for _ in range(count)]
         if len(self._found) != count:
-            raise OptionError(f"got {count} registers after {len(self._found)}; needed runs of one kind")
+            raise OptionError(
+                f"got {counted(count, 'register')} after {len(self._found)}; needed runs of one kind"
+            )
         self._group |= zip(names, names if groups is None else groups, strict=True)
         cosines = F.normalize(registers.float(), dim=-1) @ F.normalize(patches.float(), dim=-1).mT
         best, where = cosines.clamp(-1, 1).cpu().max(dim=2)

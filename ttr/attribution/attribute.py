@@ -23,6 +23,7 @@ from ttr.backbones.families import as_backbone
 from ttr.errors import ImageError, ModelError, OptionError
 from ttr.evaluate.zero_shot import Tokenizer
 from ttr.forward.batches import batches
+from ttr.wording import counted
 
 Method = Literal[
     "attention",
@@ -126,9 +127,9 @@ def _joined(maps: list[Tensor]) -> Tensor:
     wrong = int((~found.isfinite()).flatten(1).any(dim=1).sum())
     if wrong:
         raise ModelError(
-            f"the maps of {wrong} of {len(found)} images are no numbers, though the images are: the pass or "
-            "the head overflowed; scale the images as the model's preprocessing does, check the head's "
-            "weights, or give a wider dtype"
+            f"the maps of {wrong} of {counted(len(found), 'image')} are no numbers, though the images are: "
+            "the pass or the head overflowed; scale the images as the model's preprocessing does, check "
+            "the head's weights, or give a wider dtype"
         )
     return found
 

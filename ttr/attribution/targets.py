@@ -20,6 +20,7 @@ from ttr.backbones.transformers_vit import classifiers
 from ttr.errors import ModelError, OptionError
 from ttr.evaluate.heads import LinearHead
 from ttr.evaluate.zero_shot import Tokenizer, class_embeddings, has_text_tower
+from ttr.wording import counted
 
 Target = int | str | Sequence[int] | Tensor | None
 Head = LinearHead | nn.Module
@@ -80,8 +81,8 @@ class OfClass:
         last = images.stop if isinstance(images, slice) else images + 1
         if len(self.classes) < last:
             raise OptionError(
-                f"got {len(self.classes)} targets for {last} images or more; needed one an image, or one for "
-                "all"
+                f"got {counted(len(self.classes), 'target')} for {last} images or more; needed one an "
+                "image, or one for all"
             )
         return replace(self, classes=self.classes[images])
 
@@ -89,7 +90,8 @@ class OfClass:
         """Raise OptionError if there are classes for more or fewer images than these."""
         if self.classes is not None and self.classes.ndim and len(self.classes) != count:
             raise OptionError(
-                f"got {len(self.classes)} targets for {count} images; needed one an image, or one for all"
+                f"got {counted(len(self.classes), 'target')} for {counted(count, 'image')}; needed one an "
+                "image, or one for all"
             )
 
     def _logits(self, features: Tensor) -> Tensor:

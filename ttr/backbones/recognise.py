@@ -12,6 +12,7 @@ from torch import nn
 from ttr.backbones import monai_vit, open_clip_vit, timm_vit, torchvision_vit, transformers_vit
 from ttr.backbones.compiled import WRAPPER
 from ttr.errors import ModelError
+from ttr.wording import counted
 
 LOCATORS: tuple[ModuleType, ...] = (timm_vit, open_clip_vit, transformers_vit, torchvision_vit, monai_vit)
 FAMILIES = (
@@ -41,7 +42,7 @@ def find(model: Any) -> tuple[Any, ModuleType, str]:
     if len(held) > 1:
         places = ", ".join(path for _, _, path in held)
         raise ModelError(
-            f"{_called(model)} holds {len(held)} models that are known, {places}; give one of them"
+            f"{_called(model)} holds {counted(len(held), 'model')} that are known, {places}; give one of them"
         )
     if not held or _is_compiled_form(model):
         raise ModelError(_refusal(model))

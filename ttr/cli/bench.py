@@ -125,4 +125,4 @@ def bench(
         typer.echo(f"this process's part of the features is done; the first process goes on to {out}")
         return
     result = write_bench(backbone, labelled, found, out, settings, run)
-    show_bench(result.comparisons, result.benchmark.skipped, out / "index.html")
+    show_bench(result.results, result.comparisons, result.benchmark.skipped, out / "index.html")

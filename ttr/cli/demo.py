@@ -9,6 +9,7 @@ import typer
 
 from ttr.cli import options
 from ttr.cli.tables import show_comparison
+from ttr.wording import counted, sentence
 
 
 def demo(
@@ -42,8 +43,8 @@ def demo(
     found = result.detected
     typer.echo(
         f"detection: recall {found.recall:.2f}, precision {found.precision:.2f} of "
-        f"{len(found.neurons)} neurons against the planted truth; {result.seconds:.1f} s in all"
+        f"{counted(len(found.neurons), 'neuron')} against the planted truth; {result.seconds:.1f} s in all"
     )
     if result.answer:
-        typer.echo(result.answer)
+        typer.echo(sentence(result.answer))
     show_comparison(result.comparisons, out / "index.html")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ttr.cli.terminal import print_table
+from ttr.wording import p_text
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -76,7 +77,7 @@ def show_maps(table: DataFrame, study: PublishedStudy, instead: str | None = Non
         arms = list(dict.fromkeys(cell.arm))
         heads = (Column(head, justify="right") for head in ("published", *arms, "random-map", "centre-map"))
         shown = Table(Column("metric", no_wrap=True), *heads, title_justify="left", pad_edge=False)
-        shown.title = f"{model} on {name}: shares, 0 to 1"
+        shown.title = f"{model} on {name}: per cent"
         for method, rows in cell.groupby("method", sort=False):
             shown.add_section()
             shown.add_row(str(method), style="bold")
@@ -86,7 +87,7 @@ def show_maps(table: DataFrame, study: PublishedStudy, instead: str | None = Non
                 measured = (own.loc[arm, metric].measured for arm in arms)
                 published = rows[rows.metric == metric].published.max()
                 numbers = (published, *measured, first.random_map, first.centre_map)
-                shown.add_row(metric, *("–" if value != value else f"{value:.3f}" for value in numbers))
+                shown.add_row(metric, *("–" if value != value else f"{100 * value:.1f}" for value in numbers))
         print_table(shown)
     _show_notes(Console(), study, instead, "models and sets")
 
@@ -106,15 +107,22 @@ def show_metrics(table: DataFrame) -> None:
     heads = [Column(word, justify="right", no_wrap=True) for word in words]
     for backbone, of_backbone in arms.groupby("backbone", sort=False):
         shown = Table("arm", *heads, title_justify="left", pad_edge=False)
-        shown.title = f"{backbone}: macro averages; auc of one against the rest"
+        shown.title = f"{backbone}: per cent; macro averages; auc of one against the rest"
         for dataset, cell in of_backbone.groupby("dataset", sort=False):
             shown.add_section()
             shown.add_row(str(dataset), style="bold")
             for arm, rows in cell.groupby("arm", sort=False):
                 values = rows.set_index("metric").measured
-                cells = ("–" if values[name] != values[name] else f"{values[name]:.3f}" for name in names)
+                cells = (_in_per_cent(name, values[name]) for name in names)
                 shown.add_row(str(arm), *cells)
         Console().print(shown, highlight=False, markup=False)
+
+
+def _in_per_cent(metric: str, value: float) -> str:
+    """Return a share in per cent; a weighted kappa, which is none, as it is."""
+    if value != value:
+        return "–"
+    return f"{value:.3f}" if metric == "qwk" else f"{100 * value:.1f}"
 
 
 def _beside(row: dict[Hashable, Any], key: str) -> tuple[str, str, str, str]:
@@ -148,7 +156,7 @@ def show_model_tests(table: DataFrame) -> None:
         for row in rows:
             cells = ("missing", "", "")
             if not row["missing"]:
-                cells = (f"{row['p']:.4f}", f"{row['difference']:+.4f}", said(row))
+                cells = (p_text(row["p"]), f"{row['difference']:+.4f}", said(row))
             models = f"{row['model_a']} against {row['model_b']}"
             shown.add_row(models, row["task"], row["published_p"], *cells)
         print_table(shown)

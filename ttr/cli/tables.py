@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ttr.cli.terminal import print_table
-from ttr.wording import counted
+from ttr.wording import counted, p_text, sentence
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -59,7 +59,7 @@ def show_neurons(neurons: RegisterNeurons, out: Path) -> None:
         print_table(table)
         if len(neurons) > SHOWN:
             console.print(f"... and {len(neurons) - SHOWN} more in the file")
-    console.print(neurons.message, highlight=False)
+    console.print(sentence(neurons.message), highlight=False)
     print_path(out)
 
 
@@ -83,13 +83,18 @@ def show_agreements(found: Sequence[Agreement]) -> None:
     table = Table(*names, "best", "shared", "overlap", "chance", "p", "rbo", "tau", "rho", "halves")
     for each in found:
         sizes = " and ".join(dict.fromkeys(map(str, (each.first_size, each.second_size))))
-        numbers = (each.overlap, each.chance, each.p, each.rbo, each.kendall, each.spearman)
-        written = ("" if number is None else f"{number:.2g}" for number in numbers)
+        agreed = [_short(number) for number in (each.overlap, each.chance)]
+        ranks = [_short(number) for number in (each.rbo, each.kendall, each.spearman)]
+        written = (*agreed, "" if each.p is None else p_text(each.p), *ranks)
         within = [half for half in (each.within_first, each.within_second) if half is not None]
         top = f"{each.top} ({sizes})" if isinstance(each.top, str) else str(each.top)
         halves = " and ".join(f"{half.overlap:.2f}" for half in within)
         table.add_row(each.first, each.second, top, str(each.shared), *written, halves)
     print_table(table)
+
+
+def _short(number: float | None) -> str:
+    return "" if number is None else f"{number:.2g}"
 
 
 def show_comparison(comparisons: Sequence[ImageComparison], page: Path) -> None:
@@ -138,7 +143,8 @@ def show_probabilities(
             table.add_row(image, name, f"{b:.3f}", f"{a:.3f}", f"{a - b:+.3f}", end_section=last)
     print_table(table)
     if len(images) > SHOWN:
-        typer.echo(f"... and {len(images) - SHOWN} more images{' in the file' if out else ': give --out'}")
+        more = f"... and {counted(len(images) - SHOWN, 'more image')}"
+        typer.echo(f"{more} in the file" if out else f"{more}; --out FILE writes all of them")
     if out is not None:
         print_path(out)
 
@@ -161,14 +167,15 @@ def show_checks(checks: Sequence[Check]) -> None:
         if check.state != "ok":
             typer.echo(f"{check.state}: {check.group}, {check.name}: {check.measured}; {check.advice}")
     off = sum(check.state == "off" for check in checks)
-    typer.echo(f"{off} of {len(checks)} checks are off" if off else f"nothing is off in {len(checks)} checks")
+    of = counted(len(checks), "check")
+    typer.echo(f"{off} of {of} {'is' if off == 1 else 'are'} off" if off else f"nothing is off in {of}")
 
 
 def show_tuning(advice: Recommendation, rows: Sequence[SweepRow], page: Path) -> None:
     """Print the bare model, the recommended setting and the sweep over registers, and the page to open."""
     from rich.table import Table
 
-    title = "share of outlier patches, largest patch norm, CLS attention of registers, cosine with R = 1"
+    title = "outlier patches and CLS attention of registers, %; largest patch norm; cosine with R = 1"
     table = Table("setting", title=title, title_justify="left")
     for column in ("outliers", "norm", "attention", "cosine"):
         table.add_column(column, justify="right")
@@ -180,37 +187,68 @@ def show_tuning(advice: Recommendation, rows: Sequence[SweepRow], page: Path) ->
             name = f"top_k {row.top_k}, blocks 0..{row.top_layer}"
         elif row.sweep == "registers":
             name = f"R = {row.num_registers}"
-        shares = ("–" if x is None else f"{x:.3f}" for x in (row.register_attention, row.cosine))
-        table.add_row(name, f"{row.outlier_share:.4f}", f"{row.max_patch_norm:.1f}", *shares)
+        attention = "–" if row.register_attention is None else f"{100 * row.register_attention:.1f}"
+        cosine = "–" if row.cosine is None else f"{row.cosine:.3f}"
+        table.add_row(name, f"{100 * row.outlier_share:.2f}", f"{row.max_patch_norm:.1f}", attention, cosine)
     print_table(table)
-    typer.echo(advice.neurons.message)
+    typer.echo(sentence(advice.neurons.message))
     print_path(page)
 
 
-def show_bench(comparisons: DataFrame, skipped: Mapping[str, str], page: Path) -> None:
-    """Print the top1 differences with intervals and verdicts, what was left out, and the page to open."""
+def show_bench(results: DataFrame, comparisons: DataFrame, skipped: Mapping[str, str], page: Path) -> None:
+    """Print each arm's accuracy, the differences with verdicts, what was left out, the answer, the page."""
+    from ttr.studies.bench.page import answer
+
+    print_table(_accuracies(results))
+    if len(comparisons):
+        print_table(_differences(comparisons[comparisons.metric == "top1"]))
+    show_skipped(skipped)
+    typer.echo(sentence(answer(results, comparisons, int(results.n.iloc[0]))))
+    print_path(page)
+
+
+def _accuracies(results: DataFrame) -> Any:
+    """Return a row an arm with its top1 in per cent and its interval, of the first seed."""
+    from rich.table import Column, Table
+
+    from ttr.studies.bench.page import place_of
+
+    table = Table(Column("arm", no_wrap=True), title="top1, %", title_justify="left")
+    for column in ("right", "95 % interval"):
+        table.add_column(column, justify="right", no_wrap=True)
+    rows = results[(results.metric == "top1") & (results.seed == results.seed.iloc[0])]
+    several = rows.num_registers.max() > rows.num_registers[rows.num_registers > 0].min()
+    for (head, feature), part in rows.groupby(["head", "feature"], sort=False):
+        table.add_section()
+        table.add_row(place_of(head, feature), style="bold")
+        for row in part.itertuples():
+            registers = f", R = {row.num_registers}" if several and row.num_registers else ""
+            ends = "–" if row.ci_low != row.ci_low else f"{100 * row.ci_low:.1f}..{100 * row.ci_high:.1f}"
+            table.add_row(f"  {row.arm}{registers}", f"{100 * row.value:.1f}", ends)
+    return table
+
+
+def _differences(rows: DataFrame) -> Any:
+    """Return a row a difference in points, with its interval, p and verdict."""
     from rich.table import Column, Table
 
     from ttr.statistics.verdict import said
+    from ttr.studies.bench.page import place_of
 
     title = "top1, first - second, in points"
     table = Table(Column("difference", no_wrap=True), title=title, title_justify="left")
     for column in ("points", "95 % interval", "p Holm"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("verdict", justify="right")
-    rows = comparisons[comparisons.metric == "top1"] if len(comparisons) else comparisons
-    for (head, feature), part in rows.groupby(["head", "feature"], sort=False) if len(rows) else ():
+    for (head, feature), part in rows.groupby(["head", "feature"], sort=False):
         table.add_section()
-        table.add_row(head if feature == "embedding" else f"{head}, {feature}", style="bold")
+        table.add_row(place_of(head, feature), style="bold")
         for row in part.itertuples():
             several = f", R = {row.num_registers}" if row.num_registers > 1 else ""
             interval = f"{100 * row.ci_low:+.1f}..{100 * row.ci_high:+.1f}"
-            p = "–" if row.p_holm != row.p_holm else f"{row.p_holm:.3f}"
-            cells = (f"{100 * row.difference:+.1f}", interval, p, said(row))
+            cells = (f"{100 * row.difference:+.1f}", interval, p_text(row.p_holm), said(row))
             table.add_row(f"  {row.first} - {row.second}{several}", *cells)
-    print_table(table)
-    show_skipped(skipped)
-    print_path(page)
+    return table
 
 
 def show_localisation(table: DataFrame, skipped: Mapping[str, str], notes: Sequence[str], page: Path) -> None:
@@ -222,7 +260,7 @@ def show_localisation(table: DataFrame, skipped: Mapping[str, str], notes: Seque
             print_table(_scores(rows, PLACES | CURVES))
     show_skipped(skipped)
     for note in notes:
-        typer.echo(note)
+        typer.echo(sentence(note))
     print_path(page)
 
 
@@ -231,20 +269,26 @@ def _scores(rows: DataFrame, called: Mapping[str, str]) -> Any:
     from rich.table import Column, Table
 
     right = [Column(called[name], justify="right") for name in dict.fromkeys(rows["metric"])]
-    shown = Table(*(Column(name, no_wrap=True) for name in ("method", "arm")), *right, padding=(0, 1, 0, 0))
+    names = (Column(name, no_wrap=True) for name in ("method", "arm"))
+    shown = Table(*names, *right, padding=(0, 1, 0, 0), title="per cent", title_justify="left")
     for method, part in rows.groupby("method", sort=False):
         for arm, own in part.groupby("arm", sort=False):
-            shown.add_row(str(method), str(arm), *(f"{value:.3f}" for value in own["value"]))
+            shown.add_row(str(method), str(arm), *(f"{100 * value:.1f}" for value in own["value"]))
         shown.add_section()
     return shown
 
 
 def show_ablation(results: DataFrame, skipped: Mapping[str, str], page: Path) -> None:
-    """Print each condition's change from full in points, and the page to open."""
+    """Print each condition's value and its change from full, the answer, and the page to open."""
     from rich.table import Column, Table
 
+    from ttr.studies.ablate.sentences import answer
+
     tasks = list(dict.fromkeys(results["task"]))
-    title = "change from full, in points (*: higher or lower, =: equivalent within the margin, else open)"
+    title = (
+        "per cent, in brackets the change from full in points (*: higher or lower, =: equivalent within the "
+        "margin, else open)"
+    )
     right = [Column(task, justify="right", no_wrap=True) for task in tasks]
     table = Table(Column("condition", no_wrap=True), *right, title=title, title_justify="left")
     shown = results[[TASK_METRIC[row.task] == row.metric for row in results.itertuples()]]
@@ -253,6 +297,7 @@ def show_ablation(results: DataFrame, skipped: Mapping[str, str], page: Path) ->
         table.add_row(str(condition), *(cells[task] for task in tasks), end_section=condition == "full")
     print_table(table)
     show_skipped(skipped)
+    typer.echo(sentence(answer(results)))
     print_path(page)
 
 
@@ -262,7 +307,7 @@ def _change(row: Any) -> str:
     from ttr.statistics.verdict import EQUIVALENT, TOLD
 
     star = "*" if row.verdict in TOLD else "=" if row.verdict == EQUIVALENT else ""
-    return f"{100 * row.delta:+.1f}{star:1}"
+    return f"{100 * row.value:.1f} ({100 * row.delta:+.1f}{star})"
 
 
 def show_integration(table: DataFrame, changes: DataFrame, page: Path) -> None:
@@ -272,6 +317,7 @@ def show_integration(table: DataFrame, changes: DataFrame, page: Path) -> None:
 
     from ttr.analysis.faithfulness import Trust, grade
     from ttr.statistics.verdict import said
+    from ttr.studies.integrate.section import in_short
 
     title = "the map of the last block: faithfulness, and CKA of the patches with the whole"
     shown = Table(Column("model", overflow="fold"), "R", title=title, title_justify="left")
@@ -287,10 +333,11 @@ def show_integration(table: DataFrame, changes: DataFrame, page: Path) -> None:
     for row in changes.itertuples():
         console.print(
             f"{row.backbone}, block {row.block}, R = {row.num_registers} against the bare model: "
-            f"{row.difference:+.4f} ({row.ci_low:+.4f}..{row.ci_high:+.4f}), {said(row)}",
+            f"{row.difference:+.4f} ({row.ci_low:+.4f}..{row.ci_high:+.4f}), {said(row, points=False)}",
             highlight=False,
             soft_wrap=True,
         )
+    typer.echo(sentence(in_short(table)))
     print_path(page)
 
 

@@ -200,16 +200,58 @@ def rgba(colour: str, opacity: float) -> str:
     return f"rgba({red},{green},{blue},{opacity})"
 
 
+def curve(
+    x: Sequence[Any],
+    y: Sequence[float],
+    name: str,
+    place: int,
+    *,
+    ends: tuple[Sequence[float], Sequence[float]] | None = None,
+    along: str = "block",
+    pattern: str = "{:.3f}",
+    **options: Any,
+) -> list[Scatter]:
+    """Return a line and, where it has ``ends``, its shaded 95 % interval; the hover says both in numbers."""
+    low, high = ends or ([float("nan")] * len(y), [float("nan")] * len(y))
+    rows = list(zip(x, y, low, high, strict=True))
+    known = [(at, a, b) for at, _, a, b in rows if a == a and b == b]
+    colour = options.get("colour", SERIES[place % len(SERIES)])
+    shaded = []
+    if known:
+        places, least, most = (list(each) for each in zip(*known, strict=True))
+        shaded.append(band(places, least, most, colour, legendgroup=name))
+    hover = [
+        f"<b>{name}</b>, {along} {at}<br>{pattern.format(value)}"
+        + (f", {interval(a, b, pattern)}" if ends else "")
+        for at, value, a, b in rows
+    ]
+    return [*shaded, line(x, y, name, place, hovertext=hover, legendgroup=name, **options)]
+
+
+def whiskers(
+    values: Sequence[float], low: Sequence[float], high: Sequence[float], colour: str
+) -> dict[str, Any]:
+    """Return plotly’s error bars from ``low`` to ``high``; none where there is no interval."""
+
+    def away(end: Sequence[float], sign: int) -> list[float]:
+        return [max(0.0, sign * (b - a)) if b == b else 0.0 for a, b in zip(values, end, strict=True)]
+
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": away(high, 1),
+        "arrayminus": away(low, -1),
+        "color": colour,
+        "thickness": 1.5,
+        "width": 4,
+    }
+
+
 def interval(low: float, high: float, pattern: str = "{:.3f}") -> str:
     """Return ``[low, high]``, or words where there is no interval."""
     if low != low or high != high:
         return "no interval"
     return f"95 % interval [{pattern.format(low)}, {pattern.format(high)}]"
-
-
-def p_value(p: float) -> str:
-    """Return ``= 0.0123``, or ``< 0.0001`` where the digits would say nothing."""
-    return "< 0.0001" if p < 0.0001 else f"= {p:.4f}"
 
 
 def substitute_of(condition: str) -> str:

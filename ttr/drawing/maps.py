@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ttr.drawing.colours import BLUE, GREEN, ORANGE, PINK, SKY, VERMILLION
+from ttr.drawing.colours import BLUE, VERMILLION
 
 NORM_MAP = "viridis"
 ATTENTION_MAP = "inferno"
 SIMILARITY_MAP, DIFFERENCE_MAP = "cividis", "PuOr"
 BEFORE, AFTER = VERMILLION, BLUE
-LINES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PINK, "D"), (SKY, "v"))
 
 
 #: Of a map's patches, so many per cent lie within a scale of its own.
@@ -80,22 +79,6 @@ def png_uri(pixels: np.ndarray) -> str:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG", **PNG)
     return uri(stream)
-
-
-def pair_of_axes(columns: int, rows: int = 1) -> tuple[Any, Any]:
-    """Return a figure of axes without upper and right spines, and the axes, row by row."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.6 * columns, 3.2 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def block_ticks(blocks: int) -> np.ndarray:
-    """Return at most about nine ticks over the blocks 0..``blocks`` - 1."""
-    return np.arange(0, blocks, max(1, blocks // 8))
 
 
 def png_of(figure: Any) -> io.BytesIO:

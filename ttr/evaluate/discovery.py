@@ -34,6 +34,7 @@ from ttr.evaluate.keypoints import points_as_seen
 from ttr.forward.batches import batches
 from ttr.forward.keys import patch_keys
 from ttr.registers.arms import Arm
+from ttr.wording import counted
 
 #: Patches of least degree that the seed may grow to, and the IoU from which an object counts as found.
 PATCHES, FOUND = 100, 0.5
@@ -203,12 +204,14 @@ def objects_found(
         theirs = truth[done : done + len(batch)]
         done += len(batch)
         if len(theirs) < len(batch):
-            raise OptionError(f"got boxes of {len(truth)} images and {done} images or more; needed as many")
+            raise OptionError(
+                f"got boxes of {counted(len(truth), 'image')} and {done} images or more; needed as many"
+            )
         for arm in arms:
             with arm.applied(backbone):
                 keys = patch_keys(backbone, batch)
             there = lost(keys, backbone.layout_for(batch).grid, patches, centred=centred)
             found[arm.name] += hits(there, theirs, backbone.patch_size)
     if done < len(truth):
-        raise OptionError(f"got boxes of {len(truth)} images and {done} images; needed as many")
+        raise OptionError(f"got boxes of {counted(len(truth), 'image')} and {done} images; needed as many")
     return {name: np.array(each, dtype=bool) for name, each in found.items()}

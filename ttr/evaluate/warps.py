@@ -21,6 +21,7 @@ from torch import Tensor
 from ttr.checks import integer
 from ttr.errors import OptionError
 from ttr.forward.preprocessing import albumentations
+from ttr.wording import counted
 
 TURN = 20.0
 SCALE = (0.85, 1.2)
@@ -65,7 +66,9 @@ def warped_pair(
         OptionError: not as many seeds as images, or no points.
     """
     if len(seeds) != len(images):
-        raise OptionError(f"{len(seeds)} seeds were given for {len(images)} images; give one an image")
+        raise OptionError(
+            f"got {counted(len(seeds), 'seed')} for {counted(len(images), 'image')}; give one an image"
+        )
     integer("points", points, 1)
     pixels = images.detach().float().cpu().permute(0, 2, 3, 1).contiguous().numpy()
     colour = tuple(float(value) for value in fill)

@@ -13,6 +13,7 @@ from ttr.features.sharing import share
 from ttr.features.shelf import Part, Shelf
 from ttr.progress import progress_bar
 from ttr.run import Run
+from ttr.wording import counted
 
 
 def collect(
@@ -56,7 +57,7 @@ def collect(
             advance(len(chunk.items))
     if taken and not run.shared:
         each = f"{len(shelves)} × " if len(shelves) > 1 else ""
-        run.tell(f"{label}: {taken:,} of {each}{len(items):,} images were in the cache")
+        run.tell(f"{label}: {taken:,} of {each}{counted(len(items), 'image')} were in the cache")
     return [joined.part() for joined in found]
 
 

@@ -31,6 +31,7 @@ from ttr.progress import Advance, progress_bar
 from ttr.ranks import Rank
 from ttr.registers.evidence import IMAGES_AT_ONCE
 from ttr.run import Run
+from ttr.wording import counted
 
 SCHEMA = "ttr.shared-part/1"
 #: Parts at most: one holds sums over all neurons or tokens of a model, a few megabytes.
@@ -158,7 +159,7 @@ class Shared(Job, Generic[T]):
             yield index, part
         if skipped and not readable:
             first = next(iter(skipped.values()))
-            raise ImageError(f"not one of {len(skipped)} images could be read; the first: {first}")
+            raise ImageError(f"not one of {counted(len(skipped), 'image')} could be read; the first: {first}")
 
     def reading(self, index: int) -> Stretch:
         """Return the images of a stretch."""

@@ -19,6 +19,7 @@ from ttr.backbones.made_input import check_floats
 from ttr.checks import integer
 from ttr.datasets.folder import list_images, open_image
 from ttr.errors import ImageError
+from ttr.wording import counted
 
 #: Columns of a row that hold the image, as data sets of the hub and loaders name them.
 COLUMNS = ("pixel_values", "image", "images", "img")
@@ -139,8 +140,8 @@ def _of_pair(item: tuple[Any, ...] | list[Any]) -> Any:
         )
     if (images := sum(map(_may_be_image, item))) > 1:
         raise ImageError(
-            f"got a {type(item).__name__} of {images} images as one item; needed (image, label), or one "
-            "image an item: (image for item in images for image in item)"
+            f"got a {type(item).__name__} of {counted(images, 'image')} as one item; needed (image, "
+            "label), or one image an item: (image for item in images for image in item)"
         )
     return item[0]
 

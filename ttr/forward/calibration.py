@@ -31,6 +31,7 @@ from ttr.forward.batches import batches, count
 from ttr.hooks import evaluation_mode, keep
 from ttr.progress import Advance, progress_bar
 from ttr.tokens import TokenLayout
+from ttr.wording import counted
 
 SCHEMA = "ttr.calibration/2"
 BANK = 64
@@ -74,8 +75,8 @@ class Calibration:
             checks.integers("banked", self.banked, 0)
             if len(self.banked) != len(self.bank) or max(self.banked) >= self.images:
                 raise ModelError(
-                    f"got {len(self.banked)} places for a bank of {len(self.bank)} of {self.images} images; "
-                    "needed one an image of the bank, below their number"
+                    f"got {len(self.banked)} places for a bank of {len(self.bank)} of "
+                    f"{counted(self.images, 'image')}; needed one an image of the bank, below their number"
                 )
 
     def slots(self, where: Tensor) -> Tensor:

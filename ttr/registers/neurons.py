@@ -392,7 +392,7 @@ def _read_ranking(path: Path) -> RegisterNeurons:
     _check_ranking(ranked, path)
     shape = (1 + max(row[0] for row in ranked), 1 + max(row[1] for row in ranked))
     neurons = RegisterNeurons((), tuple(ranked), Provenance(num_layers=shape[0], num_neurons=shape[1]))
-    told = f"a ranking of {len(ranked)} neurons"
+    told = f"a ranking of {counted(len(ranked), 'neuron')}"
     if shape not in PUBLISHED_CHOICE:
         return replace(neurons, message=f"{told}; choose with top(k, max_layer)")
     model, k, top_layer = PUBLISHED_CHOICE[shape]

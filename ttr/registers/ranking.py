@@ -11,6 +11,8 @@ from typing import Any, overload
 
 import numpy as np
 
+from ttr.wording import counted
+
 Row = tuple[int, int, float]
 #: Rows that are made at once.
 PIECE = 1024
@@ -66,7 +68,7 @@ class Ranking(Sequence[Row]):
         return hash(tuple(self))
 
     def __repr__(self) -> str:
-        return f"Ranking of {len(self)} neurons"
+        return f"Ranking of {counted(len(self), 'neuron')}"
 
 
 def _named(score: float) -> float:

@@ -30,6 +30,7 @@ from ttr.errors import OptionError
 from ttr.statistics import estimates
 from ttr.statistics.estimates import Estimate, Groups, Interval
 from ttr.statistics.inference import PERMUTATIONS, paired_permutation, units_that_differ
+from ttr.wording import counted
 
 #: How often each image counts, float [R, N] -> the number then, float64 [R].
 Statistic = Callable[[np.ndarray], np.ndarray]
@@ -103,7 +104,9 @@ def contrast(
         if not kept.any():
             raise OptionError("no image has a number in every condition; nothing can be compared")
         if groups is not None and len(groups) != len(numbers):
-            raise OptionError(f"{len(groups)} groups were given for {len(numbers)} images; give one an image")
+            raise OptionError(
+                f"got {counted(len(groups), 'group')} for {counted(len(numbers), 'image')}; give one an image"
+            )
         groups = None if groups is None else [g for g, keep in zip(groups, kept, strict=True) if keep]
         numbers = numbers[kept]
     numbers = np.where(np.abs(numbers) < ROUNDING, 0.0, numbers)

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ttr.statistics.score_intervals import critical, tango, tango_statistic, wilson
+from ttr.wording import counted
 
 CONFIDENCE = 0.95
 POWER = 0.8
@@ -274,12 +275,14 @@ def spread(numbers: np.ndarray, groups: Groups = None) -> tuple[float, float, fl
 
 def few(count: int, groups: Groups, *, smallest_class: int | None = None) -> str:
     """Return what must be said beside an interval of so few images, groups, or images of a class; or ""."""
-    units, what = (count, "images") if groups is None else (len(set(groups)), "groups")
+    units, what = (count, "image") if groups is None else (len(set(groups)), "group")
     said = []
     if units < FEW:
-        said.append(f"{units} {what} only: the interval rests on a spread that is known badly")
+        said.append(f"{counted(units, what)} only: the interval rests on a spread that is known badly")
     if smallest_class is not None and smallest_class < FEW / 2:
-        said.append(f"a class has {smallest_class} test images: a macro average over so few is biased")
+        said.append(
+            f"a class has {counted(smallest_class, 'test image')}: a macro average over so few is biased"
+        )
     return "; ".join(said)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from ttr.checks import integer
 from ttr.errors import OptionError
 from ttr.statistics.estimates import CONFIDENCE, Interval
+from ttr.wording import counted
 
 RESAMPLES = 1000
 PERMUTATIONS = 10_000
@@ -40,7 +41,9 @@ def resample_weights(
     integer("count", count, 1)
     integer("resamples", resamples, 1)
     if groups is not None and len(groups) != count:
-        raise OptionError(f"{len(groups)} groups were given for {count} images; give one an image")
+        raise OptionError(
+            f"got {counted(len(groups), 'group')} for {counted(count, 'image')}; give one an image"
+        )
     random = np.random.default_rng(seed)
     member = np.arange(count) if groups is None else np.unique(groups, return_inverse=True)[1]
     units = int(member.max()) + 1
@@ -74,7 +77,9 @@ def rescaled_weights(
         OptionError: fewer than two images (groups), or ``groups`` of another length.
     """
     if groups is not None and len(groups) != len(strata):
-        raise OptionError(f"{len(groups)} groups were given for {len(strata)} images; give one an image")
+        raise OptionError(
+            f"got {counted(len(groups), 'group')} for {counted(len(strata), 'image')}; give one an image"
+        )
     member = np.arange(len(strata)) if groups is None else np.unique(groups, return_inverse=True)[1]
     units = int(member.max()) + 1
     if units < 2:
@@ -236,4 +241,4 @@ def swap_permutation(
 
 def _same_length(a: np.ndarray, b: np.ndarray) -> None:
     if a.shape != b.shape or a.ndim != 1 or not len(a):
-        raise OptionError(f"got values of shapes {a.shape} and {b.shape}; needed one a image, N >= 1, both")
+        raise OptionError(f"got values of shapes {a.shape} and {b.shape}; needed one an image, N >= 1, both")

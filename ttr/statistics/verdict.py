@@ -25,6 +25,7 @@ import numpy as np
 
 from ttr.checks import share_of_one
 from ttr.statistics.contrasts import Contrast
+from ttr.wording import counted, measured
 
 ALPHA = 0.05
 #: Of equivalence: one point, the margin that Parodi et al. (2026) call preserved.
@@ -135,16 +136,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def said(row: Any) -> str:
+def said(row: Any, *, points: bool = True) -> str:
     """Return a verdict in words, from a row of a table with the columns of :class:`Judged`.
 
+    ``points``: the difference is one of shares; else its margin stands as the number that it is.
     Tables of earlier versions have neither ``margin`` nor ``needed``.
     """
     found = row if isinstance(row, Mapping) else row._asdict()
     name, margin, needed = found["verdict"], found.get("margin", NAN), found.get("needed", NAN)
     if name == EQUIVALENT:
-        points = f"{100 * margin:.4g}"
-        return f"{EQUIVALENT} within {points} point{'' if points == '1' else 's'}"
+        return f"{EQUIVALENT} within {measured(100 * margin, 'point') if points else f'{margin:.4g}'}"
     if name == OPEN and needed == needed:
         return f"{OPEN} (needs {needed:,.0f} images)"
     return name
@@ -154,7 +155,7 @@ def family_said(rows: Sequence[Mapping[str, Any]], question: str) -> str:
     """Return over how many tests a family was corrected, and how many could not have fired."""
     tests = int(rows[0].get("tests", 0)) if rows else 0
     left_out = sum(1 for row in rows if row["verdict"]) - tests
-    said = f"{question}: Holm over {tests} test{'' if tests == 1 else 's'}"
+    said = f"{question}: Holm over {counted(tests, 'test')}"
     if left_out <= 0:
         return said
     return f"{said}; {left_out} left out, since fewer than {FEWEST} images (groups) differ"

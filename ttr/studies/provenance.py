@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any
@@ -39,15 +38,3 @@ def provenance(backbone: Backbone, **settings: Any) -> dict[str, Any]:
         "warning": backbone.warning,
         "disclaimer": DISCLAIMER,
     }
-
-
-def together(made_with: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what made several results as one provenance, which names every backbone."""
-    shown = {**made_with[0], "backbones": [made["backbone"] for made in made_with]}
-    del shown["backbone"]
-    return shown
-
-
-def phantom_warnings(made_with: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the warnings of what was made with, each once."""
-    return list(dict.fromkeys(made["warning"] for made in made_with if made["warning"]))

@@ -14,6 +14,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
+from tests.tools.report_page import held_to_the_design
 from ttr.datasets.base import Item, make_dataset
 from ttr.datasets.phantom_set import CARD, phantom_set
 from ttr.errors import DataError, OptionError
@@ -154,7 +155,7 @@ def test_a_repeated_run_is_byte_identical_and_computes_nothing_again(
     _, out = bench
     monkeypatch.setattr("ttr.features.extract.vectors", None)
     monkeypatch.setattr("ttr.features.trained.HEADS", dict.fromkeys(HEADS))
-    for name in ("results", "comparisons", "pictures"):
+    for name in ("results", "comparisons"):
         monkeypatch.setattr(f"ttr.studies.bench.statistics.{name}", None)
     again = tmp_path / "again"
     write_bench(backbone, dataset, neurons, again, FEW, Run(cache=cache))
@@ -244,7 +245,7 @@ def test_the_manifest_says_what_is_needed_to_repeat_it_and_heads_load(bench):
     assert is_result(out)
     head = LinearHead.load(out / "head-ttr-1-embedding-linear-1.safetensors")
     assert head.classes == result.benchmark.dataset.classes
-    page = (out / "index.html").read_text()
+    page = held_to_the_design(out / "index.html").whole
     assert "earlier work called this its baseline" in page
     assert "It proves the instrument, not the biology" in page
     assert "not distinguishable" in page

@@ -82,7 +82,7 @@ def test_images_stream_and_names_follow(neurons):
     assert next(found).image == "case 0"
     assert len(drawn) == 3
     assert [c.image for c in found][-1] == "case 8"
-    with pytest.raises(OptionError, match="1 names were given for more images"):
+    with pytest.raises(OptionError, match="got 1 name for more images"):
         list(ttr.compare(phantom, neurons, [p.image for p in phantom_images(2)], names=["one"]))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import re
+import time
 from html.parser import HTMLParser
 
 import numpy as np
@@ -13,6 +13,8 @@ import torch
 from PIL import Image
 
 import ttr
+from tests.tools.app_page import PATIENCE
+from tests.tools.report_page import held_to_the_design
 from tests.tools.tiny_models import scramble, tiny_vit
 from ttr.datasets.registry import OpenedImages, in_memory, phantom_images
 from ttr.drawing import maps
@@ -43,26 +45,23 @@ class Page(HTMLParser):
         self.addresses += [found[name] for name in ("src", "href", "srcset", "action") if name in found]
         if tag == "img":
             self.images.append(found)
-        assert tag != "script"
 
     def handle_data(self, data):
         self.text += data
 
 
 def test_the_page_is_self_contained_and_says_what_it_shows(demo):
+    held_to_the_design(demo[1] / "index.html")
     page = Page((demo[1] / "index.html").read_text())
-    assert page.addresses
-    assert all(address.startswith("data:") for address in page.addresses)
-    assert not re.search(r"url\(|@import|https?://", (demo[1] / "index.html").read_text())
     assert all(image["alt"] for image in page.images)
-    assert len(page.images) == 4 * 6 + 2
+    assert len(page.images) == 4 * 6
     for words in (
         "not the biology",
         "share one scale",
         "fundus",
         "chest",
         "For research use only",
-        "Block by block",
+        "Image by image",
     ):
         assert words in page.text
 
@@ -160,15 +159,20 @@ def test_the_page_opens_offline_and_fits(demo, browser):
     page.on("request", lambda request: requests.append(request.url))
     page.on("console", lambda message: complaints.append(message.text))
     page.goto((demo[1] / "index.html").as_uri())
+    page.wait_for_selector("body[data-ready]", state="attached")
     for width, scheme in ((1280, "light"), (390, "dark")):
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=scheme)
         assert page.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).length") == 0
-        assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+        # Plots follow the window a moment later.
+        deadline = time.monotonic() + PATIENCE / 1000
+        while page.evaluate("document.documentElement.scrollWidth > window.innerWidth"):
+            assert time.monotonic() < deadline
+            page.wait_for_timeout(50)
         seen = Image.open(io.BytesIO(page.screenshot()))
         assert len(seen.getcolors(maxcolors=2**24)) > 100
     page.close()
-    assert [r for r in requests if not r.startswith(("data:", "file:"))] == []
+    assert [r for r in requests if not r.startswith(("data:", "file:", "blob:"))] == []
     assert complaints == []
 
 
@@ -192,9 +196,9 @@ def test_the_page_says_what_was_done_to_the_model(phantom, tmp_path):
     settings = ComparisonSettings(2)
     write_comparison(phantom, neurons, in_memory({"one": image}), tmp_path / "out", settings)
     text = (tmp_path / "out" / "index.html").read_text()
-    assert text.count("1 register neuron moved to 2 test-time registers") == 2
+    assert text.count("1 register neuron moved to 2 test-time registers") == 3
     assert "Mean over 1 image on this page" in text
-    assert "Given as pairs, without scores." in text
+    assert "They were given as pairs, without scores." in text
 
 
 def test_a_set_chosen_from_a_ranking_says_so(phantom, phantom_batch, tmp_path):
@@ -209,7 +213,7 @@ def test_neurons_that_were_not_measured_are_not_ranked_on_the_page(tmp_path):
     neurons = ttr.detect(backbone, [image])
     write_comparison(backbone, neurons, in_memory({"one": image}), tmp_path / "out")
     text = (tmp_path / "out" / "index.html").read_text()
-    assert "no outlier patches: 0 of 1 image (0%) has outlier patches" in text
+    assert "No outlier patches: 0 of 1 image (0%) has outlier patches" in text
     assert "of the ranking" not in text
 
 

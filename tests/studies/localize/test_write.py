@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import ttr
+from tests.tools.report_page import held_to_the_design
 from ttr.datasets.phantom_lesions import phantom_lesions
 from ttr.datasets.registry import Masks
 from ttr.errors import DataError, OptionError
@@ -21,9 +22,10 @@ from ttr.run import Run
 from ttr.statistics.contrasts import contrast, level
 from ttr.studies.localize import localisation, tables
 from ttr.studies.localize.looking import Looker
+from ttr.studies.localize.page import _units
 from ttr.studies.localize.sentences import warnings_of
 from ttr.studies.localize.settings import LocalisationSettings
-from ttr.studies.localize.write import _asked, _units, write_localisation
+from ttr.studies.localize.write import _asked, write_localisation
 from ttr.studies.schemas import LOCALISATION, is_result
 
 COUNTS = {"train": 24, "val": 6, "test": 24}
@@ -117,7 +119,7 @@ def test_the_folder_is_whole_and_says_what_it_holds(result, out):
     assert manifest["schema"] == "ttr.localize/1"
     assert set(manifest["files"]) == {path.name for path in out.iterdir()} - {"manifest.json"}
     assert manifest["answer"] == result.answer
-    page = (out / "index.html").read_text()
+    page = held_to_the_design(out / "index.html").whole
     for words in ("Best with ttr", "Worst with ttr", "Most changed from plain to ttr", "not the biology"):
         assert words in page
     assert page.count("<figure>") == 3 * 3 * 3
@@ -128,8 +130,11 @@ def test_the_folder_is_whole_and_says_what_it_holds(result, out):
 
 def test_the_answer_is_one_sentence_with_both_numbers_and_chance(result):
     plain, moved = (value(result, arm, "attention").value for arm in ("plain", "ttr"))
-    assert f"attention {moved:.3f} for ttr and {plain:.3f} for plain, higher;" in result.answer
-    assert result.answer.endswith(f"a random map has {value(result, 'random-map', 'baseline').value:.3f}")
+    moved, plain, chance = (
+        f"{100 * each:.1f} %" for each in (moved, plain, value(result, "random-map", "baseline").value)
+    )
+    assert f"{plain} with plain and {moved} with ttr by attention, higher;" in result.answer
+    assert result.answer.endswith(f"of a random map it is {chance}")
     assert any("logistic head whose classes are asked for is right on" in note for note in result.notes)
 
 
@@ -161,7 +166,7 @@ def test_outlines_that_say_nothing_are_left_out_and_counted(backbone, dataset, t
         "no validation image of phantom-lesions has an outline, so iou_best_threshold is left out",
     ]
     assert "iou_best_threshold" not in set(found.tables["localisation.csv"].metric)
-    assert found.answer.startswith("energy in the outline: attention plain 0.0")
+    assert found.answer.startswith("in the outline lies so much of a map's energy: 0.")
     nowhere = replace(strange, masks=replace(strange.masks, open=lambda item: np.zeros((224, 224), np.int64)))
     with pytest.raises(
         DataError, match="of 24 test images of phantom-lesions none has an outline that a model"
@@ -338,19 +343,19 @@ def test_a_single_patient_is_no_patients_on_the_page(result, dataset):
 
 @pytest.mark.browser
 def test_the_page_is_read_whole_on_a_telephone(followed, browser, tmp_path):
-    """A name without a space, a caption longer than the window, and charts of two panels."""
+    """A name without a space, a caption longer than the window, and charts of several curves."""
     (result, out), long = followed, "x" * 200
     text = (out / "index.html").read_text().replace(result.found.items[0].name, long)
     (tmp_path / "index.html").write_text(text)
     page = browser.new_page(viewport={"width": 390, "height": 900})
     page.goto((tmp_path / "index.html").as_uri())
+    page.wait_for_selector("body[data-ready]", state="attached")
     assert long in page.inner_text("body")
     assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
-    widths = page.evaluate("[...document.querySelectorAll('caption')].map(c => c.offsetWidth)")
-    assert len(widths) == 2
-    assert max(widths) <= 390
-    charts = page.evaluate("[...document.querySelectorAll('.wide img')].map(c => c.offsetWidth)")
-    assert len(charts) == 2
-    assert charts[0] >= 300, "a panel fills the window, and the rest is scrolled to"
-    assert charts[1] >= 2 * 300
+    captions = page.evaluate("[...document.querySelectorAll('caption')].map(c => c.offsetWidth)")
+    assert len(captions) == 5
+    assert all(300 < width <= 390 for width in captions)
+    plots = page.evaluate("[...document.querySelectorAll('.plot .main-svg')].map(e => e.clientWidth)")
+    assert plots
+    assert all(300 < width <= 390 for width in plots), "each fills the window, below the one before"
     page.close()

@@ -237,7 +237,7 @@ def test_the_command_says_what_was_measured_and_what_is_missing(small, run, root
     said = " ".join(out.split())
     assert "dinov2-vit-l-14, protocol published, top1" in said
     assert "dinov2-vit-l-14, protocol ours, top1" in said
-    header = said.split("clip-vit-b-16, protocol ours: macro averages")[1]
+    header = said.split("clip-vit-b-16, protocol ours: per cent; macro averages")[1]
     assert all(word in header for word in ("top1", "top3", "f1", "precision", "recall", "auc"))
     header = next(line for line in out.splitlines() if "published" in line and "phantom" in line)
     assert header.index("published") < header.index("phantom"), "two columns"

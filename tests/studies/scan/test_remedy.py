@@ -140,8 +140,9 @@ def test_the_answer_is_one_sentence_that_says_where():
     said = answer([(each, verdict(each)) for each in scans])
     most = "at most 2.0 % of the patches"
     assert said == (
-        f"made at 224 px (outliers from block 2 on, {most}): TTR; made at 224 px (outliers in blocks 1..1, "
-        f"{most}): outliers that vanish before the last block; made at 224 px: registers already there."
+        f"For made at 224 px (outliers from block 2 on, {most}): TTR; for made at 224 px (outliers in blocks "
+        f"1..1, {most}): outliers that vanish before the last block; for made at 224 px: registers already "
+        "there."
     )
 
 

@@ -95,7 +95,7 @@ def test_the_advice_takes_the_upper_end_the_fewest_and_the_lowest(ranking):
     assert found.status == "too few images"
     assert found.row == lucky
     assert len(found.neurons) == 5
-    assert "too few to show that outliers vanish to 5.0%" in found.neurons.message
+    assert "too few to show that outliers vanish to 5.0 %" in found.neurons.message
     left = recommend([bare, row(2, 3, 0.3, 0.4), row(4, 5, 0.1, 0.2)], ranking)
     assert (left.status, left.row.top_k) == ("remain", 5)
     assert "no setting makes the outliers vanish" in left.neurons.message

@@ -15,6 +15,7 @@ from ttr.cli.groups import Group, grouped
 from ttr.cli.published_tables import show_maps
 from ttr.cli.reproduce.ending import finish
 from ttr.cli.study_models import InPlace, StudyModels, parse_places
+from ttr.wording import sentence
 
 if TYPE_CHECKING:
     from ttr.backbones.base import Backbone
@@ -166,7 +167,7 @@ def attention_maps(
     table = tables["reproduction"]
     show_maps(table, study, in_place(study, table) or None)
     for line in counted_order(tables["order"]):
-        typer.echo(line)
+        typer.echo(sentence(line))
     finish(reasons(table), out, "index.html")
 
 

@@ -32,6 +32,7 @@ from ttr.datasets.layouts.spair import KeypointPair
 from ttr.digests import sha256
 from ttr.errors import OptionError
 from ttr.features.chunks import chunked
+from ttr.wording import counted
 
 REDRAWS = 100
 TRIES = 100
@@ -128,9 +129,9 @@ def drawn_order(items: Sequence[Any], seed: int, rule: str = "any", *, strict: b
         if rule == "other-class":
             other, wider = "another class", "take donors of any class (--donors any), "
         raise OptionError(
-            f"{REDRAWS} draws of the order brought {len(items)} images into no chunks in which each has an "
-            f"image of {other} beside it, whose tokens it could take; leave shuffle out, {wider}or "
-            "add images of others"
+            f"{REDRAWS} draws of the order brought {counted(len(items), 'image')} into no chunks in which "
+            f"each has an image of {other} beside it, whose tokens it could take; leave shuffle out, "
+            f"{wider}or add images of others"
         )
     return first
 
@@ -225,7 +226,8 @@ def _require_donors(allowed: np.ndarray) -> None:
     lacking = int((~allowed.any(axis=1)).sum())
     if lacking:
         raise OptionError(
-            f"{lacking} of {len(allowed)} images have no other image to take a token from: all at hand are "
-            "of their own patient (group), or of their own class where donors must be of another; leave "
-            "shuffle and resample out, take donors of any class (--donors any), or add images of others"
+            f"{lacking} of {counted(len(allowed), 'image')} have no other image to take a token from: all "
+            "at hand are of their own patient (group), or of their own class where donors must be of "
+            "another; leave shuffle and resample out, take donors of any class (--donors any), or add "
+            "images of others"
         )

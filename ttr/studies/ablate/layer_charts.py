@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ttr.drawing.charts import SERIES, Grid, axis, band, figure, heatmap, interval, line, p_value
+from ttr.drawing.charts import SERIES, Grid, axis, band, figure, heatmap, interval, line
 from ttr.drawing.colours import GREY
 from ttr.studies.ablate.task_charts import metric_name
+from ttr.wording import p_said
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -43,9 +44,9 @@ def probing_curves(probing: pd.DataFrame) -> Figure:
                 place,
                 legendgroup=token,
                 hovertext=[
-                    f"<b>{token}</b>, block {row.block}<br>accuracy {row.accuracy:.4f}, "
-                    f"{interval(row.ci_low, row.ci_high, '{:.4f}')}, n = {row.n}<br>"
-                    f"chance {row.chance:.3f}: p (Holm) {p_value(row.p_holm)}"
+                    f"<b>{token}</b>, block {row.block}<br>{100 * row.accuracy:.1f} %, "
+                    f"{interval(100 * row.ci_low, 100 * row.ci_high, '{:.1f}')}, n = {row.n}<br>"
+                    f"chance {100 * row.chance:.1f} %: {p_said(row.p_holm)} (Holm)"
                     for row in rows.itertuples()
                 ],
             ),

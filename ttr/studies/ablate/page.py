@@ -1,24 +1,20 @@
 """The page of one or more ablations: every figure of the study in one file that asks nothing of the network.
 
-Figures come from :mod:`ttr.studies.ablate.task_charts` and its neighbours, a variant a choice; the page's
-small script swaps variants and pictures, and plotly, carried in the page once, draws them.
+Figures come from :mod:`ttr.studies.ablate.task_charts` and its neighbours, a variant a choice; the report's
+small script swaps variants and pictures.
 """
 
 from __future__ import annotations
 
-import base64
-import gzip
 import itertools
-import json
-from collections.abc import Iterable, Sequence
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
-from ttr.drawing.html import fill
+from ttr.drawing.report import report, variants
 from ttr.errors import OptionError
-from ttr.statistics.verdict import MARGIN, said
+from ttr.statistics.verdict import MARGIN
 from ttr.studies.ablate.anonymous import without_names
 from ttr.studies.ablate.attention_charts import (
     GROUPS,
@@ -30,30 +26,21 @@ from ttr.studies.ablate.attention_charts import (
 from ttr.studies.ablate.between import effects, read_per_image
 from ttr.studies.ablate.folder import Folder
 from ttr.studies.ablate.layer_charts import layer_tasks, probing_curves, register_cosines
+from ttr.studies.ablate.page_tables import effects_table, geometry_table, results_table
 from ttr.studies.ablate.panels import panels
-from ttr.studies.ablate.sentences import families, sentences
+from ttr.studies.ablate.sentences import answer, families, sentences
 from ttr.studies.ablate.task_charts import (
     METRIC_NAMES,
     ablation_heatmap,
     additivity_bars,
     effects_between,
     metric_name,
-    signed,
 )
 from ttr.studies.integrate.section import integration_section
-from ttr.wording import SEVERAL_REGISTERS, counted
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+from ttr.wording import SEVERAL_REGISTERS
 
 #: What the page's script swaps.
 SWAPPED = ("images", "conditions", "queries", "pixels", "norms", "colours", "attention")
-MEASURES = {
-    "patch_cosine": "patch cosine to full",
-    "effective_rank": "effective rank",
-    "effective_rank_centred": "effective rank, patches centred",
-    "effective_rank_singular": "effective rank, singular values",
-}
 
 
 def page(
@@ -69,8 +56,6 @@ def page(
     Raises:
         DataError: what a comparison needs is damaged.
     """
-    from markupsafe import Markup
-
     folders = without_names(folders) if anonymous else folders
     models = [_model(folder, f"m{index}") for index, folder in enumerate(folders)]
     places = [str(n) if anonymous else folder.path.name for n, folder in enumerate(folders, start=1)]
@@ -79,45 +64,26 @@ def page(
     charts: dict[str, Any] = {}
     for part in (*models, *pairs):
         charts |= part.pop("charts")
-    return fill(
+    faithfulness = integration_section(pd.concat(integrations)) if integrations else None
+    told = "; ".join(
+        (f"{model['name']}: " if len(models) > 1 else "") + answer(folder.tables["results"])
+        for model, folder in zip(models, folders, strict=True)
+    )
+    return report(
         "ablation.html",
+        answer=told,
+        made_with=[model["provenance"] for model in models],
+        charts=charts | (faithfulness.charts if faithfulness else {}),
+        pictures={m["id"]: {name: m["pictures"][name] for name in SWAPPED} for m in models if m["pictures"]},
         models=models,
         pairs=pairs,
-        charts=_packed(json.dumps(charts)),
-        pictures=_packed(
-            json.dumps(
-                {m["id"]: {name: m["pictures"][name] for name in SWAPPED} for m in models if m["pictures"]}
-            )
-        ),
-        faithfulness=Markup(integration_section(pd.concat(integrations))) if integrations else "",
-        warnings=list(
-            dict.fromkeys(m["provenance"]["warning"] for m in models if m["provenance"]["warning"])
-        ),
-        plotly=_plotly(),
-        counted=counted,
-        signed=signed,
-        said=said,
-        p_text=lambda p: "–" if p != p else "< 0.0001" if p < 0.0001 else f"{p:.4f}",
-        metric_name=metric_name,
+        faithfulness=faithfulness.html if faithfulness else "",
         names=NAMES,
-        measures=MEASURES,
         numbered=lambda names: list(enumerate(names)),
         doubled=lambda names: [(name, name) for name in names],
         labelled=lambda groups: [(group, NAMES[group]) for group in groups],
         keyed=lambda sums: [(each["key"], each["name"]) for each in sums],
     )
-
-
-def _packed(text: str) -> str:
-    """Return a text as the page carries it: gzip in base64, a third of its length."""
-    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
-
-
-@cache
-def _plotly() -> str:
-    from plotly.offline import get_plotlyjs
-
-    return _packed(get_plotlyjs())
 
 
 def _model(folder: Folder, key: str) -> dict[str, Any]:
@@ -137,7 +103,7 @@ def _model(folder: Folder, key: str) -> dict[str, Any]:
         "lead": sentences(results, additivity),
         "families": families(results),
         "warnings": _warnings(results),
-        "results": results.to_dict("records"),
+        "results": results_table(results),
         "metrics": len(set(zip(results["task"], results["metric"], strict=True))),
         "conditions": list(dict.fromkeys(results["condition"])),
         "tables": tables,
@@ -146,7 +112,7 @@ def _model(folder: Folder, key: str) -> dict[str, Any]:
         "blocks": 0 if attention is None else int(attention["block"].max()) + 1,
         "sources": [] if attention is None else _there(attention["source"]),
         "divergent": _there(tables["divergence"]["source"]) if "divergence" in tables else [],
-        "geometry": tables["geometry"].to_dict("records") if "geometry" in tables else [],
+        "geometry": geometry_table(tables["geometry"]) if "geometry" in tables else None,
         "sums": [] if additivity is None else _sums(additivity),
         "pictures": shown,
         "charts": {f"{key}-{name}": chart for name, chart in _charts(folder).items()},
@@ -198,23 +164,18 @@ def _attention_charts(attention: pd.DataFrame) -> dict[str, Any]:
     return found
 
 
-def variants(figures: Iterable[tuple[str, Figure]]) -> dict[str, Any]:
-    """Return figures as JSON values, {key: traces and the place of its layout}; equal layouts once."""
-    layouts: list[Any] = []
-    found = {}
-    for key, figure in figures:
-        drawn = json.loads(figure.to_json())
-        if drawn["layout"] not in layouts:
-            layouts.append(drawn["layout"])
-        found[key] = {"data": drawn["data"], "layout": layouts.index(drawn["layout"])}
-    return {"variants": found, "layouts": layouts}
-
-
 def _pair(a: Folder, place_a: str, b: Folder, place_b: str, key: str) -> dict[str, Any]:
     """Return the comparison of two ablations, or why there is none."""
     alike = a.name == b.name
     names = (f"{a.name} ({place_a})", f"{b.name} ({place_b})") if alike else (a.name, b.name)
-    pair: dict[str, Any] = {"id": key, "names": names, "rows": [], "refusal": "", "charts": {}, "places": []}
+    pair: dict[str, Any] = {
+        "id": key,
+        "names": names,
+        "table": None,
+        "refusal": "",
+        "charts": {},
+        "places": [],
+    }
     try:
         table = effects(read_per_image(a.path), read_per_image(b.path), names, margin=_margin(a, b))
     except OptionError as error:
@@ -223,7 +184,7 @@ def _pair(a: Folder, place_a: str, b: Folder, place_b: str, key: str) -> dict[st
     drawn = variants(("|".join(place), effects_between(table, *place)) for place in places)
     return {
         **pair,
-        "rows": table.to_dict("records"),
+        "table": effects_table(table, names),
         "places": [("|".join(place), metric_name(*place)) for place in places],
         "charts": {f"{key}-effects": drawn},
     }

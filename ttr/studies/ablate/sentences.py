@@ -12,6 +12,7 @@ import pandas as pd
 
 from ttr.statistics.verdict import EQUIVALENT, OPEN, TOLD, family_said, said, verdict
 from ttr.studies.ablate.task_charts import metric_name, signed
+from ttr.wording import counted, listed, measured
 
 SETS = {"registers": "the trained registers", "test-time": "the test-time registers"}
 DONATED = {"shuffle": "of another test image", "resample": "of a calibration image"}
@@ -42,13 +43,53 @@ def sentences(results: pd.DataFrame, additivity: pd.DataFrame | None = None) -> 
     return [text for text in found if text]
 
 
+def answer(results: pd.DataFrame) -> str:
+    """Return in one sentence what zeroing costs and what plausible replacements leave of that cost.
+
+    Args:
+        results: columns of :func:`ttr.studies.ablate.tables.results`.
+    """
+    own = results[results["metric"].isin(METRICS)]
+    task, metric = own.iloc[0][["task", "metric"]]
+    rows = own[(own["task"] == task) & (own["metric"] == metric)]
+    known = {row["condition"]: row for row in rows.to_dict("records")}
+    name = metric_name(task, metric)
+    told = []
+    for tokens, called in (*SETS.items(), ("cls", "CLS")):
+        zeroed = known.get(f"{tokens}:zero")
+        if zeroed is not None:
+            told.append(f"zeroing {called} {_moved(zeroed, name)}")
+        kept = [known[f"{tokens}:{each}"] for each in PLAUSIBLE if f"{tokens}:{each}" in known]
+        if kept and tokens != "cls":
+            largest = max(kept, key=lambda row: abs(row["delta"]))
+            moved = measured(float(f"{100 * abs(largest['delta']):.1f}"), "point")
+            told.append(f"plausible tokens in their place change it by at most {moved} ({said(largest)})")
+    if not told:
+        full = known.get("full", next(iter(known.values())))
+        level = f"{100 * full['value']:.1f} %"
+        return f"no condition of this folder zeroes registers or CLS; {name} in full is {level}"
+    return f"on {counted(int(rows.iloc[0]['n']), 'image')}, {'; '.join(told)}"
+
+
+def _moved(row: dict, name: str) -> str:
+    if row["delta"] != row["delta"]:
+        return f"cannot be compared by {name}"
+    before, after = 100 * (row["value"] - row["delta"]), 100 * row["value"]
+    return f"changes {name} from {before:.1f} % to {after:.1f} % ({_by(row)})"
+
+
+def _by(row: dict) -> str:
+    return f"{signed(row['delta'])} points, {said(row)}"
+
+
 def families(results: pd.DataFrame) -> list[str]:
     """Return over which tests the p-values were corrected; empty for a table of an earlier version."""
     if "family" not in results or "tests" not in results:
         return []
     tested = results[results["verdict"] != ""]
     return [
-        family_said(rows.to_dict("records"), str(name)) for name, rows in tested.groupby("family", sort=False)
+        family_said(rows.to_dict("records"), "CLS" if name == "cls" else str(name))
+        for name, rows in tested.groupby("family", sort=False)
     ]
 
 
@@ -59,13 +100,13 @@ def _zeroing(results: pd.DataFrame, condition: str, how: str) -> str:
     found = rows.to_dict("records")
     changed = [_change(row) for row in found if row["verdict"] in TOLD]
     kept = {
-        text: _listed([metric_name(row["task"], row["metric"]) for row in found if said(row) == text])
+        text: listed([metric_name(row["task"], row["metric"]) for row in found if said(row) == text])
         for text in dict.fromkeys(said(row) for row in found if row["verdict"] in (EQUIVALENT, OPEN))
     }
     if not changed:
         left = [f"{names} {text}" for text, names in kept.items()]
-        return f"{how} leaves {_listed(left)} in comparison with the full model." if left else ""
-    return "; ".join([f"{how} changes {_listed(changed)}", *(f"{n} {t}" for t, n in kept.items())]) + "."
+        return f"{how} leaves {listed(left)} in comparison with the full model." if left else ""
+    return "; ".join([f"{how} changes {listed(changed)}", *(f"{n} {t}" for t, n in kept.items())]) + "."
 
 
 def _plausible(results: pd.DataFrame, tokens: str, name: str) -> str:
@@ -79,7 +120,7 @@ def _plausible(results: pd.DataFrame, tokens: str, name: str) -> str:
     largest = rows.loc[rows["delta"].abs().idxmax()]
     where = f"{largest['condition']}, {metric_name(largest['task'], largest['metric'])}"
     text = (
-        f"Replacing {name} plausibly instead ({_listed(means)}) changes metrics by at most "
+        f"Replacing {name} plausibly instead ({listed(means)}) changes metrics by at most "
         f"{abs(100 * largest['delta']):.1f} points ({where}: {signed(largest['delta'])}, {_ends(largest)}); "
     )
     if kept:
@@ -138,7 +179,3 @@ def _change(row: dict) -> str:
 def _ends(row: dict) -> str:
     low, high = row["delta_ci_low"], row["delta_ci_high"]
     return f"[{signed(low)}, {signed(high)}]" if low == low else "no interval"
-
-
-def _listed(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -20,11 +20,11 @@ from ttr.drawing.charts import (
     figure,
     heatmap,
     interval,
-    p_value,
     substitute_of,
 )
 from ttr.drawing.colours import GREY, VERMILLION
 from ttr.statistics.verdict import TOLD, said
+from ttr.wording import p_said
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -100,16 +100,17 @@ def _hover(cell: dict[str, Any]) -> str:
     name = metric_name(cell["task"], cell["metric"])
     lines = [
         f"<b>{cell['condition']}</b>, {name}",
-        f"value {cell['value']:.4f}, {interval(cell['ci_low'], cell['ci_high'], '{:.4f}')}, n = {cell['n']}",
+        f"{100 * cell['value']:.2f} %, "
+        f"{interval(100 * cell['ci_low'], 100 * cell['ci_high'], '{:.2f}')}, n = {cell['n']}",
     ]
     if cell["condition"] != "full":
         if cell["delta"] != cell["delta"]:
             lines.append("cannot be compared with full")
         else:
-            ends = interval(cell["delta_ci_low"], cell["delta_ci_high"], "{:+.4f}")
+            ends = interval(100 * cell["delta_ci_low"], 100 * cell["delta_ci_high"], "{:+.2f}")
             lines += [
-                f"change {cell['delta']:+.4f}, {ends}",
-                f"p (Holm) {p_value(cell['p_holm'])}: {said(cell)}",
+                f"change {100 * cell['delta']:+.2f} points, {ends}",
+                f"{p_said(cell['p_holm'])} (Holm): {said(cell)}",
             ]
     return "<br>".join(lines)
 
@@ -143,7 +144,7 @@ def additivity_bars(additivity: pd.DataFrame, registers: str, task: str, metric:
         hovertext=[
             f"<b>{names.get(row['term'], row['term'])}</b>, {metric_name(task, metric)}<br>"
             f"{100 * row['value']:+.2f} points, "
-            f"{interval(100 * row['ci_low'], 100 * row['ci_high'], '{:+.2f}')}<br>p {p_value(row['p'])}"
+            f"{interval(100 * row['ci_low'], 100 * row['ci_high'], '{:+.2f}')}<br>{p_said(row['p'])}"
             for row in rows
         ],
         hoverinfo="text",
@@ -184,7 +185,7 @@ def effects_between(effects: pd.DataFrame, task: str, metric: str) -> Figure:
                     f"<b>{row['condition']}</b>, {row[f'model_{side}']}<br>"
                     f"{100 * row[f'effect_{side}']:+.2f} points, "
                     f"{interval(100 * row[f'{side}_ci_low'], 100 * row[f'{side}_ci_high'], '{:+.2f}')}<br>"
-                    f"between models: {100 * row['difference']:+.2f}, p (Holm) {p_value(row['p_holm'])}: "
+                    f"between models: {100 * row['difference']:+.2f}, {p_said(row['p_holm'])} (Holm): "
                     f"{said(row)}"
                     for row in rows
                 ],

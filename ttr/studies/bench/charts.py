@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ttr.drawing.charts import axis, figure, interval, p_value
+from ttr.drawing.charts import axis, figure, interval, whiskers
 from ttr.drawing.colours import BLUE, GREY, ORANGE
 from ttr.statistics.verdict import TOLD, said
+from ttr.wording import p_said
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -44,15 +45,12 @@ def differences(comparisons: pd.DataFrame) -> Figure:
                     "line": {"color": colour, "width": 2},
                     "symbol": [symbol if row["verdict"] in TOLD else f"{symbol}-open" for row in rows],
                 },
-                error_x={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [100 * (row["ci_high"] - row["difference"]) for row in rows],
-                    "arrayminus": [100 * (row["difference"] - row["ci_low"]) for row in rows],
-                    "color": colour,
-                    "thickness": 1.5,
-                    "width": 4,
-                },
+                error_x=whiskers(
+                    [100 * row["difference"] for row in rows],
+                    [100 * row["ci_low"] for row in rows],
+                    [100 * row["ci_high"] for row in rows],
+                    colour,
+                ),
                 hovertext=[_hover(row) for row in rows],
                 hoverinfo="text",
             )
@@ -78,5 +76,5 @@ def _hover(row: dict) -> str:
     ends = interval(100 * row["ci_low"], 100 * row["ci_high"], "{:+.2f}")
     return (
         f"<b>{_name(row)}</b>, {row['metric']}<br>{100 * row['difference']:+.2f} points, {ends}, "
-        f"n = {row['n']}<br>p (Holm) {p_value(row['p_holm'])}: {said(row)}"
+        f"n = {row['n']}<br>{p_said(row['p_holm'])} (Holm): {said(row)}"
     )

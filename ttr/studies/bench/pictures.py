@@ -1,69 +1,54 @@
-"""Figures of the benchmark: differences with their intervals, and who is taken for whom."""
+"""Figures of a benchmark besides its differences: who is taken for whom."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ttr.drawing.maps import AFTER, BEFORE, finish
+from ttr.drawing.charts import Grid, heatmap
 from ttr.evaluate.metrics import confusion
-from ttr.statistics.verdict import TOLD
 from ttr.studies.bench.benchmark import Benchmark
 
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
-def forest(table: Any) -> str:
-    """Draw the top1 differences of a comparisons table with their 95 % intervals, a row each, as a data URI.
+#: Classes of which each cell's number is printed, at most.
+PRINTED = 8
 
-    Filled: higher or lower after correction. Hollow: equivalent, or not distinguishable.
+
+def confusions(bench: Benchmark, most: int = 4) -> dict[str, Figure]:
+    """Draw the confusion matrices of the first head of up to ``most`` arms on one scale, in per cent.
+
+    Rows are the truth, columns the predictions; a row's shares sum to 100.
     """
-    from matplotlib.figure import Figure
-
-    rows = list(table.itertuples())
-    figure = Figure(figsize=(9, 1.1 + 0.27 * len(rows)), layout="constrained")
-    axis = figure.subplots()
-    for place, row in enumerate(reversed(rows)):
-        colour = AFTER if row.head.endswith(":plain") else BEFORE
-        axis.plot([100 * row.ci_low, 100 * row.ci_high], [place, place], color=colour, linewidth=2)
-        fill = colour if row.verdict in TOLD else "white"
-        axis.plot(100 * row.difference, place, "o", color=colour, markerfacecolor=fill)
-    axis.axvline(0, color="black", linewidth=0.8)
-    several = len({row.feature for row in rows}) > 1
-    labels = [
-        f"{row.first} - {row.second}, {row.head}"
-        + (f", R = {row.num_registers}" if row.num_registers else "")
-        + (f", {row.feature}" if several else "")
-        for row in reversed(rows)
-    ]
-    axis.set_yticks(range(len(rows)), labels, fontsize=8)
-    axis.set_xlabel("difference in top1, percentage points, 95 % interval over test images")
-    axis.spines[["top", "right"]].set_visible(False)
-    return finish(figure)
-
-
-def confusions(bench: Benchmark, most: int = 4) -> str:
-    """Draw the confusion matrices of the first head of up to ``most`` arms on one scale, as a data URI.
-
-    Rows are the truth, columns the predictions; a row's shares sum to 1.
-    """
-    from matplotlib.figure import Figure
-
     first = bench.outcomes[0]
     wanted = (first.head, first.feature, first.seed)
     chosen = [o for o in bench.outcomes if (o.head, o.feature, o.seed) == wanted and ":" not in o.arm.name]
-    chosen = chosen[:most]
-    figure = Figure(figsize=(3.1 * len(chosen), 3.2), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(1, len(chosen)))
-    for axis, outcome in zip(axes, chosen, strict=True):
-        table = confusion(outcome.predictions).astype(float)
-        shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-        image = axis.imshow(shares, vmin=0, vmax=1, cmap="cividis")
-        axis.set_title(outcome.arm.name, fontsize=9)
-        if len(bench.dataset.classes) <= 12:
-            ticks = range(len(bench.dataset.classes))
-            axis.set_xticks(ticks, bench.dataset.classes, rotation=90, fontsize=6)
-            axis.set_yticks(
-                ticks, bench.dataset.classes if axis is axes[0] else [""] * len(ticks), fontsize=6
-            )
-    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
-    return finish(figure)
+    classes = [str(name) for name in bench.dataset.classes]
+    printed = len(classes) <= PRINTED
+    drawn = {}
+    for outcome in chosen[:most]:
+        counts = confusion(outcome.predictions)
+        shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        cells = [
+            [(true, told, float(shares[i, j]), int(counts[i, j])) for j, told in enumerate(classes)]
+            for i, true in enumerate(classes)
+        ]
+        grid = Grid(
+            classes,
+            classes,
+            cells,
+            value=lambda cell: cell[2],
+            text=lambda cell: f"{cell[2]:.0f}" if printed else "",
+            hover=lambda cell: (
+                f"<b>{cell[0]}</b> taken for {cell[1]}: {cell[3]} ({cell[2]:.1f} % of {cell[0]})"
+            ),
+        )
+        name = f"confusion-{outcome.arm.name}-{outcome.arm.num_registers}"
+        shown = heatmap(
+            grid, unit="%", span=(0, 100), height=min(640, 190 + 26 * len(classes)), gap=1, top=96
+        )
+        title = {"text": outcome.arm.name, "font": {"size": 14}, "x": 0.5, "y": 0.98}
+        drawn[name] = shown.update_layout(title=title, xaxis={"tickangle": -45})
+    return drawn

@@ -1,4 +1,4 @@
-"""What follows from a benchmark's predictions alone: its tables and figures, kept beside the features.
+"""What follows from a benchmark's predictions alone: its tables, kept beside the features.
 
 Thousands of resamples and permutations take longer than everything else in a repeated run. They follow from
 the predictions, the groups and a few names, so they are kept under the digest of those, of the code that
@@ -18,20 +18,16 @@ import pandas as pd
 from ttr.features.memo import computed_once, digest_of_all, source_digest
 from ttr.statistics.inference import PERMUTATIONS, RESAMPLES
 from ttr.statistics.verdict import MARGIN
-from ttr.studies.bench import pictures
 from ttr.studies.bench.benchmark import Benchmark
 from ttr.studies.bench.tables import comparisons, results
 
 SEED = 42
-#: Whose source decides the numbers and the pictures.
+#: Whose source decides the numbers.
 CODE = source_digest(
     "ttr.studies.bench.statistics",
     "ttr.studies.bench.tables",
     "ttr.studies.bench.differences",
     "ttr.studies.bench.intervals",
-    "ttr.studies.bench.pictures",
-    "ttr.drawing.colours",
-    "ttr.drawing.maps",
     "ttr.evaluate.metrics",
     "ttr.evaluate.resampled",
     "ttr.features.memo",
@@ -41,24 +37,20 @@ CODE = source_digest(
     "ttr.statistics.score_intervals",
     "ttr.statistics.verdict",
 )
-LIBRARIES = ("numpy", "scipy", "scikit-learn", "pandas", "matplotlib", "pillow")
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "pandas")
 
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Tables as in :mod:`ttr.studies.bench.tables`, figures as data URIs.
+    """Tables as in :mod:`ttr.studies.bench.tables`.
 
     Attributes:
         results: a row a metric of an outcome.
         comparisons: a row a pair of arms and metric.
-        forest: the differences in top1, empty without any.
-        confusions: who is taken for whom.
     """
 
     results: pd.DataFrame
     comparisons: pd.DataFrame
-    forest: str
-    confusions: str
 
 
 def statistics(bench: Benchmark, backbone: str, cache: Path, margin: float = MARGIN) -> Statistics:
@@ -72,21 +64,14 @@ def statistics(bench: Benchmark, backbone: str, cache: Path, margin: float = MAR
     found = computed_once(
         cache / "statistics", _digest(bench, backbone, margin), lambda: _computed(bench, backbone, margin)
     )
-    tables = {name: pd.DataFrame(found[name]) for name in ("results", "comparisons")}
-    return Statistics(**tables, forest=found["forest"], confusions=found["confusions"])
+    return Statistics(pd.DataFrame(found["results"]), pd.DataFrame(found["comparisons"]))
 
 
 def _computed(bench: Benchmark, backbone: str, margin: float) -> dict[str, Any]:
     options: dict[str, Any] = {"resamples": RESAMPLES, "seed": SEED}
     scores = results(bench, backbone, **options)
     differences = comparisons(bench, backbone, margin=margin, permutations=PERMUTATIONS, **options)
-    top1 = differences[differences.metric == "top1"] if len(differences) else []
-    return {
-        "results": scores.to_dict("list"),
-        "comparisons": differences.to_dict("list"),
-        "forest": pictures.forest(top1) if len(top1) else "",
-        "confusions": pictures.confusions(bench),
-    }
+    return {"results": scores.to_dict("list"), "comparisons": differences.to_dict("list")}
 
 
 def _digest(bench: Benchmark, backbone: str, margin: float = MARGIN) -> str:

@@ -17,7 +17,6 @@ import pandas as pd
 
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset, require_classes, sampled_images
-from ttr.drawing.html import fill
 from ttr.features.extract import extract
 from ttr.features.prepared import CALIBRATION_IMAGES, DETECTION_IMAGES, calibrated_bias, found_neurons
 from ttr.files import MANIFEST, write_json, write_table, write_text
@@ -25,17 +24,13 @@ from ttr.forward.preprocessing import Preprocessing
 from ttr.registers.arms import Arm, arms
 from ttr.registers.neurons import RegisterNeurons
 from ttr.run import Run
-from ttr.statistics.verdict import family_said, said
 from ttr.studies.bench.benchmark import Benchmark, run_benchmark
+from ttr.studies.bench.page import page
 from ttr.studies.bench.settings import BenchmarkSettings, one_seed
-from ttr.studies.bench.statistics import Statistics, statistics
+from ttr.studies.bench.statistics import statistics
 from ttr.studies.bench.tables import predictions
 from ttr.studies.provenance import provenance
 from ttr.studies.schemas import BENCHMARK, result_folder
-from ttr.wording import SEVERAL_REGISTERS, counted
-
-#: Metrics of the page's table; all of them are in results.csv.
-SHOWN = ("top1", "top3", "f1_macro", "auc_ovr", "balanced_accuracy", "qwk", "ece")
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +91,7 @@ def write_bench(
             preprocessing=Preprocessing(backbone, settings.steps).to_json(),
             **run.only("batch_size", "on_error"),
         )
-        write_text(folder / "index.html", _page(bench, measured, made_with))
+        write_text(folder / "index.html", page(found, neurons, bench.results, bench.comparisons, made_with))
         write_json(folder / MANIFEST, _manifest(bench, treatments, names, made_with))
     return bench
 
@@ -188,38 +183,3 @@ def _manifest(
         "features": bench.benchmark.keys,
         "provenance": made_with,
     }
-
-
-def _page(bench: Bench, measured: Statistics, made_with: dict[str, Any]) -> str:
-    table = bench.results
-    shown = [name for name in SHOWN if table.loc[table.metric == name, "value"].notna().any()]
-    first_seeds = table[table.seed == table.seed.iloc[0]]
-    columns = ["head", "feature", "arm", "num_registers"]
-    rows = [
-        {"place": place, "metrics": {row.metric: row for row in part.itertuples()}}
-        for place, part in first_seeds.groupby(columns, sort=False)
-    ]
-    compared = bench.comparisons.to_dict("records")
-    return fill(
-        "bench.html",
-        dataset=bench.benchmark.dataset,
-        counts=bench.benchmark.counts,
-        skipped=bench.benchmark.skipped,
-        counted=counted,
-        neurons=bench.neurons,
-        rows=rows,
-        shown=shown,
-        seed=int(table.seed.iloc[0]),
-        comparisons=compared,
-        families=[
-            family_said([row for row in compared if row["family"] == family], family)
-            for family in dict.fromkeys(row["family"] for row in compared)
-        ],
-        margin=made_with["settings"]["margin"],
-        said=said,
-        warnings=[text for text in dict.fromkeys(table["warning"]) if text],
-        forest=measured.forest,
-        confusion=measured.confusions,
-        provenance=made_with,
-        several=SEVERAL_REGISTERS if int(table.num_registers.max()) > 1 else "",
-    )

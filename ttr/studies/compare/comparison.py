@@ -35,6 +35,7 @@ from ttr.registers.variants import ALGORITHM, Variant
 from ttr.registers.wrap import TestTimeRegisters
 from ttr.studies.compare.view import View, view_of
 from ttr.studies.provenance import provenance
+from ttr.wording import counted
 
 
 @dataclass(frozen=True)
@@ -191,5 +192,5 @@ def _name(names: Sequence[str] | None, index: int) -> str:
     if names is None:
         return f"image {index}"
     if index >= len(names):
-        raise OptionError(f"{len(names)} names were given for more images; give one name an image")
+        raise OptionError(f"got {counted(len(names), 'name')} for more images; give one name an image")
     return names[index]

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ttr.analysis.faithfulness import LEVELS, sentence
+from ttr.analysis.faithfulness import LEVELS, Trust, grade, sentence
 from ttr.drawing import maps
-from ttr.drawing.html import bar, fill
+from ttr.drawing.html import bar
+from ttr.drawing.report import report
+from ttr.drawing.tables import Table, number
 from ttr.registers.neurons import RankedNeuron, RegisterNeurons
 from ttr.studies.compare import pictures
 from ttr.studies.compare.comparison import ImageComparison, highest
@@ -85,6 +87,7 @@ def render(
     neurons: RegisterNeurons,
     *,
     title: str,
+    answer: str = "",
     figures: Sequence[Any] = (),
     truth: Sequence[tuple[int, int]] = (),
     left_out: int = 0,
@@ -96,6 +99,7 @@ def render(
         comparisons: the images to show, at least one, with pixels; the page takes their provenance.
         neurons: the register neurons that were moved.
         title: heading of the page.
+        answer: what was found, where the comparison is not all of it.
         figures: pictures ahead of the comparison, each with ``title``, ``uri`` and ``text``.
         truth: the planted neurons, on a phantom.
         left_out: images that are in the numbers' file but not on the page.
@@ -104,30 +108,68 @@ def render(
     provenance = dict(comparisons[0].provenance)
     norm_scale, attention_scale = (highest(comparisons, name) for name in ("norms", "attention"))
     registers = provenance["settings"]["num_registers"]
-    return fill(
-        "report.html",
+    done = intervention(len(neurons), registers)
+    summary = rows([c.before for c in comparisons], [c.after for c in comparisons])
+    return report(
+        "compare.html",
+        answer=answer or in_short(comparisons, done),
+        made_with=provenance,
+        charts={**pictures.layer_curves(comparisons), **pictures.distributions(comparisons)},
         title=title,
         figures=figures,
-        provenance=provenance,
-        intervention=intervention(len(neurons), registers),
+        made=provenance,
+        intervention=done,
         several=SEVERAL_REGISTERS if registers > 1 else "",
-        counted=counted,
-        summary=rows([c.before for c in comparisons], [c.after for c in comparisons]),
+        summary=_table(f"Mean over {counted(len(comparisons), 'image')} on this page", summary),
         cards=[_card(c, norm_scale, attention_scale) for c in comparisons],
         norm_bar=bar(maps.NORM_MAP, norm_scale, "{:.0f}"),
         attention_bar=bar(maps.ATTENTION_MAP, attention_scale, "{:.3f}"),
-        curves=pictures.layer_curves(comparisons),
-        distributions=pictures.distributions(comparisons),
         neurons=neurons,
-        # Without outliers no neuron was measured, and the order of the zeros says nothing.
-        ranking=[row for row in map(RankedNeuron._make, neurons.ranked[:20]) if row.score != 0],
-        kept=set(neurons.pairs),
-        truth=set(truth),
-        images=len(comparisons),
+        ranking=_ranking(neurons, set(truth)),
         left_out=left_out,
         skipped=skipped or {},
         levels=LEVELS,
     )
+
+
+def in_short(comparisons: Sequence[ImageComparison], done: str) -> str:
+    """Return what was found in one sentence: the largest norm, the outliers, and whether the map is true."""
+    sides = [[getattr(c, side) for c in comparisons] for side in ("before", "after")]
+    norm, outliers = (
+        [_show(_mean([getattr(view, name) for view in views]), pattern) for views in sides]
+        for name, pattern in (("max_patch_norm", "{:.1f}"), ("outlier_patches", "{:.3g}"))
+    )
+    before, after = (grade(Trust.mean(view.trust for view in views)) for views in sides)
+    told = (
+        f"with {done}, the largest patch norm of {counted(len(comparisons), 'image')} goes from {norm[0]} to "
+        f"{norm[1]} and the outlier patches an image from {outliers[0]} to {outliers[1]}"
+    )
+    ends = f"{before} before and after" if before == after else f"{before} before and {after} after"
+    return f"{told}; the attention map is {ends}"
+
+
+def _table(caption: str, found: Sequence[QuantityRow]) -> Table:
+    cells = [(row.label, row.before, row.after, row.ratio) for row in found]
+    return Table(caption, ("measured", "before", "after", "after / before"), [("", cells)])
+
+
+def _ranking(neurons: RegisterNeurons, truth: set[tuple[int, int]]) -> Table:
+    """Return the best of the ranking; without outliers no neuron was measured, and zeros have no order."""
+    best = [row for row in map(RankedNeuron._make, neurons.ranked[:20]) if row.score != 0]
+    kept = set(neurons.pairs)
+    shown = [
+        [
+            *(str(place), str(row.layer), str(row.neuron), number(row.score, "{:.3f}")),
+            *(
+                "yes" if (row.layer, row.neuron) in known else "no"
+                for known in ((kept, truth) if truth else (kept,))
+            ),
+        ]
+        for place, row in enumerate(best, start=1)
+    ]
+    caption = f"The best {len(best)} of the ranking: mean |activation| at outlier patches"
+    columns = ("rank", "block", "neuron", "score", "kept", *(["planted"] if truth else []))
+    return Table(caption, columns, [("", shown)])
 
 
 def _card(comparison: ImageComparison, norm_scale: float, attention_scale: float) -> dict[str, Any]:
@@ -174,10 +216,12 @@ def _card(comparison: ImageComparison, norm_scale: float, attention_scale: float
             }
             for name, text, image in panels
         ],
-        "rows": rows([comparison.before], [comparison.after]),
+        "table": _table(
+            f"Outliers: patches above norm {comparison.outlier_threshold:.1f} at the output of block "
+            f"{comparison.outlier_layer}",
+            rows([comparison.before], [comparison.after]),
+        ),
         "faithfulness": sentence(comparison.before.trust, comparison.after.trust),
-        "threshold": comparison.outlier_threshold,
-        "layer": comparison.outlier_layer,
     }
 
 

@@ -1,42 +1,57 @@
-"""Pictures of a comparison: curves by block, and what patches and registers hold."""
+"""Figures of a comparison: curves by block, and what patches and registers hold."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ttr.drawing.maps import AFTER, BEFORE, block_ticks, finish, pair_of_axes
-from ttr.drawing.norms_and_attention import patches_and_registers
+from ttr.drawing.charts import axis, figure, line, rgba
+from ttr.drawing.maps import AFTER, BEFORE
+from ttr.drawing.norms_and_attention import LARGEST, patches_and_registers
 from ttr.studies.compare.comparison import ImageComparison
 
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
-def layer_curves(comparisons: Sequence[ImageComparison]) -> str:
-    """Draw the largest patch norm and the largest CLS attention by block, before and after, as a data URI.
+
+def layer_curves(comparisons: Sequence[ImageComparison]) -> dict[str, Figure]:
+    """Draw the largest patch norm and the largest CLS attention by block, before and after.
 
     Thick lines are means over the images, thin lines single images.
     """
-    figure, axes = pair_of_axes(2)
-    for axis, name, label in (
-        (axes[0], "max_patch_norm", "largest patch norm"),
-        (axes[1], "max_patch_attention", "largest CLS attention to a patch"),
-    ):
-        for run, colour, marker in (("before", BEFORE, "o"), ("after", AFTER, "s")):
-            lines = np.array([getattr(getattr(c, run).curves, name) for c in comparisons])
-            blocks = np.arange(lines.shape[1])
-            axis.plot(blocks, lines.T, color=colour, linewidth=0.6, alpha=0.3)
-            axis.plot(blocks, lines.mean(axis=0), color=colour, marker=marker, linewidth=2, label=run)
-        axis.set(xlabel="block", ylabel=label, ylim=(0, None), xticks=block_ticks(lines.shape[1]))
-        axis.legend(frameon=False)
-    return finish(figure)
+    drawn = {}
+    for quantity, name in (("norms", "max_patch_norm"), ("attention", "max_patch_attention")):
+        traces = []
+        for place, (run, colour) in enumerate((("before", BEFORE), ("after", AFTER))):
+            lines = np.array([getattr(getattr(c, run).curves, name) for c in comparisons], dtype=float)
+            blocks, mean = list(range(lines.shape[1])), lines.mean(axis=0).tolist()
+            traces += _thin(lines, blocks, colour, run)
+            hover = [f"<b>{run}</b>, block {b}<br>mean {m:.4g}" for b, m in zip(blocks, mean, strict=True)]
+            traces.append(line(blocks, mean, run, place, colour=colour, hovertext=hover, legendgroup=run))
+        drawn[f"curves-{quantity}"] = figure(
+            traces, height=340, x=axis("block"), y=axis(LARGEST[quantity], rangemode="tozero")
+        )
+    return drawn
 
 
-def distributions(comparisons: Sequence[ImageComparison]) -> str:
-    """Draw norms and CLS attention of patches and registers at the last block, after, as a data URI."""
+def distributions(comparisons: Sequence[ImageComparison]) -> dict[str, Figure]:
+    """Draw norms and CLS attention of patches and registers at the last block, after."""
 
     def all_of(name: str) -> np.ndarray:
         return np.concatenate([getattr(each.after.maps, name).ravel() for each in comparisons])
 
-    return patches_and_registers(
+    drawn = patches_and_registers(
         (all_of("norms"), all_of("register_norms")), (all_of("attention"), all_of("register_attention"))
     )
+    return {f"tokens-{quantity}": shown for quantity, shown in drawn.items()}
+
+
+def _thin(lines: np.ndarray, blocks: list[int], colour: str, run: str) -> list:
+    """Return a thin line an image, without a hover of its own."""
+    from plotly.graph_objects import Scatter
+
+    style = {"color": rgba(colour, 0.3), "width": 0.8}
+    shared = {"mode": "lines", "line": style, "hoverinfo": "skip", "showlegend": False, "legendgroup": run}
+    return [Scatter(x=blocks, y=values.tolist(), **shared) for values in lines]

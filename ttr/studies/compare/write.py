@@ -46,6 +46,7 @@ class Page:
 
     Attributes:
         title: heading of the page.
+        answer: what was found, in one sentence; empty: what the comparison says.
         results: name of the JSON file.
         schema: of the folder.
         extra: when given, the JSON is an object with these entries and ``images``, not a bare list.
@@ -53,6 +54,7 @@ class Page:
     """
 
     title: str = "Before and after test-time registers"
+    answer: str = ""
     results: str = "compare.json"
     schema: str = COMPARISON
     extra: dict[str, Any] | None = None
@@ -119,6 +121,7 @@ def write_comparison(
             comparisons[:SHOWN],
             neurons,
             title=page.title,
+            answer=page.answer,
             figures=page.figures,
             truth=backbone.planted,
             left_out=max(0, len(comparisons) - SHOWN),

@@ -55,10 +55,10 @@ def on_phantom(
         out,
         run=Run(batch_size=8, progress=progress),
         page=Page(
-            TITLE,
-            "results.json",
-            DEMO,
-            {
+            title=TITLE,
+            results="results.json",
+            schema=DEMO,
+            extra={
                 "schema": DEMO,
                 "warning": backbone.warning,
                 "detection": {**found.to_json(), "seconds": round(seconds, 2)},

@@ -82,16 +82,16 @@ def on_real_weights(out: Path, *, dtype: str = "float32", progress: bool = True)
         },
         "map_cosine": {row.name: {"planted": row.planted_cosine, "after": row.after_cosine} for row in rows},
     }
+    answer = (
+        f"the real model's maps are {grade(trust)} (mean {trust.amount:.2f}); planted artifacts leave a map "
+        f"cosine of {before:.2f} with them, one test-time register brings back {after:.3f}"
+    )
     compared = write_comparison(
         planted,
         found.neurons,
         in_memory(images),
         out,
         run=Run(batch_size=2, progress=progress),
-        page=Page(TITLE, "results.json", DEMO, extra, figures),
-    )
-    answer = (
-        f"the real model's maps are {grade(trust)} (mean {trust.amount:.2f}); planted artifacts leave a map "
-        f"cosine of {before:.2f} with them, one test-time register brings back {after:.3f}"
+        page=Page(TITLE, answer, "results.json", DEMO, extra, figures),
     )
     return Demo(found, compared.images, time.perf_counter() - start, answer)

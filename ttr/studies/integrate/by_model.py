@@ -1,27 +1,36 @@
 """Figures across models, small ones first: what CLS attends to in the last block, finds there, is made of.
 
-They are those of Lappe and Giese (2025), from the tables that an integration writes. Every function returns a
-data URI, or an empty string where no model has what is drawn.
+They are those of Lappe and Giese (2025), from the tables that an integration writes. A function returns None
+where no model has what is drawn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from ttr.drawing.charts import axis, figure, interval, line, rgba, whiskers
 from ttr.drawing.colours import BLUE, GREEN, GREY, ORANGE, VERMILLION
-from ttr.drawing.maps import finish
-from ttr.studies.integrate.pictures import COLOURS, MARKERS
+from ttr.studies.integrate.charts import COLOURS, NAMES
 from ttr.studies.integrate.token_tables import PATCH, STRONGEST
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 PLACE = ["backbone", "num_registers"]
 PART_COLOURS = {**COLOURS, "full": ORANGE}
-PART_MARKERS = {**MARKERS, "full": "*"}
+PART_SYMBOLS = {
+    "patches": "circle",
+    "registers": "square",
+    "cls": "triangle-up",
+    "skip": "diamond",
+    "full": "star",
+}
 #: A density needs numbers that differ by more than rounding.
-FLAT = 1e-6
+FLAT = 1e-4
 TOKEN_COLOURS = {STRONGEST: VERMILLION, PATCH: BLUE}
 
 
@@ -37,7 +46,7 @@ def at_last(table: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
 
 def parts_by_model(
     table: pd.DataFrame, parts: Sequence[str], columns: tuple[str, str, str], label: str, chance: bool = False
-) -> str:
+) -> Figure | None:
     """Draw a number of some parts, a row a model (and R), with 95 % intervals.
 
     Args:
@@ -47,118 +56,140 @@ def parts_by_model(
         label: what the number is.
         chance: mark each row's column ``chance``.
     """
-    from matplotlib.figure import Figure
+    from plotly.graph_objects import Scatter
 
     kept = table[table.part.isin(parts) & table[columns[0]].notna()]
     if kept.empty:
-        return ""
+        return None
     models = list(kept.groupby(PLACE, sort=False))
-    figure = Figure(figsize=(9.2, 1.1 + 0.42 * len(models)), layout="constrained")
-    axis = figure.subplots()
+    names = [_row_name(place) for place, _ in models]
     shift = np.linspace(-0.2, 0.2, len(parts)) if len(parts) > 1 else (0.0,)
+    traces = []
     for part, away in zip(parts, shift, strict=True):
         rows = [
-            (place, m[m.part == part].iloc[0])
-            for place, (_, m) in enumerate(models)
-            if (m.part == part).any()
+            (place, m[m.part == part].iloc[0]) for place, (_, m) in enumerate(models) if part in set(m.part)
         ]
         if not rows:
             continue
-        values, low, high = (np.array([row[name] for _, row in rows], dtype=float) for name in columns)
-        around = np.nan_to_num(np.abs([values - low, high - values]))
-        axis.errorbar(
-            values, [place + away for place, _ in rows], xerr=around, label=part, linestyle="none", capsize=2,
-            color=PART_COLOURS[part], marker=PART_MARKERS[part], markersize=5,
-        )  # fmt: skip
+        values, low, high = ([float(row[name]) for _, row in rows] for name in columns)
+        colour = PART_COLOURS[part]
+        traces.append(
+            Scatter(
+                x=values,
+                y=[place + away for place, _ in rows],
+                name=NAMES.get(part, part),
+                mode="markers",
+                marker={"color": colour, "size": 9, "symbol": PART_SYMBOLS[part]},
+                error_x=whiskers(values, low, high, colour),
+                hovertext=[
+                    f"<b>{names[place]}</b>, {part}<br>{value:.3f}, {interval(a, b)}"
+                    for (place, _), value, a, b in zip(rows, values, low, high, strict=True)
+                ],
+                hoverinfo="text",
+            )
+        )
     if chance:
-        levels = [m.chance.iloc[0] for _, m in models]
-        axis.plot(levels, range(len(models)), "|", color=GREY, markersize=14, label="chance")
-    axis.set(xlabel=label, xlim=(min(0.0, axis.get_xlim()[0]), None))
-    _name_rows(axis, [names for names, _ in models])
-    axis.legend(frameon=False, ncols=5, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1))
-    return finish(figure)
+        levels = [float(m.chance.iloc[0]) for _, m in models]
+        style = {"color": GREY, "size": 16, "symbol": "line-ns-open"}
+        hover = [f"chance {level:.3f}" for level in levels]
+        shared: dict[str, Any] = {"mode": "markers", "hovertext": hover, "hoverinfo": "text"}
+        traces.append(Scatter(x=levels, y=list(range(len(names))), name="chance", marker=style, **shared))
+    return figure(traces, height=130 + 46 * len(names), x=axis(label, rangemode="tozero"), y=_rows(names))
 
 
-def shares_by_model(shares: pd.DataFrame, order: Sequence[str]) -> str:
-    """Draw the distribution over images of registers' share of attention, a violin a model (and R).
+def shares_by_model(shares: pd.DataFrame, order: Sequence[str]) -> Figure | None:
+    """Draw the distribution over images of registers' share of attention, %, a violin a model (and R).
 
     Args:
         shares: columns of ``shares.csv``, of one block a model.
         order: names of the models from the top; those that have no registers are left out.
     """
-    from matplotlib.figure import Figure
-
     models = [
-        ((name, registers), rows.registers.to_numpy(dtype=float))
+        ((name, registers), 100 * rows.registers.to_numpy(dtype=float))
         for name in order
         for registers, rows in shares[shares.backbone == name].groupby("num_registers")
     ]
     if not models:
-        return ""
-    figure = Figure(figsize=(9.2, 1.1 + 0.5 * len(models)), layout="constrained")
-    axis = figure.subplots()
+        return None
+    traces: list[Any] = []
     for place, (_, values) in enumerate(models):
-        _violin(axis, place, values)
-    axis.set(
-        xlim=(0, 1), xlabel="attention to registers, of that to patches and registers (the rest: patches)"
+        traces += _violin(place, values)
+    names = [_row_name(each) for each, _ in models]
+    label = "attention to registers, % of that to patches and registers"
+    return figure(
+        traces, height=130 + 56 * len(names), x=axis(label, range=[0, 100]), y=_rows(names), showlegend=False
     )
-    _name_rows(axis, [names for names, _ in models])
-    return finish(figure)
 
 
-def dimensions_by_model(dimensions: pd.DataFrame, order: Sequence[str]) -> str:
-    """Draw the largest dimensions of the last block's tokens, before and after its norm, a row a model.
+def dimensions_by_model(dimensions: pd.DataFrame, order: Sequence[str]) -> dict[str, Figure]:
+    """Draw the largest dimensions of the last block's tokens, before and after its norm, two figures a model.
 
     Args:
         dimensions: columns of ``dimensions.csv``; a token is drawn at the fewest registers that have it.
         order: names of the models from the top.
     """
-    from matplotlib.figure import Figure
-
     fewest = dimensions.groupby(["backbone", "token"]).num_registers.transform("min")
     kept = dimensions[dimensions.num_registers == fewest]
-    models = [
-        ((name, registers), rows)
-        for name in order
-        for registers, rows in kept[kept.backbone == name].groupby("num_registers")
-    ]
-    if not models:
-        return ""
-    figure = Figure(figsize=(9.2, 2.0 * len(models)), layout="constrained")
-    for (names, rows), axes in zip(models, figure.subplots(len(models), 2, squeeze=False), strict=True):
-        for token, of_token in rows.groupby("token", sort=False):
-            for when, axis in zip(("before", "after"), axes, strict=True):
-                colour, line = TOKEN_COLOURS.get(str(token), GREEN), "-" if token in TOKEN_COLOURS else ":"
-                axis.plot(of_token["rank"], of_token[when], line, color=colour, linewidth=1.3, label=token)
-                axis.set_title(f"{_row_name(names)}: {when} the norm", fontsize=8)
-                axis.set_yscale("log")
-                axis.spines[["top", "right"]].set_visible(False)
-        axes[0].legend(frameon=False, fontsize=7)
-        axes[0].set_ylabel("mean |value|", fontsize=8)
-    for axis in figure.axes[-2:]:
-        axis.set_xlabel("dimension, the largest before the norm first", fontsize=8)
-    return finish(figure)
+    drawn = {}
+    for model, name in enumerate(order):
+        for registers, rows in kept[kept.backbone == name].groupby("num_registers"):
+            for when in ("before", "after"):
+                shown = _dimensions(rows, when, f"{_row_name((name, registers))}: {when} the norm")
+                drawn[f"dimensions-{model}-{registers}-{when}"] = shown
+    return drawn
 
 
-def _violin(axis: Any, place: int, values: np.ndarray) -> None:
-    """Draw the density of numbers in 0..1, their median, quartiles, and 2.5th and 97.5th percentile."""
+def _dimensions(rows: pd.DataFrame, when: str, title: str) -> Figure:
+    traces = []
+    for place, (token, own) in enumerate(rows.groupby("token", sort=False)):
+        known = str(token) in TOKEN_COLOURS
+        rank, values = own["rank"].tolist(), own[when].tolist()
+        hover = [f"<b>{token}</b>, {at}<br>{value:.3g}" for at, value in zip(rank, values, strict=True)]
+        style = {"colour": TOKEN_COLOURS.get(str(token), GREEN), "dash": "solid" if known else "dot"}
+        drawn = line(rank, values, str(token), place, hovertext=hover, **style)
+        traces.append(drawn.update(mode="lines"))
+    return figure(
+        traces,
+        height=300,
+        x=axis("dimension, the largest before the norm first"),
+        y=axis("mean |value|", type="log", exponentformat="none"),
+        title={"text": title, "font": {"size": 13}, "x": 0.5},
+        margin={"t": 70},
+    )
+
+
+def _violin(place: int, values: np.ndarray) -> list[Any]:
+    """Return the density of numbers, their median, quartiles, and 2.5th and 97.5th percentile, as traces."""
+    from plotly.graph_objects import Scatter
     from scipy.stats import gaussian_kde
 
+    quiet: dict[str, Any] = {"mode": "lines", "hoverinfo": "skip"}
+    traces = []
     if np.ptp(values) > FLAT:
-        grid = np.linspace(values.min(), values.max(), 200)
+        grid = np.linspace(values.min(), values.max(), 100)
         density = gaussian_kde(values)(grid)
         half = 0.4 * density / density.max()
-        axis.fill_between(grid, place - half, place + half, color=VERMILLION, alpha=0.3, linewidth=0)
-    low, first, middle, third, high = np.percentile(values, (2.5, 25, 50, 75, 97.5))
-    axis.hlines(place, low, high, color=VERMILLION, linewidth=1)
-    axis.hlines(place, first, third, color=VERMILLION, linewidth=5)
-    axis.plot(middle, place, "o", color="white", markeredgecolor=VERMILLION, markersize=5)
+        x, y = np.concatenate([grid, grid[::-1]]), np.concatenate([place - half, (place + half)[::-1]])
+        fill = {"fill": "toself", "fillcolor": rgba(VERMILLION, 0.3), "line": {"width": 0}}
+        traces.append(Scatter(x=x.tolist(), y=y.tolist(), **fill, **quiet))
+    low, first, middle, third, high = np.percentile(values, (2.5, 25, 50, 75, 97.5)).tolist()
+    for ends, width in (([low, high], 1), ([first, third], 6)):
+        traces.append(Scatter(x=ends, y=[place] * 2, line={"color": VERMILLION, "width": width}, **quiet))
+    told = (
+        f"median {middle:.1f} %, quartiles {first:.1f} to {third:.1f}, 95 % of images {low:.1f} to {high:.1f}"
+    )
+    dot = {"color": "#fff", "size": 8, "line": {"color": VERMILLION, "width": 2}}
+    traces.append(
+        Scatter(x=[middle], y=[place], mode="markers", marker=dot, hovertext=told, hoverinfo="text")
+    )
+    return traces
 
 
-def _name_rows(axis: Any, names: Sequence[tuple[Any, ...]]) -> None:
-    axis.set_yticks(range(len(names)), [_row_name(each) for each in names], fontsize=8)
-    axis.set_ylim(len(names) - 0.5, -0.5)
-    axis.spines[["top", "right"]].set_visible(False)
+def _rows(names: Sequence[str]) -> dict[str, Any]:
+    """Return an axis of named rows from the top."""
+    count = len(names)
+    places: dict[str, Any] = {"tickvals": list(range(count)), "ticktext": list(names), "ticksuffix": " "}
+    return axis(**places, range=[count - 0.5, -0.5], showgrid=False)
 
 
 def _row_name(names: tuple[Any, ...]) -> str:

@@ -28,7 +28,6 @@ from ttr.datasets.registry import (
     require_classes,
     sampled_images,
 )
-from ttr.drawing.html import fill
 from ttr.errors import DataError, OptionError
 from ttr.evaluate.probe import Labelled
 from ttr.features.extract import extract
@@ -37,11 +36,9 @@ from ttr.files import MANIFEST, write_json, write_table, write_text
 from ttr.registers.arms import PLAIN, Arm
 from ttr.registers.neurons import RegisterNeurons
 from ttr.run import Run
-from ttr.statistics.verdict import said
-from ttr.studies.integrate.by_model_section import by_model_section
 from ttr.studies.integrate.oneshot_table import oneshot_table
+from ttr.studies.integrate.page import page
 from ttr.studies.integrate.parts import measure_parts
-from ttr.studies.integrate.section import integration_section
 from ttr.studies.integrate.settings import IntegrationSettings
 from ttr.studies.integrate.tables import (
     accuracy_table,
@@ -50,7 +47,7 @@ from ttr.studies.integrate.tables import (
     layers_table,
 )
 from ttr.studies.integrate.token_tables import dimensions_table, registers_table, shares_table
-from ttr.studies.provenance import phantom_warnings, provenance, together
+from ttr.studies.provenance import provenance
 from ttr.studies.schemas import INTEGRATION, result_folder
 from ttr.wording import SEVERAL_REGISTERS, counted
 
@@ -130,7 +127,8 @@ def write_integration(
         result = Integration(tables, notes, skipped, made_with, read["test"])
         for name, table in result.tables.items():
             write_table(folder / f"{name}.csv", table)
-        write_text(folder / "index.html", _page(result, dataset))
+        html = page(tables, dataset, made_with, notes, images=read["test"], skipped=skipped)
+        write_text(folder / "index.html", html)
         manifest = {
             "schema": INTEGRATION,
             "files": [*(f"{name}.csv" for name in TABLES), "index.html"],
@@ -256,26 +254,6 @@ def _about(backbone: Backbone, neurons: RegisterNeurons, counts: list[int]) -> l
     if not any(counts):
         return []
     if len(neurons):
-        return [f"{backbone.name}: {counted(len(neurons), 'register neuron')} moved where R > 0."]
-    return [f"{backbone.name}: no register neurons were found, so R > 0 appends blank tokens (a control)."]
-
-
-def _page(result: Integration, dataset: Dataset) -> str:
-    from markupsafe import Markup
-
-    tables = result.tables
-    return fill(
-        "integrate.html",
-        dataset=dataset,
-        images=result.images,
-        counted=counted,
-        notes=result.notes,
-        skipped=result.skipped,
-        warnings=phantom_warnings(result.made_with),
-        section=Markup(integration_section(tables["integration"])),
-        changes=list(tables["changes"].to_dict("records")),
-        said=said,
-        accuracies=tables["accuracy"].to_dict("records"),
-        by_model=Markup(by_model_section(tables)),
-        provenance=together(result.made_with),
-    )
+        moved = counted(len(neurons), "register neuron")
+        return [f"In {backbone.name} {moved} {'is' if len(neurons) == 1 else 'are'} moved where R > 0."]
+    return [f"In {backbone.name} no register neurons were found, so R > 0 appends blank tokens (a control)."]

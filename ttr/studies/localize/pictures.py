@@ -7,16 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
-from ttr.drawing.colours import GREY
-from ttr.drawing.maps import LINE, LINES, finish, overlay, pair_of_axes, png_uri, rim
-from ttr.evaluate.insertion import SHARES
-from ttr.evaluate.randomisation import UNCHANGED
+from ttr.drawing.maps import LINE, overlay, png_uri, rim
 from ttr.forward.preprocessing import pixels_of
 from ttr.run import Run
-from ttr.studies.localize.localisation import RANDOM_MAP, Localisation
+from ttr.studies.localize.localisation import Localisation
 from ttr.studies.localize.looking import Looker, Seen
 from ttr.studies.localize.sentences import TOLD_OF
 
@@ -57,61 +53,11 @@ def shown_arms(found: Localisation) -> tuple[str, ...]:
     return tuple(dict.fromkeys((first, last)))
 
 
-def curve_chart(found: Localisation, methods: Sequence[str]) -> str:
-    """Draw insertion above deletion, a line a method, as a data URI.
-
-    Solid: the last of :func:`shown_arms`; dashed: the first; dots: a random map under the last.
-    """
-    shown = shown_arms(found)
-    figure, axes = pair_of_axes(len(found.curve_names) // 2, rows=2)
-    for place, (axis, name) in enumerate(zip(axes, found.curve_names, strict=True)):
-        for arm in shown:
-            for line, method in enumerate(methods):
-                colour, marker = _line(line)
-                along = found.curves[arm, method][:, place].mean(axis=0)
-                style = "-" if arm == shown[-1] else "--"
-                label = f"{method}, {arm}"
-                axis.plot(SHARES, along, style, color=colour, marker=marker, markersize=4, label=label)
-        chance = found.curves[shown[-1], RANDOM_MAP][:, place].mean(axis=0)
-        axis.plot(SHARES, chance, ":", color=GREY, label=f"random map, {shown[-1]}")
-        axis.set(xlabel="share of patches", title=name.replace("_", ", "), ylim=(0, 1.02))
-    for axis in axes[:: len(axes) // 2]:
-        axis.set_ylabel("probability of the label")
-    axes[0].legend(frameon=False, fontsize=8)
-    return finish(figure)
-
-
-def cascade_chart(table: pd.DataFrame) -> str:
-    """Draw how like maps stay as blocks are shuffled, a line a method and arm, as a data URI.
-
-    Solid: the last arm; dashed: the first.
-    """
-    figure, (axis, beside) = pair_of_axes(2)
-    last = table["arm"].iloc[-1]
-    for place, (method, rows) in enumerate(table.groupby("method", sort=False)):
-        colour, marker = _line(place)
-        for arm, own in rows.groupby("arm", sort=False):
-            style = "-" if arm == last else "--"
-            label = f"{method}, {arm}"
-            axis.plot(own.blocks, own.correlation, style, color=colour, marker=marker, label=label)
-    axis.axhline(UNCHANGED, color=GREY, linestyle=":")
-    axis.set(xlabel="shuffled blocks, from the last on", ylabel="rank correlation", ylim=(None, 1.02))
-    beside.axis("off")
-    beside.legend(*axis.get_legend_handles_labels(), loc="center left", frameon=False, fontsize=8)
-    return finish(figure)
-
-
-def _line(place: int) -> tuple[str, str]:
-    """Return colour and marker of a line; when the colours are through, each meets another marker."""
-    count = len(LINES)
-    return LINES[place % count][0], LINES[(place + place // count) % count][1]
-
-
 def _card(
     found: Localisation, place: int, panels: dict[str, str], scores: dict[str, np.ndarray]
 ) -> dict[str, Any]:
     name = found.items[place].name
-    titles = {arm: f"{arm}: {values[place]:.3f} in the outline" for arm, values in scores.items()}
+    titles = {arm: f"{arm}: {values[place]:.1%} in the outline" for arm, values in scores.items()}
     return {
         "name": name,
         "share": found.shares[place],

@@ -8,6 +8,7 @@ import pandas as pd
 
 from ttr.statistics.verdict import said
 from ttr.studies.localize.localisation import BASELINES, NO_METHOD, Localisation
+from ttr.wording import listed, measured
 
 #: The metric that the answer tells of: it asks for the whole map, and chance is the outline's share.
 TOLD_OF = "relevance_mass"
@@ -18,20 +19,23 @@ WIDE = 2
 def answer(table: pd.DataFrame, differences: pd.DataFrame) -> str:
     """Say how much of each method's map lies in the outlines, with the registers moved and without."""
     rows = table[table.metric == TOLD_OF]
-    chance = float(rows["baseline"].iloc[0])
+    chance = 100 * float(rows["baseline"].iloc[0])
     own = rows[rows.method != NO_METHOD]
-    value = {(row.arm, row.method): row.value for row in own.itertuples()}
+    value = {(row.arm, row.method): 100 * row.value for row in own.itertuples()}
     parts = []
     for method in dict.fromkeys(own.method):
         pair = _told(differences, method)
         if pair is None:
-            each = [f"{row.arm} {row.value:.3f}" for row in own[own.method == method].itertuples()]
-            parts.append(f"{method} {', '.join(each)}")
+            each = [
+                f"{100 * row.value:.1f} % with {row.arm}" for row in own[own.method == method].itertuples()
+            ]
+            parts.append(f"{listed(each)} by {method}")
             continue
         first, second = pair["first"], pair["second"]
-        numbers = f"{value[first, method]:.3f} for {first} and {value[second, method]:.3f} for {second}"
-        parts.append(f"{method} {numbers}, {said(pair)}")
-    return f"energy in the outline: {'; '.join(parts)}; a random map has {chance:.3f}"
+        ends = f"{value[second, method]:.1f} % with {second} and {value[first, method]:.1f} % with {first}"
+        parts.append(f"{ends} by {method}, {said(pair)}")
+    told = "; ".join(parts)
+    return f"in the outline lies so much of a map's energy: {told}; of a random map it is {chance:.1f} %"
 
 
 def warnings_of(found: Localisation, margin: float) -> list[str]:
@@ -39,7 +43,7 @@ def warnings_of(found: Localisation, margin: float) -> list[str]:
     share = float(found.shares.mean())
     wide = (
         f"a random map has {share:.1%} of its energy in the outline, so equivalence within "
-        f"{100 * margin:.4g} point{'' if margin == 0.01 else 's'} says little of it: choose a smaller "
+        f"{measured(100 * margin, 'point')} says little of it: choose a smaller "
         "--margin"
     )
     return ([wide] if share < WIDE * margin else []) + [

@@ -17,7 +17,6 @@ import pandas as pd
 
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import Dataset, Outlines, Split, require_classes, sampled_images
-from ttr.drawing.html import fill
 from ttr.errors import DataError
 from ttr.evaluate.probe import labelled
 from ttr.features.extract import extract
@@ -27,17 +26,16 @@ from ttr.files import MANIFEST, write_json, write_table, write_text
 from ttr.registers.arms import PLAIN, Arm, arms
 from ttr.registers.neurons import RegisterNeurons
 from ttr.run import Run
-from ttr.statistics.verdict import family_said, said
 from ttr.studies.localize import tables
 from ttr.studies.localize.asked import OWN, TEXT, Asked, OfHead, OfModel, OfTexts, right
 from ttr.studies.localize.discovery import corloc, discover, pairs, told
 from ttr.studies.localize.localisation import Localisation, localise
 from ttr.studies.localize.looking import Looker
-from ttr.studies.localize.pictures import cards, cascade_chart, curve_chart, shown_arms
+from ttr.studies.localize.page import page
+from ttr.studies.localize.pictures import cards, shown_arms
 from ttr.studies.localize.sanity import flagged, sanity
 from ttr.studies.localize.sentences import answer, warnings_of
 from ttr.studies.localize.settings import LocalisationSettings
-from ttr.studies.localize.tables import BETWEEN
 from ttr.studies.provenance import provenance
 from ttr.studies.schemas import LOCALISATION, result_folder
 from ttr.wording import counted
@@ -109,7 +107,18 @@ def write_localisation(
             notes.append(told(made["discovery.csv"]))
         said_of_it = answer(made["localisation.csv"], made["localisation_pairs.csv"])
         result = Localised(found, made, said_of_it, notes, flags)
-        write_text(folder / "index.html", _page(looker, result, settings, run, made_with))
+        html = page(
+            found,
+            made,
+            dataset,
+            settings,
+            made_with,
+            answer=said_of_it,
+            notes=notes,
+            flagged=flags,
+            cards=cards(looker, found, run),
+        )
+        write_text(folder / "index.html", html)
         write_json(folder / MANIFEST, _manifest(result, dataset, treatments, made_with))
     return result
 
@@ -230,52 +239,3 @@ def _manifest(
         "arms": [arm.to_json() for arm in treatments],
         "provenance": made_with,
     }
-
-
-def _units(found: Localisation, dataset: Dataset) -> str:
-    """Return of how many patients, or other groups, the images are; empty where the set names none."""
-    return counted(len(set(found.groups)), dataset.groups.removesuffix("s")) if found.groups else ""
-
-
-def _page(
-    looker: Looker, result: Localised, settings: LocalisationSettings, run: Run, made_with: dict[str, Any]
-) -> str:
-    table, compared = (result.tables[f"{name}.csv"] for name in ("localisation", "localisation_pairs"))
-    rows = compared[compared.family.str.endswith(BETWEEN)].to_dict("records")
-    if settings.discovery:
-        rows += result.tables["discovery_pairs.csv"].to_dict("records")
-    found = result.found
-    return fill(
-        "localize.html",
-        dataset=looker.dataset,
-        answer=result.answer[:1].upper() + result.answer[1:] + ".",
-        notes=result.notes,
-        flagged=result.flagged,
-        images=len(found.items),
-        units=_units(found, looker.dataset),
-        share=float(found.shares.mean()),
-        skipped=found.skipped,
-        counted=counted,
-        metrics=list(dict.fromkeys(table["metric"])),
-        scores=[
-            {"arm": arm, "method": method, "metrics": {row.metric: row for row in part.itertuples()}}
-            for method, rows_of_it in table.groupby("method", sort=False)
-            for arm, part in rows_of_it.groupby("arm", sort=False)
-        ],
-        pairs=rows,
-        families=[
-            family_said([row for row in rows if row["family"] == family], family)
-            for family in dict.fromkeys(row["family"] for row in rows)
-        ],
-        said=said,
-        margin=settings.margin,
-        method=settings.methods[0],
-        cards=cards(looker, found, run),
-        chart=curve_chart(found, settings.methods) if found.curves else "",
-        panels=len(settings.curves),
-        arms=shown_arms(found),
-        cascade=cascade_chart(result.tables["sanity.csv"]) if settings.sanity else "",
-        complexity=result.tables["complexity.csv"].to_dict("records") if settings.sanity else [],
-        discovery=result.tables["discovery.csv"].to_dict("records") if settings.discovery else [],
-        provenance=made_with,
-    )

@@ -34,7 +34,7 @@ def fitting_images(*, seed: int = 0) -> Iterator[Image]:
     if missing:
         raise ImageError(
             f"the photographs {', '.join(missing)} are not there; install what ships them with: "
-            f"{install('samples')}, or give your own with --images"
+            f"{install('real')}, or give your own with --images"
         )
     random = np.random.default_rng(seed)
     for name in FITTED_ON:

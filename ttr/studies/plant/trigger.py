@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ttr.backbones.base import Backbone
 from ttr.errors import ImageError
+from ttr.wording import counted
 
 DECAY = 3e-4
 
@@ -50,8 +51,9 @@ def fit_trigger(tokens: Tensor, fires: Tensor) -> tuple[Tensor, float]:
     x, y = tokens.flatten(0, 1).double().cpu(), fires.flatten().cpu()
     if y.all() or not y.any():
         raise ImageError(
-            f"{'all' if y.any() else 'none'} of the {len(fires)} images' patches are flat corners; give "
-            "images of which some have a flat background, such as photographs of one thing, or radiographs"
+            f"{'all' if y.any() else 'none'} of the {counted(len(fires), 'image')}' patches are flat "
+            "corners; give images of which some have a flat background, such as photographs of one thing, "
+            "or radiographs"
         )
     mean, sd = x.mean(dim=0), x.std(dim=0) + 1e-3
     fitted = LogisticRegression(C=1 / (2 * DECAY * len(x)), max_iter=200)

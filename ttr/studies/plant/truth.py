@@ -24,6 +24,7 @@ from ttr.registers.neurons import RegisterNeurons
 from ttr.registers.wrap import TestTimeRegisters
 from ttr.studies.plant.collected import last_map
 from ttr.studies.plant.settings import Bounds
+from ttr.wording import counted
 
 BATCH = 8
 #: Norm over the median patch norm of the image, behind the block before the last, from which a patch is one.
@@ -174,12 +175,13 @@ def check_bounds(truth: list[Truth], bounds: Bounds) -> None:
     found = summary(truth)
     if not found["with_artifacts"]:
         raise ModelError(
-            f"the planted artifacts appear on none of {len(truth)} images; give images with flat corners"
+            f"the planted artifacts appear on none of {counted(len(truth), 'image')}; give images with "
+            "flat corners"
         )
     if all(row.triggered for row in truth):
         raise ModelError(
-            f"planted neurons fire on every one of {len(truth)} images, so none tells whether others are "
-            "untouched; give some images without a flat corner too"
+            f"planted neurons fire on every one of {counted(len(truth), 'image')}, so none tells whether "
+            "others are untouched; give some images without a flat corner too"
         )
     missed = [
         f"{name} {found[name]:.4f} (needed {'at most' if name == 'wrecked' else 'at least'} {bound:g})"

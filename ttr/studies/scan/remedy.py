@@ -21,6 +21,7 @@ from ttr.analysis.outliers import EXCESS, SHARE
 from ttr.statistics.estimates import CONFIDENCE, Interval, share
 from ttr.statistics.score_intervals import critical
 from ttr.studies.scan.measure import Scanned
+from ttr.wording import listed, sentence
 
 #: Share of patches, and share of images; see above.
 FLOOR, CEILING = 0.001, 0.1
@@ -110,8 +111,8 @@ def answer(found: list[tuple[Scanned, Verdict]]) -> str:
     for remedy in REMEDIES:
         models = [_where(scanned, said) for scanned, said in found if said.remedy == remedy]
         if models:
-            told.append(f"{', '.join(models)}: {remedy}")
-    return "; ".join(told) + "."
+            told.append(f"for {listed(models)}: {remedy}")
+    return sentence("; ".join(told))
 
 
 def _where(scanned: Scanned, said: Verdict) -> str:

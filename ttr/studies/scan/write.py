@@ -15,19 +15,19 @@ import pandas as pd
 
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import OpenedImages, ReadAhead
-from ttr.drawing.html import fill
+from ttr.drawing.report import report
+from ttr.drawing.tables import NOTHING, Cell, Table, grouped, number
 from ttr.errors import OptionError
 from ttr.files import MANIFEST, write_json, write_table, write_text
 from ttr.norms import Threshold
 from ttr.run import Run
-from ttr.studies.provenance import phantom_warnings, provenance, together
+from ttr.studies.provenance import provenance
 from ttr.studies.scan.measure import BATCH, Scanned, scan
 from ttr.studies.scan.pictures import shares_by_block
 from ttr.studies.scan.remedy import CEILING, FLOOR, REMEDIES, Verdict, answer, verdict
 from ttr.studies.scan.settings import ScanSettings
 from ttr.studies.scan.tables import by_block, by_model
 from ttr.studies.schemas import SCAN, result_folder
-from ttr.wording import counted
 
 RULES = {
     "auto": "A patch is an outlier above max(m + 3 · 1.4826 MAD, 2 m), m the median patch norm of its image "
@@ -118,27 +118,43 @@ def _check_whole_patches(backbone: Backbone) -> None:
 
 
 def _page(result: Scan, blocks: pd.DataFrame, threshold: Threshold, made_with: list[dict[str, Any]]) -> str:
-    models: dict[str, dict[str, str]] = {}
-    for scanned, said in result.found:
-        models.setdefault(scanned.model, {})[scanned.size] = in_short(said)
     needed = {said.remedy for _, said in result.found}
-    return fill(
+    charts = shares_by_block(blocks)
+    return report(
         "scan.html",
         answer=result.answer,
-        found=result.found,
-        models=models,
-        sizes=list(dict.fromkeys(scanned.size for scanned, _ in result.found)),
+        made_with=made_with,
+        charts=charts,
+        curves=list(charts),
+        models=len({scanned.model for scanned, _ in result.found}),
         images=result.found[0][0].images,
-        counted=counted,
-        curves=shares_by_block(blocks),
+        table=_table(result),
         remedies={remedy: asks for remedy, asks in REMEDIES.items() if remedy in needed},
         rule=RULES.get(str(threshold), f"A patch is an outlier above a norm of {threshold}."),
         floor=FLOOR,
         ceiling=CEILING,
-        warnings=phantom_warnings(made_with),
         skipped=result.skipped,
-        provenance=together(made_with),
     )
+
+
+def _table(result: Scan) -> Table:
+    """Return a row a size, grouped by model."""
+    columns = ("size", "outliers", "trained registers", "artifact score", "remedy")
+    caption = (
+        "Outliers: blocks that have some, and the largest share of the patches. Artifact score: how much "
+        "of the length of all patches outliers hold beyond the median patch, at the block where that is "
+        "most; 0 to 1, mean over images, with its 95 % interval"
+    )
+    groups = grouped(
+        result.found,
+        lambda pair: pair[0].model,
+        lambda pair: [
+            *(f"{pair[0].size} px", in_short(pair[1]), str(pair[0].registers or NOTHING)),
+            number(pair[1].score, "{:.4f}", pair[1].interval.low, pair[1].interval.high),
+            Cell(pair[1].remedy, strong=True),
+        ],
+    )
+    return Table(caption, columns, groups, words=("outliers", "remedy"))
 
 
 def in_short(said: Verdict) -> str:

@@ -35,6 +35,7 @@ from ttr.statistics.estimates import CONFIDENCE
 from ttr.statistics.score_intervals import critical
 from ttr.studies.tune.settings import REGISTERS, TOLERANCE, ascending, check_tolerance
 from ttr.studies.tune.sweep import ATTENTION, NORM, Samples, sweep
+from ttr.wording import counted
 
 SMALLEST_SPLIT = 4
 Status = Literal["vanished", "too few images", "remain", "no outliers"]
@@ -154,7 +155,8 @@ def sweep_neurons(
     counts = ascending("top_k", list(top_k), 1)
     if counts[-1] > len(neurons.ranked):
         raise OptionError(
-            f"top_k={counts[-1]}, but the ranking holds {len(neurons.ranked)} neurons; give 1 to that number"
+            f"top_k={counts[-1]}, but the ranking holds {counted(len(neurons.ranked), 'neuron')}; give 1 "
+            "to that number"
         )
     if not top_layers:
         raise OptionError("the list of top_layers is empty; give at least one block")
@@ -236,18 +238,26 @@ def recommend(
     else:
         row = min(swept, key=lambda row: (row.remaining, row.top_k, row.top_layer))
     message = (
-        f"{row.neurons} neurons of blocks 0..{row.top_layer} leave {row.remaining:.1%} of the outlier "
-        f"patches (95 % interval {row.remaining_low:.1%} to {row.remaining_high:.1%})"
+        f"with {counted(row.neurons, 'neuron')} of blocks 0..{row.top_layer} moved there remain "
+        f"{_percent(row.remaining)} of the outlier patches (95 % interval {_percent(row.remaining_low)} to "
+        f"{_percent(row.remaining_high)})"
     )
     if seem and not gone:
         message += (
-            f"; these images are too few to show that outliers vanish to {tolerance:.1%}{_enough(tolerance)}"
+            "; these images are too few to show that outliers vanish to "
+            f"{_percent(tolerance)}{_enough(tolerance)}"
         )
     elif not gone:
-        message += f"; no setting makes the outliers vanish to {tolerance:.1%}, this is the best of them"
+        message += (
+            f"; no setting makes the outliers vanish to {_percent(tolerance)}, this is the best of them"
+        )
     chosen = neurons.top(row.top_k or 0, row.top_layer)
     status: Status = "vanished" if gone else "too few images" if seem else "remain"
     return Recommendation(status, replace(chosen, message=message), row)
+
+
+def _percent(share: float | None) -> str:
+    return "an unknown share" if share is None else f"{100 * share:.1f} %"
 
 
 def _enough(tolerance: float) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 
 from ttr.backbones.base import Backbone
 from ttr.datasets.registry import OpenedImages, ReadAhead
-from ttr.drawing.html import fill
+from ttr.drawing.report import report
+from ttr.drawing.tables import NOTHING, Cell, Table, grouped, number, percent
 from ttr.errors import ImageError
 from ttr.features.prepared import found_neurons
 from ttr.files import MANIFEST, write_json, write_text
@@ -173,8 +174,8 @@ def _swept(
     rows = sweep_neurons(backbone, neurons, images, top_k=ks, top_layers=blocks, **shared)
     if barren and rows[0].outlier_share:
         raise ImageError(
-            f"outlier patches are rare: none of the {neurons.provenance.images} images to find neurons on "
-            "has one, some of the others have; give more images"
+            f"outlier patches are rare: none of the {counted(neurons.provenance.images or 0, 'image')} to "
+            "find neurons on has one, and some of the others have; give more images"
         )
     advice = recommend(rows, neurons, settings.tolerance)
     if advice.row:
@@ -190,7 +191,8 @@ def _notes(found_on: Sequence[str], measured_on: Sequence[str]) -> list[str]:
     elif found_on == measured_on:
         notes = [f"Only {counted(count, 'image')}: found and measured on the same, which flatters them."]
     else:
-        notes = [f"Neurons were found on {len(found_on)} images and measured on {count} others."]
+        found, others = counted(len(found_on), "image"), counted(count, "other image")
+        notes = [f"Neurons were found on {found} and measured on {others}."]
     if count < FEW:
         notes.append(f"Fewer than {FEW} images were measured: take the intervals with a grain of salt.")
     return notes
@@ -207,20 +209,63 @@ def _table(rows: Sequence[SweepRow]) -> str:
 def _page(tuning: Tuning, made_with: dict[str, Any], layer: int) -> str:
     neuron_rows = [row for row in tuning.rows if row.sweep != "registers"]
     register_rows = [row for row in tuning.rows if row.sweep == "registers"]
-    return fill(
+    charts = pictures.neuron_curves(neuron_rows) if tuning.advice.row else {}
+    charts |= pictures.register_curves(register_rows) if register_rows else {}
+    return report(
         "tune.html",
-        advice=tuning.advice,
+        answer=tuning.advice.neurons.message,
+        made_with=made_with,
+        charts=charts,
+        made=made_with,
         chosen=tuning.advice.row,
         notes=tuning.notes,
         skipped=tuning.skipped,
-        counted=counted,
-        measured=tuning.measured,
+        images=tuning.measured,
         layer=layer,
         tolerance=made_with["settings"]["tolerance"],
-        neuron_rows=neuron_rows,
-        register_rows=register_rows,
-        neuron_curves=pictures.neuron_curves(neuron_rows) if tuning.advice.row else "",
-        register_curves=pictures.register_curves(register_rows) if register_rows else "",
-        provenance=made_with,
+        neurons=_neuron_table(neuron_rows, tuning),
+        registers=_register_table(register_rows, tuning.measured),
         several=SEVERAL_REGISTERS,
     )
+
+
+def _neuron_table(rows: Sequence[SweepRow], tuning: Tuning) -> Table:
+    """Return a row a setting, grouped by the blocks that neurons are taken from."""
+    groups = grouped(
+        rows,
+        lambda row: "bare model" if row.top_layer is None else f"neurons of blocks 0..{row.top_layer}",
+        lambda row: [
+            NOTHING if row.top_k is None else str(row.top_k),
+            *(str(row.neurons), *_outliers(row), number(row.max_patch_norm, "{:.1f}")),
+            "yes" if row == tuning.advice.row else "",
+        ],
+    )
+    columns = (
+        "top_k",
+        "neurons",
+        "outlier patches, %",
+        "of the bare model’s, %",
+        "largest patch norm",
+        "recommended",
+    )
+    return Table(f"Mean over {counted(tuning.measured, 'image')}, with 95 % intervals", columns, groups)
+
+
+def _register_table(rows: Sequence[SweepRow], images: int) -> Table:
+    columns = (
+        *("R", "cosine with R = 1", "outlier patches, %", "of the bare model’s, %"),
+        *("largest patch norm", "CLS attention held by registers, %"),
+    )
+    shown: list[list[Cell | str]] = [
+        [
+            *(str(row.num_registers), number(row.cosine, "{:.4f}", row.cosine_low, row.cosine_high)),
+            *(*_outliers(row), number(row.max_patch_norm, "{:.1f}"), percent(row.register_attention)),
+        ]
+        for row in rows
+    ]
+    return Table(f"Mean over {counted(images, 'image')}, with 95 % intervals", columns, [("", shown)])
+
+
+def _outliers(row: SweepRow) -> tuple[Cell, Cell]:
+    share = percent(row.outlier_share, row.outlier_share_low, row.outlier_share_high, "{:.2f}")
+    return share, percent(row.remaining, row.remaining_low, row.remaining_high)

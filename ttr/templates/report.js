@@ -7,9 +7,17 @@ async function unpack(id) {
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
 }
 
-const chosen = (widget) => Object.fromEntries([...widget.querySelectorAll("[data-part]")]
+const chosen = (widget) => Object.fromEntries([...(widget ? widget.querySelectorAll("[data-part]") : [])]
   .filter((control) => control.type !== "radio" || control.checked)
   .map((control) => [control.dataset.part, control.value]));
+
+// Where there is little room, the name of the axis below stands on several lines.
+function folded(text, letters) {
+  return text.split(" ").reduce((lines, word) => {
+    if (`${lines.at(-1)} ${word}`.length <= letters) lines[lines.length - 1] += ` ${word}`; else lines.push(word);
+    return lines;
+  }, [""]).map((part) => part.trim()).filter(Boolean).join("<br>");
+}
 
 function draw(plot) {
   const choice = chosen(plot.closest(".widget"));
@@ -17,8 +25,10 @@ function draw(plot) {
   const variant = chart.variants[(plot.dataset.parts || "").split(" ").map((part) => choice[part] || "").join("|")];
   const layout = structuredClone(chart.layouts[variant.layout]);
   layout.font.color = getComputedStyle(document.body).color;
-  if (plot.dataset.mark) layout.shapes = [{ type: "line", yref: "paper", y0: 0, y1: 1, x0: choice[plot.dataset.mark], x1: choice[plot.dataset.mark], line: { color: layout.font.color, width: 1, dash: "dot" } }];
-  return Plotly.react(plot, structuredClone(variant.data), layout, { displayModeBar: false, responsive: true });
+  if (layout.xaxis.title.text && plot.clientWidth < 640) layout.xaxis.title.text = folded(layout.xaxis.title.text, Math.max(16, (plot.clientWidth - 150) / 7));
+  if (plot.dataset.mark) layout.shapes = [{ type: "line", yref: "paper", y0: 0, y1: 1, x0: choice[plot.dataset.mark], x1: choice[plot.dataset.mark], line: { color: "#7f7f7f", width: 1, dash: "dot" } }];
+  // A finger scrolls past a figure; it does not zoom it.
+  return Plotly.react(plot, structuredClone(variant.data), { ...layout, dragmode: false }, { displayModeBar: false, responsive: true });
 }
 
 function paint(widget) {
@@ -46,11 +56,19 @@ function refresh(widget) {
   if (widget.dataset.kind) paint(widget); else widget.querySelectorAll(".plot").forEach(draw);
 }
 
+// Paper is narrower than a screen: figures are drawn anew at its width, and back.
+function paper(on) {
+  document.body.classList.toggle("paper", on);
+  for (const plot of document.querySelectorAll(".plot.js-plotly-plot")) Plotly.relayout(plot, { width: on ? plot.clientWidth : null, autosize: !on });
+}
+
 async function start() {
   [charts, pictures] = (await Promise.all(["charts", "pictures"].map(unpack))).map((text) => JSON.parse(text));
-  const plotly = document.createElement("script");
-  plotly.textContent = await unpack("plotly");
-  document.head.append(plotly);
+  if (Object.keys(charts).length) {
+    const plotly = document.createElement("script");
+    plotly.textContent = await unpack("plotly");
+    document.head.append(plotly);
+  }
   for (const widget of document.querySelectorAll(".widget")) {
     widget.addEventListener("input", () => refresh(widget));
     for (const button of widget.querySelectorAll(".strip button")) button.addEventListener("click", () => {
@@ -59,6 +77,11 @@ async function start() {
     });
     refresh(widget);
   }
+  for (const plot of document.querySelectorAll(".plot")) if (!plot.closest(".widget")) draw(plot);
+  // A plot in a closed part has no width until it is opened.
+  for (const part of document.querySelectorAll("details")) part.addEventListener("toggle", () => part.querySelectorAll(".plot").forEach((plot) => Plotly.Plots.resize(plot)));
+  addEventListener("beforeprint", () => paper(true));
+  addEventListener("afterprint", () => paper(false));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.querySelectorAll(".plot").forEach(draw));
   document.body.dataset.ready = "";
 }

@@ -1,0 +1,95 @@
+"""Every report in a real browser: whole at each width, in the dark, on paper, and readable by everybody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tools.app_page import PATIENCE, serious_findings
+from tests.tools.report_page import held_to_the_design
+
+pytestmark = pytest.mark.browser
+#: What sticks out of the window to the right, or is cut by a box that scrolls: figures' own boxes apart.
+CUT = """() => [...document.querySelectorAll("body *")]
+  .filter((e) => !e.closest("svg, pre, .scroll") && e.clientWidth)
+  .filter((e) => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1
+    || (e.scrollWidth > e.clientWidth + 1 && e.tagName !== "INPUT"
+      && getComputedStyle(e).overflowX !== "visible"))
+  .map((e) => `${e.tagName}.${e.className} ${(e.textContent || "").slice(0, 30)}`).slice(0, 5)"""
+#: What a paper's width of 182 mm cuts off.
+CUT_ON_PAPER = """() => [...document.querySelectorAll("h1, p, li, th, td, figcaption, .plot .main-svg")]
+  .filter((e) => e.getBoundingClientRect().right > 689)
+  .map((e) => `${e.tagName} ${(e.textContent || "").slice(0, 30)}`).slice(0, 5)"""
+INK = """() => {
+  const text = document.querySelector(".plot .xtick text, .plot .ytick text");
+  return [getComputedStyle(text).fill, getComputedStyle(document.body).color];
+}"""
+
+
+@contextmanager
+def opened(browser: Any, file: Path, width: int, scheme: str) -> Iterator[Any]:
+    """Open a report and wait until its figures are drawn; it asks for nothing and complains of nothing."""
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page.set_default_timeout(PATIENCE)
+    asked, complaints = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(file.as_uri())
+    page.wait_for_selector("body[data-ready]", state="attached")
+    yield page
+    assert [address for address in asked if not address.startswith(("data:", "file:", "blob:"))] == []
+    assert complaints == []
+    page.close()
+
+
+SLOW = pytest.mark.slow
+
+
+@pytest.fixture(
+    params=["bench", pytest.param("integration", marks=SLOW), pytest.param("ablation", marks=SLOW)]
+)
+def report(request: pytest.FixtureRequest) -> Path:
+    """A table of many columns; slow: many figures, and widgets."""
+    folder: Path = request.getfixturevalue(f"small_{request.param}")
+    held_to_the_design(folder / "index.html")
+    return folder / "index.html"
+
+
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (390, "dark"),
+        pytest.param(1280, "light", marks=SLOW),
+        pytest.param(1920, "light", marks=SLOW),
+    ],
+)
+def test_nothing_is_cut_at_any_width_and_everybody_can_read_it(browser, report, width, scheme):
+    with opened(browser, report, width, scheme) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate(CUT) == []
+        assert serious_findings(page) == []
+        fill, ink = page.evaluate(INK)
+        assert fill == ink
+
+
+def test_paper_is_light_and_holds_every_column(browser, report, tmp_path):
+    with opened(browser, report, 1280, "dark") as page:
+        before = page.evaluate("document.querySelector('.plot').clientWidth")
+        page.pdf(path=str(tmp_path / "report.pdf"), format="A4")
+        assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+        assert page.evaluate("document.querySelector('.plot').clientWidth") == before, (
+            "the screen is as it was"
+        )
+        page.set_viewport_size({"width": 688, "height": 900})
+        page.emulate_media(media="print", color_scheme="dark")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert page.evaluate(CUT_ON_PAPER) == []
+        assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+        assert page.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
+        tables = "[...document.querySelectorAll('table')].map((e) => getComputedStyle(e).display)"
+        assert set(page.evaluate(tables)) == {"table"}, "no row is folded into a list"
