@@ -12,6 +12,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from tests.tools.reader_studies import study_in, study_of
+from tests.tools.report_page import held_to_the_design
 from ttr.errors import DataError, OptionError
 from ttr.studies.reading.analysis import analyse, write_analysis
 from ttr.studies.reading.answers import NAME, opened, read_answers
@@ -49,6 +50,7 @@ def test_a_study_is_analysed_once_all_have_read_and_is_over_then(study, tmp_path
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["answer"] == found.answer
     assert {path.name for path in (tmp_path / "out").iterdir()} == {*manifest["files"], "manifest.json"}
+    held_to_the_design(tmp_path / "out" / "index.html")
     page = (tmp_path / "out" / "index.html").read_text()
     assert "Simulated readers" not in page
     assert page.count("data-chart=") == 5
