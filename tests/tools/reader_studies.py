@@ -15,12 +15,13 @@ from ttr.studies.reading.folder import KEY, Case, Key, Study, read_study, sealed
 from ttr.studies.reading.pictures import png
 from ttr.studies.reading.settings import CONDITIONS, ReadingSettings
 from ttr.studies.schemas import READING
+from ttr.wording import DISCLAIMER
 
 MADE_WITH = {
     "ttr": "0",
-    "backbone": {"name": "made", "weights": "none"},
+    "backbone": {"name": "made", "weights": "none", "image_size": [64, 64]},
     "warning": None,
-    "disclaimer": "Test.",
+    "disclaimer": DISCLAIMER,
 }
 
 

@@ -8,25 +8,22 @@ The folder holds ``trials.csv`` (every answer with what was shown), ``conditions
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from ttr.drawing.html import fill
 from ttr.errors import OptionError
 from ttr.files import MANIFEST, write_json, write_table, write_text
-from ttr.statistics.verdict import check_margin, said
+from ttr.statistics.verdict import check_margin
 from ttr.studies.reading.answers import Answer, opened, read_answers
-from ttr.studies.reading.chart import chart
 from ttr.studies.reading.consent import agreement_table, preference_table
 from ttr.studies.reading.folder import Study, read_study
 from ttr.studies.reading.joined import joined
 from ttr.studies.reading.measures import conditions_table, differences_table
 from ttr.studies.reading.order import catch_table, order_table, reader_table
+from ttr.studies.reading.page import render
 from ttr.studies.reading.sentences import answer, findings
 from ttr.studies.reading.simulated import biased, simulate
 from ttr.studies.schemas import READERS, result_folder
@@ -151,7 +148,8 @@ def _written(
         analysed = analyse(study, answers, margin=margin, seed=seed)
         for name, table in analysed.tables.items():
             write_table(folder / name, table)
-        write_text(folder / "index.html", _page(study, analysed, simulated))
+        said = (analysed.tables, analysed.answer, analysed.notes)
+        write_text(folder / "index.html", render(study, *said, simulated))
         manifest = {
             "schema": READERS,
             "files": [*analysed.tables, "index.html"],
@@ -163,31 +161,3 @@ def _written(
         }
         write_json(folder / MANIFEST, manifest)
     return analysed
-
-
-def _page(study: Study, analysed: Analysed, simulated: Sequence[str] | None) -> str:
-    rows = {name.removesuffix(".csv"): table.to_dict("records") for name, table in analysed.tables.items()}
-    return fill(
-        "readers.html",
-        settings=study.settings,
-        cases=len(study.key.cases),
-        answer=analysed.answer,
-        notes=analysed.notes,
-        simulated=simulated,
-        chart=chart(analysed.tables["conditions.csv"]),
-        rows=rows,
-        said=said,
-        change=_change,
-        number=lambda value: "–" if math.isnan(value) else f"{value:.2f}",
-        p=lambda value: "–" if math.isnan(value) else "< .001" if value < 0.001 else f"{value:.3f}",
-        counted=counted,
-        provenance=study.provenance,
-    )
-
-
-def _change(row: dict[str, Any], value: float) -> str:
-    """Return a change in points; of logarithms of times, the ratio."""
-    if math.isnan(value):
-        return "–"
-    about_time = "log_seconds" in (str(row.get("metric", "")), str(row.get("question", ""))[-11:])
-    return f"× {math.exp(value):.2f}" if about_time else f"{100 * value:+.1f}"

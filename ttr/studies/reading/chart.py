@@ -1,44 +1,57 @@
-"""The picture of a reader study: each metric by condition, with its interval over readers and cases."""
+"""The figures of a reader study: each metric by condition, with its interval over readers and images."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from ttr.drawing.charts import axis, figure
 from ttr.drawing.colours import BLUE
-from ttr.drawing.maps import finish, pair_of_axes
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 TITLES = {
     "accuracy": "right answers, %",
     "auc": "area under the ROC curve, %",
     "confidence": "confidence, %",
     "trust": "trust in the map, %",
-    "log_seconds": "seconds (geometric mean)",
+    "log_seconds": "seconds, geometric mean",
 }
 
-#: Plots beside each other, at most.
-WIDE = 3
 
+def by_condition(conditions: pd.DataFrame) -> dict[str, Figure]:
+    """Draw ``conditions.csv``, {metric: figure}."""
+    from plotly.graph_objects import Scatter
 
-def chart(conditions: pd.DataFrame) -> str:
-    """Draw ``conditions.csv`` as a data URI; "": it is empty."""
-    metrics = [name for name in TITLES if name in set(conditions["metric"])]
-    if not metrics:
-        return ""
-    columns = min(len(metrics), WIDE)
-    figure, axes = pair_of_axes(columns, rows=-(-len(metrics) // columns))
-    for axis in axes[len(metrics) :]:
-        axis.set_visible(False)
-    for axis, metric in zip(axes, metrics, strict=False):
+    drawn = {}
+    for metric, title in TITLES.items():
         rows = conditions[conditions["metric"] == metric]
+        if not len(rows):
+            continue
         ends = rows[["value", "ci_low", "ci_high"]].to_numpy(float)
-        ends = np.exp(ends) if metric == "log_seconds" else 100 * ends
-        value, low, high = ends.T
-        places = np.arange(len(rows))
-        axis.errorbar(
-            places, value, [value - low, high - value], fmt="o", color=BLUE, capsize=4, markersize=7
+        value, low, high = (np.exp(ends) if metric == "log_seconds" else 100 * ends).T
+        hover = [
+            f"{name}: {v:.1f} [{a:.1f}, {b:.1f}]"
+            for name, v, a, b in zip(rows["condition"], value, low, high, strict=True)
+        ]
+        around = {
+            "type": "data",
+            "symmetric": False,
+            "array": (high - value).tolist(),
+            "arrayminus": (value - low).tolist(),
+        }
+        points = Scatter(
+            x=rows["condition"].tolist(),
+            y=value.tolist(),
+            error_y={**around, "thickness": 2, "width": 6},
+            mode="markers",
+            marker={"color": BLUE, "size": 10},
+            hovertext=hover,
+            hoverinfo="text",
+            showlegend=False,
         )
-        axis.set(
-            ylabel=TITLES[metric], xticks=places, xticklabels=rows["condition"], xlim=(-0.5, len(rows) - 0.5)
-        )
-    return finish(figure)
+        drawn[metric] = figure([points], height=300, y=axis(title))
+    return drawn
