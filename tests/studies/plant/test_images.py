@@ -25,7 +25,7 @@ def test_every_photograph_states_its_licence_and_is_found_where_its_package_is()
 def test_a_package_that_is_not_there_ships_none(monkeypatch):
     monkeypatch.setattr(photographs, "find_spec", lambda name: None)
     assert set(photograph_paths()) == {"fundus", "chest"}
-    with pytest.raises(ImageError, match=r"photographs brick, .* are not there; .*\[samples\]"):
+    with pytest.raises(ImageError, match=r"photographs brick, .* are not there; .*\[real\]"):
         list(fitting_images())
 
 
