@@ -145,8 +145,8 @@ def in_short(comparisons: Sequence[ImageComparison], neurons: int) -> str:
     )
     before, after = (grade(Trust.mean(view.trust for view in views)) for views in sides)
     told = (
-        f"with {done}, over {counted(len(comparisons), 'image')} the mean of the largest patch norm goes from "
-        f"{norm[0]} to {norm[1]} and that of outlier patches from {outliers[0]} to {outliers[1]}"
+        f"with {done}, over {counted(len(comparisons), 'image')} the mean of the largest patch norm goes "
+        f"from {norm[0]} to {norm[1]} and that of outlier patches from {outliers[0]} to {outliers[1]}"
     )
     ends = f"{before} before and after" if before == after else f"{before} before and {after} after"
     return f"{told}; the attention map is {ends}"
