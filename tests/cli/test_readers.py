@@ -34,7 +34,7 @@ def test_a_study_is_prepared_and_rehearsed(run, given, tmp_path):
     status, said, _ = run(*words(given, out, *more))
     assert status == 0
     study = read_study(out)
-    assert (study.seed, study.settings.conditions) == (5, ("none", "after"))
+    assert (study.key.seed, study.settings.conditions) == (5, ("none", "after"))
     assert all(f"  {reader}  {code}" in said for reader, code in study.key.codes.items())
     assert f"3 images; each reader sees {len(study.of_reader('R1'))} in 2 sessions" in said
     analysis = ("readers", "analyse", out, "--out", tmp_path / "analysis")

@@ -42,7 +42,7 @@ def study_of(cases: int, seed: int = 0, *, truth: bool = True, **settings: Any) 
     ]
     trials = plan(cases, asked, seed, lambda: f"{next(numbers):016x}")
     codes = {f"R{number}": f"R{number}-code" for number in range(1, asked.readers + 1)}
-    return Study(Path("nowhere"), asked, seed, Key(cases=made, trials=trials, codes=codes), MADE_WITH)
+    return Study(Path("nowhere"), asked, Key(cases=made, trials=trials, codes=codes, seed=seed), MADE_WITH)
 
 
 def study_in(folder: Path, cases: int = 3, seed: int = 0, **settings: Any) -> Study:
@@ -60,7 +60,6 @@ def study_in(folder: Path, cases: int = 3, seed: int = 0, **settings: Any) -> St
         "files": [KEY],
         "key_sha256": sha256([content]),
         "settings": asdict(made.settings),
-        "seed": seed,
         "provenance": MADE_WITH,
     }
     write_json(folder / MANIFEST, manifest)

@@ -107,7 +107,14 @@ def prepare(
         Path | None,
         typer.Option(metavar="FILE", help="CSV with the columns image and truth (one of the answers)."),
     ] = None,
-    seed: options.DrawSeed = 42,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Of every order: whoever knows it knows what is shown when. Default: drawn, and sealed.",
+            show_default=False,
+        ),
+    ] = None,
     reading: options.ReadingOptions = IN_EIGHTS,
 ) -> None:
     """Compute and draw every map of a reader study, draw every reader's order, and seal which is which.
@@ -125,9 +132,9 @@ def prepare(
       ttr readers analyse study/ --out analysis/
     """
     from ttr.datasets.registry import given_images
-    from ttr.studies.reading.prepare import read_truth, write_reading
+    from ttr.studies.reading.prepare import drawn_seed, read_truth, write_reading
 
-    settings, run = asked.settings(), reading.run(model, seed=seed)
+    settings, run = asked.settings(), reading.run(model, seed=drawn_seed() if seed is None else seed)
     chosen = given_images(images, frame=frame, anonymous=reading.anonymous)
     known = None if truth is None else read_truth(truth)
     found, backbone = load_with_neurons(neurons, model)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import json
+from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -75,6 +77,25 @@ def test_simulated_readers_leave_the_study_sealed_and_are_called_so(study, tmp_p
         "Nobody read an image: these readers were made with left" in (tmp_path / "out/index.html").read_text()
     )
     assert {path.name for path in study.folder.iterdir()} & {NAME, UNSEALED} == set()
+    for path in (tmp_path / "out").glob("*.csv"):
+        assert not {"trial", "position", "case"} & set(pd.read_csv(path))
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*manifest["files"], "manifest.json"}
+    with pytest.raises(OptionError, match="is the study itself"):
+        write_analysis(study.folder, study.folder / ".", simulated=[])
+
+
+def test_a_study_is_unsealed_before_anybody_can_look_at_its_result(study, tmp_path, monkeypatch):
+    @contextmanager
+    def killed(out):
+        yield tmp_path
+        assert read_study(study.folder).unsealed
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ttr.studies.reading.analysis.result_folder", killed)
+    fill_in(study, simulate(study, [biased(())] * 2, 1)[:1])
+    with pytest.raises(KeyboardInterrupt):
+        write_analysis(study.folder, tmp_path / "out", incomplete=True)
 
 
 def test_numbers_are_those_of_the_answers_counted_by_hand():
@@ -126,8 +147,15 @@ def test_a_washout_that_was_not_kept_is_said():
     study = study_of(6, readers=2, washout=14)
     answers = simulate(study, [biased(())] * 2, 0)
     assert not any("Between two sessions" in note for note in analyse(study, answers).notes)
-    hasty = [type(a)(**{**vars(a), "answered": "2026-01-01T00:00:00+00:00"}) for a in answers]
+    hasty = [replace(a, answered="2026-01-01T00:00:00+00:00") for a in answers]
     assert any("lay no days where 14 were planned" in note for note in analyse(study, hasty).notes)
+    # From the day on that the page names, at whatever hour.
+    early = [
+        replace(a, answered=a.answered.replace("T09", "T21" if a.session == 1 else "T07"))
+        for a in answers
+        if a.session < 3
+    ]
+    assert not any("Between two sessions" in note for note in analyse(study, early).notes)
 
 
 def test_answers_of_another_study_or_that_nobody_could_give_are_refused():
@@ -135,10 +163,22 @@ def test_answers_of_another_study_or_that_nobody_could_give_are_refused():
     answers = simulate(study, [biased(())], 0)
     with pytest.raises(DataError, match="belongs to none of the study"):
         joined(study_of(2, readers=1), answers)
-    for name, value in (("answer", "perhaps"), ("confidence", 300), ("trust", 9), ("ms", -1)):
-        wrong = type(answers[0])(**{**vars(answers[0]), name: value})
+    trials = {trial.trial: trial for trial in study.key.trials}
+    mapped, bare = (
+        next(a for a in answers if (trials[a.trial].condition in ("before", "after")) == shown)
+        for shown in (True, False)
+    )
+    numbers = (("ms", -1), ("ms", 10**30), ("paused_ms", -1), ("displays", -1))
+    for answer, name, value in (
+        *((mapped, *each) for each in (("answer", "perhaps"), ("confidence", 300), ("trust", 9), *numbers)),
+        (mapped, "trust", None),
+        (bare, "trust", 3),
+    ):
         with pytest.raises(DataError, match="none of the study's"):
-            joined(study, [wrong])
+            joined(study, [replace(answer, **{name: value})])
+    for when in ("yesterday", "", "2026-01-01T09:00:00", "01.01.2026 09:00"):
+        with pytest.raises(DataError, match="no time of a zone"):
+            joined(study, [replace(mapped, answered=when)])
 
 
 def test_what_is_written_is_read_back_by_whoever_asks(study, tmp_path):

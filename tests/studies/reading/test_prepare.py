@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ import ttr
 from ttr.datasets.registry import in_memory, phantom_images
 from ttr.errors import DataError, OutputError
 from ttr.evaluate.placement import placement
+from ttr.run import Run
 from ttr.studies.reading.answers import opened
-from ttr.studies.reading.design import PERTURBED
+from ttr.studies.reading.design import PERTURBED, plan
 from ttr.studies.reading.folder import KEY, PICTURE, read_study
 from ttr.studies.reading.pictures import PERTURBATIONS, laid_over, perturbed, shown
 from ttr.studies.reading.prepare import read_truth, write_reading
@@ -50,6 +52,16 @@ def test_names_of_images_stand_in_the_key_alone(prepared):
     assert [case.truth for case in prepared.key.cases] == ["yes", "no"] * 3
     assert prepared.with_truth
     assert (prepared.folder / KEY).stat().st_mode & 0o077 == 0
+
+
+def test_orders_follow_from_nothing_that_stands_outside_the_key(prepared):
+    def orders(seed):
+        return [replace(trial, trial="") for trial in plan(len(NAMES), prepared.settings, seed, lambda: "")]
+
+    sealed = [replace(trial, trial="") for trial in prepared.key.trials]
+    assert orders(prepared.key.seed) == sealed
+    assert orders(Run().seed) != sealed
+    assert "seed" not in json.loads((prepared.folder / "manifest.json").read_text())
 
 
 def test_pictures_are_called_something_random_and_hold_pixels_alone(prepared):

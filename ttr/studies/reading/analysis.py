@@ -17,7 +17,7 @@ import pandas as pd
 from ttr.errors import OptionError
 from ttr.files import MANIFEST, write_json, write_table, write_text
 from ttr.statistics.verdict import check_margin
-from ttr.studies.reading.answers import Answer, opened, read_answers
+from ttr.studies.reading.answers import Answer, moment, opened, read_answers
 from ttr.studies.reading.consent import agreement_table, preference_table
 from ttr.studies.reading.folder import Study, read_study
 from ttr.studies.reading.joined import joined
@@ -31,6 +31,7 @@ from ttr.wording import counted
 
 #: Of accuracy, area, confidence and trust: five points, as reader studies state it beforehand.
 MARGIN = 0.05
+TRIALS = "trials.csv"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +68,8 @@ def write_analysis(
         OutputError: ``out`` cannot be written, or the study is being read.
     """
     margin, study = check_margin(margin), read_study(folder)
+    if out.resolve() == folder.resolve():
+        raise OptionError(f"--out {out} is the study itself; give the analysis a folder of its own")
     if simulated is not None:
         reader = biased(simulated)
         found = simulate(study, [reader] * len(study.key.codes), seed)
@@ -76,9 +79,7 @@ def write_analysis(
     with opened(folder) as book:
         if not incomplete:
             _check_complete(study, book.answers)
-        analysed = _written(study, book.answers, out, margin, seed, None)
-        study.unseal(len(book.answers))
-    return analysed
+        return _written(study, book.answers, out, margin, seed, None)
 
 
 def analyse(study: Study, answers: Sequence[Answer], *, margin: float = MARGIN, seed: int = 42) -> Analysed:
@@ -86,7 +87,7 @@ def analyse(study: Study, answers: Sequence[Answer], *, margin: float = MARGIN, 
     table = joined(study, answers)
     asked, conditions = study.settings.answers, study.settings.conditions
     tables = {
-        "trials.csv": table,
+        TRIALS: table,
         "conditions.csv": conditions_table(table, conditions, asked[0]),
         "differences.csv": differences_table(table, conditions, asked[0], margin),
         "agreement.csv": agreement_table(table, asked, conditions, seed=seed),
@@ -120,14 +121,17 @@ def _remarks(study: Study, table: pd.DataFrame) -> list[str]:
     again = int((table["displays"] > 1).sum())
     if again:
         found.append(f"{counted(again, 'image')} shown more than once, since the page was loaded anew")
-    if len(study.key.codes) == 1:
+    if table["reader"].nunique() == 1:
         found.append("One reader: intervals are over images alone, and say nothing of other readers")
     return found
 
 
 def _washout(table: pd.DataFrame, days: int) -> str:
-    """Return by how much the shortest time between two sessions was too short; empty: by nothing."""
-    times = pd.to_datetime(table["answered"], utc=True, format="ISO8601")
+    """Return by how much the shortest time between two sessions was too short; empty: by nothing.
+
+    Days are those of the calendar in UTC, as the page names the earliest.
+    """
+    times = pd.to_datetime([moment(each).date() for each in table["answered"]]).to_series(table.index)
     ends = times.groupby([table["reader"], table["session"]]).agg(["min", "max"]).reset_index()
     gaps = (ends["min"] - ends.groupby("reader")["max"].shift()).dt.days.dropna()
     if not len(gaps) or gaps.min() >= days:
@@ -146,13 +150,15 @@ def _written(
 ) -> Analysed:
     with result_folder(out) as folder:
         analysed = analyse(study, answers, margin=margin, seed=seed)
-        for name, table in analysed.tables.items():
+        # Of simulated readers the trials would say which of the study's own is which.
+        kept = {k: table for k, table in analysed.tables.items() if simulated is None or k != TRIALS}
+        for name, table in kept.items():
             write_table(folder / name, table)
         said = (analysed.tables, analysed.answer, analysed.notes)
         write_text(folder / "index.html", render(study, *said, simulated))
         manifest = {
             "schema": READERS,
-            "files": [*analysed.tables, "index.html"],
+            "files": [*kept, "index.html"],
             "answer": analysed.answer,
             "notes": analysed.notes,
             "simulated": None if simulated is None else list(simulated),
@@ -160,4 +166,7 @@ def _written(
             "provenance": study.provenance,
         }
         write_json(folder / MANIFEST, manifest)
+        # Before anybody can look at the result, whatever is killed between the two.
+        if simulated is None:
+            study.unseal(len(answers))
     return analysed

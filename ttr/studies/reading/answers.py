@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timezone
 from pathlib import Path
 
 from ttr.errors import DataError, OutputError
@@ -87,6 +88,23 @@ class AnswerBook:
                 "and answer again"
             ) from error
         self.answers.append(answer)
+
+
+def moment(answered: str) -> datetime:
+    """Return when an answer was given, in UTC.
+
+    Raises:
+        DataError: that is no time, or none of a known zone.
+    """
+    try:
+        found = datetime.fromisoformat(answered)
+        if found.tzinfo is None:
+            raise ValueError("no zone")
+        return found.astimezone(timezone.utc)
+    except (ValueError, OverflowError) as error:
+        raise DataError(
+            f"an answer was given at {answered!r}, no time of a zone; put the file back"
+        ) from error
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """A reader study's folder: what everybody may see of it, and the key that stays sealed until the analysis.
 
 ``manifest.json`` says what is asked; ``readers.csv`` has each reader's code; ``key.json`` says which trial is
-which image in which condition, and what is true. The manifest holds the key's SHA-256, so that a key that was
-changed after the answers is known. Pictures are called ``picture-`` and something random.
+which image in which condition, what is true, and the seed, from which all orders follow. The manifest holds
+the key's SHA-256, so that a key that was changed after the answers is known. Pictures are called ``picture-``
+and something random.
 
 The first analysis of all answers unseals the study: from then on nobody's answer would be blind, and none is
 taken any more.
@@ -50,13 +51,14 @@ class Case(BaseModel):
 
 
 class Key(BaseModel):
-    """What is sealed: images, every trial in order, and each reader's code."""
+    """What is sealed: images, every trial in order, each reader's code, and the seed of the orders."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
     cases: list[Case]
     trials: list[Trial]
     codes: dict[str, str]
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,12 @@ class Study:
     Attributes:
         folder: where it lies.
         settings: what is asked.
-        seed: of its orders.
         key: what is sealed.
         provenance: what made its maps.
     """
 
     folder: Path
     settings: ReadingSettings
-    seed: int
     key: Key = field(repr=False)
     provenance: dict[str, Any] = field(repr=False)
 
@@ -121,7 +121,7 @@ def read_study(folder: Path) -> Study:
         key = Key.model_validate_json(content)
         settings = TypeAdapter(ReadingSettings).validate_python(manifest["settings"])
         _check(key, settings)
-        return Study(folder, settings, int(manifest["seed"]), key, dict(manifest["provenance"]))
+        return Study(folder, settings, key, dict(manifest["provenance"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = " ".join(str(getattr(error, "strerror", None) or error).split())[:200]
         raise DataError(f"{folder} is no sound study ({why}); prepare it again with: {COMMAND}") from error

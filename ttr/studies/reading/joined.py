@@ -12,13 +12,16 @@ import numpy as np
 import pandas as pd
 
 from ttr.errors import DataError
-from ttr.studies.reading.answers import Answer
+from ttr.studies.reading.answers import Answer, moment
+from ttr.studies.reading.design import PAIR
 from ttr.studies.reading.folder import Study
-from ttr.studies.reading.settings import AFTER, BEFORE, CONFIDENCE, TRUST
+from ttr.studies.reading.settings import AFTER, BEFORE, CONFIDENCE, NONE, TRUST
 from ttr.studies.reading.sitting import PREFERENCES
 
 #: What a preference comes to: for a map, against it, neither.
 FOR, AGAINST = 1.0, -1.0
+#: Milliseconds of a reading, and how often something happened, stay below: more than a century.
+MOST = 4 * 10**12
 
 
 def joined(study: Study, answers: Sequence[Answer]) -> pd.DataFrame:
@@ -86,11 +89,13 @@ def of_kind(table: pd.DataFrame, kind: str, numbers: np.ndarray) -> tuple[np.nda
 
 
 def _check(row: dict[str, object], study: Study) -> None:
-    pair = row["kind"] == "pair"
+    pair, mapped = row["kind"] == "pair", row["condition"] not in (NONE, PAIR)
     sound = row["preference"] in PREFERENCES if pair else row["answer"] in study.settings.answers
-    sound = sound and (pair or row["confidence"] in CONFIDENCE)
-    sound = sound and (row["trust"] is None or row["trust"] in TRUST)
-    if not sound or not isinstance(row["ms"], int) or row["ms"] < 0:
+    sound = sound and (row["confidence"] is None if pair else row["confidence"] in CONFIDENCE)
+    sound = sound and (row["trust"] in TRUST if mapped else row["trust"] is None)
+    counts = [row[name] for name in ("ms", "paused_ms", "pauses", "displays")]
+    moment(str(row["answered"]))
+    if not sound or not all(isinstance(each, int) and 0 <= each < MOST for each in counts):
         raise DataError(f"the answer to trial {row['trial']} is none of the study's; put the file back")
 
 

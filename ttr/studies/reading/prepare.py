@@ -84,14 +84,14 @@ def write_reading(
         images: the images.
         out: folder to make; an earlier study without answers is replaced.
         settings: what is asked; None: the default.
-        run: how; None: the default.
+        run: how; None: the default, with a seed that nobody knows.
         truth: {name of an image: the right answer}; None: it is not known.
 
     Raises:
         TTRError: as :func:`ttr.compare` does, fewer than two images, one without its truth, or ``out`` cannot
             be written.
     """
-    settings, run = settings or ReadingSettings(), run or Run(batch_size=8)
+    settings, run = settings or ReadingSettings(), run or Run(batch_size=8, seed=drawn_seed())
     run.check(backbone)
     if truth is not None:
         _check_truth(truth, images.names, settings)
@@ -121,8 +121,13 @@ def write_reading(
             raise ImageError(f"got {counted(len(drawn), 'image')}; needed two or more for a study")
         _perturb(folder, drawn, settings, run.seed)
         key = _key([each.case for each in drawn], settings, run.seed)
-        _write(folder, key, settings, run.seed, made_with, reading.skipped)
+        _write(folder, key, settings, made_with, reading.skipped)
     return Prepared(len(drawn), len(key.trials) // settings.readers, key.codes, reading.skipped)
+
+
+def drawn_seed() -> int:
+    """Return a seed that nobody can guess: whoever knows it can draw every reader's order again."""
+    return secrets.randbits(63)
 
 
 def read_truth(path: Path) -> dict[str, str]:
@@ -199,14 +204,13 @@ def _picture(folder: Path, pixels: np.ndarray) -> str:
 def _key(cases: list[Case], settings: ReadingSettings, seed: int) -> Key:
     readers = [f"R{number}" for number in range(1, settings.readers + 1)]
     codes = {reader: f"{reader}-{''.join(secrets.choice(LETTERS) for _ in range(6))}" for reader in readers}
-    return Key(cases=cases, trials=plan(len(cases), settings, seed), codes=codes)
+    return Key(cases=cases, trials=plan(len(cases), settings, seed), codes=codes, seed=seed)
 
 
 def _write(
     folder: Path,
     key: Key,
     settings: ReadingSettings,
-    seed: int,
     made_with: dict[str, Any],
     skipped: dict[str, str],
 ) -> None:
@@ -222,7 +226,6 @@ def _write(
         "files": [KEY, READERS, *pictures],
         "key_sha256": sha256([content]),
         "settings": asdict(settings),
-        "seed": seed,
         "cases": len(key.cases),
         "provenance": made_with,
         **({"skipped": skipped} if skipped else {}),

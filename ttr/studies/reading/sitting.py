@@ -10,12 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 from ttr.errors import DataError, OptionError
-from ttr.studies.reading.answers import Answer, AnswerBook
+from ttr.studies.reading.answers import Answer, AnswerBook, moment
 from ttr.studies.reading.design import Trial
 from ttr.studies.reading.folder import Study
 from ttr.studies.reading.settings import AFTER, BEFORE, CONFIDENCE, NONE, TRUST
@@ -75,6 +75,8 @@ class Sitting:
         # Who was in the middle of a session goes on with it.
         self.begun = self.done > 0 and not self._at_a_start()
         self._shown: _Shown | None = None
+        # What stood there when the page was served before is not known any more, but that it did.
+        self._again = self.trials[self.done].trial if self.begun and self.done < len(self.trials) else ""
 
     @property
     def current(self) -> Trial | None:
@@ -85,10 +87,10 @@ class Sitting:
         """Return what the page shows now, as JSON values."""
         sessions = len(self.study.settings.conditions)
         if self.done == len(self.trials):
-            return {"stage": "done", "sessions": sessions}
+            return {"stage": "done", "reader": self.reader, "sessions": sessions}
         session = self.trials[self.done].session
         own = [trial for trial in self.trials if trial.session == session]
-        place = {"session": session, "sessions": sessions, "of": len(own)}
+        place = {"reader": self.reader, "session": session, "sessions": sessions, "of": len(own)}
         trial = self.current
         if trial is None:
             return {"stage": "between", **place, "earliest": self._earliest()}
@@ -110,7 +112,7 @@ class Sitting:
         self._require(name)
         now = self.clock()
         if self._shown is None or self._shown.trial != name:
-            self._shown = _Shown(name, now)
+            self._shown = _Shown(name, now, displays=2 if name == self._again else 1)
         else:
             self._shown.displays += 1
             self._go_on(now)
@@ -201,15 +203,8 @@ class Sitting:
         if not self.done:
             return ""
         last = next(a for a in reversed(self.book.answers) if a.reader == self.reader).answered
-        day = _day(last) + timedelta(days=self.study.settings.washout)
+        day = moment(last).date() + timedelta(days=self.study.settings.washout)
         return day.isoformat() if day > self.now().date() else ""
-
-
-def _day(when: str) -> date:
-    try:
-        return datetime.fromisoformat(when).date()
-    except ValueError:
-        raise DataError(f"an answer was given at {when!r}, which is no time; put the file back") from None
 
 
 def _pictures(trial: Trial) -> dict[str, str]:
