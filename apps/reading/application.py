@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 COMMAND = "ttr readers serve"
 HEALTH, PICTURES = "/healthz", "/picture/"
 #: What the page's script asks for.
-ASKS = ("/login", "/state", "/begin", "/shown", "/pause", "/answer")
+ASKS = ("/login", "/logout", "/state", "/begin", "/shown", "/pause", "/answer")
 SCRIPT, STYLE = "/reading.js", "/reading.css"
 POLICY = (
     "default-src 'none'; img-src 'self' data:; style-src 'self'; script-src 'self'; connect-src 'self'; "
@@ -88,7 +88,8 @@ class Readers:
         found = [reader for reader, known in codes.items() if _same(typed, known.casefold())]
         if not found or (self.password is not None and not _same(password, self.password)):
             return "", 0.0
-        self.tries.right(client)
+        # A reader's own code must not buy them tries at another's.
+        self.tries.taken_back(client)
         self._secrets[found[0]] = secrets.token_urlsafe(32)
         return self._secrets[found[0]], 0.0
 
@@ -96,6 +97,14 @@ class Readers:
         """Return the sitting of whoever knows a secret; None: nobody's."""
         found = [reader for reader, known in self._secrets.items() if _same(secret, known)]
         return self.sittings[found[0]] if found else None
+
+    def logout(self, secret: str) -> None:
+        """Forget who knows a secret; what stands before them pauses."""
+        sitting = self.of(secret)
+        if sitting is not None:
+            if sitting.current is not None:
+                sitting.pause(sitting.current.trial, True)
+            del self._secrets[sitting.reader]
 
     def padded(self, path: Path) -> bytes:
         """Return a picture, as many bytes as any other."""
@@ -114,6 +123,7 @@ def build(readers: Readers, folder: Path, address: Address | None = None) -> ASG
         Route(SCRIPT, asked.script),
         Route(STYLE, asked.style),
         Route("/login", asked.login, methods=["POST"]),
+        Route("/logout", asked.logout, methods=["POST"]),
         Route("/state", asked.state),
         *(Route(f"/{name}", asked.told, methods=["POST"]) for name in ("begin", "shown", "pause", "answer")),
         Route(PICTURES + "{trial}/{slot}", asked.picture),
@@ -162,6 +172,15 @@ class _Asked:
             return _json({"detail": "That is none of this study's codes; look at your note again."}, 403)
         answer = _json({})
         answer.set_cookie(self.readers.cookie, secret, httponly=True, samesite="strict", path="/")
+        return answer
+
+    async def logout(self, request: Request) -> Response:
+        try:
+            self.readers.logout(request.cookies.get(self.readers.cookie, ""))
+        except OptionError as error:
+            return _json({"detail": _sentence(error)}, 409)
+        answer = _json({"stage": "login"})
+        answer.delete_cookie(self.readers.cookie, path="/")
         return answer
 
     async def state(self, request: Request) -> Response:
@@ -217,7 +236,10 @@ async def _given(request: Request) -> dict[str, Any]:
 
 
 def _same(given: Any, known: str) -> bool:
-    return isinstance(given, str) and hmac.compare_digest(given.strip().encode(), known.encode())
+    # Half of a surrogate pair, which JSON may hold, has no bytes of its own.
+    return isinstance(given, str) and hmac.compare_digest(
+        given.strip().encode(errors="surrogatepass"), known.encode()
+    )
 
 
 def _json(values: dict[str, Any], status: int = 200) -> Response:

@@ -90,6 +90,13 @@ class Tries:
         who = _neighbours(client)
         self.tried = deque(each for each in self.tried if each[1] != who)
 
+    def taken_back(self, client: str) -> None:
+        """Forget the last try of this address alone: it was right, and says nothing of those before."""
+        who = _neighbours(client)
+        place = max((at for at, each in enumerate(self.tried) if each[1] == who), default=None)
+        if place is not None:
+            del self.tried[place]
+
 
 def _neighbours(client: str) -> str:
     """Return what stands for an address: of IPv6, a household has 2**64."""

@@ -9,7 +9,8 @@ async function ask(path, body) {
     method: "POST", keepalive: true, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
   };
   const answer = await fetch(path, sent);
-  const found = await answer.json();
+  // Who stands between may answer in words of its own.
+  const found = await answer.json().catch(() => ({}));
   if (answer.status === 401) { show({ stage: "login" }); return null; }
   if (!answer.ok) throw new Error(found.detail || "The server does not answer; try again.");
   return found;
@@ -36,6 +37,9 @@ async function show(found) {
   const trial = found.stage === "read" || found.stage === "pair";
   for (const id of ["login", "between", "done"]) at(id).hidden = id !== found.stage;
   form.hidden = !trial;
+  // A machine may be shared: whoever sits down sees whose turn it is, and can give it back.
+  at("who").hidden = !found.reader;
+  at("reader").textContent = found.reader || "";
   if (found.stage === "login") at("code").focus();
   if (found.stage === "between") {
     at("between-title").textContent = `Session ${found.session} of ${found.sessions}: ${found.of} images`;
@@ -68,7 +72,7 @@ async function bring(found) {
     figure.hidden = !used;
     if (!used) { image.removeAttribute("src"); return null; }
     image.src = `picture/${found.trial}/${figure.dataset.slot}`;
-    return image.decode();
+    return image.decode().catch(() => { throw new Error("A picture did not arrive; load the page again."); });
   });
   await Promise.all(waits);
   await new Promise((told) => requestAnimationFrame(told));
@@ -126,6 +130,7 @@ at("login").addEventListener("submit", async (event) => {
     await go("state");
   } catch (error) { at("said").textContent = error.message; }
 });
+at("logout").addEventListener("click", () => go("logout", {}));
 at("begin").addEventListener("click", () => go("begin", {}));
 at("pause").addEventListener("click", () => pause(true));
 at("resume").addEventListener("click", () => pause(false));
@@ -141,7 +146,8 @@ document.addEventListener("keydown", (event) => {
   if (key === "ENTER" && event.target.tagName !== "BUTTON") {
     event.preventDefault();
     form.requestSubmit();
-  } else if (key.startsWith("ARROW") && event.target.tagName !== "INPUT" && now.stage === "read") {
+  // Also where a click left the focus on an answer, which an arrow would change unseen.
+  } else if (key.startsWith("ARROW") && event.target !== slider && now.stage === "read") {
     event.preventDefault();
     slider.value = Number(slider.value) + (key === "ARROWRIGHT" || key === "ARROWUP" ? 5 : -5);
     slid();

@@ -63,6 +63,8 @@ def test_nobody_sees_anything_without_a_code(page, study):
         assert client.post(path, json={"trial": trial}).status_code == 401
     assert enter(client, "R3-code").status_code == 403
     assert enter(client, None).status_code == 403
+    half = client.post("/login", content=b'{"code": "\\ud800"}')  # of a pair of surrogates
+    assert half.status_code == 403
     answer = enter(client, " r1-CODE ")  # as a telephone may write it
     assert answer.status_code == 200
     assert re.search(r"HttpOnly.*SameSite=Strict", answer.headers["set-cookie"])
@@ -74,6 +76,31 @@ def test_codes_cannot_be_guessed_by_trying(page):
     for number in range(EACH):
         assert enter(client, f"R1-{number}").status_code == 403
     assert enter(client).status_code == 429
+
+
+def test_a_code_of_ones_own_buys_no_tries_at_anothers(page):
+    client = page()
+    for number in range(EACH - 1):
+        assert enter(client, f"R2-{number}").status_code == 403
+        assert enter(client, "R1-code").status_code == 200
+    assert enter(client, "R2-more").status_code == 403
+    assert enter(client, "R2-most").status_code == 429
+
+
+def test_who_logs_out_leaves_nothing_to_the_next_at_the_same_machine(page):
+    client = page()
+    enter(client)
+    trial = client.post("/begin", json={}).json()["trial"]
+    client.post("/shown", json={"trial": trial})
+    assert client.get("/state").json()["reader"] == "R1"
+    secret = dict(client.cookies)
+    assert client.post("/logout", json={}).json() == {"stage": "login"}
+    assert not client.cookies
+    client.cookies.update(secret)
+    assert client.get("/state").json() == {"stage": "login"}
+    enter(client)
+    assert client.get("/state").json()["paused"]
+    assert page().post("/logout", json={}).json() == {"stage": "login"}
 
 
 def test_with_a_password_the_code_alone_opens_nothing(study):

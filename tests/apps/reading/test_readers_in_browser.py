@@ -86,6 +86,15 @@ def test_a_reader_reads_by_keys_and_goes_on_after_a_kill(page, tmp_path):
                 kinds.add(kind)
                 look(page, f"readers-{kind[0]}-{kind[1]}")
             answer(page, now)
+        now = stands(page)
+        page.locator("#trial [name=answer]").first.click()
+        page.keyboard.press("ArrowRight")  # the click left the focus there
+        expect(page.locator("#trial [name=answer]").first).to_be_checked()
+        expect(page.locator("#sure")).to_have_text("55")
+        page.get_by_role("button", name="Log out").click()
+        enter(page, address, "R1-code")
+        page.get_by_role("button", name="Go on").click()
+        assert stands(page)["trial"] == now["trial"]
         assert record.elsewhere(address) == []
         assert record.complaints == []
         stands(page)

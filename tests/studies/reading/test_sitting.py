@@ -157,7 +157,7 @@ def test_after_a_kill_each_reader_goes_on_where_they_were(study, clock):
             again = sit(study, book, clock, reader)
             assert again.done == done
             answer_all(again, clock)
-            assert again.state() == {"stage": "done", "sessions": 3}
+            assert again.state() == {"stage": "done", "reader": reader, "sessions": 3}
         assert {a.trial for a in book.answers} == {t.trial for t in study.key.trials}
 
 
