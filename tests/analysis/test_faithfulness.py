@@ -179,6 +179,8 @@ def test_the_worst_check_gives_the_word_and_is_named():
     for changed, word, said in cases:
         assert grade(sound(0.95, **changed)) == word
         assert said in meaning(sound(0.95, **changed))
+    both = meaning(sound(0.1, own=0.3))
+    assert "the last block, and other images' patches fit" in both
     assert meaning(sound(0.95, agreement=0.2)).endswith("does not show where the image's feature comes from")
 
 

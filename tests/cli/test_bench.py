@@ -32,12 +32,15 @@ def bench(run, root, tmp_path):
 
 
 def test_it_writes_the_folder_and_ends_with_the_table(bench, tmp_path):
-    options = ("--arms", "plain,ttr", "--heads", "logistic", "--seeds", "1", "--num-registers", "classes")
+    options = ("--arms", "plain,ttr", "--heads", "linear", "--seeds", "1,2", "--num-registers", "classes")
     status, out, err = bench(*options, "--on-error", "skip")
     assert (status, err) == (0, "")
     assert "finding them on training images" in out
     assert "left out as unreadable: 1 image;" in out
     assert "ttr - plain, R = 2" in out
+    # Seen beside each other, a seed's accuracies and a difference over seeds say which they are.
+    assert "top1, %, of seed 1 alone" in " ".join(out.split())
+    assert "in points, mean over 2 seeds of linear heads" in " ".join(out.split())
     assert out.splitlines()[-1] == f"open: {tmp_path / 'out' / 'index.html'}"
     results = pd.read_csv(tmp_path / "out" / "results.csv")
     assert set(results.num_registers) == {0, 2}

@@ -50,7 +50,6 @@ from ttr.backbones.base import Backbone
 from ttr.forward.blocks import SeenBlock, watch
 from ttr.forward.record import Record, record
 from ttr.tokens import TokenLayout
-from ttr.wording import listed
 
 Grade = Literal["not faithful", "partly faithful", "faithful"]
 GRADES: tuple[Grade, ...] = ("not faithful", "partly faithful", "faithful")
@@ -136,7 +135,8 @@ def meaning(trust: Trust) -> str:
         "so the map does not show where the image's feature comes from",
         "so the map shows a part of where the image's feature comes from",
     )
-    said = f"{listed(failed)}, {shows[worst]}" if failed else SOUND
+    # Clauses of their own, which hold "and" and "or" themselves.
+    said = f"{', and '.join(failed)}, {shows[worst]}" if failed else SOUND
     return f"{said}. {UNCENTRED[:-1]}" if math.isnan(trust.centred) else said
 
 

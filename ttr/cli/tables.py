@@ -201,7 +201,8 @@ def show_bench(results: DataFrame, comparisons: DataFrame, skipped: Mapping[str,
 
     print_table(_accuracies(results))
     if len(comparisons):
-        print_table(_differences(comparisons[comparisons.metric == "top1"]))
+        seeds = int(results.seed.nunique())
+        print_table(_differences(comparisons[comparisons.metric == "top1"], seeds))
     show_skipped(skipped)
     typer.echo(sentence(answer(results, comparisons, int(results.n.iloc[0]))))
     print_path(page)
@@ -213,7 +214,9 @@ def _accuracies(results: DataFrame) -> Any:
 
     from ttr.studies.bench.page import place_of
 
-    table = Table(Column("arm", no_wrap=True), title="top1, %", title_justify="left")
+    several = "" if results.seed.nunique() == 1 else f", of seed {results.seed.iloc[0]} alone"
+    title = f"top1, %{several}"
+    table = Table(Column("arm", no_wrap=True), title=title, title_justify="left")
     for column in ("right", "95 % interval"):
         table.add_column(column, justify="right", no_wrap=True)
     rows = results[(results.metric == "top1") & (results.seed == results.seed.iloc[0])]
@@ -228,14 +231,15 @@ def _accuracies(results: DataFrame) -> Any:
     return table
 
 
-def _differences(rows: DataFrame) -> Any:
-    """Return a row a difference in points, with its interval, p and verdict."""
+def _differences(rows: DataFrame, seeds: int) -> Any:
+    """Return a row a difference in points, with its interval, p and verdict; over how many seeds."""
     from rich.table import Column, Table
 
     from ttr.statistics.verdict import said
     from ttr.studies.bench.page import place_of
 
-    title = "top1, first - second, in points"
+    mean = f", mean over {seeds} seeds of linear heads" if seeds > 1 else ""
+    title = f"top1, first - second, in points{mean}"
     table = Table(Column("difference", no_wrap=True), title=title, title_justify="left")
     for column in ("points", "95 % interval", "p Holm"):
         table.add_column(column, justify="right", no_wrap=True)

@@ -118,6 +118,7 @@ def test_numbers_are_those_of_the_answers_counted_by_hand():
         areas = [roc_auc_score(truth[who == each], scores[who == each]) for each in ("R1", "R2", "R3")]
         assert conditions.value["auc", condition] == pytest.approx(np.mean(areas))
     assert "accuracy" in set(found.tables["differences.csv"].metric)
+    assert f"{100 * conditions.value['accuracy', 'none']:.1f} % without a map" in found.answer
     preferred = found.tables["preference.csv"].set_index("reader")
     pairs = [(a, trials[a.trial]) for a in answers if a.reader == "R2" and trials[a.trial].kind == "pair"]
     after = sum(

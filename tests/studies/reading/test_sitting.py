@@ -153,10 +153,13 @@ def test_after_a_kill_each_reader_goes_on_where_they_were(study, clock):
         answer_all(one, clock, 1)
         answer_all(other, clock, 3)
     with opened(study.folder) as book:
-        for reader, done in (("R1", 1), ("R2", 3)):
+        for reader, done, first in (("R1", 1, 2), ("R2", 3, 1)):
             again = sit(study, book, clock, reader)
             assert again.done == done
             answer_all(again, clock)
+            # What stood there before the kill is shown again; between two sessions nothing did.
+            later = [each.displays for each in book.answers if each.reader == reader][done:]
+            assert later == [first, *[1] * (len(later) - 1)]
             assert again.state() == {"stage": "done", "reader": reader, "sessions": 3}
         assert {a.trial for a in book.answers} == {t.trial for t in study.key.trials}
 

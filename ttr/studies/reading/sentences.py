@@ -38,7 +38,7 @@ def answer(conditions: pd.DataFrame, differences: pd.DataFrame, preferred: pd.Da
     if not len(rows):
         return "No two images were read by anybody in the same condition, so that nothing can be compared."
     of = f"{counted(int(rows['readers'].max()), 'reader')}, {counted(int(rows['cases'].max()), 'image')}"
-    levels = ", ".join(f"{row.value:.1%} {CALLED[row.condition]}" for row in rows.itertuples())
+    levels = ", ".join(f"{100 * row.value:.1f} % {CALLED[row.condition]}" for row in rows.itertuples())
     said = f"{of}, {SAID[metric]}: {levels}"
     pairs = differences[(differences["family"] == metric) & (differences["first"] == AFTER)]
     told = [_outcome(row) for row in pairs.itertuples()]
@@ -88,9 +88,7 @@ def _biased(who: str, row: dict[str, Any]) -> str:
     interval = f"95 % interval {100 * row['ci_low']:+.1f} to {100 * row['ci_high']:+.1f} points"
     if question.endswith("log_seconds"):
         change = "faster" if difference < 0 else "slower"
-        return (
-            f"{who}: {abs(math.expm1(difference)):.0%} {change} at the end of a session than at its beginning"
-        )
+        return f"{who}: {100 * abs(math.expm1(difference)):.0f} % {change} at the end of a session than at its beginning"
     if question.startswith("drift"):
         what, change = SAID[question.removeprefix("drift of ")], "fewer" if difference < 0 else "more"
         if "trust" in question:
