@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -14,15 +16,24 @@ from ttr.statistics.verdict import TOLD
 from ttr.studies.reading.consent import preference_table
 from ttr.studies.reading.joined import joined
 from ttr.studies.reading.measures import differences_table
-from ttr.studies.reading.order import FIRST, LEFT, OTHERS, WRONG_MAPS, catch_table, order_table, reader_table
+from ttr.studies.reading.order import (
+    FIRST,
+    LEFT,
+    OTHERS,
+    WRONG_MAPS,
+    catch_table,
+    drift,
+    order_table,
+    reader_table,
+)
 from ttr.studies.reading.settings import CONDITIONS
 from ttr.studies.reading.simulated import BIASES, biased, simulate
 
 READERS, CASES = 5, 40
 
 
-def read_by(*readers, seed=0, **settings):
-    study = study_of(CASES, seed, **{"readers": len(readers), "catch": 0.2, **settings})
+def read_by(*readers, seed=0, cases=CASES, **settings):
+    study = study_of(cases, seed, **{"readers": len(readers), "catch": 0.2, **settings})
     return joined(study, simulate(study, readers, seed))
 
 
@@ -82,6 +93,24 @@ def test_drift_over_a_session_is_found_whatever_the_conditions():
     found = order(all_with("drift"))
     assert found["drift of accuracy"] == found["drift of log_seconds"] == "lower"
     assert found["drift of trust"] not in TOLD
+
+
+def test_the_error_of_a_drift_is_that_of_a_fit_with_each_read_taken_out():
+    table = read_by(biased(()), cases=8)
+    reads = table[table["kind"] == "read"]
+    last = reads.groupby("session")["position"].transform("max")
+    place = (reads["position"] - 1) / (last - 1)
+    beside = [pd.get_dummies(reads[name].astype(str)) for name in ("condition", "session", "case")]
+    x = np.column_stack([place, np.ones(len(reads)), *beside]).astype(float)
+    y = reads["log_ms"].to_numpy()
+    whole = np.linalg.pinv(x)
+    apart = []
+    for row in range(len(y)):
+        others = np.arange(len(y)) != row
+        apart.append(y[row] - x[row] @ (np.linalg.pinv(x[others]) @ y[others]))
+    found = drift(table, "log_seconds")
+    assert found.value == pytest.approx((whole @ y)[0])
+    assert found.estimate.error == pytest.approx(np.sqrt((whole[0] ** 2 * np.square(apart)).sum()))
 
 
 def test_one_reader_alone_is_named():

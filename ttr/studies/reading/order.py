@@ -7,7 +7,7 @@ stands behind any of it. Questions, as shares where they are shares:
     prefers left            pairs in which the left map is preferred, less those in which the right one is
     prefers first seen      the same of the map that the reader saw first of that image
     drift of accuracy       change from the beginning to the end of a session, by least squares beside the
-    drift of log_seconds    conditions, sessions, images (and readers), with HC1 errors (MacKinnon and White
+    drift of log_seconds    conditions, sessions, images (and readers), with HC3 errors (MacKinnon and White
     drift of trust          1985); of these readers, not of others
     trusts wrong maps less  trust in the images' own maps less that in maps that are not theirs (catch trials)
     accuracy beside others  less the mean of the others on the same images, all conditions together
@@ -126,7 +126,10 @@ def drift(table: pd.DataFrame, metric: str) -> Contrast | None:
     if square < 1e-9:
         return None
     slope = float((x * left).sum()) / square
-    error = math.sqrt(float((x**2 * (left - slope * x) ** 2).sum()) * len(y) / spare) / square
+    # A read that the fit follows by itself has no residual, and says nothing of the scatter.
+    free = 1 - np.einsum("ij,ji->i", fitted, np.linalg.pinv(fitted)) - x**2 / square
+    rest = np.divide(left - slope * x, free, out=np.zeros_like(x), where=free > 1e-9)
+    error = math.sqrt(float((x**2 * rest**2).sum())) / square
     return _student(slope, error, len(y), float(spare))
 
 

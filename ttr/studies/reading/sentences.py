@@ -88,7 +88,8 @@ def _biased(who: str, row: dict[str, Any]) -> str:
     interval = f"95 % interval {100 * row['ci_low']:+.1f} to {100 * row['ci_high']:+.1f} points"
     if question.endswith("log_seconds"):
         change = "faster" if difference < 0 else "slower"
-        return f"{who}: {100 * abs(math.expm1(difference)):.0f} % {change} at the end of a session than at its beginning"
+        much = f"{100 * abs(math.expm1(difference)):.0f} % {change}"
+        return f"{who}: {much} at the end of a session than at its beginning"
     if question.startswith("drift"):
         what, change = SAID[question.removeprefix("drift of ")], "fewer" if difference < 0 else "more"
         if "trust" in question:
