@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from tests.tools.reader_studies import study_in, study_of
 from tests.tools.report_page import held_to_the_design
 from ttr.errors import DataError, OptionError
-from ttr.studies.reading.analysis import analyse, write_analysis
+from ttr.studies.reading.analysis import analyse, remarks, write_analysis
 from ttr.studies.reading.answers import NAME, opened, read_answers
 from ttr.studies.reading.folder import UNSEALED, read_study
 from ttr.studies.reading.joined import joined
@@ -52,6 +52,9 @@ def test_a_study_is_analysed_once_all_have_read_and_is_over_then(study, tmp_path
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["answer"] == found.answer
     assert {path.name for path in (tmp_path / "out").iterdir()} == {*manifest["files"], "manifest.json"}
+    trials = pd.read_csv(tmp_path / "out" / "trials.csv")
+    assert len(trials) == len(read_answers(study.folder)) == len(found.tables["trials.csv"])
+    assert {"image", "condition", "truth", "right", "for_left"} <= set(trials)
     held_to_the_design(tmp_path / "out" / "index.html")
     page = (tmp_path / "out" / "index.html").read_text()
     assert "Simulated readers" not in page
@@ -147,16 +150,16 @@ def test_more_than_two_answers_have_no_curve_and_one_reader_is_said_to_be_one():
 def test_a_washout_that_was_not_kept_is_said():
     study = study_of(6, readers=2, washout=14)
     answers = simulate(study, [biased(())] * 2, 0)
-    assert not any("Between two sessions" in note for note in analyse(study, answers).notes)
+    assert not any("Between two sessions" in note for note in remarks(study, joined(study, answers)))
     hasty = [replace(a, answered="2026-01-01T00:00:00+00:00") for a in answers]
-    assert any("lay no days where 14 were planned" in note for note in analyse(study, hasty).notes)
+    assert any("lay no days where 14 were planned" in note for note in remarks(study, joined(study, hasty)))
     # From the day on that the page names, at whatever hour.
     early = [
         replace(a, answered=a.answered.replace("T09", "T21" if a.session == 1 else "T07"))
         for a in answers
         if a.session < 3
     ]
-    assert not any("Between two sessions" in note for note in analyse(study, early).notes)
+    assert not any("Between two sessions" in note for note in remarks(study, joined(study, early)))
 
 
 def test_answers_of_another_study_or_that_nobody_could_give_are_refused():
@@ -180,14 +183,6 @@ def test_answers_of_another_study_or_that_nobody_could_give_are_refused():
     for when in ("yesterday", "", "2026-01-01T09:00:00", "01.01.2026 09:00"):
         with pytest.raises(DataError, match="no time of a zone"):
             joined(study, [replace(mapped, answered=when)])
-
-
-def test_what_is_written_is_read_back_by_whoever_asks(study, tmp_path):
-    fill_in(study, simulate(study, [biased(("left",))] * 2, 1))
-    found = write_analysis(study.folder, tmp_path / "out")
-    trials = pd.read_csv(tmp_path / "out" / "trials.csv")
-    assert len(trials) == len(read_answers(study.folder)) == len(found.tables["trials.csv"])
-    assert {"image", "condition", "truth", "right", "for_left"} <= set(trials)
 
 
 @pytest.mark.parametrize(

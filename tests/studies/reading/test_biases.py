@@ -51,22 +51,22 @@ def order(table):
     return order_table(table).set_index("question")["verdict"]
 
 
-def each(table, question):
-    rows = reader_table(table, CONDITIONS)
-    return rows[rows["question"] == question].set_index("reader")["verdict"]
+def each(table):
+    return reader_table(table, CONDITIONS).set_index(["question", "reader"])["verdict"]
 
 
 def test_a_map_that_helps_is_told_from_one_that_harms():
     table = all_with("helped")
-    assert differences(table)["accuracy", "after", "before"] == "higher"
-    assert differences(table)["auc", "after", "before"] == "higher"
+    found = differences(table)
+    assert found["accuracy", "after", "before"] == found["auc", "after", "before"] == "higher"
 
 
 def test_a_preference_is_told_from_a_side_and_from_what_was_seen_first():
     for bias, question in (("left", LEFT), ("first", FIRST)):
         table = all_with(bias)
-        assert order(table)[question] == "higher"
-        assert order(table)[LEFT if question == FIRST else FIRST] not in TOLD
+        found = order(table)
+        assert found[question] == "higher"
+        assert found[LEFT if question == FIRST else FIRST] not in TOLD
         assert preference_table(table)["verdict"].iloc[0] not in TOLD
     table = all_with("prefers-after")
     assert preference_table(table)["verdict"].iloc[0] == "higher"
@@ -82,10 +82,11 @@ def test_maps_that_take_time_are_found_and_are_no_difference_between_maps():
 def test_who_follows_wrong_maps_is_found_by_answers_and_by_trust():
     blind, seeing = all_with("follows"), all_with()
     assert differences(blind)["accuracy with a wrong map", "perturbed", "none"] == "lower"
-    assert differences(seeing)["accuracy with a wrong map", "perturbed", "none"] not in TOLD
-    assert differences(seeing)["trust with a wrong map", "perturbed", "after"] == "lower"
-    assert not set(each(blind, WRONG_MAPS)) & {"higher"}
-    assert set(each(seeing, WRONG_MAPS)) == {"higher"}
+    found = differences(seeing)
+    assert found["accuracy with a wrong map", "perturbed", "none"] not in TOLD
+    assert found["trust with a wrong map", "perturbed", "after"] == "lower"
+    assert not set(each(blind)[WRONG_MAPS]) & {"higher"}
+    assert set(each(seeing)[WRONG_MAPS]) == {"higher"}
     assert catch_table(blind)["share"].max() < catch_table(seeing)["share"].min()
 
 
@@ -116,8 +117,9 @@ def test_the_error_of_a_drift_is_that_of_a_fit_with_each_read_taken_out():
 def test_one_reader_alone_is_named():
     fair, one = biased(()), replace(biased(("left", "guesses")), logit=0.0)
     table = read_by(fair, fair, replace(one, left=0.8), fair, fair)
+    found = each(table)
     for question, verdict in ((LEFT, "higher"), (OTHERS, "lower")):
-        assert list(each(table, question).index[each(table, question) == verdict]) == ["R3"]
+        assert list(found[question].index[found[question] == verdict]) == ["R3"]
 
 
 def test_what_nobody_has_is_not_planted_by_name():

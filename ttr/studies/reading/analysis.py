@@ -98,7 +98,7 @@ def analyse(study: Study, answers: Sequence[Answer], *, margin: float = MARGIN, 
     }
     sentence = answer(*(tables[f"{name}.csv"] for name in ("conditions", "differences", "preference")))
     return Analysed(
-        tables, sentence, findings(tables["order.csv"], tables["by_reader.csv"]) + _remarks(study, table)
+        tables, sentence, findings(tables["order.csv"], tables["by_reader.csv"]) + remarks(study, table)
     )
 
 
@@ -112,7 +112,8 @@ def _check_complete(study: Study, answers: Sequence[Answer]) -> None:
             )
 
 
-def _remarks(study: Study, table: pd.DataFrame) -> list[str]:
+def remarks(study: Study, table: pd.DataFrame) -> list[str]:
+    """Return what must be known of how a study was read; ``table``: of joined answers."""
     found = []
     if not study.with_truth:
         found.append("No truth was given: nothing is said of right and wrong")
