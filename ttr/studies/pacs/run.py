@@ -19,11 +19,12 @@ MOST = 200_000
 
 @dataclass
 class Found:
-    """What a query finds: series with pictures, in batches."""
+    """What a query finds: series with pictures, in batches, how many without, and how many without a UID."""
 
     series: list[Series]
     batches: list[Batch]
     without: int = 0
+    nameless: int = 0
 
     @property
     def images(self) -> int:
@@ -80,7 +81,7 @@ def find(
                 raise ArchiveError(f"the archive finds more than {MOST:,} instances; needed fewer")
             batches += batches_of(each, listed)
             advance(1)
-    return Found(pictures, batches, len(found) - len(pictures))
+    return Found(pictures, batches, len(found) - len(pictures), archive.nameless)
 
 
 def run_all(archive: Archive, work: Work, found: Found, *, store: bool, keep: Path | None) -> Summary:
