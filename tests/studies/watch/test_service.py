@@ -14,7 +14,7 @@ pytest.importorskip("prometheus_client", reason="metrics need the extra [dicom]"
 
 from tests.tools.arrived import EACH, SECRETS, SERIES, STUDY, radiograph, results, tiny_work
 from tests.tools.small_archive import SmallArchive
-from ttr.errors import ModelError
+from ttr.errors import ModelError, OutputError
 from ttr.hospital.web import exchange as exchanges
 from ttr.hospital.web.access import Access
 from ttr.hospital.web.archive import Archive
@@ -181,11 +181,19 @@ def test_a_full_disk_is_a_failed_look_and_nothing_is_lost(place, work, monkeypat
     def full(*given):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/incoming/Muster.dcm")
 
+    def unwritable(*given):
+        raise OutputError("no room")
+
     arrive(place, 1)
     with monkeypatch.context() as patch:
         patch.setattr("ttr.studies.watch.sources.shutil.copyfileobj", full)
         assert started(place, work) == [True, False]
     assert place.said == ["the next look tries again: No space left on device"]
+    assert place.states == {"taken": 1}
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "finish", unwritable)
+        assert started(place, work, 1) == [False]
+    assert "no room" in place.said[-1]
     assert place.states == {"taken": 1}
 
 
