@@ -55,7 +55,7 @@ def test_the_rule_of_the_neurons_is_taken_over(phantom, phantom_batch):
 
 
 def test_trained_registers_count_as_registers_before_already():
-    backbone = ttr.load("phantom-reg4")
+    backbone = ttr.load("phantom-reg4", image_size=112)
     images = [p.image for p in phantom_images(2)]
     for comparison in ttr.compare(backbone, ttr.RegisterNeurons.from_pairs([]), images):
         assert comparison.before.register_attention > 0.6

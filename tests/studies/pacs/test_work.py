@@ -11,7 +11,8 @@ import pytest
 
 pytest.importorskip("highdicom", reason="writing DICOM needs the extra [dicom]")
 
-from tests.tools.arrived import EACH, PERSON, SERIES, STUDY, radiograph, results, tiny_work
+from tests.tools.arrived import FEW as EACH
+from tests.tools.arrived import PERSON, SERIES, STUDY, make_few, radiograph, results, tiny_work
 from tests.tools.dicom_files import dicom
 from tests.tools.small_archive import SmallArchive
 from ttr.errors import ArchiveError, OutputError
@@ -38,7 +39,8 @@ def work():
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """The folder for temporary files, in which nothing may stay."""
+    """The folder for temporary files, in which nothing may stay; of an image few instances are made."""
+    make_few(monkeypatch)
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
@@ -63,9 +65,14 @@ def all_of(archive):
     return find(archive, {"StudyInstanceUID": STUDY})
 
 
-def test_results_lie_beside_their_source_with_its_patient(archive, served, work):
+def test_results_lie_beside_their_source_with_its_patient(archive, served, work, monkeypatch):
+    monkeypatch.setattr("ttr.studies.pacs.batch.MOST_IMAGES", 1)
     served.put(radiograph(2))
-    summary = run_all(archive, work, all_of(archive), store=True, keep=None)
+    found = all_of(archive)
+    served.requests.clear()
+    summary = run_all(archive, work, found, store=True, keep=None)
+    lists = [path for _, path in served.requests if path.endswith("/instances")]
+    assert (len(found.batches), len(lists)) == (2, EACH), "once for a series, not for each of its batches"
     made = results(served)
     assert (summary.done, summary.stored, summary.there, summary.failed) == (2, 2 * EACH, 0, {})
     assert {data.StudyInstanceUID for data in made} == {STUDY}
@@ -86,13 +93,13 @@ def test_what_is_there_is_neither_fetched_nor_stored_again(archive, served, work
 
 
 def test_a_run_that_ended_anywhere_is_completed(archive, served, work):
-    served.fault = lambda handler, number: handler.command == "POST" and _at_most(handler, served, 7)
+    served.fault = lambda handler, number: handler.command == "POST" and _at_most(handler, served, 3)
     with pytest.raises(ArchiveError, match="answered with 507"):
         run_all(archive, work, all_of(archive), store=True, keep=None)
-    assert sum(served.stored.values()) == 7
+    assert sum(served.stored.values()) == 3
     before, served.fault = dict(served.instances), None
     summary = run_all(archive, work, all_of(archive), store=True, keep=None)
-    assert (summary.done, summary.stored, summary.there) == (1, EACH - 7, 7)
+    assert (summary.done, summary.stored, summary.there) == (1, EACH - 3, 3)
     assert set(served.stored.values()) == {1}
     assert {key: served.instances[key] for key in before} == before
 
@@ -160,14 +167,16 @@ def test_what_an_archive_refuses_is_named(archive, served, work):
     assert "C000" in summary.failed[f"{SERIES}.1"]
 
 
-def test_frames_of_a_film_are_images(archive, served, work):
+def test_frames_of_a_film_are_images(archive, served, work, monkeypatch):
     served.instances.clear()
     pixels = np.random.default_rng(0).integers(0, 255, (2, 64, 64)).astype(np.uint8)
     served.put(dicom(pixels, **_ids(1)))
     summary = run_all(archive, work, all_of(archive), store=True, keep=None)
     assert (summary.done, summary.stored) == (2, 2 * EACH)
-    again = run_all(archive, work, all_of(archive), store=True, keep=None)
-    assert (again.stored, again.there) == (0, 2 * EACH)
+    source = find(archive, {"SeriesInstanceUID": SERIES})
+    monkeypatch.setattr("ttr.hospital.web.archive.MOST_INSTANCES", 1)
+    again = run_all(archive, work, source, store=True, keep=None)
+    assert (again.stored, again.there) == (0, 2 * EACH), "of a series more results than instances"
 
 
 def test_what_is_bad_hides_nothing_that_is_done(archive, served, work):

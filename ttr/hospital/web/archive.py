@@ -86,15 +86,15 @@ class Archive:
         }
         return [found[uid] for uid in sorted(found)]
 
-    def instances(self, series: Series) -> list[Instance]:
+    def instances(self, series: Series, most: int | None = None) -> list[Instance]:
         """Return the instances of a series in the order of their UIDs; none where there is no such series.
 
         Raises:
-            ArchiveError: as ``Exchange.ask``, or there are more than :data:`MOST_INSTANCES`.
+            ArchiveError: as ``Exchange.ask``, or there are more than ``most``; None: :data:`MOST_INSTANCES`.
         """
         path = f"/studies/{_checked(series.study)}/series/{_checked(series.series)}/instances"
         try:
-            listed = list(self._pages(path, {}, _INSTANCE, MOST_INSTANCES))
+            listed = list(self._pages(path, {}, _INSTANCE, most or MOST_INSTANCES))
         except AnswerError as error:
             if error.status not in GONE:
                 raise

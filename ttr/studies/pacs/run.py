@@ -98,13 +98,14 @@ def run_all(archive: Archive, work: Work, found: Found, *, store: bool, keep: Pa
         TTRError: as ``Work.do`` does.
     """
     ours = {mine.series for each in found.series for mine in work.series_of(each)}
-    summary = Summary()
+    summary, target = Summary(), archive if store else None
+    there = work.there(target)
     with progress_bar("comparing", found.images, show=work.run.progress) as advance:
         for batch in found.batches:
             if batch.series.series in ours:
                 summary.ours += [each.uid for each in batch.instances]
             else:
-                outcome = work.do(batch, archive.fetch, archive if store else None, keep)
+                outcome = work.do(batch, archive.fetch, target, keep, there)
                 summary.add(outcome)
                 summary.series |= {batch.series.series} if outcome.done else set()
             advance(sum(each.frames for each in batch.instances))

@@ -8,10 +8,10 @@ it and however that ended, and a record beside it could only be wrong.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from ttr.backbones.base import Backbone
@@ -37,8 +37,12 @@ from ttr.version import __version__
 
 #: What no image is to blame for.
 NOT_ITS_FAULT = (ArchiveError, OutputError, OSError, ModelError, NeuronsError)
+#: Results of one source series in one of ours, at most: frames are images.
+MOST_RESULTS = 1_000_000
 #: Bytes of one of our own instances, at most: a map of the largest image.
 MOST_INSTANCE = 1 << 30
+#: A source series -> UIDs of its results that an archive holds.
+There = Callable[[Series], set[str]]
 FETCHED = Kind(
     "ttr-pacs",
     b"images fetched by ttr; removed by its next start once no process holds a lock on this file\n",
@@ -122,7 +126,27 @@ class Work:
             self.uid("instance", instance.uid, str(frame), title) for frame in frames for title in titles()
         }
 
-    def do(self, batch: Batch, fetch: Fetch, archive: Archive | None, keep: Path | None) -> Outcome:
+    def there(self, archive: Archive | None) -> There:
+        """Return what says which results of a source series an archive holds; it asks once for many batches.
+
+        What is stored with its help is added.
+        """
+
+        @lru_cache(maxsize=1)
+        def asked(source: Series) -> set[str]:
+            ours = [] if archive is None else self.series_of(source)
+            return {each.uid for series in ours for each in archive.instances(series, MOST_RESULTS)}
+
+        return asked
+
+    def do(
+        self,
+        batch: Batch,
+        fetch: Fetch,
+        archive: Archive | None,
+        keep: Path | None,
+        there: There | None = None,
+    ) -> Outcome:
         """Bring the results of a batch to where they belong, and those that are there not again.
 
         Args:
@@ -130,6 +154,7 @@ class Work:
             fetch: brings one of them.
             archive: where results are stored; None: nowhere.
             keep: folder that keeps them, each batch in a folder of its own; None: none.
+            there: what :meth:`there` returned, shared by batches; None: the archive is asked now.
 
         Returns:
             What became of it; where one image is the end of all, each is tried on its own.
@@ -139,8 +164,9 @@ class Work:
             OutputError, OSError: something cannot be written.
             ModelError, NeuronsError: model or neurons fit no image.
         """
+        there = there or self.there(archive)
         try:
-            return self._do(batch, fetch, archive, keep)
+            return self._do(batch, fetch, archive, keep, there(batch.series))
         except NOT_ITS_FAULT:
             raise
         except Exception as error:  # of any kind, on images that may be anything; its words may be theirs
@@ -150,12 +176,13 @@ class Work:
                 return Outcome(failed={batch.instances[0].uid: why})
         outcome = Outcome()
         for each in batch.instances:
-            outcome.add(self.do(Batch(batch.series, (each,)), fetch, archive, keep))
+            outcome.add(self.do(Batch(batch.series, (each,)), fetch, archive, keep, there))
         return outcome
 
-    def _do(self, batch: Batch, fetch: Fetch, archive: Archive | None, keep: Path | None) -> Outcome:
+    def _do(
+        self, batch: Batch, fetch: Fetch, archive: Archive | None, keep: Path | None, there: set[str]
+    ) -> Outcome:
         outcome = Outcome()
-        there = self._there(batch.series, archive)
         left = [each for each in batch.instances if archive and not self.expected(each) <= there]
         over = 0 if archive is None else sum(each.frames for each in batch.instances if each not in left)
         if not left and (keep is None or is_result(keep / self._name(batch), DICOM)):
@@ -177,11 +204,6 @@ class Work:
     def _name(self, batch: Batch) -> str:
         """Return the name of the folder of a batch's results: the series, and which of it by which model."""
         return f"{batch.series.series}-{sha256([self.uid('batch', batch.name)], digits=12)}"
-
-    def _there(self, source: Series, archive: Archive | None) -> set[str]:
-        if archive is None:
-            return set()
-        return {each.uid for series in self.series_of(source) for each in archive.instances(series)}
 
     @contextmanager
     def _results(
@@ -249,6 +271,7 @@ def _store(
                 continue
             try:
                 archive.store(study, uid, read_bytes(folder / file, MOST_INSTANCE))
+                there.add(uid)
                 outcome.stored += 1
             except NotStoredError as error:
                 outcome.failed[_instance(name)] = str(error)

@@ -10,7 +10,7 @@ from threading import Event
 from ttr.errors import ArchiveError, OutputError, TTRError
 from ttr.hospital.web.archive import Archive
 from ttr.studies.pacs.batch import Batch
-from ttr.studies.pacs.work import Outcome, Work
+from ttr.studies.pacs.work import Outcome, There, Work
 from ttr.studies.watch.ledger import Ledger
 from ttr.studies.watch.monitor import Monitor
 from ttr.studies.watch.sources import Source
@@ -62,17 +62,18 @@ class Service:
         except TTRError as error:
             self._log(error)
             return False
+        there = self.work.there(self.archive)
         while waiting and not end.is_set():
             self.monitor.waiting(len(waiting))
-            worked &= self._do(waiting.pop(0))
+            worked &= self._do(waiting.pop(0), there)
         self.monitor.waiting(len(waiting))
         return worked
 
-    def _do(self, batch: Batch) -> bool:
+    def _do(self, batch: Batch, there: There) -> bool:
         """Do a batch; return whether it is over."""
         try:
             self.ledger.take(batch, self.source.marks())
-            outcome = self.work.do(batch, self.source.fetch, self.archive, self.keep)
+            outcome = self.work.do(batch, self.source.fetch, self.archive, self.keep, there)
             self.ledger.finish(batch, outcome)
         except AGAIN as error:
             self._log(error)
