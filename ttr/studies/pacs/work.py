@@ -134,7 +134,9 @@ class Work:
 
         @lru_cache(maxsize=1)
         def asked(source: Series) -> set[str]:
-            ours = [] if archive is None else self.series_of(source)
+            if archive is None:
+                return set()
+            ours = self.series_of(source)
             return {each.uid for series in ours for each in archive.instances(series, MOST_RESULTS)}
 
         return asked
