@@ -61,6 +61,17 @@ def archive(served):
         yield Archive(exchange)
 
 
+@pytest.fixture(scope="module")
+def stored(work):
+    """What an archive of the first radiograph holds once it was done."""
+    with pytest.MonkeyPatch.context() as patch, SmallArchive() as server:
+        make_few(patch)
+        server.put(radiograph(1))
+        with Exchange(Access.of(server.url, {})) as exchange:
+            run_all(Archive(exchange), work, all_of(Archive(exchange)), store=True, keep=None)
+        return dict(server.instances)
+
+
 def all_of(archive):
     return find(archive, {"StudyInstanceUID": STUDY})
 
@@ -83,12 +94,10 @@ def test_results_lie_beside_their_source_with_its_patient(archive, served, work,
     )
 
 
-def test_what_is_there_is_neither_fetched_nor_stored_again(archive, served, work):
-    run_all(archive, work, all_of(archive), store=True, keep=None)
-    served.requests.clear()
+def test_what_is_there_is_neither_fetched_nor_stored_again(archive, served, work, stored):
+    served.instances = dict(stored)
     summary = run_all(archive, work, all_of(archive), store=True, keep=None)
     assert (summary.done, summary.stored, summary.there, len(summary.ours)) == (1, 0, EACH, PICTURES)
-    assert set(served.stored.values()) == {1}
     assert not [path for method, path in served.requests if method == "POST" or path.count("/") == 7]
 
 
@@ -111,8 +120,8 @@ def _at_most(handler, served, count):
     return full
 
 
-def test_other_settings_make_other_results_and_none_of_our_own(archive, served, work):
-    run_all(archive, work, all_of(archive), store=True, keep=None)
+def test_other_settings_make_other_results_and_none_of_our_own(archive, served, work, stored):
+    served.instances = dict(stored)
     others = [replace(work, settings=ComparisonSettings(2)), replace(work, keep_patient=False)]
     for number, other in enumerate(others, start=2):
         summary = run_all(archive, other, all_of(archive), store=True, keep=None)
@@ -159,6 +168,22 @@ def test_pixels_that_turn_out_bad_are_named_where_all_are(archive, served, work)
     assert (summary.done, summary.stored, list(summary.failed)) == (0, 0, [f"{SERIES}.1"])
 
 
+def test_an_images_numbers_depend_on_no_other_of_its_batch(archive, served, work, monkeypatch, tmp_path):
+    trust = []
+
+    def first(folder, backbone, comparisons, *more):
+        trust.append(comparisons[0].after.trust)
+        return write_dicom(folder, backbone, comparisons[:1], *more)
+
+    monkeypatch.setattr("ttr.studies.pacs.work.write_dicom", first)
+    run_all(archive, work, all_of(archive), store=False, keep=tmp_path / "kept")
+    for number in range(2, 10):
+        served.put(radiograph(number))
+    run_all(archive, work, all_of(archive), store=False, keep=tmp_path / "kept")
+    alone, among = map(vars, trust)
+    assert among == pytest.approx(alone, abs=1e-4)
+
+
 def test_what_an_archive_refuses_is_named(archive, served, work):
     refused = sorted(work.expected(Instance(f"{SERIES}.1")))[:2]
     served.refused = set(refused)
@@ -179,8 +204,8 @@ def test_frames_of_a_film_are_images(archive, served, work, monkeypatch):
     assert (again.stored, again.there) == (0, 2 * EACH), "of a series more results than instances"
 
 
-def test_what_is_bad_hides_nothing_that_is_done(archive, served, work):
-    run_all(archive, work, all_of(archive), store=True, keep=None)
+def test_what_is_bad_hides_nothing_that_is_done(archive, served, work, stored):
+    served.instances = dict(stored)
     served.instances[STUDY, SERIES, f"{SERIES}.3"] = radiograph(3)[:-1000]
     summary = run_all(archive, work, all_of(archive), store=True, keep=None)
     assert (summary.done, summary.stored, summary.there) == (1, 0, EACH)
@@ -215,8 +240,8 @@ def test_a_series_is_cut_the_same_way_each_time():
     assert list(batches_of(OF, [])) == []
 
 
-def test_titles_are_those_that_are_written(archive, served, work):
-    run_all(archive, work, all_of(archive), store=True, keep=None)
+def test_titles_are_those_that_are_written(served, stored):
+    served.instances = dict(stored)
     said = {data.SeriesDescription.partition(" - FOR")[0] for data in results(served)}
     assert said == set(titles())
 

@@ -97,17 +97,25 @@ def test_what_arrives_in_an_archive_is_done_and_its_results_are_not(place, work)
 
 #: Where a process may be killed: before or after what is called then for the so-manieth time.
 KILLS = {
-    "before anything": (Ledger, "take", 1, False),
     "taken": (Ledger, "take", 1, True),
-    "fetched": (FolderSource, "fetch", 1, True),
-    "compared": (Archive, "store", 1, False),
     "half stored": (Archive, "store", 3, True),
     "stored": (Ledger, "finish", 1, False),
+}
+MORE_KILLS = {
+    "before anything": (Ledger, "take", 1, False),
+    "fetched": (FolderSource, "fetch", 1, True),
+    "compared": (Archive, "store", 1, False),
     "entered": (Ledger, "finish", 1, True),
 }
 
 
-@pytest.mark.parametrize(("owner", "name", "time", "after"), KILLS.values(), ids=KILLS)
+@pytest.mark.parametrize(
+    ("owner", "name", "time", "after"),
+    [
+        *(pytest.param(*kill, id=name) for name, kill in KILLS.items()),
+        *(pytest.param(*kill, id=name, marks=pytest.mark.slow) for name, kill in MORE_KILLS.items()),
+    ],
+)
 def test_after_a_kill_nothing_is_lost_twice_or_half(owner, name, time, after, place, work, monkeypatch):
     arrive(place, 1)
     called, original = [], getattr(owner, name)

@@ -26,8 +26,9 @@ from ttr.hospital.instance import NewUID, named_uids
 from ttr.hospital.web.archive import Archive, Fetch, Instance, NotStoredError, Series
 from ttr.private_folders import Kind
 from ttr.registers.neurons import RegisterNeurons
+from ttr.registers.wrap import TestTimeRegisters
 from ttr.run import Run
-from ttr.studies.compare.comparison import yardstick
+from ttr.studies.compare.comparison import References, yardstick
 from ttr.studies.compare.dicom_out import DicomOut, titles, write_dicom
 from ttr.studies.compare.files import compare_files
 from ttr.studies.compare.settings import ComparisonSettings
@@ -112,6 +113,13 @@ class Work:
             "patient": self.keep_patient,
         }
         return named_uids(json.dumps(decisive, sort_keys=True))
+
+    @cached_property
+    def references(self) -> References:
+        """What features are centred on, the library's: an image's numbers depend on no other of its batch."""
+        count, variant = self.settings.num_registers, self.settings.variant
+        wrap = TestTimeRegisters(self.backbone, self.neurons, num_registers=count, variant=variant)
+        return References.of(self.backbone, wrap, None)
 
     def series_of(self, source: Series) -> list[Series]:
         """Return the series that results of a source belong to."""
@@ -218,7 +226,7 @@ class Work:
         target = (private / "results" if keep is None else keep) / self._name(batch)
         made: dict[str, dict[str, str]] = {}
         try:
-            compared = compare_files(self.backbone, self.neurons, reading, self.settings)
+            compared = compare_files(self.backbone, self.neurons, reading, self.settings, self.references)
             with result_folder(target) as folder:
                 made = write_dicom(folder, self.backbone, compared.images, sources, how)
         except ImageError:
