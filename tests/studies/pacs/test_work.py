@@ -139,6 +139,9 @@ def test_results_are_kept_on_disk_too(archive, work, tmp_path):
     before = (folder / "manifest.json").stat().st_ino
     run_all(archive, work, all_of(archive), store=False, keep=tmp_path / "kept")
     assert (folder / "manifest.json").stat().st_ino == before, "not made again"
+    next(folder.glob("*.dcm")).unlink()
+    run_all(archive, work, all_of(archive), store=False, keep=tmp_path / "kept")
+    assert len(list(folder.glob("*.dcm"))) == EACH, "what is lost is made again"
     run_all(archive, replace(work, keep_patient=False), all_of(archive), store=False, keep=tmp_path / "kept")
     assert len(list((tmp_path / "kept").iterdir())) == 2, "of other settings: another folder"
 

@@ -21,7 +21,7 @@ from ttr.datasets.dicom.origin import origin_of
 from ttr.datasets.registry import ReadAhead, called, given_images
 from ttr.digests import sha256
 from ttr.errors import ArchiveError, ImageError, ModelError, NeuronsError, OutputError, TTRError
-from ttr.files import read_bytes
+from ttr.files import MANIFEST, read_bytes, read_json
 from ttr.hospital.instance import NewUID, named_uids
 from ttr.hospital.web.archive import Archive, Fetch, Instance, NotStoredError, Series
 from ttr.private_folders import Kind
@@ -33,7 +33,7 @@ from ttr.studies.compare.dicom_out import DicomOut, titles, write_dicom
 from ttr.studies.compare.files import compare_files
 from ttr.studies.compare.settings import ComparisonSettings
 from ttr.studies.pacs.batch import MOST_FRAMES, Batch
-from ttr.studies.schemas import DICOM, is_result, result_folder
+from ttr.studies.schemas import DICOM, MOST_MANIFEST, is_result, result_folder
 from ttr.version import __version__
 
 #: What no image is to blame for.
@@ -195,7 +195,7 @@ class Work:
         outcome = Outcome()
         left = [each for each in batch.instances if archive and not self.expected(each) <= there]
         over = 0 if archive is None else sum(each.frames for each in batch.instances if each not in left)
-        if not left and (keep is None or is_result(keep / self._name(batch), DICOM)):
+        if not left and (keep is None or _is_whole(keep / self._name(batch))):
             done = over or sum(each.frames for each in batch.instances)
             return Outcome(done=done, there=len(titles()) * over)
         with FETCHED.folder() as private:
@@ -285,6 +285,14 @@ def _store(
                 outcome.stored += 1
             except NotStoredError as error:
                 outcome.failed[_instance(name)] = str(error)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Return whether a folder holds a batch's results, and all that its manifest lists."""
+    if not is_result(folder, DICOM):
+        return False
+    listed = read_json(folder / MANIFEST, MOST_MANIFEST)["files"]
+    return all((folder / name).is_file() for name in listed)
 
 
 def _instance(name: str) -> str:
