@@ -140,8 +140,9 @@ def called(name: str, path: Path | None) -> Iterator[None]:
     try:
         yield
     except ImageError as error:
-        said = str(error) if path is None else renamed(str(error), name, path)
-        raise ImageError(said) from None
+        # As it was written: what is shown is cut and made printable, and so is a path in it.
+        said = str(error.args[0])
+        raise ImageError(said if path is None else renamed(said, name, path)) from None
 
 
 def renamed(said: str, name: str, path: Path) -> str:
@@ -149,7 +150,8 @@ def renamed(said: str, name: str, path: Path) -> str:
     forms = {str(path), str(path.absolute()), str(path.absolute().parent)}
     # A file without a suffix may be called as a word is that stands in any sentence.
     forms |= {path.name} if path.suffix else set()
-    longest_first = sorted(forms - {"/"}, key=len, reverse=True)
+    forms |= {form for each in forms for form in (str(ImageError(each)), repr(each)[1:-1])}
+    longest_first = sorted(forms - {"/", ""}, key=len, reverse=True)
     # A refusal begins "image PATH ..."; a name such as "image 3" or "the mask of ..." says what it is itself.
     before = "(?:image )?" if name.startswith(("image ", "the ")) else ""
     place = rf"{before}(?<![\w/])(?:{'|'.join(map(re.escape, longest_first))})(?!\w)"

@@ -76,7 +76,12 @@ class Kind:
         folder = Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir=place))
         lock = take(folder / self.lock)
         assert lock is not None, "a folder of this process alone"
-        os.write(lock, self.mark)
+        try:
+            os.write(lock, self.mark)
+        except OSError:  # a full disk; without its mark nobody would ever sweep it
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+            raise
         return folder, lock
 
     def _abandoned(self, folder: Path) -> int | None:

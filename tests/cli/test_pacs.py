@@ -13,7 +13,19 @@ import pydicom
 import pytest
 
 import ttr
-from tests.tools.arrived import EACH, PERSON, SECRETS, SERIES, SIDE, STUDY, radiograph, results
+from tests.tools.arrived import (
+    EACH,
+    FEW,
+    PERSON,
+    SECRETS,
+    SERIES,
+    SIDE,
+    STUDY,
+    make_few,
+    make_small,
+    radiograph,
+    results,
+)
 from tests.tools.certificates import OPENSSL, self_signed
 from tests.tools.certificates import WITHOUT as WITHOUT_OPENSSL
 from tests.tools.orthanc import LOGIN, ORTHANC, PLUGIN, WITHOUT, orthanc
@@ -30,6 +42,7 @@ def model(tmp_path, monkeypatch):
     for name in (USER, PASSWORD, TOKEN):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(exchange, "WAITS", ())
+    make_small(monkeypatch)
     file = tmp_path / "n.json"
     ttr.RegisterNeurons.from_pairs(ttr.load("phantom", image_size=SIDE).planted).save(file)
     return ("--backbone", "phantom", "--image-size", SIDE, "--neurons", file)
@@ -74,7 +87,8 @@ def test_a_dry_run_says_what_is_found_and_fetches_nothing(asked, served, model, 
     assert not [path for _, path in served.requests if path.count("/") == 7]
 
 
-def test_without_storing_the_patient_stays_out_of_the_folder(served, model, run, tmp_path):
+def test_without_storing_the_patient_stays_out_of_the_folder(served, model, run, monkeypatch, tmp_path):
+    make_few(monkeypatch)
     command = ("pacs", "--url", served.url, "--study", STUDY, *model, "--no-store", "--quiet")
     for more, patient in (((), ""), (("--keep-patient",), PERSON["PatientID"])):
         status, _, err = run(*command, "--out", tmp_path / f"kept{patient}", *more)
@@ -108,11 +122,14 @@ def test_a_login_on_the_command_line_is_refused_and_not_repeated(model, run):
     assert "secret" not in out + err
 
 
-def test_what_failed_is_named_by_uid_and_the_status_is_2(served, model, run):
+def test_what_failed_is_named_by_uid_and_the_status_is_2(served, model, run, monkeypatch):
+    make_few(monkeypatch)
+    served.instances[STUDY, SERIES, f"{SERIES}.02"] = radiograph(3)
     served.instances[STUDY, SERIES, f"{SERIES}.2"] = radiograph(2)[:-1000]
     status, out, err = run("pacs", "--url", served.url, "--study", STUDY, *model, "--quiet")
     assert status == 2
-    assert "1 image of 1 series with results; 9 instances stored" in out
+    assert f"1 image of 1 series with results; {FEW} instances stored" in out
+    assert "left out: 1 of the archive's series or instances, which have no valid UID" in err
     assert f"not done: {SERIES}.2: " in err
     assert err.endswith("ttr: 1 instance could not be done (above); the same command tries these again\n")
     assert not [word for word in SECRETS if word in out + err]

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 import ttr
-from tests.tools.arrived import EACH, SECRETS, SERIES, SIDE, radiograph, results
+from tests.tools.arrived import EACH, SECRETS, SERIES, SIDE, make_few, radiograph, results
 from tests.tools.small_archive import SmallArchive
 
 pytest.importorskip("highdicom", reason="writing DICOM needs the extra [dicom]")
@@ -41,7 +41,8 @@ def until(holds):
         time.sleep(0.05)
 
 
-def test_sigterm_ends_it_cleanly_once_what_arrived_is_done(command, run, tmp_path):
+def test_sigterm_ends_it_cleanly_once_what_arrived_is_done(command, run, monkeypatch, tmp_path):
+    make_few(monkeypatch)
     kept, before = tmp_path / "kept", signal.getsignal(signal.SIGTERM)
 
     def end():

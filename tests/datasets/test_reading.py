@@ -127,6 +127,18 @@ def test_a_refusal_calls_a_file_by_its_name_wherever_its_path_or_a_part_of_it_st
     assert renamed(f"image {image} does not exist", "image.png", image) == "image image.png does not exist"
 
 
+@pytest.mark.parametrize(
+    "name", ["DOE\nJANE.dcm", "DOE  JANE.dcm", "DO\x1bE JANE.dcm", "DOE" + "x" * 500 + ".dcm"]
+)
+def test_a_name_that_is_shown_otherwise_than_it_is_written_stays_away_too(name):
+    path = Path("/data/DOE^JANE") / name
+    with pytest.raises(ImageError) as caught, called("image 7", path):
+        raise ImageError(f"{path} is damaged; {name!r}")
+    assert str(caught.value) == "image 7 is damaged; 'image 7'"
+    told = ImageError(f"image 8: {ImageError(f'{path} is damaged')}")
+    assert renamed(str(told), "image 7", path) == "image 8: image 7 is damaged"
+
+
 def test_what_a_refusal_was_made_of_is_not_told_with_it(tmp_path):
     path = tmp_path / "DOE^JANE.png"
     with pytest.raises(ImageError, match="^image 7 is damaged") as caught, called("image 7", path):

@@ -35,6 +35,7 @@ class SmallArchive:
         token: that it asks for, or "".
         fault: what happens instead of an answer, sometimes.
         pages: whether it knows pages; some archives send everything again and again.
+        most: entries of a page at most, whatever is asked for.
         refused: UIDs that it does not store.
         certificate: PEM file with key and certificate: it speaks TLS.
         requests: (method, path) of what was asked.
@@ -47,6 +48,7 @@ class SmallArchive:
     token: str = ""
     fault: Fault | None = None
     pages: bool = True
+    most: int = 1 << 30
     refused: set[str] = field(default_factory=set)
     certificate: Path | None = None
     requests: list[tuple[str, str]] = field(default_factory=list)
@@ -165,7 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _list(self, found: list[dict[str, Any]], query: dict[str, str]) -> None:
         if self.archive.pages:
             start = int(query.get("offset", 0))
-            found = found[start : start + int(query.get("limit", 1 << 30))]
+            found = found[start : start + min(self.archive.most, int(query.get("limit", 1 << 30)))]
         self.say(200 if found else 204, json.dumps(found).encode() if found else b"")
 
     def _store(self, words: list[str], query: dict[str, str]) -> None:

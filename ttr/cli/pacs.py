@@ -120,6 +120,11 @@ def _say_found(found: Found) -> None:
 
     without = f" ({found.without:,} more hold none, or are beyond --limit)" if found.without else ""
     typer.echo(f"found {counted(found.images, 'image')} in {len(found.series):,} series{without}")
+    if found.nameless:
+        typer.echo(
+            f"left out: {found.nameless:,} of the archive's series or instances, which have no valid UID",
+            err=True,
+        )
 
 
 def _refuse_failed(summary: Summary) -> None:

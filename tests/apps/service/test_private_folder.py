@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -32,6 +33,16 @@ def holder(place):
         text=True,
     )
     return process, place / process.stdout.readline().strip().rpartition("/")[2]
+
+
+def test_a_full_disk_leaves_no_folder_that_nobody_sweeps(place, monkeypatch):
+    def full(*given):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("ttr.private_folders.os.write", full)
+    with pytest.raises(OSError, match="No space"), private_folder():
+        pass
+    assert list(place.iterdir()) == []
 
 
 def test_uploads_lie_in_a_private_folder_that_goes_at_exit(place):

@@ -73,6 +73,30 @@ def test_all_pages_are_read_whether_an_archive_knows_them_or_not(served, pages, 
     assert len(asked(served, lambda a: a.instances(SERIES))) == 6
 
 
+def test_pages_may_be_shorter_than_was_asked_for(served):
+    for number in range(5):
+        served.put(dicom(**{**IDS, "SOPInstanceUID": f"1.2.3.4.{number}"}))
+    served.most = 2
+    assert len(asked(served, lambda a: a.instances(SERIES))) == 6
+
+
+def test_what_has_no_valid_uid_is_left_out_and_counted(served):
+    served.instances["1.2.3", "1.2.3.07", "1.2.3.4"] = CONTENT
+
+    def look(archive):
+        return archive.series({}), archive.nameless
+
+    assert asked(served, look) == ([SERIES], 1)
+
+
+@pytest.mark.parametrize("status", [502, 504])
+def test_a_gateway_without_its_archive_is_no_instances_fault(served, status, tmp_path):
+    served.fault = answers(status=status)
+    with pytest.raises(ArchiveError, match="was asked 5 times") as caught:
+        asked(served, lambda a: a.fetch(SERIES, "1.2.3.4", tmp_path / "a.dcm"))
+    assert not isinstance(caught.value, ImageError)
+
+
 def test_an_archive_that_finds_without_end_is_left(served, monkeypatch):
     monkeypatch.setattr(archives, "PAGE", 2)
     monkeypatch.setattr(archives, "MOST_INSTANCES", 3)
@@ -134,6 +158,7 @@ JSON = "application/dicom+json"
         (answers(what=HTML), "answered with text/html, not with application/dicom"),
         (answers(status=404), "has nothing there"),
         (answers(status=500), "answered with 500"),
+        (answers(what=(b"x", "te\x1b[31mxt/html")), "with something else, not with"),
         (answers(what=(b"no json", JSON)), "no JSON"),
         (answers(what=(b"[" * 5000, JSON)), "no JSON"),
         (answers(what=(b'{"a": 1}', JSON)), "no list of data sets"),
@@ -141,7 +166,7 @@ JSON = "application/dicom+json"
         (answers(what=(b"[]", JSON), head={"Content_Encoding": "br"}), "not asked for"),
         (answers(what=(b"no gzip", JSON), head={"Content_Encoding": "gzip"}), "damaged"),
     ],
-    ids=["html", "404", "500", "no json", "deep", "object", "no uid", "brotli", "damaged"],
+    ids=["html", "404", "500", "escape", "no json", "deep", "object", "no uid", "brotli", "damaged"],
 )
 def test_a_strange_answer_is_a_true_sentence(served, fault, says):
     served.fault = fault
@@ -237,6 +262,41 @@ def test_a_connection_that_breaks_is_tried_again(served, tmp_path):
 def test_an_answer_that_takes_for_ever_is_left(served, monkeypatch):
     monkeypatch.setattr(exchanges, "WHOLE", -1.0)
     with pytest.raises(ArchiveError, match="minutes for one answer; try again later"):
+        asked(served, lambda a: a.series({}))
+
+
+def without_end(first, again):
+    """Return a fault: bytes of which no answer ever comes."""
+
+    def fault(handler, number):
+        handler.wfile.write(first)
+        while True:  # until the other side hangs up
+            handler.wfile.write(again)
+
+    return fault
+
+
+PACKING = zlib.compressobj(wbits=31)
+EMPTY = PACKING.compress(b"") + PACKING.flush(zlib.Z_SYNC_FLUSH)
+HEAD = f"HTTP/1.1 200 OK\r\nContent-Type: {JSON}\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (without_end(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), "minutes for one answer"),
+        (
+            without_end(HEAD + b"Content-Encoding: gzip\r\n\r\n" + EMPTY, b"\0\0\0\xff\xff" * 999),
+            "sends more",
+        ),
+    ],
+    ids=["100", "packed nothing"],
+)
+def test_an_answer_without_a_byte_in_it_ends_too(served, fault, says, monkeypatch):
+    monkeypatch.setattr(exchanges, "WHOLE", 0.2 if "minutes" in says else 600.0)
+    monkeypatch.setattr(archives, "MOST_JSON", 1 << 16)
+    served.fault = fault
+    with pytest.raises(ArchiveError, match=says):
         asked(served, lambda a: a.series({}))
 
 

@@ -46,6 +46,7 @@ def test_today_is_the_day_of_asking():
         "StudyDate": "20260109",
         "Modality": "DX",
     }
+    assert of_day({"StudyDate": "Today"}, date(2026, 1, 1), on=True) == {"StudyDate": "20251231-"}
 
 
 @pytest.mark.parametrize("size", [1, 7, 1 << 20])

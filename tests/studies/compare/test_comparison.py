@@ -31,7 +31,7 @@ def test_numbers_are_those_of_the_model(phantom, phantom_batch, neurons):
     assert before.register_norm is None
     np.testing.assert_allclose(before.curves.max_patch_norm, patches.amax(1), rtol=1e-5)
     assert len(before.curves.max_patch_attention) == 6
-    assert before.maps.norms.shape == before.maps.attention.shape == (14, 14)
+    assert before.maps.norms.shape == before.maps.attention.shape == (7, 7)
     after = comparison.after
     with ttr.TestTimeRegisters(phantom, neurons):
         wrapped = record(phantom, phantom_batch[3:4], attention=True)
@@ -55,7 +55,7 @@ def test_the_rule_of_the_neurons_is_taken_over(phantom, phantom_batch):
 
 
 def test_trained_registers_count_as_registers_before_already():
-    backbone = ttr.load("phantom-reg4")
+    backbone = ttr.load("phantom-reg4", image_size=112)
     images = [p.image for p in phantom_images(2)]
     for comparison in ttr.compare(backbone, ttr.RegisterNeurons.from_pairs([]), images):
         assert comparison.before.register_attention > 0.6
@@ -63,8 +63,8 @@ def test_trained_registers_count_as_registers_before_already():
         assert comparison.after.maps.register_norms.shape == (5,)
 
 
-def test_pixels_are_what_the_model_was_given(phantom, neurons):
-    image = next(phantom_images(1)).image
+def test_pixels_are_what_the_model_was_given(neurons):
+    phantom, image = ttr.load("phantom"), next(phantom_images(1)).image
     comparison = next(ttr.compare(phantom, neurons, [image]))
     assert np.abs(comparison.pixels.astype(int) - np.asarray(image).astype(int)).max() <= 1
 

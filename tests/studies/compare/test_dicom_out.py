@@ -11,6 +11,7 @@ import pydicom
 import pytest
 
 import ttr
+from tests.tools.arrived import make_few
 from tests.tools.dicom_files import PATIENT, write
 from tests.tools.patients import where
 from ttr.datasets.registry import given_images, in_memory, phantom_images
@@ -150,8 +151,9 @@ def test_a_capture_has_the_colours_of_the_shared_scale(result):
     assert np.array_equal(pictures[0][674:700], pictures[1][674:700]), "bar and its ends"
 
 
-def test_no_patient_is_written_unless_it_is_asked_for(result, phantom, sources, tmp_path):
+def test_no_patient_is_written_unless_it_is_asked_for(result, phantom, sources, tmp_path, monkeypatch):
     _, out = result
+    make_few(monkeypatch)
     assert where(NAMES, out) == []
     written(phantom, [sources / "a.dcm"], tmp_path / "kept", DicomOut(keep_patient=True))
     files = sorted((tmp_path / "kept" / "dicom").glob("*.dcm"))

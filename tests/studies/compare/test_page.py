@@ -208,7 +208,7 @@ def test_a_set_chosen_from_a_ranking_says_so(phantom, phantom_batch, tmp_path):
 
 
 def test_neurons_that_were_not_measured_are_not_ranked_on_the_page(tmp_path):
-    backbone = ttr.load("phantom-reg4")
+    backbone = ttr.load("phantom-reg4", image_size=112)
     image = next(phantom_images(1)).image
     neurons = ttr.detect(backbone, [image])
     write_comparison(backbone, neurons, in_memory({"one": image}), tmp_path / "out")

@@ -11,7 +11,8 @@ import pytest
 
 pytest.importorskip("highdicom", reason="writing DICOM needs the extra [dicom]")
 
-from tests.tools.arrived import EACH, PERSON, SERIES, STUDY, radiograph, results, tiny_work
+from tests.tools.arrived import FEW as EACH
+from tests.tools.arrived import PERSON, SERIES, STUDY, make_few, radiograph, results, tiny_work
 from tests.tools.dicom_files import dicom
 from tests.tools.small_archive import SmallArchive
 from ttr.errors import ArchiveError, OutputError
@@ -38,7 +39,8 @@ def work():
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """The folder for temporary files, in which nothing may stay."""
+    """The folder for temporary files, in which nothing may stay; of an image few instances are made."""
+    make_few(monkeypatch)
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
@@ -59,13 +61,29 @@ def archive(served):
         yield Archive(exchange)
 
 
+@pytest.fixture(scope="module")
+def stored(work):
+    """What an archive of the first radiograph holds once it was done."""
+    with pytest.MonkeyPatch.context() as patch, SmallArchive() as server:
+        make_few(patch)
+        server.put(radiograph(1))
+        with Exchange(Access.of(server.url, {})) as exchange:
+            run_all(Archive(exchange), work, all_of(Archive(exchange)), store=True, keep=None)
+        return dict(server.instances)
+
+
 def all_of(archive):
     return find(archive, {"StudyInstanceUID": STUDY})
 
 
-def test_results_lie_beside_their_source_with_its_patient(archive, served, work):
+def test_results_lie_beside_their_source_with_its_patient(archive, served, work, monkeypatch):
+    monkeypatch.setattr("ttr.studies.pacs.batch.MOST_IMAGES", 1)
     served.put(radiograph(2))
-    summary = run_all(archive, work, all_of(archive), store=True, keep=None)
+    found = all_of(archive)
+    served.requests.clear()
+    summary = run_all(archive, work, found, store=True, keep=None)
+    lists = [path for _, path in served.requests if path.endswith("/instances")]
+    assert (len(found.batches), len(lists)) == (2, EACH), "once for a series, not for each of its batches"
     made = results(served)
     assert (summary.done, summary.stored, summary.there, summary.failed) == (2, 2 * EACH, 0, {})
     assert {data.StudyInstanceUID for data in made} == {STUDY}
@@ -76,23 +94,21 @@ def test_results_lie_beside_their_source_with_its_patient(archive, served, work)
     )
 
 
-def test_what_is_there_is_neither_fetched_nor_stored_again(archive, served, work):
-    run_all(archive, work, all_of(archive), store=True, keep=None)
-    served.requests.clear()
+def test_what_is_there_is_neither_fetched_nor_stored_again(archive, served, work, stored):
+    served.instances = dict(stored)
     summary = run_all(archive, work, all_of(archive), store=True, keep=None)
     assert (summary.done, summary.stored, summary.there, len(summary.ours)) == (1, 0, EACH, PICTURES)
-    assert set(served.stored.values()) == {1}
     assert not [path for method, path in served.requests if method == "POST" or path.count("/") == 7]
 
 
 def test_a_run_that_ended_anywhere_is_completed(archive, served, work):
-    served.fault = lambda handler, number: handler.command == "POST" and _at_most(handler, served, 7)
+    served.fault = lambda handler, number: handler.command == "POST" and _at_most(handler, served, 3)
     with pytest.raises(ArchiveError, match="answered with 507"):
         run_all(archive, work, all_of(archive), store=True, keep=None)
-    assert sum(served.stored.values()) == 7
+    assert sum(served.stored.values()) == 3
     before, served.fault = dict(served.instances), None
     summary = run_all(archive, work, all_of(archive), store=True, keep=None)
-    assert (summary.done, summary.stored, summary.there) == (1, EACH - 7, 7)
+    assert (summary.done, summary.stored, summary.there) == (1, EACH - 3, 3)
     assert set(served.stored.values()) == {1}
     assert {key: served.instances[key] for key in before} == before
 
@@ -104,8 +120,8 @@ def _at_most(handler, served, count):
     return full
 
 
-def test_other_settings_make_other_results_and_none_of_our_own(archive, served, work):
-    run_all(archive, work, all_of(archive), store=True, keep=None)
+def test_other_settings_make_other_results_and_none_of_our_own(archive, served, work, stored):
+    served.instances = dict(stored)
     others = [replace(work, settings=ComparisonSettings(2)), replace(work, keep_patient=False)]
     for number, other in enumerate(others, start=2):
         summary = run_all(archive, other, all_of(archive), store=True, keep=None)
@@ -123,6 +139,9 @@ def test_results_are_kept_on_disk_too(archive, work, tmp_path):
     before = (folder / "manifest.json").stat().st_ino
     run_all(archive, work, all_of(archive), store=False, keep=tmp_path / "kept")
     assert (folder / "manifest.json").stat().st_ino == before, "not made again"
+    next(folder.glob("*.dcm")).unlink()
+    run_all(archive, work, all_of(archive), store=False, keep=tmp_path / "kept")
+    assert len(list(folder.glob("*.dcm"))) == EACH, "what is lost is made again"
     run_all(archive, replace(work, keep_patient=False), all_of(archive), store=False, keep=tmp_path / "kept")
     assert len(list((tmp_path / "kept").iterdir())) == 2, "of other settings: another folder"
 
@@ -152,6 +171,22 @@ def test_pixels_that_turn_out_bad_are_named_where_all_are(archive, served, work)
     assert (summary.done, summary.stored, list(summary.failed)) == (0, 0, [f"{SERIES}.1"])
 
 
+def test_an_images_numbers_depend_on_no_other_of_its_batch(archive, served, work, monkeypatch, tmp_path):
+    trust = []
+
+    def first(folder, backbone, comparisons, *more):
+        trust.append(comparisons[0].after.trust)
+        return write_dicom(folder, backbone, comparisons[:1], *more)
+
+    monkeypatch.setattr("ttr.studies.pacs.work.write_dicom", first)
+    run_all(archive, work, all_of(archive), store=False, keep=tmp_path / "kept")
+    for number in range(2, 10):
+        served.put(radiograph(number))
+    run_all(archive, work, all_of(archive), store=False, keep=tmp_path / "kept")
+    alone, among = map(vars, trust)
+    assert among == pytest.approx(alone, abs=1e-4)
+
+
 def test_what_an_archive_refuses_is_named(archive, served, work):
     refused = sorted(work.expected(Instance(f"{SERIES}.1")))[:2]
     served.refused = set(refused)
@@ -160,18 +195,20 @@ def test_what_an_archive_refuses_is_named(archive, served, work):
     assert "C000" in summary.failed[f"{SERIES}.1"]
 
 
-def test_frames_of_a_film_are_images(archive, served, work):
+def test_frames_of_a_film_are_images(archive, served, work, monkeypatch):
     served.instances.clear()
     pixels = np.random.default_rng(0).integers(0, 255, (2, 64, 64)).astype(np.uint8)
     served.put(dicom(pixels, **_ids(1)))
     summary = run_all(archive, work, all_of(archive), store=True, keep=None)
     assert (summary.done, summary.stored) == (2, 2 * EACH)
-    again = run_all(archive, work, all_of(archive), store=True, keep=None)
-    assert (again.stored, again.there) == (0, 2 * EACH)
+    source = find(archive, {"SeriesInstanceUID": SERIES})
+    monkeypatch.setattr("ttr.hospital.web.archive.MOST_INSTANCES", 1)
+    again = run_all(archive, work, source, store=True, keep=None)
+    assert (again.stored, again.there) == (0, 2 * EACH), "of a series more results than instances"
 
 
-def test_what_is_bad_hides_nothing_that_is_done(archive, served, work):
-    run_all(archive, work, all_of(archive), store=True, keep=None)
+def test_what_is_bad_hides_nothing_that_is_done(archive, served, work, stored):
+    served.instances = dict(stored)
     served.instances[STUDY, SERIES, f"{SERIES}.3"] = radiograph(3)[:-1000]
     summary = run_all(archive, work, all_of(archive), store=True, keep=None)
     assert (summary.done, summary.stored, summary.there) == (1, 0, EACH)
@@ -206,8 +243,8 @@ def test_a_series_is_cut_the_same_way_each_time():
     assert list(batches_of(OF, [])) == []
 
 
-def test_titles_are_those_that_are_written(archive, served, work):
-    run_all(archive, work, all_of(archive), store=True, keep=None)
+def test_titles_are_those_that_are_written(served, stored):
+    served.instances = dict(stored)
     said = {data.SeriesDescription.partition(" - FOR")[0] for data in results(served)}
     assert said == set(titles())
 

@@ -40,6 +40,19 @@ def test_what_failed_is_new_when_its_file_is_another_or_it_is_asked_for(tmp_path
         assert not ledger.knows("1.2.1.2", "a")
 
 
+def test_a_full_disk_is_a_sentence_and_nothing_is_entered_by_half(tmp_path):
+    many = Batch(Series("1.2", "1.2.2"), tuple(Instance(f"1.2.2.{number}") for number in range(500)))
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        ledger.take(BATCH, {})
+        ledger._base.execute("PRAGMA max_page_count = 4")
+        with pytest.raises(OutputError, match="disk is full"):
+            ledger.take(many, {})
+        assert [found.name for found in ledger.begun()] == [BATCH.name]
+        ledger._base.execute("PRAGMA max_page_count = 4000")
+        ledger.take(many, {})
+        assert len(ledger.begun()) == 2
+
+
 def test_one_service_has_it_at_a_time(tmp_path):
     with Ledger(tmp_path / "ledger.db"), pytest.raises(OutputError, match="another service has it"):
         Ledger(tmp_path / "ledger.db")

@@ -65,3 +65,12 @@ def test_a_port_that_is_taken_is_said():
         second = Monitor().served("127.0.0.1", port)
         with pytest.raises(OptionError, match="cannot listen on"):
             second.__enter__()
+
+
+def test_nobody_is_asked_what_the_address_is_called(monkeypatch):
+    def lookup(*given):
+        raise AssertionError("the network")
+
+    monkeypatch.setattr("socket.getfqdn", lookup)
+    with Monitor().served("127.0.0.1", 0) as port:
+        assert asked(port, "/healthz").status_code == 503

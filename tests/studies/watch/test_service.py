@@ -12,9 +12,10 @@ import pytest
 pytest.importorskip("highdicom", reason="writing DICOM needs the extra [dicom]")
 pytest.importorskip("prometheus_client", reason="metrics need the extra [dicom]")
 
-from tests.tools.arrived import EACH, SECRETS, SERIES, STUDY, radiograph, results, tiny_work
+from tests.tools.arrived import FEW as EACH
+from tests.tools.arrived import SECRETS, SERIES, STUDY, make_few, radiograph, results, tiny_work
 from tests.tools.small_archive import SmallArchive
-from ttr.errors import ModelError
+from ttr.errors import ModelError, OutputError
 from ttr.hospital.web import exchange as exchanges
 from ttr.hospital.web.access import Access
 from ttr.hospital.web.archive import Archive
@@ -39,6 +40,7 @@ def work():
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A folder that images arrive in, an archive that results go to, and what a service says."""
+    make_few(monkeypatch)
     monkeypatch.setattr(exchanges, "WAITS", ())
     (tmp_path / "incoming").mkdir()
     monitor = Monitor()
@@ -80,7 +82,7 @@ def test_what_arrives_in_a_folder_is_stored_once(place, work):
     assert started(place, work) == [True, True]
     assert set(place.served.stored.values()) == {1}
     assert place.states == {"done": 1}
-    assert place.said == [f"series {SERIES}: 1 image with results, 9 instances stored"]
+    assert place.said == [f"series {SERIES}: 1 image with results, {EACH} instances stored"]
 
 
 def test_what_arrives_in_an_archive_is_done_and_its_results_are_not(place, work):
@@ -95,17 +97,25 @@ def test_what_arrives_in_an_archive_is_done_and_its_results_are_not(place, work)
 
 #: Where a process may be killed: before or after what is called then for the so-manieth time.
 KILLS = {
-    "before anything": (Ledger, "take", 1, False),
     "taken": (Ledger, "take", 1, True),
+    "half stored": (Archive, "store", 3, True),
+    "stored": (Ledger, "finish", 1, False),
+}
+MORE_KILLS = {
+    "before anything": (Ledger, "take", 1, False),
     "fetched": (FolderSource, "fetch", 1, True),
     "compared": (Archive, "store", 1, False),
-    "half stored": (Archive, "store", 5, True),
-    "stored": (Ledger, "finish", 1, False),
     "entered": (Ledger, "finish", 1, True),
 }
 
 
-@pytest.mark.parametrize(("owner", "name", "time", "after"), KILLS.values(), ids=KILLS)
+@pytest.mark.parametrize(
+    ("owner", "name", "time", "after"),
+    [
+        *(pytest.param(*kill, id=name) for name, kill in KILLS.items()),
+        *(pytest.param(*kill, id=name, marks=pytest.mark.slow) for name, kill in MORE_KILLS.items()),
+    ],
+)
 def test_after_a_kill_nothing_is_lost_twice_or_half(owner, name, time, after, place, work, monkeypatch):
     arrive(place, 1)
     called, original = [], getattr(owner, name)
@@ -181,11 +191,19 @@ def test_a_full_disk_is_a_failed_look_and_nothing_is_lost(place, work, monkeypat
     def full(*given):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/incoming/Muster.dcm")
 
+    def unwritable(*given):
+        raise OutputError("no room")
+
     arrive(place, 1)
     with monkeypatch.context() as patch:
         patch.setattr("ttr.studies.watch.sources.shutil.copyfileobj", full)
         assert started(place, work) == [True, False]
     assert place.said == ["the next look tries again: No space left on device"]
+    assert place.states == {"taken": 1}
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "finish", unwritable)
+        assert started(place, work, 1) == [False]
+    assert "no room" in place.said[-1]
     assert place.states == {"taken": 1}
 
 

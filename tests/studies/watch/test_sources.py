@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from ttr.hospital.web.access import Access
 from ttr.hospital.web.archive import Archive, Series
 from ttr.hospital.web.exchange import Exchange
 from ttr.studies.pacs.work import Outcome
+from ttr.studies.watch import sources
 from ttr.studies.watch.ledger import Ledger
 from ttr.studies.watch.sources import ArchiveSource, FolderSource
 
@@ -75,7 +77,7 @@ def test_what_is_no_dicom_is_left_and_what_cannot_be_read_is_recorded_without_it
     (folder / "note.txt").write_text("a note")
     (folder / ".hidden.dcm").write_bytes(radiograph(1))
     os.mkfifo(folder / "pipe.dcm")
-    broken = folder / "Muster-Erika.dcm"
+    broken = folder / "Muster\nErika.dcm"
     broken.write_bytes(b"no DICOM")
     source = FolderSource(folder.parent)
     assert source.poll(ledger) == source.poll(ledger) == []
@@ -165,7 +167,38 @@ def test_series_without_pictures_and_results_are_passed_over(served, ledger):
     assert uids(source.poll(ledger)) == [f"{SERIES}.1"]
 
 
-def test_today_is_asked_for_as_a_day(served, ledger):
+def test_today_is_asked_for_since_the_day_before(served, ledger, monkeypatch):
+    class Late(date):
+        @classmethod
+        def today(cls):
+            return cls(2026, 3, 1)
+
+    monkeypatch.setattr(sources, "date", Late)
     ArchiveSource(served.client, {"StudyDate": "today"}, nothing).poll(ledger)
-    assert served.queries[-1]["StudyDate"].isdigit()
-    assert len(served.queries[-1]["StudyDate"]) == 8
+    assert served.queries[-1]["StudyDate"] == "20260228-"
+
+
+def test_what_has_no_valid_uid_stops_no_other_and_is_recorded(served, ledger):
+    served.instances[STUDY, "1.2.07", "1.2.7.1"] = radiograph(1)
+    source = ArchiveSource(served.client, {"Modality": "DX"}, nothing)
+    source.poll(ledger)
+    assert uids(source.poll(ledger)) == [f"{SERIES}.1"]
+    assert list(ledger.failures().values()) == ["1 of the archive's series or instances have no valid UID"]
+
+
+def test_links_are_left(folder, ledger, tmp_path):
+    (tmp_path / "elsewhere.dcm").write_bytes(radiograph(1))
+    (folder / "link.dcm").symlink_to(tmp_path / "elsewhere.dcm")
+    source = FolderSource(folder)
+    assert [*source.poll(ledger), *source.poll(ledger)] == []
+
+
+def test_a_file_with_the_uid_of_another_patients_image_is_recorded(folder, ledger):
+    put(folder, 1)
+    (folder / "z.dcm").write_bytes(
+        radiograph(1, study="1.2.66", series="1.2.66.1", SOPInstanceUID=f"{SERIES}.1")
+    )
+    source = FolderSource(folder)
+    source.poll(ledger)
+    assert uids(source.poll(ledger)) == [f"{SERIES}.1"]
+    assert list(ledger.failures().values()) == [f"has the UID {SERIES}.1 of an image of another series"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,10 +58,15 @@ class NotStoredError(ArchiveError):
 
 
 class Archive:
-    """An archive that is asked through an exchange."""
+    """An archive that is asked through an exchange.
+
+    Attributes:
+        nameless: entries that lists held, and that were left out: nobody can ask for what has no valid UID.
+    """
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
+        self.nameless = 0
 
     def series(self, query: Mapping[str, str]) -> list[Series]:
         """Return the series with all of those attributes, in the order of their UIDs, each once.
@@ -76,20 +81,20 @@ class Archive:
         path = "/series" if study is None else f"/studies/{_checked(study)}/series"
         found = {
             each.series: each
-            for each in map(_series, self._pages(path, asked, _SERIES, MOST_SERIES))
+            for each in map(_series, self._of_a_study(self._pages(path, asked, _SERIES, MOST_SERIES)))
             if study in (None, each.study) and asked.get("SeriesInstanceUID") in (None, each.series)
         }
         return [found[uid] for uid in sorted(found)]
 
-    def instances(self, series: Series) -> list[Instance]:
+    def instances(self, series: Series, most: int | None = None) -> list[Instance]:
         """Return the instances of a series in the order of their UIDs; none where there is no such series.
 
         Raises:
-            ArchiveError: as ``Exchange.ask``, or there are more than :data:`MOST_INSTANCES`.
+            ArchiveError: as ``Exchange.ask``, or there are more than ``most``; None: :data:`MOST_INSTANCES`.
         """
         path = f"/studies/{_checked(series.study)}/series/{_checked(series.series)}/instances"
         try:
-            listed = list(self._pages(path, {}, _INSTANCE, MOST_INSTANCES))
+            listed = list(self._pages(path, {}, _INSTANCE, most or MOST_INSTANCES))
         except AnswerError as error:
             if error.status not in GONE:
                 raise
@@ -165,11 +170,20 @@ class Archive:
         if not named and reason != _THERE_ALREADY and (failed or report or answer.status_code != 200):
             raise _not_stored(instance, answer.status_code, reason)
 
+    def _of_a_study(self, listed: Iterable[Any]) -> Iterator[Any]:
+        for each in listed:
+            if messages.has_uid(each, _STUDY):
+                yield each
+            else:
+                self.nameless += 1
+
     def _pages(self, path: str, query: Mapping[str, str], key: str, most: int) -> Iterator[Any]:
         """Yield what is found, page by page, until one brings nothing new: some archives know no pages.
 
+        A short page ends nothing: an archive may give fewer than it is asked for (PS3.18, 8.3.4.4).
+
         Raises:
-            ArchiveError: as ``Exchange.ask``, or there are more than ``most``.
+            ArchiveError: as ``Exchange.ask``, there are more than ``most``, or none has a valid UID.
         """
         seen: set[str] = set()
         asked = 0
@@ -178,13 +192,18 @@ class Archive:
             listed = self._exchange.ask(
                 "GET", path, self._data_sets, params=page, headers={"Accept": JSON[0]}
             )
-            new = [each for each in listed if messages.uid(each, key) not in seen]
-            seen.update(messages.uid(each, key) for each in new)
+            named = {messages.uid(each, key): each for each in listed if messages.has_uid(each, key)}
+            if listed and not named and not seen:
+                messages.uid(listed[0], key)
+            new = named.keys() - seen
+            if asked == 0 or new:
+                self.nameless += sum(not messages.has_uid(each, key) for each in listed)
+            seen |= new
             if len(seen) > most:
                 raise ArchiveError(f"the archive finds more than {most:,}; needed fewer: ask for less")
-            yield from new
+            yield from (each for uid, each in named.items() if uid in new)
             asked += len(listed)
-            if not new or len(listed) < PAGE:
+            if not new:
                 return
 
     def _data_sets(self, answer: httpx.Response) -> list[Mapping[str, Any]]:

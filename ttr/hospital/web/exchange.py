@@ -6,9 +6,14 @@ sent twice, since instances have UIDs of their own.
 
 from __future__ import annotations
 
+import re
+import socket
 import ssl
+import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -22,12 +27,13 @@ from ttr.hospital.web.access import PASSWORD, TOKEN, USER, Access
 CONNECT, NEXT, WHOLE = 10.0, 60.0, 1800.0
 #: Seconds before each further try, and at most, should an archive ask for more.
 WAITS, LONGEST_WAIT = (1.0, 2.0, 4.0, 8.0), 60.0
-#: An archive that says one of these is asked again.
-BUSY = (429, 503)
+#: An archive that says one of these is asked again: it is busy, or only what stands before it is there.
+BUSY = (429, 502, 503, 504)
 #: What an archive says of what it has not.
 GONE = (404, 410)
-#: Bytes of an answer are counted as they are unpacked; what packs more than a thousandfold is refused.
-PACKED = ("", "identity", "gzip", "deflate")
+#: What an answer may be packed with; bytes are counted as they come and as they are unpacked. The number lets
+#: zlib see which it is.
+PACKED, EITHER = ("gzip", "deflate"), zlib.MAX_WBITS | 32
 T = TypeVar("T")
 
 
@@ -42,6 +48,7 @@ class Exchange:
     def __init__(self, access: Access, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._sleep = sleep
         self._host = urlsplit(access.url).netloc
+        self._line: Any = None
         self._client = httpx.Client(
             base_url=access.url,
             auth=access.login,
@@ -70,16 +77,20 @@ class Exchange:
         waits = iter(WAITS)
         while True:
             asked = 0.0
+            late = threading.Event()
+            request["extensions"] = {"trace": self._note}
             try:
-                with self._client.stream(method, path, **request) as answer:
+                with self._cut(late), self._client.stream(method, path, **request) as answer:
                     if answer.status_code not in BUSY:
                         self._check(answer)
                         return read(answer)
                     failed = f"is busy ({answer.status_code})"
                     asked = _seconds(answer.headers.get("Retry-After", ""))
             except httpx.TransportError as error:
+                if late.is_set():
+                    raise self._too_slow() from None
                 failed = self._failure(error)
-            except (httpx.RequestError, httpx.InvalidURL):
+            except (httpx.RequestError, httpx.InvalidURL, zlib.error):
                 raise self._refusal("sent an answer that is damaged") from None
             wait = next(waits, None)
             if wait is None:
@@ -93,18 +104,19 @@ class Exchange:
             ArchiveError: they come too slowly, or packed in another way.
             AnswerError: there are more than ``most``.
         """
-        packed, taken, until = answer.headers.get("Content-Encoding", ""), 0, time.monotonic() + WHOLE
-        if packed.lower() not in PACKED:
+        packed, until = answer.headers.get("Content-Encoding", "").lower(), time.monotonic() + WHOLE
+        if packed not in ("", "identity", *PACKED):
             raise self._refusal("packs its answers in a way that was not asked for; let it send them plain")
-        for chunk in answer.iter_bytes():
-            taken += len(chunk)
-            if taken > most:
+        unpack = zlib.decompressobj(EITHER).decompress if packed in PACKED else bytes
+        came = unpacked = 0
+        for raw in answer.iter_raw():
+            chunk = unpack(raw)
+            came, unpacked = came + len(raw), unpacked + len(chunk)
+            if max(came, unpacked) > most:
                 said = f"the archive {self._host} sends more than {most / 1e6:,.0f} MB in one answer"
                 raise AnswerError(f"{said}; none may be larger", answer.status_code)
             if time.monotonic() > until:
-                raise self._refusal(
-                    f"needs more than {WHOLE / 60:.0f} minutes for one answer; try again later"
-                )
+                raise self._too_slow()
             yield chunk
 
     def kind(self, answer: httpx.Response, *wanted: str) -> str:
@@ -116,11 +128,39 @@ class Exchange:
         found = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if found in wanted:
             return found
-        shown = found if found.isascii() and 0 < len(found) <= 40 else "something else"
+        shown = found if re.fullmatch(r"[a-z0-9.+/-]{1,40}", found) else "something else"
         raise self._refusal(
             f"answered with {shown}, not with {' or '.join(wanted)}; is --url its DICOMweb root (Orthanc's "
             "ends with /dicom-web)?"
         )
+
+    @contextmanager
+    def _cut(self, late: threading.Event) -> Iterator[None]:
+        """End the connection once an answer took :data:`WHOLE`, its head included, and say so in ``late``."""
+
+        def cut() -> None:
+            late.set()
+            if self._line is not None:
+                with suppress(
+                    OSError
+                ):  # of the system itself: TLS has its own, which waits for the other side
+                    socket.socket.shutdown(self._line.get_extra_info("socket"), socket.SHUT_RDWR)
+
+        timer = threading.Timer(max(0.0, WHOLE), cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _note(self, event: str, found: Any) -> None:
+        """Keep the connection that stands."""
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self._line = found["return_value"]
+
+    def _too_slow(self) -> ArchiveError:
+        return self._refusal(f"needs more than {WHOLE / 60:.0f} minutes for one answer; try again later")
 
     def _check(self, answer: httpx.Response) -> None:
         status = answer.status_code
@@ -128,7 +168,9 @@ class Exchange:
             raise self._refusal(f"refuses whoever asks ({status}); set {USER} and {PASSWORD}, or {TOKEN}")
         if 300 <= status < 400:
             try:
-                place = urlsplit(answer.headers.get("Location", "")).netloc or "another path"
+                place = (
+                    urlsplit(answer.headers.get("Location", "")).netloc.rpartition("@")[2] or "another path"
+                )
             except ValueError:
                 place = "somewhere"
             raise self._refusal(

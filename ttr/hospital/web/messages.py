@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import date
+from datetime import date, timedelta
 from email.message import Message
 from typing import Any
 from urllib.parse import parse_qsl
@@ -18,7 +18,7 @@ from ttr.errors import ArchiveError, ImageError, OptionError
 
 #: Names of a query that are ours to give, or that let an archive answer as it pleases.
 OURS = ("limit", "offset", "includefield", "fuzzymatching")
-#: In a query for a service: the day on which it is asked.
+#: In a query: the day on which it is asked.
 TODAY = "today"
 _KEYWORD, _TAG = re.compile(r"[A-Za-z][A-Za-z0-9]{1,63}"), re.compile(r"[0-9A-Fa-f]{8}")
 
@@ -53,9 +53,14 @@ def parse_query(text: str) -> dict[str, str]:
     return found
 
 
-def of_day(query: Mapping[str, str], day: date) -> dict[str, str]:
-    """Return a query with the day in place of the word today."""
-    return {key: f"{day:%Y%m%d}" if value.lower() == TODAY else value for key, value in query.items()}
+def of_day(query: Mapping[str, str], day: date, *, on: bool = False) -> dict[str, str]:
+    """Return a query with the day in place of the word today.
+
+    ``on``: the day before and all that follow, for who asks again and again: what arrives around midnight, or
+    in a house of another time zone, is never of the day on which it is asked for.
+    """
+    said = f"{day - timedelta(days=1):%Y%m%d}-" if on else f"{day:%Y%m%d}"
+    return {key: said if value.lower() == TODAY else value for key, value in query.items()}
 
 
 def objects(value: Any) -> list[Mapping[str, Any]]:
@@ -86,6 +91,11 @@ def uid(data: Mapping[str, Any], tag: str) -> str:
     if not is_uid(found):
         raise ArchiveError(f"the archive answered without a valid UID in ({tag[:4]},{tag[4:]}); check --url")
     return str(found)
+
+
+def has_uid(data: Mapping[str, Any], tag: str) -> bool:
+    """Return whether an element is a valid UID."""
+    return is_uid(next(iter(values(data, tag)), None))
 
 
 def whole(data: Mapping[str, Any], tag: str) -> int | None:

@@ -100,7 +100,8 @@ def compare(
         threshold: for outliers; None: the rule the neurons were found with, else ``"auto"``.
         outlier_layer: where outliers are counted; None: where the neurons' were, else the penultimate.
         reference: other images of the same kind, eight or so, as ``images`` may be given: features are
-            centred on their mean. None: some that the library has (:mod:`ttr.analysis.reference`).
+            centred on their mean; or :class:`References`, run before. None: some that the library has
+            (:mod:`ttr.analysis.reference`).
         batch_size: images a pass.
         progress: show a progress bar with an estimate.
 
@@ -131,7 +132,8 @@ def compare(
 
     def run() -> Iterator[ImageComparison]:
         done = 0
-        others = References.of(backbone, wrap, reference)
+        ready = isinstance(reference, References)
+        others = reference if ready else References.of(backbone, wrap, reference)
         with progress_bar("comparing", count(images), show=progress) as advance:
             for batch in batches(backbone, images, batch_size):
                 neurons.check(backbone, (batch.shape[-2], batch.shape[-1]))

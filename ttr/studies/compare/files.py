@@ -12,7 +12,7 @@ from ttr.datasets.registry import OpenedImages, ReadAhead, draw_sample
 from ttr.errors import ImageError
 from ttr.registers.neurons import RegisterNeurons
 from ttr.run import Run
-from ttr.studies.compare.comparison import ImageComparison, compare
+from ttr.studies.compare.comparison import ImageComparison, References, compare
 from ttr.studies.compare.page import SHOWN
 from ttr.studies.compare.settings import ComparisonSettings
 
@@ -33,6 +33,7 @@ def compare_files(
     neurons: RegisterNeurons,
     reading: ReadAhead,
     settings: ComparisonSettings,
+    references: References | None = None,
 ) -> Compared:
     """Compare images that are opened as they are read.
 
@@ -41,6 +42,7 @@ def compare_files(
         neurons: its register neurons.
         reading: the images, and how they are run.
         settings: what is measured.
+        references: what features are centred on; None: a sample of the images, where there are enough.
 
     Raises:
         TTRError: as :func:`ttr.compare` does.
@@ -51,7 +53,7 @@ def compare_files(
         neurons,
         reading,
         names=reading.names,
-        reference=_reference(reading.images, run),
+        reference=references or _reference(reading.images, run),
         **vars(settings),
         batch_size=run.batch_size,
         progress=run.progress,

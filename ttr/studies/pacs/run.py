@@ -19,11 +19,12 @@ MOST = 200_000
 
 @dataclass
 class Found:
-    """What a query finds: series with pictures, in batches."""
+    """What a query finds: series with pictures, in batches, how many without, and how many without a UID."""
 
     series: list[Series]
     batches: list[Batch]
     without: int = 0
+    nameless: int = 0
 
     @property
     def images(self) -> int:
@@ -80,7 +81,7 @@ def find(
                 raise ArchiveError(f"the archive finds more than {MOST:,} instances; needed fewer")
             batches += batches_of(each, listed)
             advance(1)
-    return Found(pictures, batches, len(found) - len(pictures))
+    return Found(pictures, batches, len(found) - len(pictures), archive.nameless)
 
 
 def run_all(archive: Archive, work: Work, found: Found, *, store: bool, keep: Path | None) -> Summary:
@@ -97,13 +98,14 @@ def run_all(archive: Archive, work: Work, found: Found, *, store: bool, keep: Pa
         TTRError: as ``Work.do`` does.
     """
     ours = {mine.series for each in found.series for mine in work.series_of(each)}
-    summary = Summary()
+    summary, target = Summary(), archive if store else None
+    there = work.there(target)
     with progress_bar("comparing", found.images, show=work.run.progress) as advance:
         for batch in found.batches:
             if batch.series.series in ours:
                 summary.ours += [each.uid for each in batch.instances]
             else:
-                outcome = work.do(batch, archive.fetch, archive if store else None, keep)
+                outcome = work.do(batch, archive.fetch, target, keep, there)
                 summary.add(outcome)
                 summary.series |= {batch.series.series} if outcome.done else set()
             advance(sum(each.frames for each in batch.instances))

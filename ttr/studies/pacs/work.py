@@ -8,10 +8,10 @@ it and however that ended, and a record beside it could only be wrong.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from ttr.backbones.base import Backbone
@@ -21,24 +21,29 @@ from ttr.datasets.dicom.origin import origin_of
 from ttr.datasets.registry import ReadAhead, called, given_images
 from ttr.digests import sha256
 from ttr.errors import ArchiveError, ImageError, ModelError, NeuronsError, OutputError, TTRError
-from ttr.files import read_bytes
+from ttr.files import MANIFEST, read_bytes, read_json
 from ttr.hospital.instance import NewUID, named_uids
 from ttr.hospital.web.archive import Archive, Fetch, Instance, NotStoredError, Series
 from ttr.private_folders import Kind
 from ttr.registers.neurons import RegisterNeurons
+from ttr.registers.wrap import TestTimeRegisters
 from ttr.run import Run
-from ttr.studies.compare.comparison import yardstick
+from ttr.studies.compare.comparison import References, yardstick
 from ttr.studies.compare.dicom_out import DicomOut, titles, write_dicom
 from ttr.studies.compare.files import compare_files
 from ttr.studies.compare.settings import ComparisonSettings
 from ttr.studies.pacs.batch import MOST_FRAMES, Batch
-from ttr.studies.schemas import DICOM, is_result, result_folder
+from ttr.studies.schemas import DICOM, MOST_MANIFEST, is_result, result_folder
 from ttr.version import __version__
 
 #: What no image is to blame for.
 NOT_ITS_FAULT = (ArchiveError, OutputError, OSError, ModelError, NeuronsError)
+#: Results of one source series in one of ours, at most: frames are images.
+MOST_RESULTS = 1_000_000
 #: Bytes of one of our own instances, at most: a map of the largest image.
 MOST_INSTANCE = 1 << 30
+#: A source series -> UIDs of its results that an archive holds.
+There = Callable[[Series], set[str]]
 FETCHED = Kind(
     "ttr-pacs",
     b"images fetched by ttr; removed by its next start once no process holds a lock on this file\n",
@@ -109,6 +114,13 @@ class Work:
         }
         return named_uids(json.dumps(decisive, sort_keys=True))
 
+    @cached_property
+    def references(self) -> References:
+        """What features are centred on, the library's: an image's numbers depend on no other of its batch."""
+        count, variant = self.settings.num_registers, self.settings.variant
+        wrap = TestTimeRegisters(self.backbone, self.neurons, num_registers=count, variant=variant)
+        return References.of(self.backbone, wrap, None)
+
     def series_of(self, source: Series) -> list[Series]:
         """Return the series that results of a source belong to."""
         named = (self.uid("series", source.study, source.series, title) for title in titles())
@@ -122,7 +134,29 @@ class Work:
             self.uid("instance", instance.uid, str(frame), title) for frame in frames for title in titles()
         }
 
-    def do(self, batch: Batch, fetch: Fetch, archive: Archive | None, keep: Path | None) -> Outcome:
+    def there(self, archive: Archive | None) -> There:
+        """Return what says which results of a source series an archive holds; it asks once for many batches.
+
+        What is stored with its help is added.
+        """
+
+        @lru_cache(maxsize=1)
+        def asked(source: Series) -> set[str]:
+            if archive is None:
+                return set()
+            ours = self.series_of(source)
+            return {each.uid for series in ours for each in archive.instances(series, MOST_RESULTS)}
+
+        return asked
+
+    def do(
+        self,
+        batch: Batch,
+        fetch: Fetch,
+        archive: Archive | None,
+        keep: Path | None,
+        there: There | None = None,
+    ) -> Outcome:
         """Bring the results of a batch to where they belong, and those that are there not again.
 
         Args:
@@ -130,6 +164,7 @@ class Work:
             fetch: brings one of them.
             archive: where results are stored; None: nowhere.
             keep: folder that keeps them, each batch in a folder of its own; None: none.
+            there: what :meth:`there` returned, shared by batches; None: the archive is asked now.
 
         Returns:
             What became of it; where one image is the end of all, each is tried on its own.
@@ -139,8 +174,9 @@ class Work:
             OutputError, OSError: something cannot be written.
             ModelError, NeuronsError: model or neurons fit no image.
         """
+        there = there or self.there(archive)
         try:
-            return self._do(batch, fetch, archive, keep)
+            return self._do(batch, fetch, archive, keep, there(batch.series))
         except NOT_ITS_FAULT:
             raise
         except Exception as error:  # of any kind, on images that may be anything; its words may be theirs
@@ -150,15 +186,16 @@ class Work:
                 return Outcome(failed={batch.instances[0].uid: why})
         outcome = Outcome()
         for each in batch.instances:
-            outcome.add(self.do(Batch(batch.series, (each,)), fetch, archive, keep))
+            outcome.add(self.do(Batch(batch.series, (each,)), fetch, archive, keep, there))
         return outcome
 
-    def _do(self, batch: Batch, fetch: Fetch, archive: Archive | None, keep: Path | None) -> Outcome:
+    def _do(
+        self, batch: Batch, fetch: Fetch, archive: Archive | None, keep: Path | None, there: set[str]
+    ) -> Outcome:
         outcome = Outcome()
-        there = self._there(batch.series, archive)
         left = [each for each in batch.instances if archive and not self.expected(each) <= there]
         over = 0 if archive is None else sum(each.frames for each in batch.instances if each not in left)
-        if not left and (keep is None or is_result(keep / self._name(batch), DICOM)):
+        if not left and (keep is None or _is_whole(keep / self._name(batch))):
             done = over or sum(each.frames for each in batch.instances)
             return Outcome(done=done, there=len(titles()) * over)
         with FETCHED.folder() as private:
@@ -178,11 +215,6 @@ class Work:
         """Return the name of the folder of a batch's results: the series, and which of it by which model."""
         return f"{batch.series.series}-{sha256([self.uid('batch', batch.name)], digits=12)}"
 
-    def _there(self, source: Series, archive: Archive | None) -> set[str]:
-        if archive is None:
-            return set()
-        return {each.uid for series in self.series_of(source) for each in archive.instances(series)}
-
     @contextmanager
     def _results(
         self, paths: list[Path], batch: Batch, private: Path, keep: Path | None, outcome: Outcome
@@ -194,7 +226,7 @@ class Work:
         target = (private / "results" if keep is None else keep) / self._name(batch)
         made: dict[str, dict[str, str]] = {}
         try:
-            compared = compare_files(self.backbone, self.neurons, reading, self.settings)
+            compared = compare_files(self.backbone, self.neurons, reading, self.settings, self.references)
             with result_folder(target) as folder:
                 made = write_dicom(folder, self.backbone, compared.images, sources, how)
         except ImageError:
@@ -249,9 +281,18 @@ def _store(
                 continue
             try:
                 archive.store(study, uid, read_bytes(folder / file, MOST_INSTANCE))
+                there.add(uid)
                 outcome.stored += 1
             except NotStoredError as error:
                 outcome.failed[_instance(name)] = str(error)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Return whether a folder holds a batch's results, and all that its manifest lists."""
+    if not is_result(folder, DICOM):
+        return False
+    listed = read_json(folder / MANIFEST, MOST_MANIFEST)["files"]
+    return all((folder / name).is_file() for name in listed)
 
 
 def _instance(name: str) -> str:

@@ -8,7 +8,8 @@ an image it holds UIDs and, where it failed, a sentence of ours; no name and no 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -33,10 +34,11 @@ class Ledger:
         path: the file, made where there is none.
 
     Raises:
-        OutputError: it cannot be written, is no ledger, or another service has it.
+        OutputError: it cannot be written, here or by any method, is no ledger, or another service has it.
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._base = sqlite3.connect(path, timeout=0, isolation_level=None)
@@ -69,7 +71,8 @@ class Ledger:
 
         ``mark``: what is seen of its file; one that failed is new once that is another.
         """
-        found = self._base.execute("SELECT state, mark FROM instances WHERE uid = ?", (uid,)).fetchone()
+        with self._used():
+            found = self._base.execute("SELECT state, mark FROM instances WHERE uid = ?", (uid,)).fetchone()
         return found is not None and (found[0] != FAILED or found[1] == mark)
 
     def take(self, batch: Batch, marks: Mapping[str, str]) -> None:
@@ -88,7 +91,7 @@ class Ledger:
             )
             for each in batch.instances
         ]
-        with self._base:
+        with self._used():
             self._base.execute("BEGIN")
             self._base.executemany("INSERT OR REPLACE INTO instances VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
@@ -102,21 +105,21 @@ class Ledger:
             )
             for each in batch.instances
         ]
-        with self._base:
+        with self._used():
             self._base.execute("BEGIN")
             self._base.executemany("UPDATE instances SET state = ?, why = ? WHERE uid = ?", rows)
 
     def refuse(self, key: str, why: str, mark: str) -> None:
         """Enter a file that is no instance, under a key of its own."""
         row = (key, "", "", 1, "", FAILED, why, mark)
-        self._base.execute("INSERT OR REPLACE INTO instances VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        with self._used():
+            self._base.execute("INSERT OR REPLACE INTO instances VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def begun(self) -> list[Batch]:
         """Return the batches that were taken and not finished, in the order in which they were taken."""
-        found = self._base.execute(
-            "SELECT batch, study, series, uid, frames FROM instances WHERE state = ? ORDER BY batch, uid",
-            (TAKEN,),
-        )
+        asked = "SELECT batch, study, series, uid, frames FROM instances WHERE state = ? ORDER BY batch, uid"
+        with self._used():
+            found = self._base.execute(asked, (TAKEN,)).fetchall()
         batches: dict[str, Batch] = {}
         for name, study, series, uid, frames in found:
             before = batches[name].instances if name in batches else ()
@@ -125,7 +128,8 @@ class Ledger:
 
     def forget_failed(self) -> int:
         """Let instances that failed be new again; return how many."""
-        return self._base.execute("DELETE FROM instances WHERE state = ?", (FAILED,)).rowcount
+        with self._used():
+            return self._base.execute("DELETE FROM instances WHERE state = ?", (FAILED,)).rowcount
 
     def states(self) -> dict[str, int]:
         """Return {state: number of instances}."""
@@ -135,6 +139,15 @@ class Ledger:
         """Return {UID, or key of a file: why it has no results}."""
         found = self._base.execute("SELECT uid, why FROM instances WHERE state = ? ORDER BY uid", (FAILED,))
         return dict(found.fetchall())
+
+    @contextmanager
+    def _used(self) -> Iterator[None]:
+        """Let what is entered within be there whole, or not at all."""
+        try:
+            with self._base:
+                yield
+        except sqlite3.Error as error:  # a full disk, one that is gone
+            raise OutputError(f"the ledger {self._path} cannot be used ({error}); make room there") from None
 
     def _check(self, path: Path) -> None:
         whose, form, tables = (

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 
 from ttr.errors import OptionError
 from ttr.studies.pacs.work import Outcome
@@ -80,17 +81,26 @@ class Monitor:
         """
         handler = type("Handler", (_Handler,), {"monitor": self})
         try:
-            server = ThreadingHTTPServer((host, port), handler)
+            server = _Server((host, port), handler)
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or str(error)
             raise OptionError(f"cannot listen on {host}, port {port} ({why}); choose another") from None
-        server.daemon_threads = True
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
         try:
             yield server.server_port
         finally:
             server.shutdown()
             server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    """Listens without asking the network what its address is called."""
+
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
 
 
 class _Handler(BaseHTTPRequestHandler):

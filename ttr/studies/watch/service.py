@@ -10,7 +10,7 @@ from threading import Event
 from ttr.errors import ArchiveError, OutputError, TTRError
 from ttr.hospital.web.archive import Archive
 from ttr.studies.pacs.batch import Batch
-from ttr.studies.pacs.work import Outcome, Work
+from ttr.studies.pacs.work import Outcome, There, Work
 from ttr.studies.watch.ledger import Ledger
 from ttr.studies.watch.monitor import Monitor
 from ttr.studies.watch.sources import Source
@@ -58,25 +58,26 @@ class Service:
         """Look once and do what is new; return whether all of it worked."""
         try:
             new = self.source.poll(self.ledger)
+            waiting, worked = [*self.ledger.begun(), *new], True
         except TTRError as error:
             self._log(error)
             return False
-        waiting, worked = [*self.ledger.begun(), *new], True
+        there = self.work.there(self.archive)
         while waiting and not end.is_set():
             self.monitor.waiting(len(waiting))
-            worked &= self._do(waiting.pop(0))
+            worked &= self._do(waiting.pop(0), there)
         self.monitor.waiting(len(waiting))
         return worked
 
-    def _do(self, batch: Batch) -> bool:
+    def _do(self, batch: Batch, there: There) -> bool:
         """Do a batch; return whether it is over."""
-        self.ledger.take(batch, self.source.marks())
         try:
-            outcome = self.work.do(batch, self.source.fetch, self.archive, self.keep)
+            self.ledger.take(batch, self.source.marks())
+            outcome = self.work.do(batch, self.source.fetch, self.archive, self.keep, there)
+            self.ledger.finish(batch, outcome)
         except AGAIN as error:
             self._log(error)
             return False
-        self.ledger.finish(batch, outcome)
         self.monitor.finished(outcome, len(batch.instances))
         self._tell(batch, outcome)
         return True
@@ -90,5 +91,6 @@ class Service:
             self.say(f"not done: {uid}: {' '.join(why.split())}")
 
     def _log(self, error: Exception) -> None:
-        why = error.strerror if isinstance(error, OSError) else str(error)  # whose text may hold a path
+        # An error of the system's text may hold a path.
+        why = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
         self.say(f"the next look tries again: {why}")

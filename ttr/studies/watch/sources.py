@@ -24,6 +24,8 @@ from ttr.studies.watch.ledger import Ledger
 
 #: What a disk says that takes no more.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+#: Key in the ledger of what an archive's lists hold that nobody can ask for.
+LISTS = "lists"
 
 
 class Source(Protocol):
@@ -47,7 +49,7 @@ class ArchiveSource:
 
     Args:
         archive: the archive.
-        query: attributes; ``today`` is the day of each poll.
+        query: attributes; ``today`` is the day before each poll and what follows.
         results: a series -> those of its results, which are no images.
     """
 
@@ -68,7 +70,8 @@ class ArchiveSource:
         """
         found: list[Batch] = []
         seen: dict[str, list[Instance]] = {}
-        there = self._archive.series(of_day(self._query, date.today()))
+        self._archive.nameless = 0
+        there = self._archive.series(of_day(self._query, date.today(), on=True))
         ours = {result.series for each in there for result in self._results(each)}
         for series in there:
             if series.modality in NO_PICTURES or series.series in ours:
@@ -80,6 +83,11 @@ class ArchiveSource:
             elif new:
                 seen[series.series] = listed
         self._seen = seen
+        nameless = self._archive.nameless
+        if nameless and not ledger.knows(LISTS, str(nameless)):
+            ledger.refuse(
+                LISTS, f"{nameless:,} of the archive's series or instances have no valid UID", str(nameless)
+            )
         return found
 
     def fetch(self, series: Series, instance: str, path: Path) -> None:
@@ -92,7 +100,7 @@ class ArchiveSource:
 
 
 class FolderSource:
-    """DICOM files below a folder. One is at rest when size and time are those of the last look.
+    """DICOM files below a folder, no links. One is at rest when size and time are those of the last look.
 
     Its name, which may be a patient's, stays here: what cannot be read is called by a digest of it.
 
@@ -107,6 +115,7 @@ class FolderSource:
         self._marks: dict[Path, str] = {}
         self._known: dict[tuple[Path, str], Identity | str] = {}
         self._paths: dict[str, Path] = {}
+        self._whose: dict[str, Identity] = {}
 
     def poll(self, ledger: Ledger) -> list[Batch]:
         """Return what is new and at rest, series with a file that still changes left out.
@@ -120,13 +129,17 @@ class FolderSource:
         resting = {path for path, mark in marks.items() if self._marks.get(path) == mark}
         self._marks = marks
         self._known = {key: found for key, found in self._known.items() if marks.get(key[0]) == key[1]}
-        self._paths, new, moving = {}, defaultdict(list), set()
+        self._paths, self._whose, new, moving = {}, {}, defaultdict(list), set()
         for path, mark in sorted(marks.items()):
             found = self._identity(path, mark, ledger, final=path in resting)
             if found is None:
                 continue
             first = self._paths.setdefault(found.instance, path) == path
-            if path not in resting:
+            if self._whose.setdefault(found.instance, found) != found:
+                self._refuse(
+                    path, f"has the UID {found.instance} of an image of another series", mark, ledger
+                )
+            elif path not in resting:
                 moving.add(found.series)
             elif first and not ledger.knows(found.instance, mark):
                 frames = len(frame_paths(path))
@@ -170,27 +183,38 @@ class FolderSource:
             for name in names:
                 path = Path(folder, name)
                 try:
-                    if not name.startswith(".") and path.is_file() and is_dicom(path):
+                    # What a link leads to was not brought here.
+                    if name.startswith(".") or path.is_symlink() or not path.is_file():
+                        continue
+                    if is_dicom(path):
                         yield path, _mark(path)
                 except OSError:  # gone meanwhile
                     continue
 
     def _identity(self, path: Path, mark: str, ledger: Ledger, *, final: bool) -> Identity | None:
         """Return which instance a file is; None, and a line in the ledger once it rests, where it is none."""
-        key = f"file {sha256([os.fsencode(path.relative_to(self._folder))], digits=12)}"
         found = self._known.get((path, mark))
         if found is None:
             try:
                 found = identity_of(path)
             except ImageError as error:
-                found = renamed(str(error), key, path)
+                found = renamed(str(error.args[0]), self._key(path), path)
             if final:
                 self._known[path, mark] = found
         if isinstance(found, Identity):
             return found
-        if final and not ledger.knows(key, mark):
-            ledger.refuse(key, found, mark)
+        if final:
+            self._refuse(path, found, mark, ledger)
         return None
+
+    def _refuse(self, path: Path, why: str, mark: str, ledger: Ledger) -> None:
+        key = self._key(path)
+        if not ledger.knows(key, mark):
+            ledger.refuse(key, why, mark)
+
+    def _key(self, path: Path) -> str:
+        """Return what a file is called in the ledger."""
+        return f"file {sha256([os.fsencode(path.relative_to(self._folder))], digits=12)}"
 
 
 def _mark(path: Path) -> str:
