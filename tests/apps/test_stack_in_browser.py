@@ -127,3 +127,31 @@ def test_a_window_that_is_dragged_or_applied_holds_for_all_slices_and_a_film_pla
     assert "no maps while it plays" in page.locator(".ttr-slice").inner_text()
     page.locator("[data-go=play]").click()
     page.wait_for_selector(HERE)
+
+
+@pytest.mark.slow
+def test_a_second_choice_stands_below_the_first_and_moves_with_it(page):
+    """Also where it changes alone: what the library strips of the first pair is painted anew."""
+    page.get_by_role("button", name="Beside it").click()
+    chosen = (("second", "phantom", "1 test-time"), ("second-neurons", "none: one", "no neurons"))
+    here = "([...document.querySelectorAll('#maps ttr-view')].every(each => each.matches('[data-ready]')))"
+    for widget, option, said in chosen:
+        page.locator(f"#{widget} input").click()
+        page.get_by_role("option", name=option, exact=option == "phantom").first.click()
+        expect(page.locator("#maps .ttr-second")).to_contain_text(said)
+        page.wait_for_function(here)
+    photos = page.locator("#maps .ttr-photo")
+    widths = photos.evaluate_all("all => all.map(each => each.width)")
+    assert len(widths) == 4
+    assert len(set(widths)) == 1
+    expect(page.locator("#verdict p")).to_have_count(2)
+    page.locator("#maps .ttr-frame").first.focus()
+    page.keyboard.press("+")
+    enlarged = page.locator("#maps .ttr-plane").evaluate_all("all => all.map(each => each.style.transform)")
+    assert len(set(enlarged)) == 1
+    assert "scale(1.5)" in enlarged[0]
+    page.keyboard.press("0")
+    page.locator("#second input").click()
+    page.get_by_role("option", name="nothing").click()
+    expect(page.locator(".ttr-second")).to_have_count(0)
+    page.get_by_role("button", name="Beside it").click()

@@ -17,8 +17,12 @@ const ttrViewer = (() => {
   // The page's library changes what stands there into what comes next, rather than to put it in its place: what
   // was added is gone, and what an element holds is new once its numbers are.
   class Kept extends HTMLElement {
-    static observedAttributes = ["data-json"];
-    attributeChangedCallback(name, before, now) { if (before !== null && now !== before && this.isConnected) queueMicrotask(() => this.refresh()); }
+    static observedAttributes = ["data-json", "data-ready"];
+    attributeChangedCallback(name, before, now) {
+      // One whose numbers stay while others beside it change loses what was painted, too: its own mark goes with that.
+      const isNew = name === "data-ready" ? now === null : now !== before;
+      if (before !== null && isNew && this.isConnected) queueMicrotask(() => this.refresh());
+    }
     read() { return JSON.parse(this.dataset.json); }
   }
   class TtrPicture extends Kept {
@@ -85,7 +89,11 @@ const ttrViewer = (() => {
     get stack() { return this.data.slice === null ? undefined : ttrStacks.get(this.data.image); }
     get awaits() { return !!this.stack && this.stack.shown !== this.data.slice; }
     get identity() { return this.stack?.id ?? this.data.picture; }
-    get picture() { const { stack } = this, found = stack ? stack.at(stack.shown) : pictures.get(this.data.picture); return found?.shown ? found : null; }
+    // None until it can be shown; a slice in a window that was dragged needs the values behind it.
+    get picture() {
+      const { stack } = this, found = stack ? stack.at(stack.shown) : pictures.get(this.data.picture);
+      return found?.shown && !(stack && this.window && found.values?.uri && !found.packed) ? found : null;
+    }
     get settings() {
       const found = [];
       for (let panel = this; (panel = panel.parentElement?.closest("[role=tabpanel]")); ) found.unshift(settings.get(panel));
@@ -168,8 +176,9 @@ const ttrViewer = (() => {
     photos() {
       const { picture, window } = this;
       this.toggleAttribute("data-loading", !picture);
+      if (!picture && window) this.stack?.at(this.stack.shown).full().then(() => this.photos(), () => {});
       if (!picture || !this.offsetParent) return;
-      const key = JSON.stringify([this.identity, window, !!picture.packed && !!window]);
+      const key = JSON.stringify([this.identity, window]);
       if (this.painted === key) return;
       this.painted = key;
       const pixels = picture.inWindow(window);
@@ -180,7 +189,6 @@ const ttrViewer = (() => {
       }
       const tool = this.querySelector("[data-tool=window]");
       tool.disabled = !picture.values;
-      if (window && picture.values?.uri && !picture.packed) picture.full().then(() => this.photos());
       if (!picture.values) tool.title = "A picture in colours has no window";
       const note = this.find("window-note"), asked = picture.packed && window;
       note.hidden = !window;

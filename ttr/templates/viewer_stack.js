@@ -46,7 +46,6 @@ const ttrStacks = (() => {
       const { shown } = this, picture = this.at(shown), others = () => ttrViewer.of(this.data.image);
       const here = () => shown === this.shown && others().forEach((view) => view.photos());
       picture.seen.then(here, () => this.lost(picture));
-      if (others().some((view) => view.window)) picture.full().then(here);
       others().forEach((view) => view.followed());
       clearTimeout(this.ahead);
       this.wanted = [];
@@ -64,10 +63,10 @@ const ttrStacks = (() => {
     // What is shown next is fetched ahead, a few at a time, so that a jump elsewhere waits for little.
     fetch() {
       while ((this.fetching ?? 0) < LINES && this.wanted?.length) {
-        const picture = this.at(this.wanted.shift());
-        if (picture.shown) continue;
+        const picture = this.at(this.wanted.shift()), isWindowed = ttrViewer.of(this.data.image).some((view) => view.window);
+        if (isWindowed && picture.values ? picture.packed : picture.shown) continue;
         this.fetching = (this.fetching ?? 0) + 1;
-        picture.seen.catch(() => this.lost(picture)).then(() => { this.fetching -= 1; if (this.data) this.fetch(); });
+        (isWindowed ? picture.full() : picture.seen).catch(() => this.lost(picture)).then(() => { this.fetching -= 1; if (this.data) this.fetch(); });
       }
       this.at(this.shown);  // what is shown is held longest
     }
