@@ -49,7 +49,7 @@ BATCH_WHY = (
     "squares the feature would be another."
 )
 NO_IMAGE = "There is no image here now. Open one in the tab Compare."
-CHOOSE = "There is no image here now. Upload one above, or take a sample."
+CHOOSE = "There is no image here now. Upload one above, or all files of a series, or take a sample."
 COMING = "There is no image here now. Yours is shown once it has arrived and was read."
 PAGE = (
     "Some Vision Transformers store information in a few image squares where it does not belong, and "

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ttr.datasets.dicom.elements import frames, starts_like_dicom
+from ttr.datasets.dicom.elements import frames, starts_like_dicom, undeflated
 from ttr.datasets.dicom.frames import single_frame
 from ttr.datasets.dicom.origin import Origin, origin_in
 from ttr.datasets.dicom.radiograph import Radiograph, Window
 from ttr.datasets.dicom.reading import read_dicom
 from ttr.datasets.dicom.series import Member, member
 from ttr.datasets.folder import to_rgb
+from ttr.datasets.limits import MOST_BYTES_A_PIXEL
 from ttr.datasets.opening import opened, pages_of, upright
 from ttr.errors import ImageError
 
@@ -67,6 +68,13 @@ def decode(content: bytes) -> Decoded:
             )
         return _radiograph(content)
     return _picture(content)
+
+
+def decode_frames(content: bytes, count: int) -> Iterator[Decoded]:
+    """Yield the first ``count`` frames of a file as :func:`decode_frame` returns each."""
+    content = undeflated(NAME, content, MOST_BYTES_A_PIXEL * MOST_STACK_PIXELS)
+    for frame in range(1, count + 1):
+        yield decode_frame(content, frame)
 
 
 def decode_frame(content: bytes, frame: int) -> Decoded:

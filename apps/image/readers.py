@@ -25,7 +25,7 @@ from ttr.apps.image.decoding import (
     Decoded,
     Survey,
     decode,
-    decode_frame,
+    decode_frames,
     packed,
     survey,
     survey_from,
@@ -243,8 +243,7 @@ def _answers(task: dict[str, Any], content: bytes) -> Iterator[tuple[bytes, list
         if task["do"] == "survey":
             yield json.dumps(asdict(survey(content))).encode(), []
         elif task["do"] == "frames":
-            for frame in range(1, task["count"] + 1):
-                yield packed(decode_frame(content, frame))
+            yield from map(packed, decode_frames(content, task["count"]))
         else:
             yield packed(decode(content))
     except MemoryError:

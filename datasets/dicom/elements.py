@@ -201,6 +201,18 @@ def _data_set(
     return content, syntax, place
 
 
+def undeflated(name: object, content: bytes, most_inflated: int) -> bytes:
+    """Return a deflated file as one that is not, so that it is inflated once; any other as it is.
+
+    Raises:
+        ImageError: it inflates to more, or is damaged.
+    """
+    if not starts_like_dicom(content[: PREAMBLE + 4]) or _syntax(content)[0] != DEFLATED:
+        return content
+    data, syntax, _ = _data_set(name, content, most_inflated)
+    return b"".join([bytes(PREAMBLE) + MARK, _said_syntax(syntax), data[:]])
+
+
 def elements(
     name: object, data: bytes | FileView, place: int, encoding: Encoding
 ) -> Iterator[tuple[int, int, int, int]]:

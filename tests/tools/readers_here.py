@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ttr.apps.image.decoding import Decoded, Survey, decode, decode_frame, survey
+from ttr.apps.image.decoding import Decoded, Survey, decode, decode_frames, survey
 
 
 class ReadersHere:
@@ -18,4 +18,4 @@ class ReadersHere:
 
     def frames(self, content: bytes, count: int) -> list[Decoded]:
         """Return the first frames of a file."""
-        return [decode_frame(content, frame) for frame in range(1, count + 1)]
+        return list(decode_frames(content, count))

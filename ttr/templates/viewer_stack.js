@@ -42,6 +42,7 @@ const ttrStacks = (() => {
     }
     show(index, step = index - this.shown) {
       const way = this.playing ? 1 : Math.sign(step) || 1;
+      if (step) this.asked = null;  // an answer that never came is asked for again
       this.shown = Math.min(Math.max(index, 0), this.count - 1);
       const { shown } = this, picture = this.at(shown), others = () => ttrViewer.of(this.data.image);
       const here = () => shown === this.shown && others().forEach((view) => view.photos());

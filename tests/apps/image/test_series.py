@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.tools.dicom_files import RAMP, write
+from tests.tools.dicom_files import RAMP, films, write
 from tests.tools.readers_here import ReadersHere
 from ttr.apps.image import series, stack
 from ttr.apps.image.series import check_extent, given, natural
 from ttr.apps.image.stack import read_stack
+from ttr.datasets.dicom import elements
 from ttr.errors import ImageError
 
 AXIAL = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "SeriesInstanceUID": "1.2.3", "Modality": "CT"}
@@ -109,6 +110,21 @@ def test_a_stack_holds_each_frame_as_it_is_decoded_alone(tmp_path):
         assert picture.image.tobytes() == alone.image.tobytes()
         assert (picture.slice.index, picture.slice.of, picture.slice.frame) == (index, 3, index + 1)
     assert len({held.part(n).identity(None) for n in range(3)}) == 3
+
+
+def test_a_deflated_film_is_inflated_once(tmp_path, monkeypatch):
+    """Frame by frame a minute would go by on a hundred of them."""
+    kinds = films()
+    plain, deflated = ((tmp_path / name).with_suffix(".dcm") for name in ("plain", "deflated"))
+    for path in (plain, deflated):
+        path.write_bytes(kinds[path.stem])
+    (found,), (packed,) = (given([str(path)]).series for path in (plain, deflated))
+    times = []
+    inflated = elements.inflated
+    monkeypatch.setattr(elements, "inflated", lambda *asked: times.append(asked) or inflated(*asked))
+    for one, other in zip(read_stack(found).slices, read_stack(packed).slices, strict=True):
+        np.testing.assert_array_equal(one.radiograph.values, other.radiograph.values)
+    assert len(times) == 1
 
 
 def test_the_pages_of_a_tiff_are_a_stack_and_its_small_copies_are_none(tmp_path):
