@@ -116,8 +116,7 @@ def spacing_of(found: Radiograph | None) -> tuple[float, float] | None:
 def step_of(found: Radiograph, reduced: int) -> float:
     """Return how far apart two of a plate's values are: 1 where that is exact."""
     low, high = found.range
-    is_whole = found.values.dtype.kind in "iu" or bool((found.values == np.rint(found.values)).all())
-    whole = reduced == 1 and high - low <= LEVELS and is_whole
+    whole = reduced == 1 and high - low <= LEVELS and found.is_whole
     return 1.0 if whole or high == low else (high - low) / LEVELS
 
 
@@ -152,7 +151,7 @@ def shown_window(found: Radiograph, window: Window | None) -> tuple[float, float
     if (chosen := window or first) is not None:
         return chosen.center, chosen.width
     low, high = found.range
-    return (low + high) / 2, max(high - low, 1.0)
+    return (low + high) / 2, high - low or 1.0
 
 
 def _fitted(values: np.ndarray, size: tuple[int, int], reduced: int) -> np.ndarray:

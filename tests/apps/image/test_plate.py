@@ -59,6 +59,16 @@ def test_broken_values_and_padding_come_within_a_step(tmp_path, counts):
     assert plate.values.window == pytest.approx((middle, true[inside].max() - true[inside].min()))
 
 
+def test_values_between_whole_numbers_have_windows_of_their_size(tmp_path, counts):
+    """As of a map of shares; in steps of 1 a window of one's own was all black."""
+    picture = take_in(write(tmp_path / "a.dcm", counts, RescaleSlope="0.00001", RescaleIntercept="0"))
+    low, high = counts.min() / 1e5, counts.max() / 1e5
+    assert plate_of(picture).values.window == pytest.approx(((low + high) / 2, high - low))
+    shown = np.asarray(picture.in_window(Window("own", 0.02, 0.01)).image)[..., 0]
+    wanted = 255 * ((counts / 1e5 - 0.015) / 0.01).clip(0, 1)
+    np.testing.assert_allclose(shown, wanted, atol=1)
+
+
 def test_pixels_that_are_no_squares_keep_their_values_and_their_millimetres(tmp_path, counts):
     plate = plate_of(take_in(write(tmp_path / "a.dcm", counts, PixelSpacing=[2, 1], Modality="MR")))
     assert plate.size == (60, 80)
