@@ -170,10 +170,10 @@ def test_the_worst_check_gives_the_word_and_is_named():
             "partly faithful",
             "41 % of the map's light lies where the patches do not give it",
         ),
-        ({"agreement": 0.29}, "not faithful", "71% of the map's light"),
+        ({"agreement": 0.29}, "not faithful", "71 % of the map's light"),
         ({"deletion": 0.8}, "partly faithful", "moves the feature hardly more than random ones"),
         ({"deletion": 0.4}, "not faithful", "moves the feature no more than random ones"),
-        ({"own": 0.75}, "partly faithful", "other images' patches fit the feature as well as its own (25%"),
+        ({"own": 0.75}, "partly faithful", "other images' patches fit the feature as well as its own (25 %"),
         ({"own": 0.2, "agreement": 0.5}, "not faithful", "(80 % of them do) and 50 % of the map's light"),
     )
     for changed, word, said in cases:

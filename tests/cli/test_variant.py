@@ -18,7 +18,10 @@ from ttr.cli.options import ModelOptions, Variant
 from ttr.cli.tune import TuningOptions
 from ttr.datasets.registry import phantom_images
 
-WRAPPING = {"compare", "tune", "bench", "embed", "export", "integrate", "ablate", "zero-shot", "localize"}
+WRAPPING = {
+    *("compare", "pacs", "watch", "tune", "bench", "embed", "export", "integrate", "ablate", "zero-shot"),
+    "localize",
+}
 
 
 @pytest.fixture

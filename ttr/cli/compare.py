@@ -12,6 +12,7 @@ from ttr.cli.compared import MeasureOptions
 from ttr.cli.groups import grouped
 from ttr.cli.loading import load_with_neurons
 from ttr.cli.tables import show_comparison, show_skipped
+from ttr.wording import sentence
 
 if TYPE_CHECKING:
     from ttr.studies.compare.dicom_out import DicomOut
@@ -62,11 +63,13 @@ def compare(
     settings = measure.settings()
     run = reading.run(model)
     dicom_out = _dicom_out(dicom, keep_patient, anonymous=reading.anonymous)
+    from ttr.studies.compare.page import in_short
     from ttr.studies.compare.write import write_comparison
 
     found, backbone = load_with_neurons(neurons, model)
     compared = write_comparison(backbone, found, chosen, out, settings, run, dicom=dicom_out)
     show_skipped(compared.skipped)
+    typer.echo(sentence(in_short(compared.images, len(found))))
     show_comparison(compared.images, out / "index.html")
     if dicom_out is not None:
         from ttr.studies.compare.dicom_out import FOLDER

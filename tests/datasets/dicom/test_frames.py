@@ -99,7 +99,7 @@ def test_frames_that_cannot_be_told_apart_are_refused(tmp_path):
     for given, said in ((parts[:3], 4), (parts, 3), (parts[:2], 1), ([*parts, parts[0][:50]], 4)):
         content = dicom(frames, JPEGBaseline8Bit, given, **BYTE, NumberOfFrames=said)
         content = told(content, given, 0, "no table")
-        says = rf"a.dcm(#2)? holds {len(given)} compressed parts and says that it has {said} frames"
+        says = rf"a.dcm(#2)? holds {len(given)} compressed parts and says that it has {said} frames?"
         path = tmp_path / "a.dcm"
         path.write_bytes(content)
         with pytest.raises(ImageError, match=says):
@@ -107,7 +107,7 @@ def test_frames_that_cannot_be_told_apart_are_refused(tmp_path):
     for count, said in ((3, 4), (4, 3), (3, 1)):
         path = write(tmp_path / "b.dcm", FRAMES[:count], NumberOfFrames=said)
         with pytest.raises(
-            ImageError, match="of the 128 bytes of its pixels|says that it has . frames of 128"
+            ImageError, match="of the 128 bytes of its pixels|says that it has . frames? of 128"
         ):
             open_image(f"{path}#2" if said > 1 else path)
     path = write(tmp_path / "c.dcm", FRAMES)

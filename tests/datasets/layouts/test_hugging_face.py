@@ -116,7 +116,7 @@ def test_what_the_library_wrote_of_the_columns_may_be_anything(tmp_path, feature
         ({"label": [[0, 1]] * 20}, "has a list as its label; needed one"),
         ({"label": [None] * 20}, "has no label"),
         ({"label": [2] * 20}, r"label 2 is no class; needed 0..1"),
-        ({"image": ["a.png"] * 20}, r"has 0 columns of images \(none of image, label\); needed one"),
+        ({"image": ["a.png"] * 20}, r"has no columns of images \(none of image, label\); needed one"),
         (
             {"mask": pyarrow.array([{"bytes": b"", "path": ""}] * 20, IMAGES)},
             r"has 2 columns of images \(image, mask",

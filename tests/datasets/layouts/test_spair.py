@@ -90,7 +90,7 @@ def test_the_layouts_list_chooses_and_a_limit_is_a_seeded_sample(root):
         ({"src_imname": "../../x.jpg"}, "leads out of"),
         ({"trg_imname": None}, "trg_imname is None; needed a name"),
         ({"category": ""}, "category is ''; needed a name"),
-        ({"src_kps": [[1, 2]]}, "has 1 keypoints in the source and 3 in the target"),
+        ({"src_kps": [[1, 2]]}, "has 1 keypoint in the source and 3 in the target"),
         ({"src_kps": [[1, 2, 3]] * 3}, r"src_kps has the shape \(3, 3\); needed \[K, 2\] finite numbers"),
         ({"trg_kps": [[1, None]] * 3}, "trg_kps has the shape|trg_kps is missing or no numbers"),
         ({"trg_kps": "many"}, "trg_kps is missing or no numbers"),

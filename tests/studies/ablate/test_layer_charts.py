@@ -29,8 +29,8 @@ def test_probing_curves_show_accuracy_interval_and_chance():
     assert lines["CLS"].y == pytest.approx([50, 75])
     assert lines["register-1"].x == (0, 5)
     assert lines["chance, 25.0 %"].y == (25, 25)
-    assert "accuracy 0.7500" in lines["CLS"].hovertext[1]
-    assert "chance 0.250: p (Holm) = 0.0200" in lines["CLS"].hovertext[1]
+    assert "75.0 %, 95 % interval" in lines["CLS"].hovertext[1]
+    assert "chance 25.0 %: p = .020 (Holm)" in lines["CLS"].hovertext[1]
 
 
 def test_layers_and_cosines_are_the_tables():

@@ -52,7 +52,7 @@ def test_the_families_are_stated_and_earlier_tables_have_none(results):
     table = results.assign(family=names, tests=[0 if not name else 2 for name in names])
     assert families(table) == [
         "registers: Holm over 2 tests; 2 left out, since fewer than 6 images (groups) differ",
-        "cls: Holm over 2 tests",
+        "CLS: Holm over 2 tests",
         "patches: Holm over 2 tests",
     ]
 

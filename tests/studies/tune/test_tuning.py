@@ -177,7 +177,7 @@ def test_defaults_surround_what_detection_found(ranking):
     [
         ({"top_k": []}, "list of top_k is empty"),
         ({"top_k": [0, 3]}, "top_k=0; needed 1 or more"),
-        ({"top_k": [5000]}, "top_k=5000, but the ranking holds 4608"),
+        ({"top_k": [5000]}, "top_k=5000, but the ranking holds 4,608"),
         ({"top_layers": []}, "list of top_layers is empty"),
         ({"num_registers": -1}, "num_registers=-1"),
         ({"treshold": 3}, "treshold"),

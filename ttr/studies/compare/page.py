@@ -112,7 +112,7 @@ def render(
     summary = rows([c.before for c in comparisons], [c.after for c in comparisons])
     return report(
         "compare.html",
-        answer=answer or in_short(comparisons, done),
+        answer=answer or in_short(comparisons, len(neurons)),
         made_with=provenance,
         charts={**pictures.layer_curves(comparisons), **pictures.distributions(comparisons)},
         title=title,
@@ -132,8 +132,12 @@ def render(
     )
 
 
-def in_short(comparisons: Sequence[ImageComparison], done: str) -> str:
-    """Return what was found in one sentence: the largest norm, the outliers, and whether the map is true."""
+def in_short(comparisons: Sequence[ImageComparison], neurons: int) -> str:
+    """Return what was found in one sentence: the largest norm, the outliers, and whether the map is true.
+
+    ``neurons``: how many were moved, or zeroed.
+    """
+    done = intervention(neurons, comparisons[0].provenance["settings"]["num_registers"])
     sides = [[getattr(c, side) for c in comparisons] for side in ("before", "after")]
     norm, outliers = (
         [_show(_mean([getattr(view, name) for view in views]), pattern) for views in sides]
@@ -141,8 +145,8 @@ def in_short(comparisons: Sequence[ImageComparison], done: str) -> str:
     )
     before, after = (grade(Trust.mean(view.trust for view in views)) for views in sides)
     told = (
-        f"with {done}, the largest patch norm of {counted(len(comparisons), 'image')} goes from {norm[0]} to "
-        f"{norm[1]} and the outlier patches an image from {outliers[0]} to {outliers[1]}"
+        f"with {done}, over {counted(len(comparisons), 'image')} the mean of the largest patch norm goes "
+        f"from {norm[0]} to {norm[1]} and that of outlier patches from {outliers[0]} to {outliers[1]}"
     )
     ends = f"{before} before and after" if before == after else f"{before} before and {after} after"
     return f"{told}; the attention map is {ends}"
