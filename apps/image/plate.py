@@ -37,6 +37,7 @@ class Values:
         window: centre and width of the window that is shown first.
         inverted: whether low values are white.
         unit: ``"HU"``, or "".
+        own: in words how it is shown first where no straight window does it, or "".
     """
 
     png: bytes = field(repr=False)
@@ -45,6 +46,7 @@ class Values:
     window: tuple[float, float]
     inverted: bool
     unit: str
+    own: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,17 @@ def values_of(found: Radiograph, window: Window | None, reduced: int) -> Values:
         shown_window(found, window),
         found.inverted,
         unit_of(found),
+        own_way(found, window),
     )
+
+
+def own_way(found: Radiograph, window: Window | None) -> str:
+    """Return in words how a radiograph is shown where no straight window does, or ""."""
+    if window is None and found.table is not None and not found.own_range:
+        return "the file's own table of greys"
+    chosen = window or (found.windows[0] if found.windows and not found.own_range else None)
+    curved = found.curve == "SIGMOID" and chosen in found.windows
+    return f"{chosen.center:g} / {chosen.width:g} along the file's curve" if curved and chosen else ""
 
 
 def unit_of(found: Radiograph) -> str:
