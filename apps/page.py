@@ -26,9 +26,10 @@ def _template(name: str) -> str:
     return resources.files("ttr").joinpath("templates", name).read_text(encoding="utf-8")
 
 
+SCRIPTS = ("streams.js", "viewer_paint.js", "viewer.js", "viewer_stack.js")
 STYLE = (
     f"<style>{_template('app.css')}{_template('viewer.css')}</style>"
-    f"<script>{_template('viewer_paint.js')}{_template('viewer.js')}{_template('viewer_stack.js')}</script>"
+    f"<script>{''.join(map(_template, SCRIPTS))}</script>"
 )
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "DejaVu Sans", "sans-serif"]
 THEME = gr.themes.Base(

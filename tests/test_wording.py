@@ -76,6 +76,7 @@ def test_a_long_name_is_shortened_in_its_middle():
     name = f"begins{'-' * 100}ends.png"
     assert len(shortened(name, 21)) == 21
     assert shortened(name, 21) == "begins----…--ends.png"
+    assert shortened("abc\u202egnp.exe") == "abcgnp.exe"
 
 
 def test_an_extra_is_installed_from_the_checkout_everywhere():

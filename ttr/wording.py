@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 #: What R > 1 does and does not do; the tests show it on an attention.
@@ -55,7 +56,12 @@ def install(extra: str) -> str:
 
 
 def shortened(name: str, most: int = 44) -> str:
-    """Return a name of ``most`` characters at most, which begins and ends as the whole one does."""
+    """Return a name of ``most`` characters at most, which begins and ends as the whole one does.
+
+    Marks that turn the direction of writing (U+202A to U+202E, U+2066 to U+2069) are left out: they would
+    turn the sentence around it, too.
+    """
+    name = re.sub("[\u202a-\u202e\u2066-\u2069]", "", name)
     if len(name) <= most:
         return name
     end = most // 2

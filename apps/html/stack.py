@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ttr.apps.image.plate import reduced_by, shown_window, spacing_of, step_of, unit_of
+from ttr.apps.image.plate import own_way, reduced_by, shown_window, spacing_of, step_of, unit_of
 from ttr.apps.image.stack import Slice, Stack
 from ttr.datasets.dicom.radiograph import Window
 from ttr.drawing.html import fill
@@ -59,6 +59,7 @@ def _values(each: Slice, window: Window | None, reduced: int) -> dict[str, Any]:
         "window": shown_window(behind, window),
         "inverted": behind.inverted,
         "unit": unit_of(behind),
+        "own": own_way(behind, window),
     }
 
 

@@ -148,6 +148,7 @@ def picture_data(plate: Plate) -> dict[str, Any]:
             "window": behind.window,
             "inverted": behind.inverted,
             "unit": behind.unit,
+            "own": behind.own,
         },
     }
 

@@ -101,8 +101,8 @@ class Picture:
         """
         if self.radiograph is None:
             raise ImageError("only a DICOM image has a window; this one is shown as it is")
-        if window is not None and not (window.width >= 1 and abs(window.center) < 1e9 > window.width):
-            raise ImageError("a window needs a width of at least 1, and a centre and width below 1e9")
+        if window is not None and not (window.width > 0 and abs(window.center) < 1e9 > window.width):
+            raise ImageError("a window needs a width above 0, and a centre and width below 1e9")
         notes = notes_of(self.radiograph, window)
         return replace(self, image=self.radiograph.image(window), window=window, notes=notes)
 

@@ -37,6 +37,7 @@ class Values:
         window: centre and width of the window that is shown first.
         inverted: whether low values are white.
         unit: ``"HU"``, or "".
+        own: in words how it is shown first where no straight window does it, or "".
     """
 
     png: bytes = field(repr=False)
@@ -45,6 +46,7 @@ class Values:
     window: tuple[float, float]
     inverted: bool
     unit: str
+    own: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,7 @@ def spacing_of(found: Radiograph | None) -> tuple[float, float] | None:
 def step_of(found: Radiograph, reduced: int) -> float:
     """Return how far apart two of a plate's values are: 1 where that is exact."""
     low, high = found.range
-    is_whole = found.values.dtype.kind in "iu" or bool((found.values == np.rint(found.values)).all())
-    whole = reduced == 1 and high - low <= LEVELS and is_whole
+    whole = reduced == 1 and high - low <= LEVELS and found.is_whole
     return 1.0 if whole or high == low else (high - low) / LEVELS
 
 
@@ -138,7 +139,17 @@ def values_of(found: Radiograph, window: Window | None, reduced: int) -> Values:
         shown_window(found, window),
         found.inverted,
         unit_of(found),
+        own_way(found, window),
     )
+
+
+def own_way(found: Radiograph, window: Window | None) -> str:
+    """Return in words how a radiograph is shown where no straight window does, or ""."""
+    if window is None and found.table is not None and not found.own_range:
+        return "the file's own table of greys"
+    chosen = window or (found.windows[0] if found.windows and not found.own_range else None)
+    curved = found.curve == "SIGMOID" and chosen in found.windows
+    return f"{chosen.center:g} / {chosen.width:g} along the file's curve" if curved and chosen else ""
 
 
 def unit_of(found: Radiograph) -> str:
@@ -152,7 +163,7 @@ def shown_window(found: Radiograph, window: Window | None) -> tuple[float, float
     if (chosen := window or first) is not None:
         return chosen.center, chosen.width
     low, high = found.range
-    return (low + high) / 2, max(high - low, 1.0)
+    return (low + high) / 2, high - low or 1.0
 
 
 def _fitted(values: np.ndarray, size: tuple[int, int], reduced: int) -> np.ndarray:

@@ -4,7 +4,8 @@ The widget library sends a session's answers through a stream, and ends it once 
 asked in that moment is lost: the page's script hears that it was taken while the stream still counts as open,
 so it opens no other, and then hears that this one has ended; the answer waits on the server until the page
 asks for something else. So here who asks hears nothing as long as the end of a stream is under way. The
-script lets go of a stream when it hears of its end, which the server sees; only then does it hear the rest.
+script lets go of a stream when it hears of its end (``streams.js`` sees to it: while a file is on its way the
+library cuts off another), which the server sees; only then does it hear the rest.
 """
 
 from __future__ import annotations

@@ -89,6 +89,11 @@ class Radiograph:
             )  # which rises from the lowest value to the highest
         return bool(grey.min() == grey.max())
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether its values are whole numbers."""
+        return self.values.dtype.kind in "iu" or bool((self.values == np.rint(self.values)).all())
+
     @cached_property
     def _first(self) -> Image:
         return self._picture(None)
@@ -118,7 +123,9 @@ class Radiograph:
             places = np.rint(values).astype(np.int64) - self.first
             return self.table[places.clip(0, len(self.table) - 1)]
         chosen = window or self.windows[0]
-        return windowed(values, chosen, self.curve if chosen in self.windows else CURVES[0])
+        # LINEAR reckons in whole steps: of a range of 0.02, one's own window would be black.
+        own = CURVES[not self.is_whole]
+        return windowed(values, chosen, self.curve if chosen in self.windows else own)
 
 
 def windowed(values: np.ndarray, window: Window, curve: str) -> np.ndarray:

@@ -59,6 +59,7 @@ def page(desk: Any) -> Any:
     select(desk, "Compare")
     picture = desk.locator(PICTURE)
     desk.get_by_role("tab", name="Attention", exact=True).click()
+    desk.locator("#view").get_by_role("radio", name="both").check()
     if clear(desk):
         expect(picture).to_have_count(0)
     if not picture.count() or picture.get_attribute("data-json") != desk.first_image:

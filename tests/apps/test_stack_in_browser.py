@@ -127,6 +127,11 @@ def test_a_window_that_is_dragged_or_applied_holds_for_all_slices_and_a_film_pla
     assert "no maps while it plays" in page.locator(".ttr-slice").inner_text()
     page.locator("[data-go=play]").click()
     page.wait_for_selector(HERE)
+    page.locator("[data-go=play]").click()
+    select(page, "Attribution")
+    page.wait_for_function("!document.querySelector('ttr-stack').playing")
+    select(page, "Compare")
+    page.wait_for_selector(HERE)
 
 
 @pytest.mark.slow

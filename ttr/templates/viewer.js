@@ -181,6 +181,7 @@ const ttrViewer = (() => {
       const key = JSON.stringify([this.identity, window]);
       if (this.painted === key) return;
       this.painted = key;
+      this.measure();
       const pixels = picture.inWindow(window);
       for (const frame of this.frames) {
         const canvas = frame.querySelector(".ttr-photo");
@@ -193,7 +194,7 @@ const ttrViewer = (() => {
       const note = this.find("window-note"), asked = picture.packed && window;
       note.hidden = !window;
       note.textContent = asked
-        ? `Shown in the window ${window.map((each) => number(Math.round(each))).join(" / ")}. The model saw ${picture.values.window.map((each) => number(Math.round(each))).join(" / ")}: “Apply this window” runs it anew.`
+        ? `Shown in the window ${this.both(window)}. The model saw ${picture.values.own || this.both(picture.values.window)}: “Apply this window” runs it anew.`
         : "Brighter or darker for you alone: the model saw the picture as it came.";
       this.dataset.ready = "";
     }
@@ -201,6 +202,7 @@ const ttrViewer = (() => {
     // Zoom, cursor and ruler.
     place() {
       const { state } = this;
+      this.toggleAttribute("data-bare", !!state.hidden);
       for (const frame of this.frames) {
         const plane = frame.querySelector(".ttr-plane");
         plane.style.transform = `translate(${100 * state.x}%, ${100 * state.y}%) scale(${state.zoom})`;
@@ -262,7 +264,7 @@ const ttrViewer = (() => {
       const { picture } = this, value = picture?.at(...cursor);
       if (picture && value !== undefined) {
         const mean = picture.reduced > 1 ? ` (mean of ${picture.reduced} × ${picture.reduced} pixels)` : "";
-        const written = value === null ? "no part of the image" : Array.isArray(value) ? `red ${value[0]}, green ${value[1]}, blue ${value[2]}` : `${+value.toFixed(2)} ${picture.values.unit}`.trim();
+        const written = value === null ? "no part of the image" : Array.isArray(value) ? `red ${value[0]}, green ${value[1]}, blue ${value[2]}` : `${+value.toFixed(Math.max(2, picture.digits))} ${picture.values.unit}`.trim();
         said.push(`pixel ${written}${mean}`);
       }
       return said.join(" · ");
@@ -277,19 +279,22 @@ const ttrViewer = (() => {
       const length = Math.hypot((x2 - x1) * width * across, (y2 - y1) * height * down);
       this.length = picture.spacing ? `${length.toFixed(1)} mm` : `${length.toFixed(0)} pixels (no spacing known)`;
       this.querySelectorAll(".ttr-ruler line").forEach((line) => Object.entries({ x1, y1, x2, y2 }).forEach(([key, value]) => line.setAttribute(key, 100 * value)));
-      this.querySelectorAll(".ttr-length").forEach((each) => { each.textContent = this.length; Object.assign(each.style, { left: `${100 * x2}%`, top: `${100 * y2}%` }); });
+      this.querySelectorAll(".ttr-length").forEach((each) => { each.textContent = this.length; each.toggleAttribute("data-left", x2 * this.state.zoom + this.state.x > 0.7); Object.assign(each.style, { left: `${100 * x2}%`, top: `${100 * y2}%` }); });
     }
 
-    // The window of the picture.
+    // The window of the picture, its numbers as whole as its values are.
+    written(value) { return this.picture.digits ? String(+value.toFixed(this.picture.digits)) : String(Math.round(value)); }
+    both(window) { return window.map((each) => this.written(each)).join(" / "); }
     drag([dx, dy], [center, width]) {
       const { values } = this.picture, range = values.step * (this.picture.packed ? 65535 : 255);
       const step = Math.min(range, Math.max(4 * width, 16)) / WINDOW;
-      this.state.windows[this.windowOf] = [center + dy * step, Math.max(width + dx * step, 1)];
+      const least = Math.min(1, range / 256);  // of values between whole numbers a window may be narrower
+      this.state.windows[this.windowOf] = [center + dy * step, Math.max(width + dx * step, least)];
       this.others((view) => view.photos());
     }
     windowed(window) {
       if (!window || !this.picture?.packed) return;
-      ttrViewer.window = window.map(Math.round);
+      ttrViewer.window = window.map((each) => +this.written(each));
       document.dispatchEvent(new CustomEvent("ttr-window"));
     }
 
@@ -394,14 +399,14 @@ const ttrViewer = (() => {
       const acts = {
         "+": () => this.zoom(1.5), "=": () => this.zoom(1.5), "-": () => this.zoom(1 / 1.5), 0: () => this.reset(),
         "?": () => this.keys(), "[": () => step(this, -1), "]": () => step(this, 1), s: () => swipe(this),
-        o: () => { state.hidden = !state.hidden; this.others((view) => view.toggleAttribute("data-bare", state.hidden)); },
+        o: () => { state.hidden = !state.hidden; this.others((view) => view.place()); },
         Enter: () => { state.loupe = state.cursor; this.others((view) => view.look()); },
         Escape: () => { Object.assign(state, { ruler: null, loupe: null, cursor: null }); this.others((view) => { view.place(); view.look(); }); },
       };
       if (arrow && event.shiftKey) this.move(state.x - 0.1 * arrow[1], state.y - 0.1 * arrow[0]);
       else if (arrow) this.next(arrow);
       else if (tool && !this.querySelector(`[data-tool=${tool}]`).disabled) { state.tool = tool; this.others((view) => view.place()); }
-      else if (acts[event.key]) acts[event.key]();
+      else if (acts[event.key] ?? acts[event.key.toLowerCase()]) (acts[event.key] ?? acts[event.key.toLowerCase()])();
       else if (this.stack?.key(event.key)) { /* moved */ }
       else return;
       event.preventDefault();
@@ -424,7 +429,7 @@ const ttrViewer = (() => {
     return null;
   };
   function step(view, by) {
-    const range = nearest(view, ".ttr-block input[type=range]");
+    const range = nearest(view, ".ttr-block input[type=range]:enabled");
     if (!range) return;
     range.value = +range.value + by;
     range.dispatchEvent(new Event("input", { bubbles: true }));

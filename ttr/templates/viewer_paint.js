@@ -97,6 +97,11 @@ const ttrPaint = (() => {
     }
     get width() { return this.shown.width; }
     get height() { return this.shown.height; }
+    // How many decimals tell a thousandth of what it holds; none where its values are whole.
+    get digits() {
+      const { step = 1 } = this.values ?? {};
+      return step === 1 ? 0 : Math.max(0, Math.ceil(3 - Math.log10(65535 * step)));
+    }
     // A pixel's own value; its three colours; null where it is no part of the image, undefined where it is not here yet.
     at(x, y) {
       if (this.values?.uri && !this.packed) return undefined;

@@ -109,6 +109,7 @@ const ttrStacks = (() => {
       this.pressed();
       const next = () => {
         if (!this.playing) return;
+        if (!this.offsetParent) return this.stop();  // on another tab nobody sees it
         const began = performance.now();
         this.show((this.shown + 1) % this.count);
         this.at(this.shown).seen.catch(() => {}).then(() => { this.timer = setTimeout(next, Math.max(0, 1000 / this.rate - (performance.now() - began))); });

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.tools.dicom_files import write
+from tests.tools.dicom_files import lookup_table, write
 from ttr.apps.image.intake import Picture, sample, take_in
 from ttr.apps.image.plate import MOST_PIXELS, plate_of
 from ttr.datasets.dicom.radiograph import Window
@@ -57,6 +57,27 @@ def test_broken_values_and_padding_come_within_a_step(tmp_path, counts):
     assert plate.values.unit == ""
     middle = (true[inside].max() + true[inside].min()) / 2
     assert plate.values.window == pytest.approx((middle, true[inside].max() - true[inside].min()))
+
+
+def test_values_between_whole_numbers_have_windows_of_their_size(tmp_path, counts):
+    """As of a map of shares; in steps of 1 a window of one's own was all black."""
+    picture = take_in(write(tmp_path / "a.dcm", counts, RescaleSlope="0.00001", RescaleIntercept="0"))
+    low, high = counts.min() / 1e5, counts.max() / 1e5
+    assert plate_of(picture).values.window == pytest.approx(((low + high) / 2, high - low))
+    shown = np.asarray(picture.in_window(Window("own", 0.02, 0.01)).image)[..., 0]
+    wanted = 255 * ((counts / 1e5 - 0.015) / 0.01).clip(0, 1)
+    np.testing.assert_allclose(shown, wanted, atol=1)
+
+
+def test_what_is_no_straight_window_is_said_so(tmp_path, counts):
+    table = {"VOILUTSequence": [lookup_table(np.arange(4096)[::-1], bits=12)]}
+    curve = {"VOILUTFunction": "SIGMOID", "WindowCenter": 1000, "WindowWidth": 800}
+    straight = {"WindowCenter": 1000, "WindowWidth": 800}
+    says = ("the file's own table of greys", "1000 / 800 along the file's curve", "")
+    for fields, said in zip((table, curve, straight), says, strict=True):
+        picture = take_in(write(tmp_path / "a.dcm", counts, **fields))
+        assert plate_of(picture).values.own == said
+        assert plate_of(picture.in_window(Window("own", 900, 700))).values.own == ""
 
 
 def test_pixels_that_are_no_squares_keep_their_values_and_their_millimetres(tmp_path, counts):

@@ -31,6 +31,20 @@ TRIES = """async (home) => {
     ];
 }"""
 
+#: A stream of answers whose end comes in two pieces and that its server keeps open, read to its end.
+STREAM = """async () => {
+    const said = ['data: {"msg":"estimation"}\\n\\nda', 'ta: {"msg":"close_stream"}\\n\\n'];
+    let isLetGo = false;
+    const body = new ReadableStream({
+        pull(to) {
+            return said.length ? to.enqueue(new TextEncoder().encode(said.shift())) : new Promise(() => {});
+        },
+        cancel() { isLetGo = true; },
+    });
+    const whole = said.join(""), read = await ttrStream.ended(new Response(body)).text();
+    return [read === whole, isLetGo, !String(window.fetch).includes("native code")];
+}"""
+
 
 @pytest.fixture(scope="module")
 def visitor(browser):
@@ -75,6 +89,11 @@ def test_a_full_queue_is_said_on_the_page(refused):
     refused.get_by_role("button", name="Sample: chest").click()
     expect(refused.get_by_text(FULL).first).to_be_visible()
     refused.unroute("**/queue/join*")
+
+
+def test_a_stream_of_answers_is_let_go_once_its_end_was_read(refused):
+    """The library cuts off another while a file is on its way, and what is asked next waited ten seconds."""
+    assert refused.evaluate(STREAM) == [True, True, True]
 
 
 def test_beside_a_file_that_never_arrives_nothing_of_the_former_stays(refused, tmp_path):

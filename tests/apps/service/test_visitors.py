@@ -262,7 +262,7 @@ def test_a_refused_or_removed_file_leaves_nothing_of_the_former(page):
     for paths, says in (([not_an_image], "not an image"), ([], "There is no image here now")):
         for values in (me.call(emptying, [None, next(MOMENTS)]), read(me, reading, *paths)):
             interactive = [each["interactive"] for each in values if "interactive" in (each or {})]
-            assert interactive == [False] * 3
+            assert interactive == [False] * 4, "three exports, and that of Attribution"
             assert "base64" not in json.dumps(values)
         assert says in json.dumps(values)
         assert me.call(export, [None, *AT, *LOOK])[0] is None

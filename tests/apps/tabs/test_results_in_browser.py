@@ -112,8 +112,8 @@ def test_a_cell_says_its_value_interval_and_verdict(page, filled):
     page.mouse.move(*page.evaluate(POINT, ["heatmap", "probe", "registers:zero"]))
     said = page.locator("#heatmap .hoverlayer .hovertext").text_content()
     assert "registers:zero" in said
-    assert f"value {zeroed.value:.4f}" in said
-    assert f"[{zeroed.ci_low:.4f}, {zeroed.ci_high:.4f}]" in said
+    assert f"probe{100 * zeroed.value:.2f}" in said
+    assert f"[{100 * zeroed.ci_low:.2f}, {100 * zeroed.ci_high:.2f}]" in said
     assert zeroed.verdict in said
     until(page, "heatmap", 1, 0, 100 * zeroed.value)
     page.get_by_label("change from full, points").check()
