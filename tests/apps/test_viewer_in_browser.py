@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 import ttr
-from tests.tools.app_page import PICTURE, changed, screenshot, upload
+from tests.tools.app_page import PICTURE, changed, screenshot, select, upload
 from tests.tools.dicom_files import write
 from ttr.apps.image.inspection import inspect
 from ttr.datasets.dicom.radiograph import Window, windowed
@@ -250,6 +250,7 @@ def test_what_a_tab_has_no_use_for_is_disabled(viewer):
 
 
 def test_two_fingers_enlarge_on_a_telephone_and_one_scrolls_the_page(telephone):
+    select(telephone, "Compare")
     frame = telephone.locator("#maps .ttr-frame").first
     frame.scroll_into_view_if_needed()
     box = frame.bounding_box()

@@ -60,6 +60,7 @@ def refused(visitor, served):
     """The visitor at the page, whichever way it came there."""
     if not visitor.url.startswith(served.address):
         visitor.goto(served.address)
+    visitor.wait_for_selector("#maps ttr-view[data-ready]")
     return visitor
 
 
