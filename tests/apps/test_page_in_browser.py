@@ -151,6 +151,7 @@ def test_opacity_swipe_smoothing_and_scale_change_what_is_seen(page):
     assert len(set(seen)) == len(seen)
 
 
+@SLOW  # what they hold, in tests/apps/html
 def test_every_view_has_its_pictures_and_its_explanation(page):
     for name, shown in (
         ("Norms", "#norms .ttr-map"),
@@ -249,6 +250,7 @@ def test_a_refused_or_removed_file_takes_all_of_the_former_with_it(page, tmp_pat
     expect(page.get_by_text("page.png")).to_have_count(0)
 
 
+@SLOW  # what is in it is held in tests/apps/html/test_takeaway.py
 def test_an_export_opens_and_holds_what_the_page_shows(page):
     changed(page, page.get_by_role("button", name="Sample: fundus").click)
     with page.expect_download() as zipped:

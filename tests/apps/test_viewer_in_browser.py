@@ -79,7 +79,7 @@ def told(page):
     return [float(each) for each in re.findall(r"-?\d[\d.]*(?:e-?\d+)?", page.locator(READOUT).inner_text())]
 
 
-@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("log", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_maps_contours_and_boxes_are_those_of_python(viewer, found, log):
     maps = [run.attention_map(5) for run in found.runs]
     high = max(float(each.max()) for each in maps)
@@ -234,6 +234,7 @@ def test_a_ct_is_windowed_by_dragging_measured_in_millimetres_and_applied(viewer
     assert (painted(viewer, "#maps .ttr-photo")[0] != first).any()
 
 
+@pytest.mark.slow  # which these are is held in tests/apps/tabs/test_compare.py
 def test_what_a_tab_has_no_use_for_is_disabled(viewer):
     for name, use in (("Norms", False), ("Attention", True)):
         viewer.get_by_role("tab", name=name, exact=True).click()

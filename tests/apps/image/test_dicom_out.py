@@ -68,6 +68,7 @@ def test_a_picture_and_a_file_that_names_no_study_have_no_place(workbench):
             dicom_of(workbench, case)
 
 
+@pytest.mark.slow  # the same instances go there and back in tests/cli/test_pacs.py
 def test_there_and_back_through_a_real_archive(workbench, tmp_path):
     """An image comes out of the archive, is looked at, and what was exported goes in beside it, unchanged.
 

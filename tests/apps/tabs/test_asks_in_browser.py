@@ -130,6 +130,7 @@ def test_what_was_asked_stays_with_its_image_and_goes_with_it(page):
 
 
 @IN_BOTH
+@pytest.mark.slow  # what it says is held in tests/apps/image/test_marker.py
 def test_a_marker_is_burnt_in_and_answered(page):
     select(page, "Marker test")
     expect(page.locator("#marker-status")).to_contain_text("Choose a marker")

@@ -140,6 +140,7 @@ def test_the_block_and_the_condition_choose_the_flows(page, filled):
     page.locator("#flow-series", has_text="Attention of patches under registers:zero").wait_for()
 
 
+@pytest.mark.slow  # what is shown of a choice is held in tests/apps/html/test_result_tables.py
 def test_pictures_change_with_what_is_chosen_and_the_gallery_shows(page, filled):
     show(page, "Registers")
     page.get_by_role("tab", name="Attention", exact=True).last.click()

@@ -152,6 +152,7 @@ def test_an_image_that_cannot_be_read_is_left_out_by_name(phantom, tmp_path):
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["skipped"] == compared.skipped
 
 
+@pytest.mark.slow  # widths, the dark and paper are held in test_reports_in_browser.py
 @pytest.mark.browser
 def test_the_page_opens_offline_and_fits(demo, browser):
     page = browser.new_page()

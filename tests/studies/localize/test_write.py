@@ -341,6 +341,7 @@ def test_a_single_patient_is_no_patients_on_the_page(result, dataset):
     assert _units(result.found, dataset) == ""
 
 
+@pytest.mark.slow  # widths, the dark and paper are held in test_reports_in_browser.py
 @pytest.mark.browser
 def test_the_page_is_read_whole_on_a_telephone(followed, browser, tmp_path):
     """A name without a space, a caption longer than the window, and charts of several curves."""

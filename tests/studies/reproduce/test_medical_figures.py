@@ -133,6 +133,7 @@ def test_equal_numbers_are_equal_colours_of_one_scale():
     assert not np.array_equal(drawn(values)[1, 0], drawn(values)[1, 1])
 
 
+@pytest.mark.slow  # widths, the dark and paper are held in test_reports_in_browser.py
 @pytest.mark.browser
 def test_charts_keep_a_readable_size_on_a_telephone(result, browser):
     page = browser.new_page(viewport={"width": 390, "height": 800})
