@@ -72,6 +72,7 @@ def test_words_become_maps_with_their_scale_and_numbers(page):
 
 
 @IN_BOTH
+@pytest.mark.slow  # its numbers are held in tests/apps/tabs/test_attribution.py
 def test_a_finding_is_outlined_and_held_against_the_map_of_words(page):
     """What is drawn is what the page takes: two corners, in pixels of the picture."""
     select(page, "Attribution")

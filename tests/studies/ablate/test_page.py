@@ -299,6 +299,7 @@ def drawn(page, chart):
     return page.evaluate("id => document.querySelector(`[data-chart=${id}]`).data[0].z", chart)
 
 
+@pytest.mark.slow  # what the page is made of is held above, and its look in test_reports_in_browser.py
 @pytest.mark.browser
 def test_choices_change_figures_and_pictures(made, browser):
     page, asked, complaints = opened(browser, made / "index.html", 1280, "light")
