@@ -218,12 +218,9 @@ def message(text: str) -> str:
 
 def picture(case: Case) -> str:
     """Return the picture that all views of a case show, with what kind of file it is, as HTML."""
-    width, height = case.picture.image.size
-    named = [shortened(case.picture.name)] if case.picture.name else []
-    said = " · ".join([*named, f"{case.picture.kind}, {width} × {height} pixels"])
     # The slices of a stack are fetched one by one.
     data = picture_data(case.plate) if case.picture.slice is None else {"id": case.identity}
-    return fill("app_picture.html", picture=data, said=said)
+    return fill("app_picture.html", picture=data, said=_about(case))
 
 
 def thumbnail(case: Case) -> str:
@@ -233,10 +230,14 @@ def thumbnail(case: Case) -> str:
     image = case.picture.image.copy()
     image.thumbnail((480, 480))
     uri = png_uri(np.asarray(image))
-    width, height = case.picture.image.size
-    named = [shortened(case.picture.name)] if case.picture.name else []
-    said = " · ".join([*named, f"{case.picture.kind}, {width} × {height} pixels"])
     return (
         f'<figure class="ttr-thumb"><img src="{uri}" alt="the image in its own colours">'
-        f'<figcaption class="ttr-soft">{escape(said)}</figcaption></figure>'
+        f'<figcaption class="ttr-soft">{escape(_about(case))}</figcaption></figure>'
     )
+
+
+def _about(case: Case) -> str:
+    """Return what a picture is: its name, shortened, its kind and its size."""
+    width, height = case.picture.image.size
+    named = [shortened(case.picture.name)] if case.picture.name else []
+    return " · ".join([*named, f"{case.picture.kind}, {width} × {height} pixels"])

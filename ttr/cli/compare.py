@@ -12,7 +12,6 @@ from ttr.cli.compared import MeasureOptions
 from ttr.cli.groups import grouped
 from ttr.cli.loading import load_with_neurons
 from ttr.cli.tables import show_comparison, show_skipped
-from ttr.wording import sentence
 
 if TYPE_CHECKING:
     from ttr.studies.compare.dicom_out import DicomOut
@@ -69,8 +68,7 @@ def compare(
     found, backbone = load_with_neurons(neurons, model)
     compared = write_comparison(backbone, found, chosen, out, settings, run, dicom=dicom_out)
     show_skipped(compared.skipped)
-    typer.echo(sentence(in_short(compared.images, len(found))))
-    show_comparison(compared.images, out / "index.html")
+    show_comparison(compared.images, in_short(compared.images, len(found)), out / "index.html")
     if dicom_out is not None:
         from ttr.studies.compare.dicom_out import FOLDER
 

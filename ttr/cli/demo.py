@@ -9,7 +9,7 @@ import typer
 
 from ttr.cli import options
 from ttr.cli.tables import show_comparison
-from ttr.wording import counted, sentence
+from ttr.wording import counted
 
 
 def demo(
@@ -34,6 +34,7 @@ def demo(
     """
     from ttr.backbones.phantoms.planting import WARNING
     from ttr.backbones.real import INSTALL
+    from ttr.studies.compare.page import in_short
     from ttr.studies.demo.demonstration import real_weights_at_hand, run_demo
 
     real = not phantom and real_weights_at_hand()
@@ -45,6 +46,5 @@ def demo(
         f"detection: recall {found.recall:.2f}, precision {found.precision:.2f} of "
         f"{counted(len(found.neurons), 'neuron')} against the planted truth; {result.seconds:.1f} s in all"
     )
-    if result.answer:
-        typer.echo(sentence(result.answer))
-    show_comparison(result.comparisons, out / "index.html")
+    answer = result.answer or in_short(result.comparisons, len(found.neurons))
+    show_comparison(result.comparisons, answer, out / "index.html")

@@ -97,8 +97,8 @@ def _short(number: float | None) -> str:
     return "" if number is None else f"{number:.2g}"
 
 
-def show_comparison(comparisons: Sequence[ImageComparison], page: Path) -> None:
-    """Print the mean numbers before and after, and the page to open."""
+def show_comparison(comparisons: Sequence[ImageComparison], answer: str, page: Path) -> None:
+    """Print the mean numbers before and after, then the answer in one sentence, and the page to open."""
     from rich.table import Table
 
     from ttr.studies.compare.page import rows
@@ -110,6 +110,7 @@ def show_comparison(comparisons: Sequence[ImageComparison], page: Path) -> None:
     for row in rows([c.before for c in comparisons], [c.after for c in comparisons]):
         table.add_row(row.label, row.before, row.after, row.ratio)
     print_table(table)
+    typer.echo(sentence(answer))
     print_path(page)
 
 

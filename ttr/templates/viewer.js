@@ -160,7 +160,7 @@ const ttrViewer = (() => {
       if (!place) return;
       place.hidden = !ends;
       if (!ends) return;
-      const { label, box } = this.data.scale;
+      const { label } = this.data.scale;
       const stops = Array.from({ length: 9 }, (_, at) => Math.round(31.875 * at)).map((at) => `rgb(${this.lut.subarray(3 * at, 3 * at + 3).join()})`);
       const said = { contour: "; contours at a quarter, half and three quarters of the scale", box: "; boxes from half of the scale on" }[this.settings.overlay] ?? "";
       const strip = document.createElement("div"), ticks = document.createElement("span"), text = document.createElement("span");
@@ -169,7 +169,6 @@ const ttrViewer = (() => {
       ticks.append(...(isLog ? ends.log_ticks : ends.ticks).map(([, written]) => Object.assign(document.createElement("span"), { textContent: written })));
       Object.assign(text, { className: "ttr-soft", textContent: `${label}${isLog ? ", logarithmic" : ""}${said}` });
       place.replaceChildren(strip, ticks, text);
-      return box;
     }
 
     // The picture itself; what nobody sees is painted when it is seen.
