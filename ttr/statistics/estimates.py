@@ -356,12 +356,12 @@ def _whole(numbers: np.ndarray) -> bool:
 
 
 def _tail(statistic: float, degrees: float) -> float:
-    from scipy.stats import norm, t
+    from scipy.special import ndtr, stdtr
 
-    return float(norm.sf(statistic) if math.isinf(degrees) else t.sf(statistic, degrees))
+    return float(ndtr(-statistic) if math.isinf(degrees) else stdtr(degrees, -statistic))
 
 
 def _normal(level: float) -> float:
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
-    return float(norm.ppf(level))
+    return float(ndtri(level))

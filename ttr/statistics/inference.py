@@ -119,7 +119,7 @@ def bootstrap_interval(value: float, values: np.ndarray, *, confidence: float = 
             no interval.
         confidence: 0..1.
     """
-    from scipy.stats import norm
+    from scipy.special import ndtr, ndtri
 
     defined = values[np.isfinite(values)]
     missing = 1 - len(defined) / len(values)
@@ -127,8 +127,8 @@ def bootstrap_interval(value: float, values: np.ndarray, *, confidence: float = 
         return Interval(float("nan"), float("nan"), f"not defined on {missing:.0%} of the resamples")
     # Half of the ties count as below; a number at the very end of its resamples is left uncorrected.
     below = (np.mean(defined < value) + np.mean(defined <= value)) / 2
-    shift = norm.ppf(below) if 0 < below < 1 else 0.0
-    ends = norm.cdf(2 * shift + norm.ppf([(1 - confidence) / 2, (1 + confidence) / 2]))
+    shift = ndtri(below) if 0 < below < 1 else 0.0
+    ends = ndtr(2 * shift + ndtri([(1 - confidence) / 2, (1 + confidence) / 2]))
     low, high = np.percentile(defined, 100 * ends)
     return Interval(float(low), float(high))
 

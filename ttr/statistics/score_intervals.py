@@ -21,10 +21,10 @@ NEXT = 1e-9
 
 def critical(confidence: float, degrees: float) -> float:
     """Return the two-sided quantile of Student's t, of the normal distribution for infinite ``degrees``."""
-    from scipy.stats import norm, t
+    from scipy.special import ndtri, stdtrit  # scipy.stats takes longer to import than a small study
 
     level = (1 + confidence) / 2
-    return float(norm.ppf(level) if math.isinf(degrees) else t.ppf(level, degrees))
+    return float(ndtri(level) if math.isinf(degrees) else stdtrit(degrees, level))
 
 
 def wilson(share: float, n: float, quantile: float) -> tuple[float, float]:
