@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 import warnings
+from functools import cache
 from typing import Annotated, Any
 
 import typer
@@ -145,7 +146,7 @@ def main() -> None:
     debug = "--debug" in arguments
     try:
         given = [argument for argument in arguments if argument != "--debug"]
-        sys.exit(app(args=given, standalone_mode=False) or 0)
+        sys.exit(_parser()(args=given, standalone_mode=False) or 0)
     except UsageError as error:
         if not arguments or type(error).__name__ == "NoArgsIsHelpError":
             error.show()
@@ -165,6 +166,12 @@ def main() -> None:
         if debug:
             raise
         _fail(f"{type(error).__name__}: {error} (this should not happen; --debug shows where)", 1)
+
+
+@cache
+def _parser() -> Any:
+    """Return all commands with their options, which typer would lay out anew for every call."""
+    return typer.main.get_command(app)
 
 
 def _warn(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -131,16 +132,14 @@ def _check_texts(classes: Sequence[str], templates: Sequence[str]) -> None:
 
 def _own_tokenizer(backbone: Backbone) -> Tokenizer:
     """Return the tokenizer of the named architecture; of a model from memory, CLIP's with its context."""
-    import open_clip
-
     library, _, name = backbone.name.partition(":")
     if library != "open_clip":
         model: Any = backbone.model
-        return open_clip.SimpleTokenizer(context_length=getattr(model, "context_length", 77))
+        return _clip_tokenizer(getattr(model, "context_length", 77))
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        return open_clip.get_tokenizer(name if name.startswith("hf-hub:") else name.split("/")[0])
+        return _tokenizer_of(name if name.startswith("hf-hub:") else name.split("/")[0])
     except Exception as error:
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
         raise ModelError(
@@ -149,6 +148,20 @@ def _own_tokenizer(backbone: Backbone) -> Tokenizer:
         ) from error
     finally:
         logging.disable(level)
+
+
+@lru_cache(maxsize=4)  # a merge table is read for a tenth of a second, and a page is asked word after word
+def _clip_tokenizer(context: int) -> Tokenizer:
+    import open_clip
+
+    return open_clip.SimpleTokenizer(context_length=context)
+
+
+@lru_cache(maxsize=4)
+def _tokenizer_of(architecture: str) -> Tokenizer:
+    import open_clip
+
+    return open_clip.get_tokenizer(architecture)
 
 
 def _check_tokens(backbone: Backbone, tokens: Tensor) -> None:
