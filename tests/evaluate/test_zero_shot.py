@@ -128,6 +128,7 @@ def test_a_named_architecture_has_its_own_tokenizer():
     assert class_embeddings(backbone, CLASSES).shape == (3, 128)
     named = _own_tokenizer(replace(backbone, name="open_clip:ViT-B-16/laion2b_s34b_b88k"))
     assert torch.equal(named(CLASSES), open_clip.get_tokenizer("ViT-B-16")(CLASSES))
+    assert _own_tokenizer(backbone) is _own_tokenizer(backbone), "its table is read once"
 
 
 def test_a_tokenizer_out_of_reach_is_refused_with_a_way_out(clip, monkeypatch):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import ttr  # before timm: it lets torchvision import beside a CPU build of torch
@@ -16,25 +14,10 @@ from torch import Tensor, nn
 
 from tests.tools import small_results
 from tests.tools.tiny_models import FAMILIES, SIZE, scramble
-from ttr.backbones.phantoms import recipes
 from ttr.drawing import maps
 
 # Nobody counts the dots of a chart here, and coarse ones are drawn in a third of the time.
 maps.DPI = 50
-
-
-@cache
-def _built(name: str, image_size: int | None) -> ttr.Backbone:
-    return BUILD(name, image_size=image_size)
-
-
-def copied(name: str, *, image_size: int | None = None) -> ttr.Backbone:
-    """Return a copy of a phantom that is built once: to build one takes as long as twenty passes."""
-    return copy.deepcopy(_built(name, image_size))
-
-
-# Tests of the building itself put it back (tests/backbones/phantoms/conftest.py).
-BUILD, recipes.load = recipes.load, copied
 
 
 @pytest.fixture(params=sorted(FAMILIES))

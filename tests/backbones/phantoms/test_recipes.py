@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 import ttr
 from tests.tools.tiny_models import scramble, tiny_eva, tiny_vit
+from ttr.backbones.phantoms import recipes
 from ttr.backbones.phantoms.names import OF_RANDOM_WEIGHTS
 from ttr.backbones.phantoms.recipes import RECIPES
 from ttr.datasets.phantom import CLASSES, phantom_image, phantom_images
@@ -69,14 +70,28 @@ def test_a_batch_equals_its_items_with_one_register(phantom, phantom_batch):
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
 
 
-def test_the_same_phantom_is_built_every_time_whatever_the_global_seed():
+@pytest.mark.parametrize("name", ["phantom", "phantom-registers"])
+def test_the_same_phantom_is_built_every_time_whatever_the_global_seed(name):
     torch.manual_seed(1)
-    first = ttr.load("phantom").weights_hash
+    first = ttr.load(name).weights_hash
+    recipes._built.cache_clear()
     torch.manual_seed(2)
-    assert ttr.load("phantom").weights_hash == first
-    assert len({ttr.load(n).weights_hash for n in OF_RANDOM_WEIGHTS}) == 9
-    torch.manual_seed(3)
-    assert ttr.load("phantom-registers").weights_hash == ttr.load("phantom-registers").weights_hash
+    assert ttr.load(name).weights_hash == first
+
+
+def test_each_name_is_another_phantom():
+    assert len({ttr.load(name).weights_hash for name in OF_RANDOM_WEIGHTS}) == 9
+
+
+def test_a_phantom_is_nobody_elses():
+    """It is planted once a process; what is done to one does not reach the next."""
+    first = ttr.load("phantom", image_size=64)
+    with torch.no_grad():
+        for parameter in first.model.parameters():
+            parameter.zero_()
+    second = ttr.load("phantom", image_size=64)
+    assert second.weights_hash != first.weights_hash
+    assert record(second, torch.ones(1, 3, 64, 64)).norms.all(), "its hooks see its own blocks"
 
 
 def test_every_phantom_says_what_it_is():

@@ -13,7 +13,9 @@ version of timm or open_clip builds the same phantom.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -68,6 +70,11 @@ def load(name: str, *, image_size: int | None = None) -> Backbone:
         raise ModelError(
             f"image_size={size}; the phantoms need a multiple of {PATCH} px, at least {4 * PATCH}"
         )
+    return copy.deepcopy(_built(name, size))
+
+
+@lru_cache(maxsize=8)  # to plant one takes as long as twenty passes, to copy it a tenth of that
+def _built(name: str, size: int) -> Backbone:
     with torch.random.fork_rng(devices=[]):
         registers = 0 if name == "phantom" else 4
         model = _clip(size) if name == "phantom-clip" else _vit(size, registers)
