@@ -187,6 +187,32 @@ def test_wheel_drag_and_keys_move_both_frames_and_another_block_keeps_the_place(
     assert place() == (0, 0, 1)
 
 
+def check_keys_window_and_measure(page, frame):
+    """Keys alone: a window, a length in millimetres, and all as it was; the page stays where it is."""
+    boxes = [page.get_by_label(name, exact=True) for name in ("Centre", "Width")]
+    frame.focus()
+    before = page.evaluate("scrollY")
+    for key in ("w", "ArrowRight", "ArrowRight", "ArrowUp"):
+        page.keyboard.press(key)
+    for box, value in zip(boxes, ("18", "441"), strict=True):
+        expect(box).to_have_value(value)
+    expect(page.locator(READOUT)).to_contain_text("Window 18 / 441")
+    for key in ("m", "ArrowDown", "Enter", *["ArrowRight"] * 20):
+        page.keyboard.press(key)
+    expect(page.locator(READOUT)).to_contain_text("17.9 mm")  # 20 hundredths of 128 pixels of 0.7 mm
+    expect(page.locator(READOUT)).to_have_attribute("aria-live", "polite")
+    page.keyboard.press(" ")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#maps .ttr-length").first).to_have_text("17.9 mm")
+    assert page.evaluate("scrollY") == before
+    page.keyboard.press("Escape")
+    expect(page.locator("#maps .ttr-length").first).to_be_hidden()
+    page.keyboard.press("0")
+    for box, value in zip(boxes, ("40", "400"), strict=True):
+        expect(box).to_have_value(value)
+    page.keyboard.press("p")
+
+
 def test_a_ct_is_windowed_by_dragging_measured_in_millimetres_and_applied(viewer, tmp_path):
     stored = np.add.outer(np.arange(128), np.arange(128)).astype(np.uint16) * 8
     fields = {"Modality": "CT", "RescaleIntercept": -1024, "RescaleSlope": 1, "PixelSpacing": [0.7, 0.7]}
@@ -195,6 +221,7 @@ def test_a_ct_is_windowed_by_dragging_measured_in_millimetres_and_applied(viewer
     viewer.wait_for_selector("#maps ttr-view[data-ready]")
     first, _ = painted(viewer, "#maps .ttr-photo")
     frame = viewer.locator("#maps .ttr-before .ttr-frame")
+    check_keys_window_and_measure(viewer, frame)
     frame.scroll_into_view_if_needed()
     box = frame.bounding_box()
     at = box["x"] + box["width"] / 4, box["y"] + box["height"] / 2

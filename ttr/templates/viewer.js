@@ -224,7 +224,7 @@ const ttrViewer = (() => {
     }
     reset() {
       const windowed = this.window;
-      Object.assign(this.state, { zoom: 1, x: 0, y: 0, windows: {}, ruler: null, cursor: null, loupe: null });
+      Object.assign(this.state, { zoom: 1, x: 0, y: 0, windows: {}, ruler: null, anchor: null, cursor: null, loupe: null });
       this.others((view) => { view.place(); view.photos(); view.look(); });
       if (windowed) this.windowed(this.picture?.values?.window);
     }
@@ -241,13 +241,23 @@ const ttrViewer = (() => {
     point() {
       const { cursor } = this.state, square = cursor && this.squareAt(cursor);
       const [left, top, right, bottom] = this.data.frame, [rows, columns] = this.data.grid;
+      const isAimed = !!cursor && !!this.state.isAimed;
       for (const mark of this.querySelectorAll(".ttr-cursor")) {
-        mark.hidden = !square;
-        if (!square) continue;
+        mark.hidden = !square && !isAimed;
+        mark.toggleAttribute("data-aimed", isAimed);
+        if (isAimed) Object.assign(mark.style, { left: `${100 * cursor[0]}%`, top: `${100 * cursor[1]}%`, width: 0, height: 0 });
+        if (!square || isAimed) continue;
         const width = (right - left) / columns, height = (bottom - top) / rows;
         Object.assign(mark.style, { left: `${100 * (left + square[1] * width)}%`, top: `${100 * (top + square[0] * height)}%`, width: `${100 * width}%`, height: `${100 * height}%` });
       }
       this.find("readout").textContent = cursor ? this.told(cursor, square) : "";
+    }
+    // For a screen reader: what a key did, then what lies under the cursor.
+    tell(said = "") {
+      const readout = this.find("readout");
+      readout.setAttribute("aria-live", "polite");
+      this.others((view) => view.point());
+      readout.textContent = [said, readout.textContent].filter(Boolean).join(" · ");
     }
     told(cursor, square) {
       const said = [], { sides, grid } = this.data;
