@@ -32,6 +32,7 @@ SCRIPTS = (
     "viewer_loupe.js",
     "viewer_hand.js",
     "viewer.js",
+    "viewer_blocks.js",
     "viewer_stack.js",
 )
 STYLE = (

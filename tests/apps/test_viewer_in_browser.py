@@ -187,6 +187,42 @@ def test_wheel_drag_and_keys_move_both_frames_and_another_block_keeps_the_place(
     assert place() == (0, 0, 1)
 
 
+def test_another_block_is_painted_before_it_is_answered(viewer, found):
+    """Maps, the numbers under the cursor, the scale and the words; the last that was asked for stays."""
+    held, holds = [], [True]
+    viewer.route("**/run/predict", lambda route: held.append(route) if holds else route.continue_())
+    frame = viewer.locator("#maps .ttr-before .ttr-frame")
+    frame.focus()
+    viewer.keyboard.press("ArrowRight")
+    for _ in range(2):
+        viewer.keyboard.press("[")
+    maps = [run.attention_map(3) for run in found.runs]
+    square = [run.attention_map(3)[7, 7] for run in found.runs]
+
+    def check():
+        high = max(float(each.max()) for each in maps)
+        for pixels, each in zip(painted(viewer, "#maps .ttr-map"), maps, strict=True):
+            assert np.abs(pixels[..., 3] - 0.9 * 255 * shares(each, 0, high)).max() <= 1
+        assert told(viewer)[2:4] == pytest.approx(square, rel=0.01)
+        assert float(viewer.locator("#maps .ttr-ticks span").last.inner_text()) == pytest.approx(
+            high, rel=0.05
+        )
+        assert "block 3" in frame.get_attribute("aria-label")
+
+    check()
+    ahead = viewer.locator("#maps ttr-view[data-ahead]")
+    expect(ahead).to_have_count(1)
+    holds.clear()
+    for route in held:
+        route.continue_()
+    expect(ahead).to_have_count(0)
+    check()
+    for _ in range(2):
+        viewer.keyboard.press("]")
+    expect(ahead).to_have_count(0)
+    viewer.unroute("**/run/predict")
+
+
 def check_keys_window_and_measure(page, frame):
     """Keys alone: a window, a length in millimetres, and all as it was; the page stays where it is."""
     boxes = [page.get_by_label(name, exact=True) for name in ("Centre", "Width")]

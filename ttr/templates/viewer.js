@@ -20,7 +20,9 @@ const ttrViewer = (() => {
     attributeChangedCallback(name, before, now) {
       // One whose numbers stay while others beside it change loses what was painted, too: its own mark goes with that.
       const isNew = name === "data-ready" ? now === null : now !== before;
-      if (before !== null && isNew && this.isConnected) queueMicrotask(() => this.refresh());
+      if (before === null || !isNew || !this.isConnected || this.isDue) return;
+      this.isDue = true;
+      queueMicrotask(() => { this.isDue = false; if (this.isConnected) this.refresh(); });
     }
     read() { return JSON.parse(this.dataset.json); }
   }
@@ -60,14 +62,26 @@ const ttrViewer = (() => {
       this.look();
       this.stack?.arrived(this.data.slice);
     }
+    // Another block, as soon as it is asked for; what only the server knows of it is out of sight until it answers.
+    turn(block) {
+      const isTurned = this.asked !== undefined;
+      this.asked = block;
+      this.open();
+      if (this.asked === undefined && !isTurned) return;
+      this.paint();
+      this.point();
+      if (this.asked === undefined) this.look();
+    }
+    // What was sent, or what was asked for since: an answer to an earlier question does not come between.
     open() {
-      const data = (this.data = this.read());
+      const sent = this.read(), ahead = ttrBlocks.of(sent, this.asked), data = (this.data = ahead ?? sent);
+      if (!ahead) this.asked = undefined;
+      this.toggleAttribute("data-ahead", !!ahead);
       this.maps = (data.maps ?? []).map(ttrPaint.floats);
       this.beside = data.beside.map(({ name, maps }) => ({ name, maps: maps.map(ttrPaint.floats) }));
       this.heads = data.heads && data.heads.maps.map(ttrPaint.floats);
       this.lut = data.scale && ttrPaint.bytes(data.scale.lut);
       this.frames = [...this.querySelectorAll(".ttr-frame")];
-      this.labels = this.frames.map((frame) => frame.getAttribute("aria-label"));
       this.wait();
     }
     // Another slice of the stack is shown than that of these maps: they are out of sight until its own are there.
@@ -80,7 +94,7 @@ const ttrViewer = (() => {
     wait() {
       const { stack, awaits } = this;
       this.toggleAttribute("data-awaiting", awaits);
-      this.frames.forEach((frame, side) => frame.setAttribute("aria-label", awaits ? `${this.data.sides[side]}: slice ${stack.shown + 1} of ${stack.count}, its maps are not there yet` : this.labels[side]));
+      this.frames.forEach((frame, side) => frame.setAttribute("aria-label", awaits ? `${this.data.sides[side]}: slice ${stack.shown + 1} of ${stack.count}, its maps are not there yet` : this.data.alts[side]));
       this.find("awaited").hidden = !awaits;
     }
     find(name) { return this.querySelector(`.ttr-${name}`); }
