@@ -29,6 +29,8 @@ from ttr.datasets.registry import sample_paths
 
 NAME = "Compare"
 MEAN = "mean of heads"
+#: A screen reader tells what is written there; the place must be there before the words.
+TOLD = "element.setAttribute('role', 'status');"
 #: What is in force on each of the inner tabs.
 IN_FORCE = {
     "Attention": {"block", "head", "laid", "surface", "scale"},
@@ -112,7 +114,7 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, case: gr.State, chosen:
             changed = [*model_box(workbench, blocks, chosen), *beside_box(workbench, chosen)]
         with gr.Column(elem_classes="ttr-stage", min_width=0):
             status = gr.HTML(elem_id="status")
-            verdict = gr.HTML(elem_id="verdict")
+            verdict = gr.HTML(elem_id="verdict", js_on_load=TOLD)
             series.bar.render()
             tabs, *maps, curves = _maps()
         with gr.Column(elem_classes="ttr-controls", min_width=0):

@@ -51,6 +51,8 @@ def test_an_uploaded_png_changes_both_overlays(page, tmp_path):
     assert all(old != new for old, new in zip(before, after, strict=True))
     assert shot.screenshot() != first
     assert "PNG, 200 × 230 pixels" in page.locator("#picture").inner_text()
+    expect(page.locator("#verdict").get_by_role("status")).to_contain_text("faithfulness")
+    expect(page.locator(".sr-only[role=status]")).to_be_hidden()
     screenshot(page, "compare")
 
 

@@ -166,10 +166,15 @@ def test_wheel_drag_and_keys_move_both_frames_and_another_block_keeps_the_place(
     assert zoom > 2
     viewer.mouse.move(at[0], at[1] + 1)
     assert told(viewer)[:2] == under, "what lies under the pointer stays there"
+    viewer.evaluate(
+        """() => { const place = document.querySelector("#maps .ttr-zoom"), told = (window.told = []);
+            new MutationObserver(() => told.push(place.textContent)).observe(place, { childList: true }); }"""
+    )
     viewer.mouse.move(*at)
     viewer.mouse.down()
     viewer.mouse.move(at[0] + 40, at[1] + 20)
     viewer.mouse.up()
+    assert viewer.evaluate("window.told") == [], "a screen reader hears no enlargement that stays"
     width = viewer.locator("#maps .ttr-frame").first.bounding_box()["width"]
     moved = place()
     assert moved[0] - x == pytest.approx(100 * 40 / width, abs=0.2)

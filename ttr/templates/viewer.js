@@ -222,7 +222,8 @@ const ttrViewer = (() => {
         frame.toggleAttribute("data-enlarged", state.zoom > 1);
         frame.dataset.uses = state.tool;
       }
-      this.find("zoom").textContent = `${Math.round(100 * state.zoom)}%`;
+      const zoom = `${Math.round(100 * state.zoom)}%`;
+      if (this.find("zoom").textContent !== zoom) this.find("zoom").textContent = zoom;  // a screen reader tells what is written, again too
       this.querySelectorAll("[data-tool]").forEach((each) => each.setAttribute("aria-pressed", each.dataset.tool === state.tool));
       this.point();
       this.measure();
