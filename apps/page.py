@@ -28,6 +28,7 @@ def _template(name: str) -> str:
 
 SCRIPTS = (
     "streams.js",
+    "names.js",
     "viewer_paint.js",
     "viewer_loupe.js",
     "viewer_hand.js",
