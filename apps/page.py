@@ -26,7 +26,16 @@ def _template(name: str) -> str:
     return resources.files("ttr").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-SCRIPTS = ("streams.js", "viewer_paint.js", "viewer.js", "viewer_stack.js")
+SCRIPTS = (
+    "streams.js",
+    "names.js",
+    "viewer_paint.js",
+    "viewer_loupe.js",
+    "viewer_hand.js",
+    "viewer.js",
+    "viewer_blocks.js",
+    "viewer_stack.js",
+)
 STYLE = (
     f"<style>{_template('app.css')}{_template('viewer.css')}</style>"
     f"<script>{''.join(map(_template, SCRIPTS))}</script>"

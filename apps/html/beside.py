@@ -22,9 +22,23 @@ Maps = Callable[[Case, Look], list[np.ndarray | None]]
 
 def maps(case: Case, look: Look) -> list[str]:
     """Return the three maps of a case as HTML, those of its second choice below."""
+    return [*by_block(case, look), colours(case, look)]
+
+
+def colours(case: Case, look: Look) -> str:
+    """Return the patches at the last block as colours, whatever block is looked at."""
     other = case.beside
     if other is None:
-        return [panels.attention(case, look), panels.norms(case, look), panels.colours(case, look)]
+        return panels.colours(case, look)
+    last = [replace(look, layer=each.inspection.layers - 1) for each in (case, other)]
+    return _pair(case, last[0], other, last[1], panels.colours)
+
+
+def by_block(case: Case, look: Look) -> list[str]:
+    """Return the maps that depend on the block, head or query: attention and norms."""
+    other = case.beside
+    if other is None:
+        return [panels.attention(case, look), panels.norms(case, look)]
     at = clipped(look, other)
     same_grid = case.inspection.before.layout.grid == other.inspection.before.layout.grid
     attention, norms = (
@@ -39,7 +53,6 @@ def maps(case: Case, look: Look) -> list[str]:
         for draw in (
             lambda each, seen: panels.attention(each, seen, attention),
             lambda each, seen: panels.norms(each, seen, norms),
-            panels.colours,
         )
     ]
 

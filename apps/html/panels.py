@@ -53,6 +53,12 @@ def attention(case: Case, look: Look, at_least: float = 0.0) -> str:
     Raises:
         OptionError: no such block, head or query.
     """
+    likeness = case.inspection.likeness(look.layer, look.head, look.query)
+    return view(case, attention_view(case, look, at_least)) + _likeness(likeness)
+
+
+def attention_view(case: Case, look: Look, at_least: float = 0.0) -> View:
+    """Return the attention maps before and after; arguments and errors as of :func:`attention`."""
     found = case.inspection
     found.check(look.layer, look.head, look.query)
     maps = attention_maps(case, look)
@@ -66,7 +72,7 @@ def attention(case: Case, look: Look, at_least: float = 0.0) -> str:
         for values, share in zip(maps, shares, strict=True)
     ]
     label = f"share of the attention of {look.query} on one patch"
-    shown = View(
+    return View(
         "Attention before and after",
         "attention",
         maps,
@@ -74,8 +80,8 @@ def attention(case: Case, look: Look, at_least: float = 0.0) -> str:
         Scale(ATTENTION_MAP, _of_both(label, at_least), at_least=at_least),
         (Beside("norm", [run.norm_map(look.layer) for run in found.shown]),),
         Heads(look.query, [run.head_maps(look.layer, look.query) for run in found.shown]),
+        at=(look.layer, series_of(case, look)),
     )
-    return view(case, shown) + _likeness(found.likeness(look.layer, look.head, look.query))
 
 
 def norms(case: Case, look: Look, at_least: float = 0.0) -> str:
@@ -83,17 +89,27 @@ def norms(case: Case, look: Look, at_least: float = 0.0) -> str:
 
     ``at_least``: as of :func:`attention`.
     """
+    return view(case, norm_view(case, look, at_least))
+
+
+def norm_view(case: Case, look: Look, at_least: float = 0.0) -> View:
+    """Return the norm maps before and after; arguments as of :func:`norms`."""
     maps = norm_maps(case, look)
     alts = [f"patch norms, block {look.layer}: {peak(values)}" for values in maps if values is not None]
-    shown = View(
+    return View(
         "Patch norms before and after",
         "norm",
         maps,
         alts,
         Scale(NORM_MAP, _of_both("norm (length) of a patch’s token", at_least), at_least=at_least),
         (Beside("attention", attention_maps(case, look)),),
+        at=(look.layer, series_of(case, look)),
     )
-    return view(case, shown)
+
+
+def series_of(case: Case, look: Look) -> str:
+    """Return what a case's maps of all blocks at one head and query are called."""
+    return f"{case.inspection.identity} {look.head} {look.query}"
 
 
 def attention_maps(case: Case, look: Look) -> list[np.ndarray | None]:

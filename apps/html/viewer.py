@@ -87,6 +87,8 @@ class View:
         heads: what the loupe tells, or None.
         mark: (left, top, right, bottom) of a part to frame, in shares of what the model saw, 0..1.
         over: a picture with transparency to lay over all of the picture, as a data URI, or "".
+        at: (block, what the maps of all blocks are called), of maps that :mod:`ttr.apps.html.blocks` sends of
+            every block; else None.
     """
 
     title: str
@@ -98,6 +100,7 @@ class View:
     heads: Heads | None = None
     mark: tuple[float, float, float, float] | None = None
     over: str = ""
+    at: tuple[int, str] | None = None
 
 
 def view(case: Case, shown: View, *, with_picture: bool = False) -> str:
@@ -106,12 +109,13 @@ def view(case: Case, shown: View, *, with_picture: bool = False) -> str:
     ``with_picture``: send the picture along, where it is none that the page holds already.
     """
     frame = case.inspection.frame
-    named = SIDES if len(shown.maps) == len(SIDES) else (ORIGINAL, *SIDES)
     sides = [
-        {"tag": tag, "name": name, "note": note, "alt": f"{name}: {alt}", "is_there": values is not None}
-        for (tag, name, note), values, alt in zip(named, shown.maps, shown.alts, strict=True)
+        {"tag": tag, "name": name, "note": note, "alt": alt, "is_there": values is not None}
+        for (tag, name, note), values, alt in zip(
+            named_sides(shown), shown.maps, alts_by_side(shown), strict=True
+        )
     ]
-    data = _data(case, shown, [name for _, name, _ in named])
+    data = _data(case, shown)
     return fill(
         "app_view.html",
         title=shown.title,
@@ -128,6 +132,16 @@ def view(case: Case, shown: View, *, with_picture: bool = False) -> str:
         is_scaled=shown.scale is not None,
         picture=picture_data(case.plate) if with_picture else None,
     )
+
+
+def named_sides(shown: View) -> tuple[tuple[str, str, str], ...]:
+    """Return (tag, name, note) of each side of a view."""
+    return SIDES if len(shown.maps) == len(SIDES) else (ORIGINAL, *SIDES)
+
+
+def alts_by_side(shown: View) -> list[str]:
+    """Return each side of a view in words."""
+    return [f"{name}: {alt}" for (_, name, _), alt in zip(named_sides(shown), shown.alts, strict=True)]
 
 
 def picture_data(plate: Plate) -> dict[str, Any]:
@@ -153,7 +167,7 @@ def picture_data(plate: Plate) -> dict[str, Any]:
     }
 
 
-def _data(case: Case, shown: View, names: list[str]) -> dict[str, Any]:
+def _data(case: Case, shown: View) -> dict[str, Any]:
     """Return what a view paints, JSON values."""
     there = [values for values in shown.maps if values is not None]
     rows, columns = there[0].shape[:2]
@@ -166,19 +180,35 @@ def _data(case: Case, shown: View, names: list[str]) -> dict[str, Any]:
         "grid": [rows, columns],
         "with": sha256([repr((shown.mark, shown.alts)).encode(), shown.over.encode()])[:16],
         "name": shown.name,
-        "sides": names,
-        "beside": [{"name": each.name, "maps": _floats(each.maps)} for each in shown.beside],
+        "sides": [name for _, name, _ in named_sides(shown)],
+        "alts": alts_by_side(shown),
+        "at": shown.at,
+        "beside": [{"name": each.name, "maps": floats(each.maps)} for each in shown.beside],
         "heads": None
         if shown.heads is None
-        else {"query": shown.heads.query, "maps": _floats(shown.heads.maps)},
+        else {"query": shown.heads.query, "maps": floats(shown.heads.maps)},
     }
     if shown.scale is None:
         return {**found, "colours": [None if each is None else png_uri(each) for each in shown.maps]}
-    return {**found, "maps": _floats(shown.maps), "scale": _scale(shown.scale, shown.maps)}
+    return {**found, "maps": floats(shown.maps), "scale": _scale(shown.scale, shown.maps)}
 
 
 def _scale(scale: Scale, maps: list[np.ndarray | None]) -> dict[str, Any]:
-    """Return a scale for all maps and one for each, with the numbers along it, straight and logarithmic."""
+    """Return a scale as the browser takes it, JSON values."""
+    return {
+        "lut": _lut(scale.colour_map),
+        "label": scale.label,
+        "is_fixed": scale.bounds is not None,
+        "around": scale.around,
+        "contours": CONTOURS,
+        "box": BOX,
+        "decades": DECADES,
+        **scale_ends(scale, maps),
+    }
+
+
+def scale_ends(scale: Scale, maps: list[np.ndarray | None]) -> dict[str, Any]:
+    """Return the ends of a scale for all maps and of one for each, with the numbers along it."""
     highs = [0.0 if values is None else float(values.max()) for values in maps]
     ends = [(0.0, max(*highs, scale.at_least)), *((0.0, high) for high in highs)]
     if scale.bounds is not None:
@@ -187,17 +217,7 @@ def _scale(scale: Scale, maps: list[np.ndarray | None]) -> dict[str, Any]:
         {"low": low, "high": high, "ticks": ticks(low, high), "log_ticks": ticks(low, high, log=True)}
         for low, high in ends
     )
-    return {
-        "lut": _lut(scale.colour_map),
-        "label": scale.label,
-        "is_fixed": scale.bounds is not None,
-        "around": scale.around,
-        "shared": all_,
-        "own": own,
-        "contours": CONTOURS,
-        "box": BOX,
-        "decades": DECADES,
-    }
+    return {"shared": all_, "own": own}
 
 
 @cache
@@ -209,7 +229,8 @@ def _lut(colour_map: str) -> str:
     return base64.b64encode((255 * colours).round().astype(np.uint8).tobytes()).decode()
 
 
-def _floats(maps: list[np.ndarray | None]) -> list[str | None]:
+def floats(maps: list[np.ndarray | None]) -> list[str | None]:
+    """Return maps as the browser takes them: float32 in base64, None where there is none."""
     return [
         None
         if values is None

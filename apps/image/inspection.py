@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from ttr.analysis.patch_colours import fit_colours
 from ttr.analysis.reference import Reference, refer
 from ttr.apps.image.framing import Frame, frame_of
 from ttr.backbones.base import Backbone
+from ttr.digests import sha256
 from ttr.errors import OptionError
 from ttr.forward.preprocessing import pixels_of
 from ttr.hooks import keep
@@ -114,6 +116,11 @@ class Inspection:
     after: Trace
     num_neurons: int
     original: Trace | None = None
+
+    @cached_property
+    def identity(self) -> str:
+        """What tells the maps of this image through this model and wrap from all others."""
+        return sha256((run.norms.tobytes() for run in self.shown), 16)
 
     @property
     def layers(self) -> int:

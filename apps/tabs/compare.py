@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from ttr.apps.html import beside, charts, explanations, panels, takeaway
+from ttr.apps.html import beside, blocks, charts, explanations, panels, takeaway
 from ttr.apps.html.panels import Look
 from ttr.apps.image.case import Case
 from ttr.apps.image.dicom_out import dicom_of
@@ -29,6 +29,8 @@ from ttr.datasets.registry import sample_paths
 
 NAME = "Compare"
 MEAN = "mean of heads"
+#: A screen reader tells what is written there; the place must be there before the words.
+TOLD = "element.setAttribute('role', 'status');"
 #: What is in force on each of the inner tabs.
 IN_FORCE = {
     "Attention": {"block", "head", "laid", "surface", "scale"},
@@ -112,7 +114,7 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, case: gr.State, chosen:
             changed = [*model_box(workbench, blocks, chosen), *beside_box(workbench, chosen)]
         with gr.Column(elem_classes="ttr-stage", min_width=0):
             status = gr.HTML(elem_id="status")
-            verdict = gr.HTML(elem_id="verdict")
+            verdict = gr.HTML(elem_id="verdict", js_on_load=TOLD)
             series.bar.render()
             tabs, *maps, curves = _maps()
         with gr.Column(elem_classes="ttr-controls", min_width=0):
@@ -136,8 +138,9 @@ def compare_tab(workbench: Workbench, blocks: gr.Blocks, case: gr.State, chosen:
     )
 
 
-def _maps() -> tuple[dict[str, gr.Tab], gr.HTML, gr.HTML, gr.HTML, gr.Plot]:
+def _maps() -> tuple[dict[str, gr.Tab], gr.HTML, gr.HTML, gr.HTML, gr.HTML, gr.Plot]:
     gr.HTML(CUT)
+    every_block = gr.HTML(elem_id="blocks", visible="hidden")
     with gr.Tabs():
         with gr.Tab("Attention") as attention:
             maps = gr.HTML(elem_id="maps")
@@ -153,7 +156,7 @@ def _maps() -> tuple[dict[str, gr.Tab], gr.HTML, gr.HTML, gr.HTML, gr.Plot]:
             gr.HTML(explanations.why(explanations.CURVES))
     gr.HTML(explanations.words())
     tabs = dict(zip(IN_FORCE, (attention, lengths, components, blocks), strict=True))
-    return tabs, maps, norms, colours, curves
+    return tabs, maps, norms, colours, every_block, curves
 
 
 def _controls() -> Controls:
@@ -189,8 +192,18 @@ def _filed(workbench: Workbench, kept: Kept[Case] | None) -> bytes:
 
 
 def maps(found: Case, at: Look) -> list[str]:
-    """Return the three maps of a case as HTML, with those of a second choice."""
-    return beside.maps(found, at)
+    """Return the three maps of a case as HTML, with those of a second choice, and every block's."""
+    return [*beside.maps(found, at), blocks.blocks(found, at)]
+
+
+def looked(found: Case, at: Look) -> list[Any]:
+    """Return the same for another head or query of a case that is shown: colours depend on neither."""
+    return [*beside.by_block(found, at), gr.skip(), blocks.blocks(found, at)]
+
+
+def at_block(found: Case, at: Look) -> list[Any]:
+    """Return the same for another block: every block's maps are in the browser."""
+    return [*beside.by_block(found, at), gr.skip(), gr.skip()]
 
 
 def shown(kept: Kept[Case], seen: tuple[Any, ...]) -> list[Any]:
@@ -225,4 +238,18 @@ def empty(said: str = "") -> list[Any]:
     """
     controls = [gr.skip()] * 3
     window = [gr.update(visible=False), *[gr.skip()] * 3]
-    return [None, said, "", "", None, "", "", "", "", *controls, *window, *[gr.update(interactive=False)] * 3]
+    return [
+        None,
+        said,
+        "",
+        "",
+        None,
+        "",
+        "",
+        "",
+        "",
+        "",
+        *controls,
+        *window,
+        *[gr.update(interactive=False)] * 3,
+    ]

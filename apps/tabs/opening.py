@@ -149,7 +149,8 @@ class Opening:
         for control in controls:
             outputs = [*widgets.maps, widgets.status]
             asked = [self.turn, self.case, *controls]
-            control.input(self._looked, asked, outputs, js=WITHIN, **AT_ONCE, **AS_SENT)
+            draw = compare.at_block if control is widgets.controls.layer else compare.looked
+            control.input(partial(self._looked, draw), asked, outputs, js=WITHIN, **AT_ONCE, **AS_SENT)
 
     def connect_list(self, listed: Listed, tabs: gr.Tabs) -> None:
         """Let a list open an image, and turn to the tab Compare."""
@@ -286,11 +287,14 @@ class Opening:
 
         return in_this_turn(lambda: guarded(work, outputs), turn, outputs)
 
-    def _looked(self, turn: Turn, kept: Kept[Case] | None, *seen: Any) -> list[Any]:
+    def _looked(
+        self, draw: Callable[..., list[Any]], turn: Turn, kept: Kept[Case] | None, *seen: Any
+    ) -> list[Any]:
         def work() -> list[Any]:
-            return [*compare.maps(value_of(kept), compare.look(*seen)), ""]
+            return [*draw(value_of(kept), compare.look(*seen)), ""]
 
-        return in_this_turn(lambda: guarded(work, 4, message=3), turn, 4)
+        outputs = len(self.widgets.maps) + 1
+        return in_this_turn(lambda: guarded(work, outputs, message=outputs - 1), turn, outputs)
 
     def _analysed(self, turn: Turn, picture: Picture, choice: Any, *seen: Any) -> list[Any]:
         choice, stack = choice or self.workbench.choose(self.workbench.names[0]), turn.stack

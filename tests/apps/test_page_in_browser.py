@@ -51,6 +51,8 @@ def test_an_uploaded_png_changes_both_overlays(page, tmp_path):
     assert all(old != new for old, new in zip(before, after, strict=True))
     assert shot.screenshot() != first
     assert "PNG, 200 × 230 pixels" in page.locator("#picture").inner_text()
+    expect(page.locator("#verdict").get_by_role("status")).to_contain_text("faithfulness")
+    expect(page.locator(".sr-only[role=status]")).to_be_hidden()
     screenshot(page, "compare")
 
 
@@ -139,7 +141,7 @@ def test_opacity_swipe_smoothing_and_scale_change_what_is_seen(page):
     page.locator("#compare-style").get_by_role("radio", name="smooth").check()
     page.wait_for_selector("#maps ttr-view[data-smooth]")
     seen.append(pair.screenshot())
-    page.locator("#compare-scale").get_by_role("radio", name="own").check()
+    page.get_by_role("group", name="Colour scale").get_by_role("radio", name="own").check()
     expect(page.locator("#maps .ttr-bar:visible")).to_have_count(2)
     seen.append(pair.screenshot())
     page.get_by_role("radio", name="swipe").check()

@@ -166,10 +166,15 @@ def test_wheel_drag_and_keys_move_both_frames_and_another_block_keeps_the_place(
     assert zoom > 2
     viewer.mouse.move(at[0], at[1] + 1)
     assert told(viewer)[:2] == under, "what lies under the pointer stays there"
+    viewer.evaluate(
+        """() => { const place = document.querySelector("#maps .ttr-zoom"), told = (window.told = []);
+            new MutationObserver(() => told.push(place.textContent)).observe(place, { childList: true }); }"""
+    )
     viewer.mouse.move(*at)
     viewer.mouse.down()
     viewer.mouse.move(at[0] + 40, at[1] + 20)
     viewer.mouse.up()
+    assert viewer.evaluate("window.told") == [], "a screen reader hears no enlargement that stays"
     width = viewer.locator("#maps .ttr-frame").first.bounding_box()["width"]
     moved = place()
     assert moved[0] - x == pytest.approx(100 * 40 / width, abs=0.2)
@@ -187,6 +192,68 @@ def test_wheel_drag_and_keys_move_both_frames_and_another_block_keeps_the_place(
     assert place() == (0, 0, 1)
 
 
+def test_another_block_is_painted_before_it_is_answered(viewer, found):
+    """Maps, the numbers under the cursor, the scale and the words; the last that was asked for stays."""
+    held, holds = [], [True]
+    viewer.route("**/run/predict", lambda route: held.append(route) if holds else route.continue_())
+    frame = viewer.locator("#maps .ttr-before .ttr-frame")
+    frame.focus()
+    viewer.keyboard.press("ArrowRight")
+    for _ in range(2):
+        viewer.keyboard.press("[")
+    maps = [run.attention_map(3) for run in found.runs]
+    square = [run.attention_map(3)[7, 7] for run in found.runs]
+
+    def check():
+        high = max(float(each.max()) for each in maps)
+        for pixels, each in zip(painted(viewer, "#maps .ttr-map"), maps, strict=True):
+            assert np.abs(pixels[..., 3] - 0.9 * 255 * shares(each, 0, high)).max() <= 1
+        assert told(viewer)[2:4] == pytest.approx(square, rel=0.01)
+        assert float(viewer.locator("#maps .ttr-ticks span").last.inner_text()) == pytest.approx(
+            high, rel=0.05
+        )
+        assert "block 3" in frame.get_attribute("aria-label")
+
+    check()
+    ahead = viewer.locator("#maps ttr-view[data-ahead]")
+    expect(ahead).to_have_count(1)
+    holds.clear()
+    for route in held:
+        route.continue_()
+    expect(ahead).to_have_count(0)
+    check()
+    for _ in range(2):
+        viewer.keyboard.press("]")
+    expect(ahead).to_have_count(0)
+    viewer.unroute("**/run/predict")
+
+
+def check_keys_window_and_measure(page, frame):
+    """Keys alone: a window, a length in millimetres, and all as it was; the page stays where it is."""
+    boxes = [page.get_by_label(name, exact=True) for name in ("Centre", "Width")]
+    frame.focus()
+    before = page.evaluate("scrollY")
+    for key in ("w", "ArrowRight", "ArrowRight", "ArrowUp"):
+        page.keyboard.press(key)
+    for box, value in zip(boxes, ("18", "441"), strict=True):
+        expect(box).to_have_value(value)
+    expect(page.locator(READOUT)).to_contain_text("Window 18 / 441")
+    for key in ("m", "ArrowDown", "Enter", *["ArrowRight"] * 20):
+        page.keyboard.press(key)
+    expect(page.locator(READOUT)).to_contain_text("17.9 mm")  # 20 hundredths of 128 pixels of 0.7 mm
+    expect(page.locator(READOUT)).to_have_attribute("aria-live", "polite")
+    page.keyboard.press(" ")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#maps .ttr-length").first).to_have_text("17.9 mm")
+    assert page.evaluate("scrollY") == before
+    page.keyboard.press("Escape")
+    expect(page.locator("#maps .ttr-length").first).to_be_hidden()
+    page.keyboard.press("0")
+    for box, value in zip(boxes, ("40", "400"), strict=True):
+        expect(box).to_have_value(value)
+    page.keyboard.press("p")
+
+
 def test_a_ct_is_windowed_by_dragging_measured_in_millimetres_and_applied(viewer, tmp_path):
     stored = np.add.outer(np.arange(128), np.arange(128)).astype(np.uint16) * 8
     fields = {"Modality": "CT", "RescaleIntercept": -1024, "RescaleSlope": 1, "PixelSpacing": [0.7, 0.7]}
@@ -195,6 +262,7 @@ def test_a_ct_is_windowed_by_dragging_measured_in_millimetres_and_applied(viewer
     viewer.wait_for_selector("#maps ttr-view[data-ready]")
     first, _ = painted(viewer, "#maps .ttr-photo")
     frame = viewer.locator("#maps .ttr-before .ttr-frame")
+    check_keys_window_and_measure(viewer, frame)
     frame.scroll_into_view_if_needed()
     box = frame.bounding_box()
     at = box["x"] + box["width"] / 4, box["y"] + box["height"] / 2

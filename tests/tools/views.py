@@ -25,6 +25,18 @@ def views(html: str) -> list[dict[str, Any]]:
     return found
 
 
+def every_block(html: str) -> list[dict[str, Any]]:
+    """Return the data of each ``<ttr-blocks>``; its maps are arrays, [rows * columns]."""
+    found = _elements(html, "ttr-blocks")
+    for each in found:
+        for name, blocks in each["maps"].items():
+            each["maps"][name] = [
+                [None if side is None else np.frombuffer(base64.b64decode(side), "<f4") for side in block]
+                for block in blocks
+            ]
+    return found
+
+
 def pictures(html: str) -> list[dict[str, Any]]:
     """Return the data of each ``<ttr-picture>``."""
     return _elements(html, "ttr-picture")

@@ -3,7 +3,6 @@ const ttrViewer = (() => {
   const pictures = new Map(), views = new Set(), states = new Map(), settings = new Map();
   const FIRST = { overlay: "value", opacity: 0.9, smooth: false, own: false, log: false };
   const MOST = 16, REMEMBERED = 8, WINDOW = 240;  // enlargement; images whose place is kept; pixels of dragging for a whole range
-  const number = (value) => (Number.isInteger(value) ? String(value) : Math.abs(value) >= 1e-3 && Math.abs(value) < 1e5 ? String(+value.toPrecision(3)) : value.toExponential(2));
 
   // Where an image is looked at: the same for all of its views, whatever is shown of it next.
   function stateOf(image) {
@@ -21,7 +20,9 @@ const ttrViewer = (() => {
     attributeChangedCallback(name, before, now) {
       // One whose numbers stay while others beside it change loses what was painted, too: its own mark goes with that.
       const isNew = name === "data-ready" ? now === null : now !== before;
-      if (before !== null && isNew && this.isConnected) queueMicrotask(() => this.refresh());
+      if (before === null || !isNew || !this.isConnected || this.isDue) return;
+      this.isDue = true;
+      queueMicrotask(() => { this.isDue = false; if (this.isConnected) this.refresh(); });
     }
     read() { return JSON.parse(this.dataset.json); }
   }
@@ -45,7 +46,7 @@ const ttrViewer = (() => {
 
   class TtrView extends Kept {
     connectedCallback() {
-      if (!this.seen) this.listen();
+      if (!this.seen) ttrHand.listen(this);
       this.seen = new IntersectionObserver(() => this.photos());
       this.refresh();
       views.add(this);
@@ -61,14 +62,26 @@ const ttrViewer = (() => {
       this.look();
       this.stack?.arrived(this.data.slice);
     }
+    // Another block, as soon as it is asked for; what only the server knows of it is out of sight until it answers.
+    turn(block) {
+      const isTurned = this.asked !== undefined;
+      this.asked = block;
+      this.open();
+      if (this.asked === undefined && !isTurned) return;
+      this.paint();
+      this.point();
+      if (this.asked === undefined) this.look();
+    }
+    // What was sent, or what was asked for since: an answer to an earlier question does not come between.
     open() {
-      const data = (this.data = this.read());
+      const sent = this.read(), ahead = ttrBlocks.of(sent, this.asked), data = (this.data = ahead ?? sent);
+      if (!ahead) this.asked = undefined;
+      this.toggleAttribute("data-ahead", !!ahead);
       this.maps = (data.maps ?? []).map(ttrPaint.floats);
       this.beside = data.beside.map(({ name, maps }) => ({ name, maps: maps.map(ttrPaint.floats) }));
       this.heads = data.heads && data.heads.maps.map(ttrPaint.floats);
       this.lut = data.scale && ttrPaint.bytes(data.scale.lut);
       this.frames = [...this.querySelectorAll(".ttr-frame")];
-      this.labels = this.frames.map((frame) => frame.getAttribute("aria-label"));
       this.wait();
     }
     // Another slice of the stack is shown than that of these maps: they are out of sight until its own are there.
@@ -81,7 +94,7 @@ const ttrViewer = (() => {
     wait() {
       const { stack, awaits } = this;
       this.toggleAttribute("data-awaiting", awaits);
-      this.frames.forEach((frame, side) => frame.setAttribute("aria-label", awaits ? `${this.data.sides[side]}: slice ${stack.shown + 1} of ${stack.count}, its maps are not there yet` : this.labels[side]));
+      this.frames.forEach((frame, side) => frame.setAttribute("aria-label", awaits ? `${this.data.sides[side]}: slice ${stack.shown + 1} of ${stack.count}, its maps are not there yet` : this.data.alts[side]));
       this.find("awaited").hidden = !awaits;
     }
     find(name) { return this.querySelector(`.ttr-${name}`); }
@@ -209,7 +222,8 @@ const ttrViewer = (() => {
         frame.toggleAttribute("data-enlarged", state.zoom > 1);
         frame.dataset.uses = state.tool;
       }
-      this.find("zoom").textContent = `${Math.round(100 * state.zoom)}%`;
+      const zoom = `${Math.round(100 * state.zoom)}%`;
+      if (this.find("zoom").textContent !== zoom) this.find("zoom").textContent = zoom;  // a screen reader tells what is written, again too
       this.querySelectorAll("[data-tool]").forEach((each) => each.setAttribute("aria-pressed", each.dataset.tool === state.tool));
       this.point();
       this.measure();
@@ -225,7 +239,7 @@ const ttrViewer = (() => {
     }
     reset() {
       const windowed = this.window;
-      Object.assign(this.state, { zoom: 1, x: 0, y: 0, windows: {}, ruler: null, cursor: null, loupe: null });
+      Object.assign(this.state, { zoom: 1, x: 0, y: 0, windows: {}, ruler: null, anchor: null, cursor: null, loupe: null });
       this.others((view) => { view.place(); view.photos(); view.look(); });
       if (windowed) this.windowed(this.picture?.values?.window);
     }
@@ -242,20 +256,30 @@ const ttrViewer = (() => {
     point() {
       const { cursor } = this.state, square = cursor && this.squareAt(cursor);
       const [left, top, right, bottom] = this.data.frame, [rows, columns] = this.data.grid;
+      const isAimed = !!cursor && !!this.state.isAimed;
       for (const mark of this.querySelectorAll(".ttr-cursor")) {
-        mark.hidden = !square;
-        if (!square) continue;
+        mark.hidden = !square && !isAimed;
+        mark.toggleAttribute("data-aimed", isAimed);
+        if (isAimed) Object.assign(mark.style, { left: `${100 * cursor[0]}%`, top: `${100 * cursor[1]}%`, width: 0, height: 0 });
+        if (!square || isAimed) continue;
         const width = (right - left) / columns, height = (bottom - top) / rows;
         Object.assign(mark.style, { left: `${100 * (left + square[1] * width)}%`, top: `${100 * (top + square[0] * height)}%`, width: `${100 * width}%`, height: `${100 * height}%` });
       }
       this.find("readout").textContent = cursor ? this.told(cursor, square) : "";
+    }
+    // For a screen reader: what a key did, then what lies under the cursor.
+    tell(said = "") {
+      const readout = this.find("readout");
+      readout.setAttribute("aria-live", "polite");
+      this.others((view) => view.point());
+      readout.textContent = [said, readout.textContent].filter(Boolean).join(" · ");
     }
     told(cursor, square) {
       const said = [], { sides, grid } = this.data;
       if (this.awaits) said.push(`Slice ${this.stack.shown + 1}: its maps are not there yet`);
       else if (square) {
         const place = square[0] * grid[1] + square[1];
-        const each = (maps) => maps.map((values, side) => values && `${number(values[place])} ${sides[side].toLowerCase()}`).filter(Boolean).join(", ");
+        const each = (maps) => maps.map((values, side) => values && `${ttrPaint.number(values[place])} ${sides[side].toLowerCase()}`).filter(Boolean).join(", ");
         said.push(`Row ${square[0] + 1}, column ${square[1] + 1}`);
         if (this.maps.length) said.push(`${this.data.name} ${each(this.maps)}`);
         this.beside.forEach(({ name, maps }) => said.push(`${name} ${each(maps)}`));
@@ -296,148 +320,9 @@ const ttrViewer = (() => {
       ttrViewer.window = window.map((each) => +this.written(each));
       document.dispatchEvent(new CustomEvent("ttr-window"));
     }
-
-    // The loupe: one square, large, and what each head gives it.
-    look() {
-      const { loupe } = this.state, place = this.find("loupe"), there = !this.awaits && loupe && this.squareAt(loupe);
-      place.hidden = !there;
-      if (!there || !this.offsetParent) return;
-      const [row, column] = there, [rows, columns] = this.data.grid, title = document.createElement("h4");
-      title.textContent = `Row ${row + 1}, column ${column + 1}, with the squares around it`;
-      const canvas = Object.assign(document.createElement("canvas"), { width: 240, height: 240 });
-      const [x, y] = this.centreOf(there), [left, top, right, bottom] = this.data.frame, photo = this.frames[0].querySelector(".ttr-photo");
-      const width = (3 * (right - left) * photo.width) / columns, height = (3 * (bottom - top) * photo.height) / rows;
-      canvas.getContext("2d").drawImage(photo, x * photo.width - width / 2, y * photo.height - height / 2, width, height, 0, 0, 240, 240);
-      const crop = document.createElement("div");
-      crop.className = "ttr-crop";
-      crop.append(canvas, document.createElement("i"));
-      place.replaceChildren(title, crop, this.byHead(row * columns + column, rows * columns));
-    }
-    byHead(place, patches) {
-      if (!this.heads) return document.createElement("div");
-      const table = document.createElement("table"), count = Math.max(...this.heads.map((each) => (each?.length ?? 0) / patches));
-      const value = (side, head) => this.heads[side]?.[head * patches + place];
-      const most = Math.max(...this.heads.flatMap((each, side) => (each ? Array.from({ length: count }, (_, head) => value(side, head)) : [])));
-      table.className = "ttr-table";
-      table.createCaption().textContent = `Attention of ${this.data.heads.query} to this square, by head`;
-      const head = table.createTHead().insertRow();
-      ["head", ...this.data.sides].forEach((text) => { const cell = document.createElement("th"); cell.scope = "col"; cell.textContent = text.toLowerCase(); head.append(cell); });
-      const body = table.createTBody();
-      for (let each = 0; each < count; each++) {
-        const row = body.insertRow(), name = document.createElement("th");
-        Object.assign(name, { scope: "row", textContent: each });
-        row.append(name);
-        this.heads.forEach((_, side) => {
-          const cell = row.insertCell(), found = value(side, each);
-          cell.textContent = found === undefined ? "–" : number(found);
-          cell.style.setProperty("--ttr-share", most > 0 ? (found ?? 0) / most : 0);
-        });
-      }
-      return table;
-    }
-
-    // Pointer, wheel, fingers, keys.
-    listen() {
-      const fingers = new Map();
-      let from = null;
-      const within = (event, frame) => { const { left, top, width, height } = frame.getBoundingClientRect(); return [(event.clientX - left) / width, (event.clientY - top) / height]; };
-      const onPicture = ([px, py]) => { const { x, y, zoom } = this.state; return [px, py].map((value, axis) => Math.min(Math.max((value - [x, y][axis]) / zoom, 0), 1)); };
-      const apart = () => { const [a, b] = fingers.values(); return Math.hypot(a[0] - b[0], a[1] - b[1]); };
-      const on = (name, act, options) => this.addEventListener(name, (event) => { const frame = event.target.closest(".ttr-frame"); if (frame) act(event, within(event, frame), frame); }, options);
-      on("wheel", (event, at) => {
-        event.preventDefault();
-        if (this.stack && !event.ctrlKey && !event.metaKey) return this.stack.wheel(event);
-        this.zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), at);
-      }, { passive: false });
-      on("dblclick", () => this.reset());
-      on("contextmenu", (event) => event.preventDefault());
-      on("pointerdown", (event, at, frame) => {
-        fingers.set(event.pointerId, at);
-        if (event.pointerType !== "touch" || this.state.tool !== "pan" || this.state.zoom > 1) frame.setPointerCapture(event.pointerId);
-        if (fingers.size === 2) { from = { apart: apart(), zoom: this.state.zoom }; return; }
-        const tool = event.button === 2 ? "window" : this.state.tool;
-        const { x, y } = this.state;
-        from = { tool, at, x, y, client: [event.clientX, event.clientY], window: this.window ?? this.picture?.values?.window };
-        if (tool === "loupe") { this.state.loupe = onPicture(at); this.others((view) => view.look()); }
-      });
-      on("pointermove", (event, at) => {
-        if (fingers.has(event.pointerId)) fingers.set(event.pointerId, at);
-        if (fingers.size === 2 && from?.apart) { this.zoom((from.zoom * apart()) / from.apart / this.state.zoom, at); return; }
-        this.state.cursor = onPicture(at);
-        this.find("readout").setAttribute("aria-live", "off");
-        if (from?.tool === "pan") return this.move(from.x + at[0] - from.at[0], from.y + at[1] - from.at[1]);
-        if (from?.tool === "window" && this.picture?.values) this.drag([event.clientX - from.client[0], event.clientY - from.client[1]], from.window);
-        if (from?.tool === "ruler") { this.state.ruler = [onPicture(from.at), this.state.cursor]; this.others((view) => view.measure()); }
-        this.others((view) => view.point());
-      });
-      const up = (event) => {
-        if (from?.tool === "window" && event.type === "pointerup") this.windowed(this.window);
-        fingers.delete(event.pointerId);
-        from = null;
-      };
-      on("pointerup", up);
-      on("pointercancel", up);
-      on("pointerout", (event, _, frame) => { if (!from && !frame.contains(event.relatedTarget)) { this.state.cursor = null; this.others((view) => view.point()); } });
-      this.addEventListener("click", (event) => this.pressed(event.target.closest("button")));
-      this.addEventListener("keydown", (event) => this.key(event));
-    }
-    pressed(button) {
-      if (button?.dataset.tool) { this.state.tool = button.dataset.tool; this.others((view) => view.place()); }
-      const act = { in: () => this.zoom(1.5), out: () => this.zoom(1 / 1.5), reset: () => this.reset(), keys: () => this.keys() }[button?.dataset.act];
-      act?.();
-    }
-    keys() {
-      const list = this.find("keys");
-      list.hidden = !list.hidden;
-      this.querySelector("[data-act=keys]").setAttribute("aria-expanded", !list.hidden);
-    }
-    key(event) {
-      if (event.ctrlKey || event.metaKey || event.altKey || !event.target.closest(".ttr-frame")) return;
-      const { state } = this, arrow = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
-      const tool = { p: "pan", w: "window", m: "ruler", l: "loupe" }[event.key.toLowerCase()];
-      const acts = {
-        "+": () => this.zoom(1.5), "=": () => this.zoom(1.5), "-": () => this.zoom(1 / 1.5), 0: () => this.reset(),
-        "?": () => this.keys(), "[": () => step(this, -1), "]": () => step(this, 1), s: () => swipe(this),
-        o: () => { state.hidden = !state.hidden; this.others((view) => view.place()); },
-        Enter: () => { state.loupe = state.cursor; this.others((view) => view.look()); },
-        Escape: () => { Object.assign(state, { ruler: null, loupe: null, cursor: null }); this.others((view) => { view.place(); view.look(); }); },
-      };
-      if (arrow && event.shiftKey) this.move(state.x - 0.1 * arrow[1], state.y - 0.1 * arrow[0]);
-      else if (arrow) this.next(arrow);
-      else if (tool && !this.querySelector(`[data-tool=${tool}]`).disabled) { state.tool = tool; this.others((view) => view.place()); }
-      else if (acts[event.key] ?? acts[event.key.toLowerCase()]) (acts[event.key] ?? acts[event.key.toLowerCase()])();
-      else if (this.stack?.key(event.key)) { /* moved */ }
-      else return;
-      event.preventDefault();
-    }
-    next([down, across]) {
-      const [rows, columns] = this.data.grid, at = this.state.cursor && this.squareAt(this.state.cursor);
-      const within = (value, most) => Math.min(Math.max(value, 0), most - 1);
-      this.state.cursor = this.centreOf(at ? [within(at[0] + down, rows), within(at[1] + across, columns)] : [rows >> 1, columns >> 1]);
-      this.find("readout").setAttribute("aria-live", "polite");
-      this.others((view) => view.point());
-    }
+    look() { ttrLoupe.show(this); }
   }
 
-  // The widgets of a view's own panel.
-  const nearest = (view, selector) => {
-    for (let panel = view; (panel = panel.parentElement?.closest("[role=tabpanel]")); ) {
-      const found = panel.querySelector(selector);
-      if (found) return found;
-    }
-    return null;
-  };
-  function step(view, by) {
-    const range = nearest(view, ".ttr-block input[type=range]:enabled");
-    if (!range) return;
-    range.value = +range.value + by;
-    range.dispatchEvent(new Event("input", { bubbles: true }));
-    range.dispatchEvent(new Event("change", { bubbles: true }));
-    range.dispatchEvent(new PointerEvent("pointerup", { bubbles: true }));
-  }
-  function swipe(view) {
-    nearest(view, ".ttr-look input[type=radio]:not(:checked)")?.click();
-  }
   // A setting of the panel in which a widget lies.
   function set(identity, changed) {
     const panel = document.getElementById(identity).closest("[role=tabpanel]");

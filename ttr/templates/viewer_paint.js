@@ -3,6 +3,9 @@ const ttrPaint = (() => {
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const floats = (text) => (text ? new Float32Array(bytes(text).buffer) : null);
 
+  // A number as it is told.
+  const number = (value) => (Number.isInteger(value) ? String(value) : Math.abs(value) >= 1e-3 && Math.abs(value) < 1e5 ? String(+value.toPrecision(3)) : value.toExponential(2));
+
   // Where a value lies on a scale, 0..1.
   function sharing({ low, high }, isLog, decades) {
     if (!(high > low)) return () => 0;
@@ -127,5 +130,5 @@ const ttrPaint = (() => {
       return found;
     }
   }
-  return { floats, bytes, sharing, map, edges, boxes, Picture };
+  return { floats, bytes, number, sharing, map, edges, boxes, Picture };
 })();
