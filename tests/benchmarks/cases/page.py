@@ -61,7 +61,10 @@ def _looks(settings: Settings, name: str, case: Any) -> Tabled:
     last = case.inspection.layers
     looks = (partial(panels.attention, case, Look(block)) for block in range(last))
     each = [1000 * settings.host_clock(look, 1) for look in looks]
-    title = "Milliseconds for the maps of another block; target at most 150, with the browser's share in it"
+    title = (
+        "Milliseconds of the server for the maps of another block, which the browser paints beforehand; "
+        "target at most 100"
+    )
     row = (name, statistics.median(each), max(each))
     return Tabled(case="page", title=title, columns=("model", "median", "most"), rows=(row,))
 
