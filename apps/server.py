@@ -102,7 +102,7 @@ def build(
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
-    @app.get(HEALTH)
+    @app.api_route(HEALTH, methods=["GET", "HEAD"])
     def healthz() -> JSONResponse:
         body = {**state, "version": __version__, "models": workbench.loaded}
         return JSONResponse(body, 200 if state["status"] == "ready" else 503)

@@ -7,11 +7,15 @@ out says where each edge of the input came from.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from ttr.backbones.base import Backbone
+
+#: Pixels of the ramp's longer side, about.
+MOST_SIDE = 1024
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,7 @@ def frame_of(backbone: Backbone, size: tuple[int, int]) -> Frame:
 
     if backbone.preprocess_image is None or backbone.normalisation is None:
         return Frame(0, 0, 1, 1)
-    shrink = max(1, max(size) / 1024)
-    width, height = (max(1, round(side / shrink)) for side in size)
+    width, height = _reduced(*size)
     ramp = np.zeros((height, width, 3), dtype=np.uint8)
     ramp[..., 0] = np.rint(255 * (np.arange(width) + 0.5) / width)[None, :]
     ramp[..., 1] = np.rint(255 * (np.arange(height) + 0.5) / height)[:, None]
@@ -66,6 +69,14 @@ def frame_of(backbone: Backbone, size: tuple[int, int]) -> Frame:
     left, right = _ends(shares[0].mean(axis=0))
     top, bottom = _ends(shares[1].mean(axis=1))
     return Frame(left, top, right, bottom)
+
+
+def _reduced(width: int, height: int) -> tuple[int, int]:
+    """Return a smaller size of the same form: the longer side follows the shorter one, which is whole."""
+    short, long = sorted((width, height))
+    reduced = math.ceil(short / max(1, long / MOST_SIDE))
+    longer = round(reduced * long / short)
+    return (longer, reduced) if width > height else (reduced, longer)
 
 
 def _ends(line: np.ndarray) -> tuple[float, float]:

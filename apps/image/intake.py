@@ -125,8 +125,6 @@ def sample(name: str) -> Picture:
 def take_in_bytes(content: bytes) -> Picture:
     """Read the bytes of a visitor's file; refusals are :func:`take_in`'s."""
     digest = sha256([content])
-    if not content:
-        raise ImageError(f"{NAME} is empty; choose an image")
     found = READERS.decode(content)
     if min(found.image.size) < MIN_SIDE:
         width, height = found.image.size

@@ -216,7 +216,7 @@ def content_of(path: str | Path, most: int, name: str = "this file") -> bytes:
     """Return the bytes of a visitor's file, ``most`` at most; what is no regular file is not waited for.
 
     Raises:
-        ImageError: it is not there, no regular file, a link, or larger.
+        ImageError: it is not there, no regular file, a link, empty, or larger.
     """
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     with ExitStack() as stack:
@@ -234,7 +234,10 @@ def content_of(path: str | Path, most: int, name: str = "this file") -> bytes:
         if status.st_size > most:
             raise ImageError(f"{name} has {status.st_size / 1e6:.0f} MB; needed {most // 2**20} MB at most")
         with os.fdopen(opened, "rb", closefd=False) as stream:
-            return stream.read(most)
+            content = stream.read(most)
+        if not content:
+            raise ImageError(f"{name} is empty; choose another")
+        return content
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:

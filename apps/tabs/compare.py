@@ -33,9 +33,9 @@ MEAN = "mean of heads"
 TOLD = "element.setAttribute('role', 'status');"
 #: What is in force on each of the inner tabs.
 IN_FORCE = {
-    "Attention": {"block", "head", "laid", "surface", "scale"},
-    "Norms": {"block", "laid", "surface", "scale"},
-    "PCA colours": {"surface"},
+    "Attention": {"block", "head", "view", "laid", "surface", "scale"},
+    "Norms": {"block", "view", "laid", "surface", "scale"},
+    "PCA colours": {"view", "surface"},
     "By block": set[str](),
 }
 
@@ -47,6 +47,7 @@ class Controls:
     layer: gr.Slider
     head: gr.Dropdown
     query: gr.Dropdown
+    view: gr.Radio
     look: LookControls
 
     def which(self) -> list[Any]:
@@ -56,7 +57,7 @@ class Controls:
     def by_tab(self) -> list[Any]:
         """Return what :data:`IN_FORCE` is about: the widgets that a tab may have no use for."""
         at = self.look
-        return [*self.which(), at.laid, at.opacity, at.style, at.scale, at.numbers]
+        return [*self.which(), self.view, at.laid, at.opacity, at.style, at.scale, at.numbers]
 
 
 def head_of(name: str) -> int | None:
@@ -163,8 +164,7 @@ def _controls() -> Controls:
     layer = gr.Slider(0, 11, 11, step=1, label="Block (layer)", elem_id="layer", elem_classes="ttr-block")
     head = gr.Dropdown([MEAN], value=MEAN, label="Attention head", elem_id="head")
     query = gr.Dropdown(["CLS"], value="CLS", label="Attention of", elem_id="query")
-    view_radio("view")
-    return Controls(layer, head, query, look_controls("compare"))
+    return Controls(layer, head, query, view_radio("view"), look_controls("compare"))
 
 
 def _connect(tabs: dict[str, gr.Tab], controls: Controls) -> None:
@@ -176,7 +176,7 @@ def _connect(tabs: dict[str, gr.Tab], controls: Controls) -> None:
 def _in_force(used: set[str], laid: str) -> list[Any]:
     surface = "surface" in used and (is_surface(laid) or "laid" not in used)
     by_head, by_scale = ["head" in used] * 2, ["scale" in used] * 2
-    states = ["block" in used, *by_head, "laid" in used, surface, surface, *by_scale]
+    states = ["block" in used, *by_head, "view" in used, "laid" in used, surface, surface, *by_scale]
     return [gr.update(interactive=state) for state in states]
 
 

@@ -83,6 +83,8 @@ def test_healthz_answers_and_no_documents_do(asked):
     answer = asked.get("/healthz")
     assert answer.status_code == 200
     assert answer.json()["status"] == "ready"
+    looked = asked.head("/healthz")  # as balancers ask
+    assert (looked.status_code, looked.content) == (200, b"")
     assert "default-src 'self'" in answer.headers["content-security-policy"]
     for path in ("/docs", "/openapi.json", "/gradio_api/info"):
         assert asked.get(path).status_code == 404

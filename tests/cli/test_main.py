@@ -390,6 +390,16 @@ def test_usage_errors_have_status_2_and_the_version_is_said(run):
     assert run("--version") == (0, f"ttr {ttr.__version__}\n", "")
 
 
+def test_a_command_that_is_done_ends_at_once():
+    """What libraries hold is not searched through for seconds: a service that is ended ends."""
+    code = (
+        "import atexit, gc, sys; from ttr.cli import main; sys.argv = ['ttr', '--version']; "
+        "atexit.register(lambda: print(gc.get_freeze_count() > 0)); main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "True"
+
+
 def test_the_installed_command_runs(tmp_path):
     image = tmp_path / "one.png"
     Image.new("RGB", (32, 32)).save(image)

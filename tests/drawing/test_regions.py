@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ttr.drawing.regions import boxes, edges, shares, ticks
+from ttr.drawing.regions import boxes, edges, first_of_log, shares, ticks
 
 MAPS = arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.floats(0, 1))
 
@@ -75,6 +75,15 @@ def test_no_two_numbers_along_a_scale_are_alike(low, span, log):
     assert len(set(written)) == len(written)
     assert [share for share, _ in found] == [0, 0.25, 0.5, 0.75, 1]
     assert float(written[-1]) == pytest.approx(high, rel=5e-3, abs=span / 100)
+
+
+@given(st.floats(1e-6, 1e5), st.floats(0, 0.9))
+def test_numbers_along_a_logarithmic_scale_are_those_of_their_places(high, share):
+    """None is 0, which such a scale has not, and the smallest is as exact as the largest."""
+    written = [float(text) for _, text in ticks(share * high, high, log=True)]
+    first = first_of_log(share * high, high)
+    expected = [first * (high / first) ** place for place in (0, 0.25, 0.5, 0.75, 1)]
+    assert written == pytest.approx(expected, rel=6e-3)
 
 
 def test_a_map_of_one_value_has_one_number():

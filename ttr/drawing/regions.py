@@ -76,23 +76,32 @@ def ticks(low: float, high: float, *, log: bool = False, count: int = 5) -> list
     if not high > low:
         return [(1.0, _written([high])[0])]
     places = np.linspace(0, 1, count)
-    if log and high > 0:
+    is_log = log and high > 0
+    if is_log:
         first = first_of_log(low, high)
         values = [float(first * (high / first) ** share) for share in places]
     else:
         values = [float(low + share * (high - low)) for share in places]
-    return list(zip(places.tolist(), _written(values), strict=True))
+    return list(zip(places.tolist(), _written(values, each=is_log), strict=True))
 
 
-def _written(values: list[float]) -> list[str]:
-    """Return numbers with three significant digits of the largest, or as many more as tell them apart."""
+def _written(values: list[float], *, each: bool = False) -> list[str]:
+    """Return numbers with three significant digits of the largest, or as many more as tell them apart.
+
+    ``each``: of each, as a logarithmic scale has no largest that others are small beside.
+    """
     largest = max(map(abs, values))
     for digits in range(3, 12):
-        if 1e-3 <= largest < 1e6:
-            decimals = max(0, digits - 1 - math.floor(math.log10(largest)))
-            said = [f"{value:.{decimals}f}" if value else "0" for value in values]
-        else:
-            said = [f"{value:.{digits - 1}e}" if value else "0" for value in values]
+        said = [_number(value, digits, value if each else largest) for value in values]
         if len(set(said)) == len(said):
             break
     return said
+
+
+def _number(value: float, digits: int, size: float) -> str:
+    """Return a number with so many significant digits of one of that size."""
+    if not value:
+        return "0"
+    if 1e-3 <= abs(size) < 1e6:
+        return f"{value:.{max(0, digits - 1 - math.floor(math.log10(abs(size))))}f}"
+    return f"{value:.{digits - 1}e}"

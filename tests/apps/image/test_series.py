@@ -56,6 +56,12 @@ def test_a_place_in_the_patient_goes_before_a_number_and_a_number_before_a_name(
         assert found.label == "CT, 16 × 16, 3 images"
 
 
+def test_a_file_that_was_not_brought_over_whole_is_said_to_be_empty(tmp_path):
+    (tmp_path / "a.dcm").touch()
+    with pytest.raises(ImageError, match="this file is empty; choose another"):
+        given([str(tmp_path / "a.dcm")])
+
+
 def test_names_are_ordered_as_a_person_does():
     assert sorted(["b2", "a10", "A9", "a", "10", "²"], key=natural) == ["10", "a", "A9", "a10", "b2", "²"]
 

@@ -193,6 +193,7 @@ def test_the_guard_of_the_page_stands_before_it(page):
     assert "unsafe" not in policy
     assert answer.headers["cache-control"] == "no-store"
     assert client.get("/healthz").json()["status"] == "ready"
+    assert client.head("/healthz").status_code == 200
     assert not re.search(
         r"https?://", answer.text + client.get("/reading.js").text + client.get("/reading.css").text
     )

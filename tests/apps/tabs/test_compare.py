@@ -8,8 +8,8 @@ from ttr.apps.html.panels import Look
 from ttr.apps.tabs.compare import IN_FORCE, _in_force
 from ttr.apps.tabs.look import LAID, look_controls, looked_at
 
-#: As the widgets stand: block, head, query, laid, opacity, style, scale, numbers.
-WIDGETS = ("block", "head", "query", "laid", "opacity", "style", "scale", "numbers")
+#: As the widgets stand.
+WIDGETS = ("block", "head", "query", "view", "laid", "opacity", "style", "scale", "numbers")
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,9 @@ def test_the_numbers_are_read_by_prometheus():
     with monitor.served("127.0.0.1", 0) as port:
         answer = asked(port, "/metrics")
         assert asked(port, "/elsewhere").status_code == 404
+        assert asked(port, "/metrics?name=ttr_healthy").status_code == 200
+        looked = httpx.head(f"http://127.0.0.1:{port}/healthz", trust_env=False)
+        assert (looked.status_code, looked.text) == (200, "")
     found = {
         (sample.name, *sample.labels.values()): sample.value
         for family in text_string_to_metric_families(answer.text)

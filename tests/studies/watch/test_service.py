@@ -168,6 +168,12 @@ def test_bad_images_are_recorded_and_the_service_goes_on(place, work):
     told = "\n".join([*place.said, *place.failures, *place.failures.values()])
     assert not [secret for secret in (*SECRETS, str(place.folder)) if secret in told]
     assert "1.2.88.1.3" in place.failures
+    for key in place.failures:  # once each, in the log and in the numbers
+        assert sum(line.startswith(f"not done: {key}: ") for line in place.said) == 1, key
+    assert place.monitor.registry.get_sample_value("ttr_instances_total", {"result": "failed"}) == 3
+    before = list(place.said)
+    assert started(place, work) == [True, True]
+    assert place.said == before, "what is known is not told again"
 
 
 def test_an_archive_out_of_reach_is_a_failed_poll_and_nothing_is_lost(place, work):

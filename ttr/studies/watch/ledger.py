@@ -39,6 +39,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._refused: dict[str, str] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._base = sqlite3.connect(path, timeout=0, isolation_level=None)
@@ -114,6 +115,12 @@ class Ledger:
         row = (key, "", "", 1, "", FAILED, why, mark)
         with self._used():
             self._base.execute("INSERT OR REPLACE INTO instances VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self._refused[key] = why
+
+    def refused(self) -> dict[str, str]:
+        """Return {key: why} of what was refused since this was last asked."""
+        refused, self._refused = self._refused, {}
+        return refused
 
     def begun(self) -> list[Batch]:
         """Return the batches that were taken and not finished, in the order in which they were taken."""

@@ -68,6 +68,10 @@ class Monitor:
             self._instances.labels(result).inc(count)
         self._stored.inc(outcome.stored)
 
+    def refused(self, count: int) -> None:
+        """So many files arrived, or were listed, that are no instance that can be read."""
+        self._instances.labels("failed").inc(count)
+
     def _is(self, state: str) -> None:
         self.state = state
         self._healthy.set(not state)
@@ -114,13 +118,18 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer."""
         from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-        if self.path == "/healthz":
+        path = self.path.partition("?")[0]
+        if path == "/healthz":
             state = self.monitor.state
             self._say(503 if state else 200, "text/plain; charset=utf-8", f"{state or 'healthy'}\n".encode())
-        elif self.path == "/metrics":
+        elif path == "/metrics":
             self._say(200, CONTENT_TYPE_LATEST, generate_latest(self.monitor.registry))
         else:
             self._say(404, "text/plain; charset=utf-8", b"there are /healthz and /metrics\n")
+
+    def do_HEAD(self) -> None:
+        """Answer without the text, as balancers ask."""
+        self.do_GET()
 
     def log_message(self, format: str, *args: object) -> None:
         """Log no visits."""
@@ -130,4 +139,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)

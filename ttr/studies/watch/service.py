@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -62,6 +62,7 @@ class Service:
         except TTRError as error:
             self._log(error)
             return False
+        self._tell_refused()
         there = self.work.there(self.archive)
         while waiting and not end.is_set():
             self.monitor.waiting(len(waiting))
@@ -87,8 +88,17 @@ class Service:
             return
         stored = f", {counted(outcome.stored, 'instance')} stored" if self.archive is not None else ""
         self.say(f"series {batch.series.series}: {counted(outcome.done, 'image')} with results{stored}")
-        for uid, why in outcome.failed.items():
-            self.say(f"not done: {uid}: {' '.join(why.split())}")
+        self._tell_not_done(outcome.failed)
+
+    def _tell_refused(self) -> None:
+        """Tell what arrived and is no instance, so that nothing is passed over in silence."""
+        refused = self.ledger.refused()
+        self.monitor.refused(len(refused))
+        self._tell_not_done(refused)
+
+    def _tell_not_done(self, failed: Mapping[str, str]) -> None:
+        for key, why in failed.items():
+            self.say(f"not done: {key}: {' '.join(why.split())}")
 
     def _log(self, error: Exception) -> None:
         # An error of the system's text may hold a path.
