@@ -147,6 +147,7 @@ CacheFolder = Annotated[
     Path | None,
     typer.Option("--cache", metavar="DIR", help="Feature cache; default: ttr/features in the user's cache."),
 ]
+Images = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")]
 Frame = Annotated[
     int | None,
     typer.Option(
@@ -166,6 +167,8 @@ Margin = Annotated[
     ),
 ]
 DrawSeed = Annotated[int, typer.Option("--seed", min=0, help="Of every draw.")]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Threads that read and decode ahead.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images a pass.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 Anonymous = Annotated[
     bool,
@@ -308,8 +311,8 @@ class ReadingOptions(Group):
             callback=given.on_error,
         ),
     ] = "raise"
-    workers: Annotated[int, typer.Option(min=1, help="Threads that read and decode ahead.")] = 2
-    batch_size: Annotated[int, typer.Option(min=1, help="Images a pass.")] = 32
+    workers: Workers = 2
+    batch_size: BatchSize = 32
     quiet: Quiet = False
 
     def run(self, place: Place, *, seed: int = 42) -> Run:

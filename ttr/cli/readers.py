@@ -11,6 +11,7 @@ import typer
 from ttr.cli import given, options
 from ttr.cli.commands import Commands
 from ttr.cli.groups import Group, grouped
+from ttr.cli.listening import ListeningOptions
 from ttr.cli.loading import load_with_neurons
 from ttr.cli.tables import print_path, show_skipped
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ttr.studies.reading.settings import ReadingSettings
 
 IN_EIGHTS = options.ReadingOptions(batch_size=8)
+ON_7861 = ListeningOptions(port=7861)
 StudyFolder = Annotated[
     Path, typer.Argument(metavar="DIR", help="A study that ttr readers prepare wrote.", callback=given.root)
 ]
@@ -95,9 +97,7 @@ def _group() -> None:
 @grouped
 def prepare(
     *,
-    images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")
-    ],
+    images: options.Images,
     frame: options.Frame = None,
     model: options.ModelOptions,
     out: options.OutFolder,
@@ -148,19 +148,11 @@ def prepare(
 
 
 @readers.command()
+@grouped
 def serve(
+    *,
     folder: StudyFolder,
-    host: Annotated[
-        str, typer.Option(help="Where to listen; beyond this machine only with TTR_APP_PASSWORD set.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 7861,
-    public_url: Annotated[
-        str, typer.Option(metavar="URL", help="Where readers see the page through a reverse proxy.")
-    ] = "",
-    root_path: Annotated[
-        str, typer.Option(metavar="PATH", help="Path ahead of the page's own, such as /ttr.")
-    ] = "",
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
+    listening: ListeningOptions = ON_7861,
 ) -> None:
     """Serve a study to its readers; whoever was interrupted goes on where they were.
 
@@ -174,10 +166,14 @@ def serve(
       TTR_APP_PASSWORD=... ttr readers serve study/ --public-url https://example.org/study
     """
     from ttr.apps.reading.server import serve as serve_study
-    from ttr.apps.service.address import Address
 
-    address = Address.of(host, public_url, root_path)
-    serve_study(folder, address=address, port=port, browser=not no_browser, say=typer.echo)
+    serve_study(
+        folder,
+        address=listening.address(),
+        port=listening.port,
+        browser=not listening.no_browser,
+        say=typer.echo,
+    )
 
 
 @readers.command()

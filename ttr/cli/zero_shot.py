@@ -23,9 +23,7 @@ IN_SIXTEENS = options.ReadingOptions(batch_size=16)
 @grouped
 def zero_shot(
     *,
-    images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")
-    ],
+    images: options.Images,
     frame: options.Frame = None,
     model: options.ModelOptions,
     classes: Annotated[str, typer.Option(metavar="A,B,...", help="Class names, separated by commas.")],
