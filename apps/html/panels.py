@@ -60,7 +60,7 @@ def attention(case: Case, look: Look, at_least: float = 0.0) -> str:
     which = "mean of the heads" if look.head is None else f"head {look.head}"
     what = f"attention of {look.query}, block {look.layer}, {which}"
     alts = [
-        f"{what}: {peak(values)}; registers hold {share:.0%}"
+        f"{what}: {peak(values)}; registers hold {100 * share:.0f} %"
         if values is not None and share is not None
         else f"{what}: there is no such token"
         for values, share in zip(maps, shares, strict=True)

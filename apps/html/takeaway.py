@@ -1,4 +1,4 @@
-"""What a visitor takes away of one image: a ZIP of maps and numbers, or one page as PDF.
+"""What a visitor takes away of one image: a ZIP of maps and numbers, or a page of each choice as PDF.
 
 Both carry the provenance and the disclaimer, and neither carries any DICOM tag. The image is named as its
 visitor named the file, shortened, so that no patient is taken for another, and by the SHA-256 of its file.
@@ -25,7 +25,7 @@ from ttr.apps.image.plate import shown_window
 from ttr.drawing.maps import ATTENTION_MAP, NORM_MAP, colourise
 from ttr.drawing.regions import CONTOURS, boxes, edges, first_of_log, shares
 from ttr.studies.compare.page import rows
-from ttr.wording import DISCLAIMER, percent, shortened
+from ttr.wording import DISCLAIMER, counted, percent, shortened
 
 SCHEMA = "ttr.study/1"
 NOTE = (
@@ -169,10 +169,15 @@ def window_of(case: Case) -> list[float] | None:
 
 
 def pdf_of(case: Case, look: Look) -> bytes:
-    """Return :func:`page_of` as PDF."""
+    """Return a page of each choice (:func:`page_of`) as PDF."""
+    from matplotlib.backends.backend_pdf import PdfPages
+
     stream = io.BytesIO()
     about = {"Title": "Before and after test-time registers", "Subject": DISCLAIMER}
-    page_of(case, look).savefig(stream, format="pdf", metadata=about)
+    with PdfPages(stream, metadata=about) as pages:
+        pages.savefig(page_of(case, look))
+        if case.beside is not None:
+            pages.savefig(page_of(case.beside, clipped(look, case.beside)))
     return stream.getvalue()
 
 
@@ -236,7 +241,7 @@ def _text(figure: Any, case: Case) -> None:
     lines.append(f"the map is {grade(before.trust)} before, {grade(after.trust)} after")
     if case.answer is not None:
         checked = (
-            f"calibrated on {case.answer.calibrated_on} images"
+            f"calibrated on {counted(case.answer.calibrated_on, 'image')}"
             if case.answer.calibrated_on
             else "not calibrated"
         )

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from ttr.errors import ImageError, TTRError
+from ttr.wording import counted
 
 #: Seconds after which a visitor's file is removed, and after which one that no visitor got is.
 FORGOTTEN, ABANDONED = 3600, 600
@@ -192,8 +193,8 @@ class Uploads:
         own, everything = _used(self.folder / visitor).files, _used(self.folder).files
         if own + files > self.quota.files:
             raise QuotaError(
-                f"got {files} files beside {own} of yours; needed {self.quota.files} at most together: "
-                f"{WITHIN_THE_HOUR}",
+                f"got {counted(files, 'file')} beside {own} of yours; needed {self.quota.files} at most "
+                f"together: {WITHIN_THE_HOUR}",
                 429,
             )
         if everything + more > self.quota.all_files:

@@ -29,6 +29,17 @@ def sections(text):
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
+def test_arguments_are_named_in_the_usage_as_people_write_them(run):
+    for command, usage in (
+        ("compare", "IMAGE..."),
+        ("report", "DIR..."),
+        ("data info", "[NAME]"),
+        ("readers serve", "DIR"),
+    ):
+        first = run(*command.split(), "--help")[1].splitlines()[0]
+        assert first.endswith(f"{command} [OPTIONS] {usage}")
+
+
 def test_options_stand_in_sections_each_once(run):
     _, out, _ = run("bench", "--help")
     found = sections(out)

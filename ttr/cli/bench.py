@@ -45,7 +45,11 @@ class BenchmarkOptions(Group):
     ] = "42..44"
     draws: Annotated[int, typer.Option(min=1, help="Draws of the random arms.")] = 3
     preprocess: Annotated[
-        str, typer.Option(metavar="LIST", help="Before the backbone's own: fundus-crop, ben-graham, clahe.")
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="What is done ahead of the backbone's own preprocessing: fundus-crop, ben-graham, clahe.",
+        ),
     ] = ""
     margin: options.Margin = 1.0
     variant: options.VariantName = options.Variant.algorithm

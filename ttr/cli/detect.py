@@ -106,7 +106,7 @@ def detect(
             "--num-images", "--limit", min=1, help="Look at a random sample of so many images; default: all."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of that sample.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sample.")] = 42,
     reading: options.StudyOptions = IN_SIXTEENS,
     engine: EngineOptions,
 ) -> None:

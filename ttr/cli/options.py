@@ -49,7 +49,12 @@ BackboneName = Annotated[
 Pretrained = Annotated[
     bool, typer.Option("--pretrained", help="Use the library's published weights (fetched or cached).")
 ]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.", callback=given.device)]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", metavar="DEVICE", help="Where to compute: cpu, cuda, cuda:1, mps.", callback=given.device
+    ),
+]
 Dtype = Annotated[
     str,
     typer.Option(
@@ -140,7 +145,7 @@ Finding = Annotated[
     typer.Option(
         "--finding",
         metavar="NAME",
-        help="Of a set whose images may show several findings: this one against none of it.",
+        help="The finding that is told from its absence, of a set whose images may show several.",
     ),
 ]
 CacheFolder = Annotated[
@@ -154,8 +159,8 @@ Frame = Annotated[
         "--frame",
         metavar="N",
         min=1,
-        help="Of DICOM files of several frames the N-th, from 1 on; default: all, in their order. One file's "
-        "is also named cine.dcm#N.",
+        help="The N-th frame of DICOM files that have several, from 1 on; default: all, in their order. One "
+        "file's is also named cine.dcm#N.",
     ),
 ]
 Margin = Annotated[
@@ -166,7 +171,7 @@ Margin = Annotated[
         help="What differs by less than so many points counts as equivalent, once the tests show it.",
     ),
 ]
-DrawSeed = Annotated[int, typer.Option("--seed", min=0, help="Of every draw.")]
+DrawSeed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every draw.")]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Threads that read and decode ahead.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images a pass.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]

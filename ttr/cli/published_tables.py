@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -133,7 +133,7 @@ def _units(study: PublishedStudy) -> str:
     return f"per cent, changes in points{others}"
 
 
-def _beside(row: dict[Hashable, Any], study: PublishedStudy) -> tuple[str, str, str, str]:
+def _beside(row: Mapping[Any, Any], study: PublishedStudy) -> tuple[str, str, str, str]:
     """Return a published and a measured number, the latter's interval and verdict, as cells.
 
     Shares are in per cent and their changes in points, as on the pages; any other number is as it is.

@@ -214,7 +214,7 @@ def test_neurons_that_were_not_measured_are_not_ranked_on_the_page(tmp_path):
     neurons = ttr.detect(backbone, [image])
     write_comparison(backbone, neurons, in_memory({"one": image}), tmp_path / "out")
     text = (tmp_path / "out" / "index.html").read_text()
-    assert "No outlier patches: 0 of 1 image (0%) has outlier patches" in text
+    assert "No outlier patches: 0 of 1 image (0 %) has outlier patches" in text
     assert "of the ranking" not in text
 
 
