@@ -233,7 +233,7 @@ def content_of(path: str | Path, most: int, name: str = "this file") -> bytes:
         if not os.path.samestat(status, expected):  # another took its place meanwhile
             raise ImageError(f"{name} {ABSENT}")
         if status.st_size > most:
-            raise ImageError(f"{name} has {status.st_size / 1e6:.0f} MB; needed {most // 2**20} MB at most")
+            raise ImageError(f"{name} has {_mega(status.st_size)}; needed {_mega(most)} at most")
         with os.fdopen(opened, "rb", closefd=False) as stream:
             return stream.read(most)
 

@@ -126,7 +126,7 @@ def bench(
     found, backbone = load_for_study(neurons, model)
     if rank.index:
         share_bench(backbone, labelled, found, settings, run)
-        typer.echo(f"this process's part of the features is done; the first process goes on to {out}")
+        typer.echo(f"This process's part of the features is done; the first process goes on to {out}.")
         return
     result = write_bench(backbone, labelled, found, out, settings, run)
     show_bench(result.results, result.comparisons, result.benchmark.skipped, out / "index.html")

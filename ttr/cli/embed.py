@@ -271,8 +271,10 @@ def _say(done: Embedded) -> None:
     from ttr.wording import counted
 
     if done.missing:
-        others = f"{done.missing:,} of {counted(done.shards, 'shard')} are still to come from other processes"
-        typer.echo(f"this process's shards are whole; {others}")
+        missing = (
+            f"{done.missing:,} of {counted(done.shards, 'shard')} {'is' if done.missing == 1 else 'are'}"
+        )
+        typer.echo(f"This process's shards are whole; {missing} still to come from other processes.")
     else:
         without = f", {done.errors:,} of them with a reason instead of an embedding" if done.errors else ""
         typer.echo(
