@@ -34,7 +34,7 @@ class AblationOptions(Group):
         ),
     ] = "all"
     tasks: Annotated[
-        str, typer.Option(metavar="LIST", help="Of probe, knn, correspondence, segmentation, oneshot.")
+        str, typer.Option(metavar="LIST", help="Tasks: probe, knn, correspondence, segmentation, oneshot.")
     ] = "probe,knn,correspondence"
     head: Annotated[str, typer.Option(metavar="logistic|linear", help="Head of the probe.")] = "logistic"
     donors: Annotated[

@@ -25,13 +25,14 @@ class BenchmarkOptions(Group):
         str,
         typer.Option(
             metavar="LIST",
-            help="Of plain, token, neurons, ttr, random, random-neurons, attention-bias.",
+            help="Arms: plain, token, neurons, ttr, random, random-neurons, attention-bias.",
         ),
     ] = "plain,token,neurons,ttr,random"
     num_registers: Annotated[
-        str, typer.Option(metavar="LIST", help="Such as 1, or 1,4, or 1..20, or classes (as many as these).")
+        str,
+        typer.Option(metavar="LIST", help="Numbers of registers: 1, or 1,4, or 1..20, or classes (as many)."),
     ] = "1"
-    heads: Annotated[str, typer.Option(metavar="LIST", help="Of linear, logistic.")] = "linear,logistic"
+    heads: Annotated[str, typer.Option(metavar="LIST", help="Heads: linear, logistic.")] = "linear,logistic"
     features: Annotated[
         str,
         typer.Option(

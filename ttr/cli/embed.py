@@ -44,13 +44,13 @@ class PlaceOfImages(Group):
     ]
     path_column: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Of a table: the column of paths; default: one with a usual name."),
+        typer.Option(metavar="NAME", help="Column of paths in a table; default: one with a usual name."),
     ] = None
     root: Annotated[
         str | None,
         typer.Option(
             metavar="WHERE",
-            help="Of a table: the folder or address that paths are below; default: the table's folder.",
+            help="Folder or address that a table's paths are below; default: the table's folder.",
         ),
     ] = None
     copies: Annotated[
@@ -151,7 +151,7 @@ class KeptOptions(Group):
     threshold: options.Threshold = None
     outlier_layer: options.OutlierLayer = None
     storage: Annotated[
-        str, typer.Option(metavar="TYPE", help="float32 or float16: in which type numbers are written.")
+        str, typer.Option(metavar="TYPE", help="In which type numbers are written: float32 or float16.")
     ] = "float32"
     shard_size: Annotated[int, typer.Option(min=1, help="Images a shard; one shard stands in memory.")] = 1024
 

@@ -23,7 +23,9 @@ class ListeningOptions(Group):
             metavar="HOST", help="Where to listen; beyond this machine only with TTR_APP_PASSWORD set."
         ),
     ] = "127.0.0.1"
-    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65535, help="0 takes a free one.")] = 7860
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65535, help="Where it listens; 0 takes a free one.")
+    ] = 7860
     public_url: Annotated[
         str,
         typer.Option(

@@ -288,7 +288,7 @@ class PairsOptions(Group):
         Path | None,
         typer.Option(metavar="DIR", help="SPair-71k: correspondence on its test pairs.", callback=given.root),
     ] = None
-    num_pairs: Annotated[int | None, typer.Option(min=2, help="So many of them; default: all.")] = None
+    num_pairs: Annotated[int | None, typer.Option(min=2, help="How many pairs; default: all.")] = None
 
     def read(self, seed: int, *, anonymous: bool) -> Sequence[KeypointPair]:
         """Return the pairs, none where none were asked for; ``anonymous``: they are numbered.

@@ -27,7 +27,7 @@ def scan(
         typer.Option(
             "--backbone",
             metavar="NAME",
-            help="As in ttr detect; several with commas, or the option again.",
+            help="Models, named as in ttr detect; several with commas, or the option again.",
             callback=given.listed_backbones,
         ),
     ],

@@ -72,7 +72,7 @@ class MedicalOptions(Group):
         int | None,
         typer.Option(
             min=0,
-            help="Of them, shown with their maps at every block; default: 3, none with --anonymous.",
+            help="Images of these whose maps are shown at every block; default: 3, none with --anonymous.",
         ),
     ] = None
     sweep: Annotated[
