@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ttr.analysis.faithfulness import grade
-from ttr.apps.html.beside import clipped
+from ttr.apps.html.beside import called, clipped
 from ttr.apps.html.panels import Look
 from ttr.apps.html.viewer import SIDES
 from ttr.apps.image.case import Case
@@ -187,9 +187,7 @@ def page_of(case: Case, look: Look) -> Any:
 
     figure = Figure(figsize=(8.27, 11.69))
     figure.text(0.08, 0.955, "Before and after test-time registers", size=15, weight="bold")
-    figure.text(
-        0.08, 0.937, _drawable(f"{named(case)} · {case.model} · {case.neurons}"), size=8, parse_math=False
-    )
+    figure.text(0.08, 0.937, _drawable(f"{named(case)} · {called(case)}"), size=8, parse_math=False)
     shown = dict(pictures(case, look))
     found = case.inspection
     for row, (kind, colour_map, label) in enumerate(
@@ -221,6 +219,7 @@ def _high(found: Any, kind: str, look: Look, column: int) -> float:
 def _bar(figure: Any, axes: Any, high: float, colour_map: str, *, log: bool) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LogNorm, Normalize
+    from matplotlib.ticker import MaxNLocator
 
     scale = LogNorm(first_of_log(0.0, high), high) if log and high > 0 else Normalize(0, high or 1)
     bar = figure.colorbar(
@@ -230,6 +229,9 @@ def _bar(figure: Any, axes: Any, high: float, colour_map: str, *, log: bool) -> 
         pad=0.02,
         shrink=0.9,
     )
+    if not log:
+        bar.locator = MaxNLocator(5)
+        bar.update_ticks()
     bar.ax.tick_params(labelsize=7)
 
 

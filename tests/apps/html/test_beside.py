@@ -91,7 +91,10 @@ def test_the_lines_by_block_and_the_printed_pages_are_of_both_choices(bench, cas
 
 def test_each_choice_has_its_own_verdict_and_its_own_columns(case):
     assert beside.verdict(case).count("<p") == 2
-    assert "No register neuron is moved" in beside.verdict(case)
+    assert "No register neuron is moved, so “after” is the same model with 3 blank tokens" in beside.verdict(
+        case
+    )
+    assert "“after” is the same model with 3 blank tokens." in case.beside.cautions[1]
     table = beside.numbers(case)
     found = [each.inspection.comparison for each in (case, case.beside)]
     held = [f"{view.register_attention:.3f}" for each in found for view in (each.before, each.after)]
