@@ -240,7 +240,9 @@ def _text(figure: Any, case: Case) -> None:
 
     before, after = case.inspection.comparison.before, case.inspection.comparison.after
     lines = [f"{row.label}:  {row.before}  →  {row.after}" for row in rows([before], [after])]
-    lines.append(f"the map is {grade(before.trust)} before, {grade(after.trust)} after")
+    words = grade(before.trust), grade(after.trust)
+    ends = "before and after" if words[0] == words[1] else f"before and {words[1]} after"
+    lines.append(f"the map is {words[0]} {ends}")
     if case.answer is not None:
         checked = (
             f"calibrated on {counted(case.answer.calibrated_on, 'image')}"
