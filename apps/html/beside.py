@@ -75,10 +75,10 @@ def brief(case: Case, other: Case) -> str:
     return ", ".join(text for text, differs in parts if differs) or case.model
 
 
-def choices(case: Case) -> dict[str, Case]:
-    """Return {what tells it from the other: a choice}, of the one or two that are shown; one has no name."""
+def choices(case: Case) -> list[tuple[str, Case]]:
+    """Return (what tells it from the other, a choice) of the one or two that are shown; one has no name."""
     other = case.beside
-    return {"": case} if other is None else {brief(case, other): case, brief(other, case): other}
+    return [("", case)] if other is None else [(brief(case, other), case), (brief(other, case), other)]
 
 
 def verdict(case: Case) -> str:
@@ -93,7 +93,7 @@ def numbers(case: Case) -> str:
     """Return the numbers of a case as HTML, those of its second choice beside them."""
     if case.beside is None:
         return panels.numbers(case)
-    first, second = choices(case)
+    (first, _), (second, _) = choices(case)
     return panels.numbers(case, case.beside, (first, second))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -24,8 +24,8 @@ QUANTITIES = (
 DASHES = (("solid", "dash"), ("dot", "dashdot"))
 
 
-def block_curves(choices: Mapping[str, ImageComparison]) -> Figure:
-    """Draw norms and attention by block, before and after, of one choice or of two, {name: comparison}."""
+def block_curves(choices: Sequence[tuple[str, ImageComparison]]) -> Figure:
+    """Draw norms and attention by block, before and after, of one choice or of two, (name, comparison)."""
     from plotly.graph_objects import Scatter
     from plotly.subplots import make_subplots
 
@@ -38,7 +38,7 @@ def block_curves(choices: Mapping[str, ImageComparison]) -> Figure:
     )
     lines = [
         (run, f"{run}, {choice}" if choice else run, comparison, colour, dash)
-        for (choice, comparison), dashes in zip(choices.items(), DASHES, strict=False)
+        for (choice, comparison), dashes in zip(choices, DASHES, strict=False)
         for run, colour, dash in zip(("before", "after"), (BEFORE, AFTER), dashes, strict=True)
     ]
     for row, (quantity, _) in enumerate(QUANTITIES, start=1):

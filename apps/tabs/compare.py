@@ -199,7 +199,7 @@ def shown(kept: Kept[Case], seen: tuple[Any, ...]) -> list[Any]:
     inspection = found.inspection
     heads = [MEAN, *(f"head {index}" for index in range(inspection.heads))]
     queries = list(inspection.after.queries)
-    curves = {name: each.inspection.comparison for name, each in beside.choices(found).items()}
+    curves = [(name, each.inspection.comparison) for name, each in beside.choices(found)]
     layer, head, query = seen
     last = inspection.layers - 1
     head, query = head if head in heads else MEAN, query if query in queries else "CLS"

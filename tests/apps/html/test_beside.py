@@ -74,17 +74,20 @@ def test_the_lines_by_block_and_the_printed_pages_are_of_both_choices(bench, cas
     other = second_of(bench, "small")
     for found in (case, other):
         choices = beside.choices(found)
-        assert list(choices.values()) == [found, found.beside]
-        figure = charts.block_curves({name: each.inspection.comparison for name, each in choices.items()})
+        assert [each for _, each in choices] == [found, found.beside]
+        figure = charts.block_curves([(name, each.inspection.comparison) for name, each in choices])
         lines = {line.name: list(line.y) for line in figure.data if line.showlegend}
-        for name, each in choices.items():
+        for name, each in choices:
             compared = each.inspection.comparison
             assert tuple(lines[f"before, {name}"]) == compared.before.curves.max_patch_norm
             assert tuple(lines[f"after, {name}"]) == compared.after.curves.max_patch_norm
         assert len({line.line.dash for line in figure.data}) == 4, "told apart without colour"
         assert len(re.findall(rb"/Type /Page\b", takeaway.pdf_of(found, Look(1)))) == 2
+    twice = replace(case, beside=replace(case, beside=None))
+    assert [name for name, _ in beside.choices(twice)] == ["phantom", "phantom"], "nothing tells them apart"
+    assert "<table" in beside.numbers(twice)
     alone = replace(case, beside=None)
-    curves = charts.block_curves({"": alone.inspection.comparison})
+    curves = charts.block_curves([("", alone.inspection.comparison)])
     assert [line.name for line in curves.data[:2]] == ["before", "after"]
     assert len(re.findall(rb"/Type /Page\b", takeaway.pdf_of(alone, Look(1)))) == 1
 
