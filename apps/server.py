@@ -12,7 +12,6 @@ import gc
 import os
 import sys
 import threading
-import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,7 +58,7 @@ def serve(
         OptionError: a page open to others without a password, or a password too short.
         OutputError: the address is taken.
     """
-    from ttr.apps.service.listening import bound_socket, link_to, listen, share_heaps
+    from ttr.apps.service.listening import bound_socket, invite, listen, share_heaps
 
     address = address or Address()
     password = os.environ.get(PASSWORD)
@@ -70,11 +69,7 @@ def serve(
         gc.disable()  # what is imported and built stays; looking through it is a seventh of the start
         threading.Thread(target=_warm_up, args=(workbench, state), daemon=True).start()
         app = build(workbench, state, results, address=address, password=password)
-        link = link_to(listening, address)
-        shown = f", shown as {address.seen}" if address.public else ""
-        say(f"ttr app: {link}{shown} (stop with Ctrl-C)")
-        if browser:
-            threading.Timer(0.5, webbrowser.open, [address.seen if address.public else link]).start()
+        say(f"ttr app: {invite(listening, address, browser=browser)}")
         listen(app, listening, folder, proxied=bool(address.public))
 
 

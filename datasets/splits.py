@@ -59,8 +59,8 @@ def divide(items: Sequence[Item], into: Split, *, share: float = SHARE, seed: in
         units = len(set(groups.values()))
         held = f" in {units} groups" if units < len(items) else ""
         raise DataError(
-            f"{len(items)} items of {len(sizes)} classes{held} are too few to set a stratified {share:.0%} "
-            f"aside as {into}; add images, or give the split yourself"
+            f"{len(items)} items of {len(sizes)} classes{held} are too few to set a stratified "
+            f"{100 * share:.0f} % aside as {into}; add images, or give the split yourself"
         ) from error
     return [replace(item, split=into) if index in moved else item for index, item in enumerate(items)]
 

@@ -13,7 +13,7 @@ from ttr.wording import counted, install, listed, measured, p_said, p_text, perc
 
 def test_no_probability_is_called_certain():
     assert [percent(p) for p in (0, 0.0004, 0.001, 0.123, 0.9994, 0.9996, 1)] == [
-        *("<0.1%", "<0.1%", "0.1%", "12.3%", "99.9%", ">99.9%", ">99.9%")
+        *("< 0.1 %", "< 0.1 %", "0.1 %", "12.3 %", "99.9 %", "> 99.9 %", "> 99.9 %")
     ]
 
 

@@ -69,7 +69,7 @@ def shortened(name: str, most: int = 44) -> str:
 
 
 def percent(probability: float) -> str:
-    """Return a probability, 0..1, as ``"12.3%"``; nothing that was estimated is called certain."""
+    """Return a probability, 0..1, as ``"12.3 %"``; nothing that was estimated is called certain."""
     if probability > 0.9995:
-        return ">99.9%"
-    return "<0.1%" if probability < 0.0005 else f"{probability:.1%}"
+        return "> 99.9 %"
+    return "< 0.1 %" if probability < 0.0005 else f"{100 * probability:.1f} %"

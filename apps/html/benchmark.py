@@ -89,7 +89,7 @@ def about(found: Benchmarked) -> str:
     parts = [
         f"{results['backbone'].iloc[0]}, weights: {weights}",
         f"{card.get('title', data.get('name', 'a set'))}: {split} images",
-        f"{len(data.get('classes', ()))} classes",
+        counted(len(data.get("classes", ())), "class"),
     ]
     warnings = [f"A phantom. {made['warning']}"] if made.get("warning") else []
     if card.get("problems"):

@@ -88,6 +88,12 @@ def brief(case: Case, other: Case) -> str:
     return ", ".join(text for text, differs in parts if differs) or case.model
 
 
+def choices(case: Case) -> list[tuple[str, Case]]:
+    """Return (what tells it from the other, a choice) of the one or two that are shown; one has no name."""
+    other = case.beside
+    return [("", case)] if other is None else [(brief(case, other), case), (brief(other, case), other)]
+
+
 def verdict(case: Case) -> str:
     """Return what each choice did to the image, a sentence each, as HTML."""
     if case.beside is None:
@@ -100,7 +106,8 @@ def numbers(case: Case) -> str:
     """Return the numbers of a case as HTML, those of its second choice beside them."""
     if case.beside is None:
         return panels.numbers(case)
-    return panels.numbers(case, case.beside, (brief(case, case.beside), brief(case.beside, case)))
+    (first, _), (second, _) = choices(case)
+    return panels.numbers(case, case.beside, (first, second))
 
 
 def _highest(of: Maps, case: Case, look: Look, other: Case, at: Look) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from html import escape
 from typing import TYPE_CHECKING
 
 from ttr.drawing.charts import quiet
@@ -18,8 +20,12 @@ QUANTITIES = (
 )
 
 
-def block_curves(comparison: ImageComparison) -> Figure:
-    """Draw norms and attention by block, before and after."""
+#: How lines are drawn, before and after, of the first and of the second choice.
+DASHES = (("solid", "dash"), ("dot", "dashdot"))
+
+
+def block_curves(choices: Sequence[tuple[str, ImageComparison]]) -> Figure:
+    """Draw norms and attention by block, before and after, of one choice or of two, (name, comparison)."""
     from plotly.graph_objects import Scatter
     from plotly.subplots import make_subplots
 
@@ -30,18 +36,23 @@ def block_curves(comparison: ImageComparison) -> Figure:
         vertical_spacing=0.08,
         subplot_titles=[label for _, label in QUANTITIES],
     )
-    for row, (name, _) in enumerate(QUANTITIES, start=1):
-        for run, colour, dash in (("before", BEFORE, "solid"), ("after", AFTER, "dash")):
-            values = getattr(getattr(comparison, run).curves, name)
+    lines = [
+        (run, f"{run}, {choice}" if choice else run, comparison, colour, dash)
+        for (choice, comparison), dashes in zip(choices, DASHES, strict=False)
+        for run, colour, dash in zip(("before", "after"), (BEFORE, AFTER), dashes, strict=True)
+    ]
+    for row, (quantity, _) in enumerate(QUANTITIES, start=1):
+        for run, name, comparison, colour, dash in lines:
+            values = getattr(getattr(comparison, run).curves, quantity)
             figure.add_trace(
                 Scatter(
                     x=list(range(len(values))),
                     y=values,
-                    name=run,
+                    name=name,
                     mode="lines+markers",
                     line={"color": colour, "dash": dash},
                     showlegend=row == 1,
-                    hovertemplate=f"block %{{x}}<br>{run} %{{y:.4g}}<extra></extra>",
+                    hovertemplate=f"block %{{x}}<br>{escape(name)} %{{y:.4g}}<extra></extra>",
                 ),
                 row=row,
                 col=1,

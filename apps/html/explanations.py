@@ -8,7 +8,7 @@ from __future__ import annotations
 ATTENTION = (
     "The model cuts the image into squares and sums it up in one token, called CLS; bright squares are "
     "those that this token takes most from. A few bright squares on an empty border are usually "
-    "artefacts, and the map after the move shows what is left when these are gone."
+    "artifacts, and the map after the move shows what is left when these are gone."
 )
 NORMS = (
     "Every square is described by a list of numbers, and the norm is how long that list is; ordinary "
@@ -18,11 +18,11 @@ NORMS = (
 COLOURS = (
     "Squares with like colours look alike to the model, before and after on one palette (its first three "
     "principal components). Anatomy should come out in patches of its own; speckles that belong to no "
-    "structure are artefacts."
+    "structure are artifacts."
 )
 CURVES = (
     "The model works in steps called blocks, from left to right. The lines show in which block "
-    "artefacts appear, and whether they are gone after the move."
+    "artifacts appear, and whether they are gone after the move."
 )
 PROMPTS = (
     "A CLIP model was trained to match whole images with words; here its measure of the match is read square "
@@ -54,7 +54,8 @@ COMING = "There is no image here now. Yours is shown once it has arrived and was
 PAGE = (
     "Some Vision Transformers store information in a few image squares where it does not belong, and "
     "their attention maps light up there. This page moves that storage onto extra tokens and shows the "
-    "map before and after, with how far each can be trusted. Nothing leaves this machine."
+    "map before and after, with how far each can be trusted. Images stay on the machine that serves this "
+    "page."
 )
 
 

@@ -8,6 +8,7 @@ from ttr.apps.html.result_tables import NONE, Cell, number, table
 from ttr.drawing.html import fill
 from ttr.studies.integrate.charts import NAMES
 from ttr.studies.results import Integrated
+from ttr.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +25,8 @@ def about(found: Integrated) -> str:
             "There are fewer images than the feature has dimensions: CKA is biased upwards then; the column "
             "without that bias is in the table."
         )
-    line = f"{data.get('name', 'a set')}: {data.get('test')} test images. R = 0 is the bare model."
+    images = counted(data.get("test") or 0, "test image")
+    line = f"{data.get('name', 'a set')}: {images}. R = 0 is the bare model."
     return fill("app_about.html", line=line, warnings=warnings, lead=[], note="")
 
 

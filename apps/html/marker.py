@@ -65,7 +65,7 @@ def numbers(case: Case, test: MarkerTest, answered_by: str) -> str:
     """Return the numbers and the rule as HTML; ``answered_by``: what the answer comes from, or ""."""
     both = test.before, test.after
     rows = [
-        MarkerRow("attention share", _each(both, lambda r: (r.clean, r.marked), "{:.1%}")),
+        MarkerRow("attention share", _each(both, lambda r: (100 * r.clean, 100 * r.marked), "{:.1f} %")),
         MarkerRow("times its area", _each(both, lambda r: (r.clean / r.area, r.marked / r.area), "{:.2f}")),
         MarkerRow(
             "brightest there",
@@ -120,4 +120,4 @@ def _each(
 
 
 def _tallied(found: Followed) -> str:
-    return f"{found.count} of {found.places} ({found.low:.0%} to {found.high:.0%})"
+    return f"{found.count} of {found.places} ({100 * found.low:.0f} % to {100 * found.high:.0f} %)"

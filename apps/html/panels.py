@@ -12,6 +12,7 @@ from ttr.apps.html.viewer import SIDES, Beside, Heads, Scale, View, peak, pictur
 from ttr.apps.image.case import Case
 from ttr.drawing.html import fill
 from ttr.drawing.maps import ATTENTION_MAP, NORM_MAP, png_uri
+from ttr.drawing.tables import number
 from ttr.studies.compare.page import CHECKS, QUANTITIES, rows
 from ttr.wording import DISCLAIMER, counted, percent, shortened
 
@@ -66,7 +67,7 @@ def attention_view(case: Case, look: Look, at_least: float = 0.0) -> View:
     which = "mean of the heads" if look.head is None else f"head {look.head}"
     what = f"attention of {look.query}, block {look.layer}, {which}"
     alts = [
-        f"{what}: {peak(values)}; registers hold {share:.0%}"
+        f"{what}: {peak(values)}; registers hold {100 * share:.0f} %"
         if values is not None and share is not None
         else f"{what}: there is no such token"
         for values, share in zip(maps, shares, strict=True)
@@ -144,8 +145,10 @@ def verdict_of(case: Case) -> str:
     """Return what the move did to this image in one sentence."""
     before, after = case.inspection.comparison.before, case.inspection.comparison.after
     grades = grade(before.trust), grade(after.trust)
+    amounts = " and ".join(number(view.faithfulness, "{:.2f}").text for view in (before, after))
     if not case.inspection.num_neurons:
-        moved = "No register neuron is moved, so “after” is the same model with one blank token"
+        tokens = counted(case.num_registers, "blank token")
+        moved = f"No register neuron is moved, so “after” is the same model with {tokens}"
     elif before.outlier_patches or after.outlier_patches:
         moved = (
             f"{counted(before.outlier_patches, 'outlier patch').capitalize()} before and "
@@ -158,7 +161,7 @@ def verdict_of(case: Case) -> str:
         if grades[0] == grades[1]
         else f"the attention map is {grades[0]} before and {grades[1]} after"
     )
-    said = f"{moved}; {trusted} (faithfulness {before.faithfulness:.2f} and {after.faithfulness:.2f})."
+    said = f"{moved}; {trusted} (faithfulness {amounts})."
     if case.answer is not None:
         first, then = case.answer.first
         said += (

@@ -88,7 +88,8 @@ def about(folder: Folder) -> str:
     results = folder.tables["results"]
     parts = [
         f"{folder.name}, weights: {made.get('backbone', {}).get('weights', 'not said')}",
-        f"{data.get('name', 'a set')}: {data.get('test')} test images, {data.get('analysed')} looked into",
+        f"{data.get('name', 'a set')}: {counted(data.get('test') or 0, 'test image')}, "
+        f"{counted(data.get('analysed') or 0, 'image')} looked into",
         counted(results["condition"].nunique(), "condition"),
     ]
     warnings = [f"A phantom. {made['warning']}"] if made.get("warning") else []

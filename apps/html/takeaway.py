@@ -1,4 +1,4 @@
-"""What a visitor takes away of one image: a ZIP of maps and numbers, or one page as PDF.
+"""What a visitor takes away of one image: a ZIP of maps and numbers, or a page of each choice as PDF.
 
 Both carry the provenance and the disclaimer, and neither carries any DICOM tag. The image is named as its
 visitor named the file, shortened, so that no patient is taken for another, and by the SHA-256 of its file.
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ttr.analysis.faithfulness import grade
-from ttr.apps.html.beside import clipped
+from ttr.apps.html.beside import called, clipped
 from ttr.apps.html.panels import Look
 from ttr.apps.html.viewer import SIDES
 from ttr.apps.image.case import Case
@@ -25,7 +25,7 @@ from ttr.apps.image.plate import shown_window
 from ttr.drawing.maps import ATTENTION_MAP, NORM_MAP, colourise
 from ttr.drawing.regions import CONTOURS, boxes, edges, first_of_log, shares
 from ttr.studies.compare.page import rows
-from ttr.wording import DISCLAIMER, percent, shortened
+from ttr.wording import DISCLAIMER, counted, percent, shortened
 
 SCHEMA = "ttr.study/1"
 NOTE = (
@@ -169,10 +169,15 @@ def window_of(case: Case) -> list[float] | None:
 
 
 def pdf_of(case: Case, look: Look) -> bytes:
-    """Return :func:`page_of` as PDF."""
+    """Return a page of each choice (:func:`page_of`) as PDF."""
+    from matplotlib.backends.backend_pdf import PdfPages
+
     stream = io.BytesIO()
     about = {"Title": "Before and after test-time registers", "Subject": DISCLAIMER}
-    page_of(case, look).savefig(stream, format="pdf", metadata=about)
+    with PdfPages(stream, metadata=about) as pages:
+        pages.savefig(page_of(case, look))
+        if case.beside is not None:
+            pages.savefig(page_of(case.beside, clipped(look, case.beside)))
     return stream.getvalue()
 
 
@@ -182,9 +187,7 @@ def page_of(case: Case, look: Look) -> Any:
 
     figure = Figure(figsize=(8.27, 11.69))
     figure.text(0.08, 0.955, "Before and after test-time registers", size=15, weight="bold")
-    figure.text(
-        0.08, 0.937, _drawable(f"{named(case)} · {case.model} · {case.neurons}"), size=8, parse_math=False
-    )
+    figure.text(0.08, 0.937, _drawable(f"{named(case)} · {called(case)}"), size=8, parse_math=False)
     shown = dict(pictures(case, look))
     found = case.inspection
     for row, (kind, colour_map, label) in enumerate(
@@ -216,6 +219,7 @@ def _high(found: Any, kind: str, look: Look, column: int) -> float:
 def _bar(figure: Any, axes: Any, high: float, colour_map: str, *, log: bool) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LogNorm, Normalize
+    from matplotlib.ticker import MaxNLocator
 
     scale = LogNorm(first_of_log(0.0, high), high) if log and high > 0 else Normalize(0, high or 1)
     bar = figure.colorbar(
@@ -225,6 +229,9 @@ def _bar(figure: Any, axes: Any, high: float, colour_map: str, *, log: bool) -> 
         pad=0.02,
         shrink=0.9,
     )
+    if not log:
+        bar.locator = MaxNLocator(5)
+        bar.update_ticks()
     bar.ax.tick_params(labelsize=7)
 
 
@@ -233,10 +240,12 @@ def _text(figure: Any, case: Case) -> None:
 
     before, after = case.inspection.comparison.before, case.inspection.comparison.after
     lines = [f"{row.label}:  {row.before}  →  {row.after}" for row in rows([before], [after])]
-    lines.append(f"the map is {grade(before.trust)} before, {grade(after.trust)} after")
+    words = grade(before.trust), grade(after.trust)
+    ends = "before and after" if words[0] == words[1] else f"before and {words[1]} after"
+    lines.append(f"the map is {words[0]} {ends}")
     if case.answer is not None:
         checked = (
-            f"calibrated on {case.answer.calibrated_on} images"
+            f"calibrated on {counted(case.answer.calibrated_on, 'image')}"
             if case.answer.calibrated_on
             else "not calibrated"
         )

@@ -12,6 +12,7 @@ from ttr.apps.image.answers import Reader
 from ttr.apps.image.inspection import Inspection
 from ttr.apps.image.intake import Picture
 from ttr.apps.image.plate import Plate, plate_of
+from ttr.wording import counted
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ def cautions(inspection: Inspection, warning: str, others: tuple[str, ...] = ())
         worst = min((trusts[when] for when in doubtful), key=lambda trust: GRADES.index(grade(trust)))
         said.append(f"Do not trust {which} alone: it is {grade(worst)}. {_first_up(meaning(worst))}.")
     if not inspection.num_neurons:
-        said.append("No register neuron is moved: “after” is the same model with one blank token.")
+        tokens = counted(inspection.comparison.provenance["settings"]["num_registers"], "blank token")
+        said.append(f"No register neuron is moved: “after” is the same model with {tokens}.")
     if inspection.original is not None:
         said.append(
             "Faithful says that the model’s feature comes from the squares that the map shows, artifacts "

@@ -64,7 +64,8 @@ def decode(content: bytes) -> Decoded:
     if starts_like_dicom(content[:132]):
         if (count := frames(content)) > 1:
             raise ImageError(
-                f"{NAME} holds {count:,} frames; needed a single image: export the frame you mean"
+                f"{NAME} holds {count:,} frames; needed a single image: open it in the tab Compare, where "
+                "they are a stack, or give it to ttr compare, which takes each frame"
             )
         return _radiograph(content)
     return _picture(content)

@@ -6,6 +6,7 @@ and after), so that looking at another block is looking up, not computing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -33,6 +34,9 @@ from ttr.tokens import TokenLayout
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
+
+    from ttr.forward.record import Record
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,21 +201,7 @@ def inspect(
         last.append(seen[0])  # faithfulness runs the last block again, on CLS alone
     (bare, trust_before), (moved, trust_after) = passed[:2]
     limit = float(outlier_threshold(bare.layout.select(bare.norms[layer], "patches"), rule)[0])
-    patches = [
-        run.layout.select(tokens, "patches")[0].float().cpu().numpy()
-        for (run, _), tokens in zip(passed, last, strict=True)
-    ]
-    basis = fit_colours(np.concatenate([_unit(part) for part in patches]))
-    before, after, *truth = (
-        Trace(
-            layout=run.layout,
-            norms=run.norms[:, 0].numpy(),
-            attention=run.attention[:, 0].numpy(),
-            feature=run.embedding[0].float().numpy(),
-            colours=basis.paint(_unit(part), run.layout.grid),
-        )
-        for (run, _), part in zip(passed, patches, strict=True)
-    )
+    before, after, *truth = _traces([run for run, _ in passed], last)
     settings = {
         "num_registers": num_registers,
         "variant": ALGORITHM,
@@ -230,6 +220,25 @@ def inspect(
     )
     frame = frame_of(backbone, image.size)
     return Inspection(image, frame, numbers, before, after, len(neurons), next(iter(truth), None))
+
+
+def _traces(runs: Sequence[Record], last: Sequence[Tensor]) -> list[Trace]:
+    """Return what is kept of each run; ``last``: its tokens behind the last block, coloured on one basis."""
+    patches = [
+        _unit(run.layout.select(tokens, "patches")[0].float().cpu().numpy())
+        for run, tokens in zip(runs, last, strict=True)
+    ]
+    basis = fit_colours(np.concatenate(patches))
+    return [
+        Trace(
+            layout=run.layout,
+            norms=run.norms[:, 0].numpy(),
+            attention=run.attention[:, 0].numpy(),
+            feature=run.embedding[0].float().numpy(),
+            colours=basis.paint(part, run.layout.grid),
+        )
+        for run, part in zip(runs, patches, strict=True)
+    ]
 
 
 def references_of(

@@ -116,7 +116,7 @@ class Reaction:
 
     @property
     def occupied(self) -> bool:
-        """Whether these squares were as dense without the marker already: an artefact's place, say."""
+        """Whether these squares were as dense without the marker already: an artifact's place, say."""
         return self.clean >= DENSE * self.area
 
     @property

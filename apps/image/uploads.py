@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from ttr.errors import ImageError, TTRError
+from ttr.wording import counted
 
 #: Seconds after which a visitor's file is removed, and after which one that no visitor got is.
 FORGOTTEN, ABANDONED = 3600, 600
@@ -192,8 +193,8 @@ class Uploads:
         own, everything = _used(self.folder / visitor).files, _used(self.folder).files
         if own + files > self.quota.files:
             raise QuotaError(
-                f"got {files} files beside {own} of yours; needed {self.quota.files} at most together: "
-                f"{WITHIN_THE_HOUR}",
+                f"got {counted(files, 'file')} beside {own} of yours; needed {self.quota.files} at most "
+                f"together: {WITHIN_THE_HOUR}",
                 429,
             )
         if everything + more > self.quota.all_files:
@@ -232,7 +233,7 @@ def content_of(path: str | Path, most: int, name: str = "this file") -> bytes:
         if not os.path.samestat(status, expected):  # another took its place meanwhile
             raise ImageError(f"{name} {ABSENT}")
         if status.st_size > most:
-            raise ImageError(f"{name} has {status.st_size / 1e6:.0f} MB; needed {most // 2**20} MB at most")
+            raise ImageError(f"{name} has {_mega(status.st_size)}; needed {_mega(most)} at most")
         with os.fdopen(opened, "rb", closefd=False) as stream:
             content = stream.read(most)
         if not content:

@@ -28,6 +28,7 @@ from ttr.datasets.registry import open_image, phantom_images, sample_paths
 from ttr.errors import ImageError, NeuronsError, OptionError, TTRError
 from ttr.registers.detection import detect
 from ttr.registers.neurons import RegisterNeurons
+from ttr.wording import counted
 
 DEFAULT = "phantom"
 PLANTED, PRESET, GIVEN = "planted (the phantom’s known truth)", "published preset", "given at start"
@@ -190,7 +191,7 @@ class Workbench:
             )
         if not len(found) and not found.message:
             raise NeuronsError("no register neurons were found")
-        return Chosen(name, f"detected on {len(images)} images", found)
+        return Chosen(name, f"detected on {counted(len(images), 'image')}", found)
 
     def case(self, picture: Picture, chosen: Chosen) -> Case:
         """Run a picture through a model before and after, and ask the head that fits; then a second choice.

@@ -26,7 +26,7 @@ from ttr.studies.reading.folder import MOST_PICTURE, Study
 from ttr.studies.reading.settings import TRUST
 from ttr.studies.reading.sitting import PREFERENCES, Sitting
 from ttr.version import __version__
-from ttr.wording import DISCLAIMER
+from ttr.wording import DISCLAIMER, counted
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -167,7 +167,9 @@ class _Asked:
         client = request.client.host if request.client else ""
         secret, seconds = self.readers.login(given.get("code"), given.get("password"), client)
         if seconds:
-            return _json({"detail": f"Too many wrong codes; wait {math.ceil(seconds)} seconds."}, 429)
+            return _json(
+                {"detail": f"Too many wrong codes; wait {counted(math.ceil(seconds), 'second')}."}, 429
+            )
         if not secret:
             return _json({"detail": "That is none of this study's codes; look at your note again."}, 403)
         answer = _json({})

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import threading
-import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 
 from ttr.apps.reading.application import COMMAND, Readers, build
 from ttr.apps.service.address import Address
-from ttr.apps.service.listening import bound_socket, link_to, listen
+from ttr.apps.service.listening import bound_socket, invite, listen
 from ttr.apps.service.password import PASSWORD, check_password
 from ttr.apps.service.private_folder import private_folder
 from ttr.errors import OptionError
 from ttr.studies.reading.answers import opened
 from ttr.studies.reading.folder import UNSEALED, read_study
+from ttr.wording import counted
 
 
 def serve(
@@ -51,9 +50,6 @@ def serve(
         )
     with opened(folder) as book, bound_socket(address.host, port) as listening, private_folder() as private:
         app = build(Readers(study, book, password), private, address)
-        link = link_to(listening, address)
-        shown = f", shown as {address.seen}" if address.public else ""
-        say(f"{COMMAND}: {link}{shown} (stop with Ctrl-C); {len(book.answers):,} answers so far")
-        if browser:
-            threading.Timer(0.5, webbrowser.open, [address.seen if address.public else link]).start()
+        where = invite(listening, address, browser=browser)
+        say(f"{COMMAND}: {where}; {counted(len(book.answers), 'answer')} so far")
         listen(app, listening, private, proxied=bool(address.public))

@@ -86,7 +86,7 @@ class _Body:
         self.size += len(message.get("body", b""))
         self.whole = message["type"] == "http.request" and not message.get("more_body", False)
         if self.size > self.largest:
-            self.refused = 413, f"What was sent has more than {self.largest / 2**20:.0f} MB; send less."
+            self.refused = 413, f"What was sent has more than {self.largest / 1e6:.0f} MB; send less."
             return {"type": "http.disconnect"}
         return message
 

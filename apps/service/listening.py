@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import threading
+import webbrowser
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -147,10 +148,14 @@ def bound_socket(host: str, port: int) -> socket.socket:
     return listening
 
 
-def link_to(listening: socket.socket, address: Address) -> str:
-    """Return what to type on this machine."""
+def invite(listening: socket.socket, address: Address, *, browser: bool) -> str:
+    """Return where the page is, as the terminal says it; open it in a browser if that is asked for."""
     here = f"[{address.host}]" if ":" in address.host else address.host
-    return f"http://{here}:{listening.getsockname()[1]}{'' if address.public else address.root}"
+    link = f"http://{here}:{listening.getsockname()[1]}{'' if address.public else address.root}"
+    if browser:
+        threading.Timer(0.5, webbrowser.open, [address.seen if address.public else link]).start()
+    shown = f", shown as {address.seen}" if address.public else ""
+    return f"{link}{shown} (stop with Ctrl-C)"
 
 
 def listen(app: Any, listening: socket.socket, folder: Path, *, proxied: bool) -> None:

@@ -13,6 +13,7 @@ from ttr.apps.service.address import Address
 from ttr.apps.service.guard import KEPT, STATIC
 from ttr.apps.service.messages import refuse
 from ttr.errors import OptionError
+from ttr.wording import counted
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -141,7 +142,7 @@ class Door:
         client = (scope.get("client") or ("",))[0]
         seconds = self.tries.wait(client)
         if seconds > 0:
-            why = f"Too many wrong passwords; wait {math.ceil(seconds)} seconds and try again."
+            why = f"Too many wrong passwords; wait {counted(math.ceil(seconds), 'second')} and try again."
             await refuse(scope, receive, send, 429, why, {"Retry-After": str(math.ceil(seconds))})
             return
 

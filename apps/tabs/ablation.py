@@ -89,29 +89,16 @@ def _flows(results: Results, names: gr.Dropdown, said: gr.HTML) -> Section:
         series = gr.HTML(elem_id="flow-series")
         gr.HTML(explanations.why(explanations.SOURCES))
 
-    def at_block(folder: Folder, wanted: str, number: float) -> list[Any]:
-        table = folder.tables["attention"]
-        drawn = attention_flows(table, wanted, int(number))
-        return [charts.on_page(drawn), tables.flows(table, wanted, int(number))]
-
-    def along(folder: Folder, wanted: str, number: float, of: str) -> list[Any]:
-        table = folder.tables["attention"]
-        drawn = attention_by_block(table, wanted, SOURCES[of])
-        here = table[(table["condition"] == wanted) & (table["source"] == SOURCES[of])]
-        caption = f"Attention of {of} under {wanted}, share with 95 % intervals."
-        text = tables.by_block(here, "target", "share", "The numbers by block", caption, pattern="{:.3f}")
-        return [charts.on_page(drawn, mark=int(number)), text]
-
     def slid(name: str, wanted: str, number: float) -> list[Any]:
-        return guarded(lambda: [*at_block(results.ablation(name), wanted, number), ""], 3, message=2)
+        return guarded(lambda: [*_flows_at(results.ablation(name), wanted, number), ""], 3, message=2)
 
     def turned(name: str, wanted: str, number: float, of: str) -> list[Any]:
-        return guarded(lambda: [*along(results.ablation(name), wanted, number, of), ""], 3, message=2)
+        return guarded(lambda: [*_flows_along(results.ablation(name), wanted, number, of), ""], 3, message=2)
 
     def replaced(name: str, wanted: str, number: float, of: str) -> list[Any]:
         def work() -> list[Any]:
             folder = results.ablation(name)
-            return [*at_block(folder, wanted, number), *along(folder, wanted, number, of), ""]
+            return [*_flows_at(folder, wanted, number), *_flows_along(folder, wanted, number, of), ""]
 
         return guarded(work, 5, message=4)
 
@@ -131,12 +118,29 @@ def _flows(results: Results, names: gr.Dropdown, said: gr.HTML) -> Section:
             gr.update(choices=conditions, value=conditions[0]),
             gr.update(maximum=last, value=last),
             gr.update(choices=of, value=of[0]),
-            *at_block(folder, conditions[0], last),
-            *along(folder, conditions[0], last, of[0]),
+            *_flows_at(folder, conditions[0], last),
+            *_flows_along(folder, conditions[0], last, of[0]),
         ]
 
     outputs = [condition, block, source, flows, numbers, curves, series]
     return Section(outputs, show).where("attention", missing, body, explanations.ANALYSES)
+
+
+def _flows_at(folder: Folder, wanted: str, number: float) -> list[Any]:
+    """Return the flows of one block, as a figure and as a table."""
+    table = folder.tables["attention"]
+    drawn = attention_flows(table, wanted, int(number))
+    return [charts.on_page(drawn), tables.flows(table, wanted, int(number))]
+
+
+def _flows_along(folder: Folder, wanted: str, number: float, of: str) -> list[Any]:
+    """Return one token's flows from block to block, the chosen block marked, and as a table."""
+    table = folder.tables["attention"]
+    drawn = attention_by_block(table, wanted, SOURCES[of])
+    here = table[(table["condition"] == wanted) & (table["source"] == SOURCES[of])]
+    caption = f"Attention of {of} under {wanted}, share with 95 % intervals."
+    text = tables.by_block(here, "target", "share", "The numbers by block", caption, pattern="{:.3f}")
+    return [charts.on_page(drawn, mark=int(number)), text]
 
 
 def _divergence(results: Results, names: gr.Dropdown, said: gr.HTML) -> Section:

@@ -52,24 +52,7 @@ def benchmarks_tab(results: Results, tab: gr.Tab) -> None:
         metric.input(turned, [names, metric], [compared, forest, tests, arms, said], **AT_ONCE)
 
         def show(name: str) -> list[Any]:
-            found = results.benchmark(name)
-            table = found.results
-            before, after = benchmark_html.first_pair(found)
-            lists = [list(benchmark_html.treatments(found))] * 2
-            lists += [values_of(table, column) for column in ("head", "feature")]
-            lists.append([str(int(seed)) for seed in values_of(table, "seed")])
-            chosen = [before, after, *(each[0] for each in lists[2:])]
-            metrics = [(METRICS.get(each, each), each) for each in values_of(table, "metric")]
-            return [
-                benchmark_html.about(found),
-                *(
-                    gr.update(choices=choices, value=value)
-                    for choices, value in zip(lists, chosen, strict=True)
-                ),
-                benchmark_html.before_after(found, _view(*chosen)),
-                gr.update(choices=metrics, value=metrics[0][1]),
-                *_of_metric(found, metrics[0][1]),
-            ]
+            return _shown(results.benchmark(name))
 
         return [about, *controls, pair, metric, compared, forest, tests, arms], show
 
@@ -85,6 +68,24 @@ def _controls() -> list[Any]:
         feature = gr.Dropdown([], label="Classify from", min_width=140, elem_id="bench-feature")
         seed = gr.Dropdown([], label="Seed", min_width=90, elem_id="bench-seed")
     return [before, after, head, feature, seed]
+
+
+def _shown(found: Benchmarked) -> list[Any]:
+    """Return the values of the whole tab for a result that was just chosen."""
+    table = found.results
+    before, after = benchmark_html.first_pair(found)
+    lists = [list(benchmark_html.treatments(found))] * 2
+    lists += [values_of(table, column) for column in ("head", "feature")]
+    lists.append([str(int(seed)) for seed in values_of(table, "seed")])
+    chosen = [before, after, *(each[0] for each in lists[2:])]
+    metrics = [(METRICS.get(each, each), each) for each in values_of(table, "metric")]
+    return [
+        benchmark_html.about(found),
+        *(gr.update(choices=choices, value=value) for choices, value in zip(lists, chosen, strict=True)),
+        benchmark_html.before_after(found, _view(*chosen)),
+        gr.update(choices=metrics, value=metrics[0][1]),
+        *_of_metric(found, metrics[0][1]),
+    ]
 
 
 def _view(before: str, after: str, head: str, feature: str, seed: str) -> View:

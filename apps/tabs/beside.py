@@ -12,7 +12,7 @@ from ttr.apps.tabs.events import ALONE, IN_A_ROW, guarded
 from ttr.registers.neurons import RegisterNeurons
 
 NOBODY = "nothing"
-BLANK = "none: one blank token"
+BLANK = "none: blank tokens alone"
 MOST_REGISTERS = 8
 
 

@@ -212,6 +212,7 @@ def shown(kept: Kept[Case], seen: tuple[Any, ...]) -> list[Any]:
     inspection = found.inspection
     heads = [MEAN, *(f"head {index}" for index in range(inspection.heads))]
     queries = list(inspection.after.queries)
+    curves = [(name, each.inspection.comparison) for name, each in beside.choices(found)]
     layer, head, query = seen
     last = inspection.layers - 1
     head, query = head if head in heads else MEAN, query if query in queries else "CLS"
@@ -220,7 +221,7 @@ def shown(kept: Kept[Case], seen: tuple[Any, ...]) -> list[Any]:
         kept,
         "",
         *(panels.picture(found), beside.verdict(found)),
-        *(charts.block_curves(inspection.comparison), beside.numbers(found)),
+        *(charts.block_curves(curves), beside.numbers(found)),
         *maps(found, look(layer, head, query)),
         gr.update(maximum=last, value=layer),
         gr.update(choices=heads, value=head),

@@ -20,6 +20,7 @@ from ttr.apps.image.uploads import FORGOTTEN
 from ttr.apps.image.workbench import Chosen, Workbench
 from ttr.apps.tabs.events import ALONE, IN_ORDER, Emptied, turned
 from ttr.apps.tabs.look import CUT, look_controls
+from ttr.wording import counted
 
 NOTHING = "Choose a marker and a corner, and burn it in. The image itself stays as it is."
 #: What is kept of a test: the image, and what came of it.
@@ -161,6 +162,7 @@ def _asked(workbench: Workbench, image: Case, typed: str) -> Reader | TextReader
 
 def _name(asked: Reader | TextReader | None) -> str:
     if isinstance(asked, Reader):
-        checked = f"calibrated on {asked.calibrated_on} images" if asked.calibrated_on else "not calibrated"
+        images = counted(asked.calibrated_on, "image")
+        checked = f"calibrated on {images}" if asked.calibrated_on else "not calibrated"
         return f"{asked.name}, {checked}"
     return "" if asked is None else "the texts you typed, by CLIP’s own measure"

@@ -49,13 +49,10 @@ def registers_tab(results: Results, tab: gr.Tab, chosen: gr.State) -> None:
 
         controls: list[Any] = [image, condition, query, scale]
 
-        def drawn(shown: Shown, *choice: str) -> list[str]:
-            return [pictures_html.pictures(shown, kind, At(*choice)) for kind, _ in KINDS.values()]
-
         def looked(name: str, *choice: str) -> list[Any]:
             def work() -> list[Any]:
                 shown = results.ablation(name).pictures
-                return [gr.skip()] * 4 if shown is None else [*drawn(shown, *choice), ""]
+                return [gr.skip()] * 4 if shown is None else [*_drawn(shown, *choice), ""]
 
             return guarded(work, 4, message=3)
 
@@ -67,21 +64,28 @@ def registers_tab(results: Results, tab: gr.Tab, chosen: gr.State) -> None:
             if shown is None:
                 text = explanations.missing("pictures.safetensors", explanations.ANALYSES)
                 return [text, gr.update(visible=False), *(gr.skip() for _ in (*controls, *maps, gallery))]
-            tokens = pictures_html.queries(shown)
-            second = shown.conditions[min(1, len(shown.conditions) - 1)]
-            lists = ((shown.images, shown.images[0]), (shown.conditions, second), (tokens, tokens[0]))
-            return [
-                "",
-                gr.update(visible=True),
-                *(gr.update(choices=choices, value=value) for choices, value in lists),
-                FULL,
-                *drawn(shown, shown.images[0], second, tokens[0], FULL),
-                pictures_html.gallery(shown),
-            ]
+            return ["", gr.update(visible=True), *_first(shown)]
 
         return [missing, body, *controls, *maps, gallery], show
 
     over_results(results, ABLATION, tab, chosen, explanations.MAKE_ABLATION, lay_out)
+
+
+def _drawn(shown: Shown, *choice: str) -> list[str]:
+    return [pictures_html.pictures(shown, kind, At(*choice)) for kind, _ in KINDS.values()]
+
+
+def _first(shown: Shown) -> list[Any]:
+    """Return the values of controls, maps and gallery before anything is chosen."""
+    tokens = pictures_html.queries(shown)
+    second = shown.conditions[min(1, len(shown.conditions) - 1)]
+    lists = ((shown.images, shown.images[0]), (shown.conditions, second), (tokens, tokens[0]))
+    return [
+        *(gr.update(choices=choices, value=value) for choices, value in lists),
+        FULL,
+        *_drawn(shown, shown.images[0], second, tokens[0], FULL),
+        pictures_html.gallery(shown),
+    ]
 
 
 def _whose() -> gr.Dropdown:

@@ -138,7 +138,7 @@ def test_a_window_that_is_dragged_or_applied_holds_for_all_slices_and_a_film_pla
 def test_a_second_choice_stands_below_the_first_and_moves_with_it(page):
     """Also where it changes alone: what the library strips of the first pair is painted anew."""
     page.get_by_role("button", name="Beside it").click()
-    chosen = (("second", "phantom", "1 test-time"), ("second-neurons", "none: one", "no neurons"))
+    chosen = (("second", "phantom", "1 test-time"), ("second-neurons", "none: blank", "no neurons"))
     here = "([...document.querySelectorAll('#maps ttr-view')].every(each => each.matches('[data-ready]')))"
     for widget, option, said in chosen:
         page.locator(f"#{widget} input").click()

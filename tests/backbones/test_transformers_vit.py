@@ -172,7 +172,7 @@ def test_siglip_has_no_cls_and_says_so(images):
 def test_mae_keeps_its_patches_in_order_and_refuses_to_hide_any(images, tmp_path):
     hiding = tiny_transformers("ViTMAEForPreTraining", decoder_hidden_size=WIDTH, decoder_num_hidden_layers=1)
     with pytest.raises(
-        ModelError, match=r"hides 75% of the patches at random; set model\.config\.mask_ratio"
+        ModelError, match=r"hides 75 % of the patches at random; set model\.config\.mask_ratio"
     ):
         ttr.adapt(hiding)
     hiding.config.mask_ratio = 0.0

@@ -175,7 +175,7 @@ def test_without_a_cache_that_can_be_written_neurons_are_found_all_the_same(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     status, said, _ = run(*words["detect"], "--on-error", "skip")
     assert status == 0
-    assert "not kept for the next command: the cache cannot be written" in said
+    assert "Not kept for the next command: the cache cannot be written" in said
     assert (tmp_path / "out.json").exists()
     (tmp_path / "out.json").unlink()
     monkeypatch.setattr("ttr.features.prepared.detect", lambda *_, **__: pytest.fail("the work has begun"))

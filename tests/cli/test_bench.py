@@ -59,7 +59,7 @@ def test_processes_share_the_images_and_the_first_writes_what_one_process_does(b
 
     (_, said, _), (status, first, err) = in_turns(monkeypatch, process, (1, 0))
     assert (status, err) == (0, "")
-    assert "this process's part of the features is done; the first process goes on to" in said
+    assert "This process's part of the features is done; the first process goes on to" in said
     assert "open:" in first
     both = [(tmp_path / name / "results.csv").read_bytes() for name in ("one", "out")]
     assert both[0] == both[1]

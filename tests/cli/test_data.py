@@ -54,7 +54,7 @@ def test_a_clean_set_has_status_0(run, folder, tmp_path):
     status, out, err = run("data", "check", "--dataset", "folder", "--root", folder)
     assert status == 0
     assert "nothing found that would mislead a benchmark" in out.splitlines()[-1]
-    assert "all classes have the same number of training images" in out
+    assert "All classes have the same number of training images" in out
     assert "checking" in err
     table = [line.split("│")[1:-1] for line in out.splitlines() if "│" in line]
     assert [[cell.strip() for cell in row] for row in table] == [
@@ -110,7 +110,7 @@ def test_a_set_that_misleads_has_status_1_and_says_why(run, folder, tmp_path):
     assert "folder would mislead a benchmark: images that are missing or damaged; exact duplicates" in out
     assert "train/blobs/0.png (train, blobs) | test/stripes/[red]copy.png (test, stripes)" in out
     assert out.count("is damaged or truncated") == 10
-    assert "the largest class has 8.5 times as many training images as the smallest" in out
+    assert "The largest class has 8.5 times as many training images as the smallest" in out
     assert "... and 5 more" in out
     assert out.rstrip().endswith(f"open: {out_file}")
     written = json.loads(out_file.read_text())

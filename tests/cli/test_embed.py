@@ -80,7 +80,7 @@ def test_a_process_of_several_says_that_others_are_still_at_work(run, folder, tm
     monkeypatch.setenv("WORLD_SIZE", "2")
     status, said, _ = run(*SMALL, "--images", folder, "--out", tmp_path / "out")
     assert status == 0
-    assert "this process's shards are whole; 2 of 3 shards are still to come from other processes" in said
+    assert "This process's shards are whole; 2 of 3 shards are still to come from other processes" in said
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 

@@ -64,4 +64,4 @@ def test_detect_looks_at_every_frame(films, run, tmp_path):
     words = ("detect", "--backbone", "phantom", *SMALL, "--cache", tmp_path, "--out", tmp_path / "n.json")
     status, out, _ = run(*words, "--images", films / "in")
     assert status == 0
-    assert "3 of 3 images (100%) have outlier patches" in out
+    assert "3 of 3 images (100 %) have outlier patches" in out

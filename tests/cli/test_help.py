@@ -29,6 +29,29 @@ def sections(text):
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
+def test_arguments_are_named_in_the_usage_as_people_write_them(run):
+    for command, usage in (
+        ("compare", "IMAGE..."),
+        ("report", "DIR..."),
+        ("data info", "[NAME]"),
+        ("readers serve", "DIR"),
+    ):
+        first = run(*command.split(), "--help")[1].splitlines()[0]
+        assert first.endswith(f"{command} [OPTIONS] {usage}")
+
+
+#: Words that hang on a name which the line before it says in another way, if at all.
+HANGING = {"Of", "That", "Such", "To", "As", "So", "Or", "These"}
+
+
+def test_what_is_said_of_an_option_stands_alone():
+    for name, command in commands(typer.main.get_command(app)):
+        for parameter in command.params:
+            said = getattr(parameter, "help", None) or ""
+            assert said.endswith("."), f"{name} {parameter.name}: {said}"
+            assert said.split()[0] not in HANGING, f"{name} {parameter.name}: {said}"
+
+
 def test_options_stand_in_sections_each_once(run):
     _, out, _ = run("bench", "--help")
     found = sections(out)

@@ -54,7 +54,7 @@ def test_detect_then_compare(run, folder, tmp_path):
     neurons = tmp_path / "neurons.json"
     status, out, err = run("detect", "--backbone", "phantom", "--images", folder, "--out", neurons)
     assert status == 0
-    assert "4 of 4 images (100%) have outlier patches; 10 neurons kept" in out
+    assert "4 of 4 images (100 %) have outlier patches; 10 neurons kept" in out
     assert out.rstrip().endswith(f"open: {neurons}")
     assert "weights: phantom (seed 7)" in out
     assert "detecting" in err

@@ -10,7 +10,7 @@ from typer.main import get_command
 import ttr
 from ttr.cli.ablate import _subject
 from ttr.cli.bench import BenchmarkOptions
-from ttr.cli.embed import KeptOptions
+from ttr.cli.embed import KeptOptions, WrapOptions
 from ttr.cli.integrate import IntegrationOptions
 from ttr.cli.localize import LocalisationOptions
 from ttr.cli.main import app
@@ -52,7 +52,7 @@ def test_settings_take_it_over(options):
     given = {"classes": 2} if options is BenchmarkOptions else {}
     assert options().settings(**given).variant == "algorithm"
     assert options(variant=Variant.released_code).settings(**given).variant == "released-code"
-    assert KeptOptions().settings(1, Variant.released_code).variant == "released-code"
+    assert KeptOptions().settings(WrapOptions(variant=Variant.released_code)).variant == "released-code"
 
 
 def test_it_reaches_the_wrap_and_the_result(run, wrapped, tmp_path):

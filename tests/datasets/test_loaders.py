@@ -431,5 +431,5 @@ def test_the_order_of_the_files_does_not_change_a_split():
 def test_a_single_item_stays_in_training_and_too_few_are_refused():
     items = [Item(f"{n}", "a", "train") for n in range(10)] + [Item("only", "b", "train")]
     assert next(i for i in complete(items) if i.name == "only").split == "train"
-    with pytest.raises(DataError, match="too few to set a stratified 20% aside as test"):
+    with pytest.raises(DataError, match="too few to set a stratified 20 % aside as test"):
         complete([Item("1", "a", "train")])

@@ -189,6 +189,8 @@ def test_the_command_prints_and_writes_before_and_after(run, folder):
     backbone = ttr.load("phantom-clip")
     images = [p.image for p in phantom_images(2)]
     expected = zero_shot(backbone, images, ["rings", "stripes"], templates=["{}"])
+    assert "probability in per cent, change in points" in told
+    assert f"{100 * expected[0, 0]:.1f}" in told
     with ttr.TestTimeRegisters(backbone, ttr.RegisterNeurons.from_pairs(backbone.planted)):
         wrapped = zero_shot(backbone, images, ["rings", "stripes"], templates=["{}"])
     torch.testing.assert_close(torch.tensor([i["before"] for i in result["images"]]), expected)

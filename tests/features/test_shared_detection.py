@@ -200,7 +200,7 @@ def test_the_command_says_what_is_to_come_and_the_last_writes_the_file(tmp_path,
     first = CliRunner().invoke(app, words)
     assert first.exit_code == 0, first.output
     said = " ".join(first.output.split())
-    assert "1 of 2 are still to come from other processes, the last of which writes" in said
+    assert "1 of 2 is still to come from other processes, the last of which writes" in said
     assert not (tmp_path / "neurons.json").exists()
     monkeypatch.setenv("RANK", "0")
     assert CliRunner().invoke(app, words).exit_code == 0

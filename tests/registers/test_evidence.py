@@ -60,14 +60,14 @@ def test_one_image_with_outliers_is_not_enough(phantom, bright_but_one):
     found = ttr.detect(phantom, bright_but_one)
     assert found.pairs == []
     assert found.message.startswith(
-        "not enough outliers: 1 of 5 images (20%) has outlier patches; needed 2 di"
+        "not enough outliers: 1 of 5 images (20 %) has outlier patches; needed 2 di"
     )
     assert "10 neurons would have been kept" in found.message
     assert found.provenance.stability is None
     two = ttr.detect(phantom, torch.cat([bright_but_one, other_with_outliers(phantom)]))
     assert two.pairs == list(phantom.planted)
-    assert "2 of 6 images (33%) have outlier patches; 10" in two.message
-    assert "two halves of the images agree on 100% of the neurons" in two.message
+    assert "2 of 6 images (33 %) have outlier patches; 10" in two.message
+    assert "two halves of the images agree on 100 % of the neurons" in two.message
 
 
 def other_with_outliers(phantom):
@@ -82,7 +82,7 @@ def test_the_same_image_twice_is_one_image(phantom, bright_but_one, brighter, ba
     found = ttr.detect(phantom, torch.cat([bright_but_one, again]), batch_size=batch_size)
     assert found.pairs == []
     assert found.message.startswith(
-        "not enough outliers: 2 of 6 images (33%) have outlier patches, of which 1 is another one's double; "
+        "not enough outliers: 2 of 6 images (33 %) have outlier patches, of which 1 is another one's double; "
         "needed 2 different ones"
     )
     alone = ttr.detect(phantom, bright_but_one, batch_size=batch_size)
@@ -91,7 +91,7 @@ def test_the_same_image_twice_is_one_image(phantom, bright_but_one, brighter, ba
     more = [bright_but_one, again, again, other_with_outliers(phantom)]
     found = ttr.detect(phantom, torch.cat(more), batch_size=batch_size)
     assert found.pairs == list(phantom.planted)
-    assert "4 of 8 images (50%) have outlier patches, of which 2 are doubles of others; 10" in found.message
+    assert "4 of 8 images (50 %) have outlier patches, of which 2 are doubles of others; 10" in found.message
 
 
 def test_flat_images_are_doubles_and_different_pictures_are_not():
@@ -106,7 +106,7 @@ def test_top_k_overrides_what_the_evidence_lacks(phantom, bright_but_one, tmp_pa
     found = ttr.detect(phantom, bright_but_one, top_k=10)
     assert found.pairs == list(phantom.planted)
     assert found.message == (
-        "1 of 5 images (20%) has outlier patches; 10 neurons kept from blocks 0..2, as many as asked"
+        "1 of 5 images (20 %) has outlier patches; 10 neurons kept from blocks 0..2, as many as asked"
     )
     found.save(tmp_path / "n.json")
     assert ttr.RegisterNeurons.load(tmp_path / "n.json") == found
@@ -116,7 +116,7 @@ def test_halves_that_disagree_keep_nothing(phantom, phantom_batch, monkeypatch):
     monkeypatch.setattr(Evidence, "stability", lambda *_: 0.49)
     found = ttr.detect(phantom, phantom_batch)
     assert found.pairs == []
-    assert "two halves of them agree on 49% of the neurons, needed 50%" in found.message
+    assert "two halves of them agree on 49 % of the neurons, needed 50 %" in found.message
     assert found.provenance.stability == 0.49
     monkeypatch.setattr(Evidence, "stability", lambda *_: 0.5)
     assert ttr.detect(phantom, phantom_batch).pairs == list(phantom.planted)

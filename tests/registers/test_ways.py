@@ -153,4 +153,4 @@ def test_one_image_has_no_halves_and_that_is_said(run, tmp_path):
     where = ("--images", tmp_path / "images", "--cache", tmp_path / "cache", "--out", tmp_path / "n.json")
     status, told, err = run("detect", "--backbone", "phantom", *where, "--halves", "5")
     assert status == 0, err
-    assert (status, "no halves were drawn: that takes two images with outliers" in told) == (0, True)
+    assert (status, "No halves were drawn: that takes two images with outliers" in told) == (0, True)

@@ -81,7 +81,7 @@ def test_a_number_that_is_often_undefined_has_no_interval():
     assert bootstrap_interval(1, few) == Interval(1, 1)
     assert (
         bootstrap_interval(1, np.array([np.nan] * 10 + [1.0] * 90)).reason
-        == "not defined on 10% of the resamples"
+        == "not defined on 10 % of the resamples"
     )
 
 

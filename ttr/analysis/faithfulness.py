@@ -160,7 +160,7 @@ def _said(check: str, level: int, trust: Trust) -> str:
 def sentence(before: Trust, after: Trust) -> str:
     """Return in one or two sentences how far the maps before and after can be trusted."""
     first, second = grade(before), grade(after)
-    a, b = f"{before.amount:.2f}", f"{after.amount:.2f}"
+    a, b = (f"{round(trust.amount, 2) + 0.0:.2f}" for trust in (before, after))  # never a negative nothing
     if meaning(before) == meaning(after):
         return f"The map is {first} before ({a}) and after ({b}): {meaning(after)}."
     if first == second == "faithful":

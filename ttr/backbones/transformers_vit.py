@@ -219,8 +219,8 @@ def locate(model: Any, *, name: str, weights: Weights, preprocess: Callable | No
     config = tower.config
     if hidden := getattr(config, "mask_ratio", 0):
         raise ModelError(
-            f"{name} hides {hidden:.0%} of the patches at random; set model.config.mask_ratio = 0.0 first, "
-            "so that it sees the whole image"
+            f"{name} hides {100 * hidden:.0f} % of the patches at random; set model.config.mask_ratio = 0.0 "
+            "first, so that it sees the whole image"
         )
     image_size, patch_size = _image_size(config), _pair(config.patch_size)
     grid = (image_size[0] // patch_size[0], image_size[1] // patch_size[1])

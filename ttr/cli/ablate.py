@@ -34,7 +34,7 @@ class AblationOptions(Group):
         ),
     ] = "all"
     tasks: Annotated[
-        str, typer.Option(metavar="LIST", help="Of probe, knn, correspondence, segmentation, oneshot.")
+        str, typer.Option(metavar="LIST", help="Tasks: probe, knn, correspondence, segmentation, oneshot.")
     ] = "probe,knn,correspondence"
     head: Annotated[str, typer.Option(metavar="logistic|linear", help="Head of the probe.")] = "logistic"
     donors: Annotated[
@@ -142,7 +142,7 @@ def ablate(
     pairs = annotated.read(seed, anonymous=reading.anonymous)
     if rank.index:
         measure_ablation(backbone, arm, labelled, conditions, settings, run, pairs=pairs)
-        typer.echo(f"this process's part is done; the first process goes on to {out}")
+        typer.echo(f"This process's part is done; the first process goes on to {out}.")
         return
     found = write_ablation(backbone, arm, labelled, conditions, out, settings, run, pairs=pairs)
     show_ablation(found.results, found.skipped, out / "index.html")

@@ -10,11 +10,13 @@ import typer
 
 from ttr.cli import given, options
 from ttr.cli.groups import grouped
+from ttr.cli.listening import ListeningOptions
 from ttr.cli.loading import load_silently, nothing_collected
 
 if TYPE_CHECKING:
     from ttr.apps.image.workbench import Workbench
 
+ON_7860 = ListeningOptions()
 OFFERED = options.ModelOptions(backbone="")
 #: Pixels of a side at which real weights are shown where no model was named.
 SIDE = 518
@@ -23,10 +25,7 @@ SIDE = 518
 @grouped
 def app(
     *,
-    host: Annotated[
-        str, typer.Option(help="Where to listen; beyond this machine only with TTR_APP_PASSWORD set.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 7860,
+    listening: ListeningOptions = ON_7860,
     results: Annotated[
         Path | None,
         typer.Option(
@@ -35,18 +34,6 @@ def app(
             callback=given.results,
         ),
     ] = None,
-    public_url: Annotated[
-        str,
-        typer.Option(
-            metavar="URL",
-            help="Where visitors see the page through a reverse proxy, such as https://example.org/ttr. "
-            "Only then is a proxy believed (X-Forwarded-For).",
-        ),
-    ] = "",
-    root_path: Annotated[
-        str, typer.Option(metavar="PATH", help="Path ahead of the page's own, such as /ttr.")
-    ] = "",
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
     model: options.ModelOptions = OFFERED,
     neurons: options.NeuronsFile = None,
     head: Annotated[
@@ -74,16 +61,22 @@ def app(
     import os
 
     from ttr.apps.server import serve
-    from ttr.apps.service.address import Address
     from ttr.apps.service.password import PASSWORD, check_password
     from ttr.studies.results import Results
 
-    address = Address.of(host, public_url, root_path)
+    address = listening.address()
     check_password(address, os.environ.get(PASSWORD))
     shown = Results(results)
     with nothing_collected():
         bench = _workbench(model, neurons, head, num_registers)
-    serve(bench, shown, address=address, port=port, browser=not no_browser, say=typer.echo)
+    serve(
+        bench,
+        shown,
+        address=address,
+        port=listening.port,
+        browser=not listening.no_browser,
+        say=typer.echo,
+    )
 
 
 def _workbench(

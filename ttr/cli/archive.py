@@ -12,7 +12,7 @@ import typer
 
 from ttr.cli import given
 from ttr.cli.groups import Group
-from ttr.cli.options import Place
+from ttr.cli.options import BatchSize, Place, Workers
 
 if TYPE_CHECKING:
     from ttr.hospital.web.archive import Archive
@@ -74,8 +74,8 @@ class TrustOptions(Group):
 class BatchOptions(Group):
     """How images are read and run; bad ones are always left out and named."""
 
-    workers: Annotated[int, typer.Option(min=1, help="Threads that read and decode ahead.")] = 2
-    batch_size: Annotated[int, typer.Option(min=1, help="Images a pass.")] = 8
+    workers: Workers = 2
+    batch_size: BatchSize = 8
 
     def run(self, place: Place, *, progress: bool) -> Run:
         """Return how a study is to run.

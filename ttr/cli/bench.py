@@ -25,13 +25,14 @@ class BenchmarkOptions(Group):
         str,
         typer.Option(
             metavar="LIST",
-            help="Of plain, token, neurons, ttr, random, random-neurons, attention-bias.",
+            help="Arms: plain, token, neurons, ttr, random, random-neurons, attention-bias.",
         ),
     ] = "plain,token,neurons,ttr,random"
     num_registers: Annotated[
-        str, typer.Option(metavar="LIST", help="Such as 1, or 1,4, or 1..20, or classes (as many as these).")
+        str,
+        typer.Option(metavar="LIST", help="Numbers of registers: 1, or 1,4, or 1..20, or classes (as many)."),
     ] = "1"
-    heads: Annotated[str, typer.Option(metavar="LIST", help="Of linear, logistic.")] = "linear,logistic"
+    heads: Annotated[str, typer.Option(metavar="LIST", help="Heads: linear, logistic.")] = "linear,logistic"
     features: Annotated[
         str,
         typer.Option(
@@ -45,7 +46,11 @@ class BenchmarkOptions(Group):
     ] = "42..44"
     draws: Annotated[int, typer.Option(min=1, help="Draws of the random arms.")] = 3
     preprocess: Annotated[
-        str, typer.Option(metavar="LIST", help="Before the backbone's own: fundus-crop, ben-graham, clahe.")
+        str,
+        typer.Option(
+            metavar="LIST",
+            help="What is done ahead of the backbone's own preprocessing: fundus-crop, ben-graham, clahe.",
+        ),
     ] = ""
     margin: options.Margin = 1.0
     variant: options.VariantName = options.Variant.algorithm
@@ -122,7 +127,7 @@ def bench(
     found, backbone = load_for_study(neurons, model)
     if rank.index:
         share_bench(backbone, labelled, found, settings, run)
-        typer.echo(f"this process's part of the features is done; the first process goes on to {out}")
+        typer.echo(f"This process's part of the features is done; the first process goes on to {out}.")
         return
     result = write_bench(backbone, labelled, found, out, settings, run)
     show_bench(result.results, result.comparisons, result.benchmark.skipped, out / "index.html")

@@ -26,7 +26,7 @@ class SourceOptions(Group):
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Or a set listed by ttr data info: its training images.",
+            help="In place of --images a set that ttr data info lists: its training images.",
             callback=given.dataset,
         ),
     ] = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,9 +21,7 @@ IN_EIGHTS, MEASURE = options.ReadingOptions(batch_size=8), MeasureOptions()
 @grouped
 def compare(
     *,
-    images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")
-    ],
+    images: options.Images,
     frame: options.Frame = None,
     model: options.ModelOptions,
     out: options.OutFolder,

@@ -130,10 +130,10 @@ def show_audit(audit: Audit) -> None:
         table.add_row(label, *map(str, numbers))
     print_table(table)
     if audit.imbalance == 1:
-        typer.echo("all classes have the same number of training images")
+        typer.echo("All classes have the same number of training images.")
     else:
         typer.echo(
-            f"the largest class has {audit.imbalance:.1f} times as many training images as the smallest"
+            f"The largest class has {audit.imbalance:.1f} times as many training images as the smallest."
         )
     if audit.findings:
         table = Table("finding", "cases", "misleads")

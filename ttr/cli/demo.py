@@ -15,7 +15,7 @@ from ttr.wording import counted
 def demo(
     out: options.OutFolder = Path("ttr-demo"),
     phantom: Annotated[
-        bool, typer.Option("--phantom", help="Of random weights, also where real ones are installed.")
+        bool, typer.Option("--phantom", help="Random weights, also where real ones are installed.")
     ] = False,
     phantoms: Annotated[int, typer.Option(min=1, help="Phantom images to detect on, there.")] = 64,
     dtype: options.Dtype = "float32",

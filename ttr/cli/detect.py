@@ -106,7 +106,7 @@ def detect(
             "--num-images", "--limit", min=1, help="Look at a random sample of so many images; default: all."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of that sample.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sample.")] = 42,
     reading: options.StudyOptions = IN_SIXTEENS,
     engine: EngineOptions,
 ) -> None:
@@ -149,21 +149,22 @@ def detect(
     else:
         found = found_neurons(backbone, chosen, run, rule)
     if isinstance(found, StillToCome):
+        missing = f"{found.missing} of {found.parts} {'is' if found.missing == 1 else 'are'} still to come"
         typer.echo(
-            f"this process's parts are whole; {found.missing} of {found.parts} are still to come from other "
-            f"processes, the last of which writes {out}; they lie in {found.folder}"
+            f"This process's parts are whole; {missing} from other processes, the last of which writes "
+            f"{out}; they lie in {found.folder}."
         )
         return
     found.value.save(out)
     if not found.kept:
-        typer.echo("not kept for the next command: the cache cannot be written; choose one with --cache")
+        typer.echo("Not kept for the next command: the cache cannot be written; choose one with --cache.")
     show_skipped(found.skipped, named=True)
-    show_neurons(found.value, out)
     halves = found.value.provenance.split_halves
     if halves:
         show_halves(halves, found.value.provenance.images_with_outliers or 0)
     elif halves is not None:
-        typer.echo("no halves were drawn: that takes two images with outliers")
+        typer.echo("No halves were drawn: that takes two images with outliers.")
+    show_neurons(found.value, out)
 
 
 def _published(backbone: str) -> tuple[str, int, int, int]:

@@ -15,7 +15,10 @@ from ttr.cli.loading import load_backbone, load_with_neurons
 from ttr.cli.tables import print_path
 
 if TYPE_CHECKING:
+    from ttr.backbones.base import Backbone
     from ttr.datasets.places.copies import Copies
+    from ttr.datasets.places.listing import Listing
+    from ttr.registers.neurons import RegisterNeurons
     from ttr.studies.embed.settings import EmbedSettings
     from ttr.studies.embed.write import Embedded
 
@@ -41,13 +44,13 @@ class PlaceOfImages(Group):
     ]
     path_column: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Of a table: the column of paths; default: one with a usual name."),
+        typer.Option(metavar="NAME", help="Column of paths in a table; default: one with a usual name."),
     ] = None
     root: Annotated[
         str | None,
         typer.Option(
             metavar="WHERE",
-            help="Of a table: the folder or address that paths are below; default: the table's folder.",
+            help="Folder or address that a table's paths are below; default: the table's folder.",
         ),
     ] = None
     copies: Annotated[
@@ -61,6 +64,19 @@ class PlaceOfImages(Group):
         float | None,
         typer.Option(min=0.01, metavar="GB", help="How many gigabytes of them, 10 unless given."),
     ] = None
+
+    def listing(self, copies: Copies | None) -> Listing:
+        """Return the images that lie there, once what must be said of them is said.
+
+        Raises:
+            TTRError: as ``images_at`` does.
+        """
+        from ttr.datasets.places.opening import images_at
+
+        found = images_at(self.images, column=self.path_column, root=self.root, copies=copies)
+        for note in found.notes:
+            typer.echo(note)
+        return found
 
     def kept_copies(self) -> Copies | None:
         """Return where copies are kept, if anywhere.
@@ -87,6 +103,38 @@ class PlaceOfImages(Group):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WrapOptions(Group):
+    """Whether the model is wrapped, and how."""
+
+    neurons: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Wrap the model with these register neurons; default: it is bare.",
+            callback=given.neurons,
+        ),
+    ] = None
+    num_registers: options.NumRegisters = 1
+    variant: options.VariantName = options.Variant.algorithm
+
+    def __post_init__(self) -> None:
+        """Raise OptionError where registers are asked for, and nothing that is to be moved onto them."""
+        from ttr.errors import OptionError
+
+        if self.neurons is None and self.num_registers != 1:
+            raise OptionError(
+                f"got --num-registers {self.num_registers} without --neurons; the bare model has none: name "
+                "the neurons that are to be moved onto them, or leave it out"
+            )
+
+    def load(self, model: options.ModelOptions) -> tuple[RegisterNeurons | None, Backbone]:
+        """Return the neurons, None where the model stays bare, and the model."""
+        if self.neurons is None:
+            return None, load_backbone(model)
+        return load_with_neurons(self.neurons, model)
+
+
+@dataclass(frozen=True, kw_only=True)
 class KeptOptions(Group):
     """What is kept of each image."""
 
@@ -103,11 +151,11 @@ class KeptOptions(Group):
     threshold: options.Threshold = None
     outlier_layer: options.OutlierLayer = None
     storage: Annotated[
-        str, typer.Option(metavar="TYPE", help="float32 or float16: in which type numbers are written.")
+        str, typer.Option(metavar="TYPE", help="In which type numbers are written: float32 or float16.")
     ] = "float32"
     shard_size: Annotated[int, typer.Option(min=1, help="Images a shard; one shard stands in memory.")] = 1024
 
-    def settings(self, num_registers: int, variant: options.Variant) -> EmbedSettings:
+    def settings(self, wrap: WrapOptions) -> EmbedSettings:
         """Return them.
 
         Raises:
@@ -117,8 +165,8 @@ class KeptOptions(Group):
 
         kept = {**vars(self), "pooling": self.pooling.value}
         return EmbedSettings(
-            num_registers=num_registers,
-            variant=variant.value,
+            num_registers=wrap.num_registers,
+            variant=wrap.variant.value,
             **{**kept, "threshold": given.parse_threshold(self.threshold)},
         )
 
@@ -155,16 +203,7 @@ def embed(
             callback=given.shards_folder,
         ),
     ],
-    neurons: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Wrap the model with these register neurons; default: it is bare.",
-            callback=given.neurons,
-        ),
-    ] = None,
-    num_registers: options.NumRegisters = 1,
-    variant: options.VariantName = options.Variant.algorithm,
+    wrap: WrapOptions,
     kept: KeptOptions,
     reading: AheadOptions,
     engine: EngineOptions,
@@ -205,36 +244,21 @@ def embed(
           --out /shared/shards --engine ray --address 10.0.0.1:6379
       ttr embed --verify shards/
     """
-    from ttr.errors import OptionError
     from ttr.ranks import Rank
 
-    rank = Rank.of()
-    if neurons is None and num_registers != 1:
-        raise OptionError(
-            f"got --num-registers {num_registers} without --neurons; the bare model has none: name the "
-            "neurons that are to be moved onto them, or leave it out"
-        )
-    settings = kept.settings(num_registers, variant)
-    model = replace(model, device=rank.device(model.device))
+    settings = kept.settings(wrap)
+    model = replace(model, device=Rank.of().device(model.device))
     run = replace(reading.run(model), machines=engine.machines())
-    model = engine.sent(model)
-    from ttr.datasets.places.opening import images_at
-
     copies = place.kept_copies()
-    listing = images_at(place.images, column=place.path_column, root=place.root, copies=copies)
-    for note in listing.notes:
-        typer.echo(note)
-    if neurons is None:
-        found, backbone = None, load_backbone(model)
-    else:
-        found, backbone = load_with_neurons(neurons, model)
+    listing = place.listing(copies)
+    neurons, backbone = wrap.load(engine.sent(model))
     from ttr.studies.embed.write import embed_images
 
     done = embed_images(
         backbone,
         listing,
         out,
-        neurons=found,
+        neurons=neurons,
         settings=settings,
         run=run,
         anonymous=reading.anonymous,
@@ -247,8 +271,10 @@ def _say(done: Embedded) -> None:
     from ttr.wording import counted
 
     if done.missing:
-        others = f"{done.missing:,} of {counted(done.shards, 'shard')} are still to come from other processes"
-        typer.echo(f"this process's shards are whole; {others}")
+        missing = (
+            f"{done.missing:,} of {counted(done.shards, 'shard')} {'is' if done.missing == 1 else 'are'}"
+        )
+        typer.echo(f"This process's shards are whole; {missing} still to come from other processes.")
     else:
         without = f", {done.errors:,} of them with a reason instead of an embedding" if done.errors else ""
         typer.echo(

@@ -33,8 +33,8 @@ class EngineOptions(Group):
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="Of the Ray cluster's head, or auto: the cluster that this machine belongs to; default: "
-            "RAY_ADDRESS, else this machine alone.",
+            help="Address of the Ray cluster's head, or auto: the cluster that this machine belongs to; "
+            "default: RAY_ADDRESS, else this machine alone.",
         ),
     ] = None
     actors: Annotated[

@@ -34,7 +34,7 @@ def export(
         ),
     ],
     format: Annotated[
-        Format, typer.Option(help="onnx for ONNX Runtime, pt2 for torch.export.load.")
+        Format, typer.Option(help="Which file: onnx for ONNX Runtime, pt2 for torch.export.load.")
     ] = Format.onnx,
     neurons: options.NeuronsFile = None,
     num_registers: options.NumRegisters = 1,

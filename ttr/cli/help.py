@@ -37,11 +37,25 @@ UNNAMED = (
     (re.compile(r"<str>"), "TEXT"),
     (re.compile(r" <(list\[\w+\]|path)>"), ""),
     (re.compile(r"<([^<>]*\|[^<>]*)>"), r"\1"),
+    (re.compile(r"\[(\w+)\] TEXT"), r"[\1]"),
+)
+#: What a parser puts around the names of arguments: braces, a second pair of brackets, dots after dots.
+AROUND = (
+    (re.compile(r"\{([^{}]*)\}"), r"\1"),
+    (re.compile(r"\[\[(.*?)\]\]"), r"[\1]"),
+    (re.compile(r"(\.\.\.)+"), "..."),
 )
 
 
 class SectionedCommand(TyperCommand):
     """A command whose help has its options by section."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return what stands in the line of usage, each argument as it is named."""
+        pieces = super().collect_usage_pieces(ctx)
+        for pattern, name in AROUND:
+            pieces = [pattern.sub(name, piece) for piece in pieces]
+        return pieces
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments, then the options of each section that has some."""

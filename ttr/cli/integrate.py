@@ -71,7 +71,7 @@ def integrate(
         typer.Option(
             "--backbone",
             metavar="NAME",
-            help="As in ttr bench; give it several times to compare models, for instance by size.",
+            help="A model, named as in ttr bench; several times, to compare models, for instance by size.",
             callback=given.backbones,
         ),
     ],

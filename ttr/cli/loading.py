@@ -103,7 +103,7 @@ def load_for_study(
         return load_with_neurons(file, model)
     backbone = load_backbone(model)
     if needed:
-        typer.echo("no --neurons given and no preset: finding them on training images")
+        typer.echo("No --neurons given and no preset: finding them on training images.")
     return None, backbone
 
 
@@ -125,7 +125,7 @@ def load_neurons(file: Path | None, backbone: str) -> RegisterNeurons:
             raise NeuronsError(
                 f"no --neurons were given and there is no preset for {backbone}; find them with: ttr detect"
             )
-        typer.echo(f"no --neurons given: using the published preset {file.name}; your own are better")
+        typer.echo(f"No --neurons given: using the published preset {file.name}; your own are better.")
     return RegisterNeurons.load(file)
 
 

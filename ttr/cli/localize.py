@@ -28,15 +28,15 @@ class LocalisationOptions(Group):
         str,
         typer.Option(
             metavar="LIST",
-            help="Of plain, token, neurons, ttr, random, random-neurons, attention-bias.",
+            help="Arms: plain, token, neurons, ttr, random, random-neurons, attention-bias.",
         ),
     ] = "plain,token,ttr,random"
     methods: Annotated[
         str,
         typer.Option(
             metavar="LIST",
-            help="Of attention, value-attention, rollout, and of a class: gradient-rollout, chefer, legrad, "
-            "gradcam, input-gradient, perturbation (slow).",
+            help="Methods: attention, value-attention, rollout; of a class: gradient-rollout, chefer, "
+            "legrad, gradcam, input-gradient, perturbation (slow).",
         ),
     ] = "attention,chefer"
     head: Annotated[
@@ -48,7 +48,7 @@ class LocalisationOptions(Group):
         ),
     ] = "logistic"
     prompt: Annotated[
-        str, typer.Option(metavar="TEXT", help="Of --head text, {} where the name of the class goes.")
+        str, typer.Option(metavar="TEXT", help="Text of --head text, {} where the class's name goes.")
     ] = "{}"
     num_registers: Annotated[
         int, typer.Option(min=1, max=MOST_REGISTERS, help="Test-time registers of the arms with tokens.")

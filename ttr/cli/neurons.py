@@ -31,12 +31,12 @@ def compare(
         list[str],
         typer.Argument(
             metavar="FILE...",
-            help="Two or more: of ttr detect, a predecessor's register_neurons.pt, or published:NAME "
+            help="Two or more files: of ttr detect, a predecessor's register_neurons.pt, or published:NAME "
             "(clip-vit-b-16, dinov2-vit-l-14, dinov2-vit-l-14-natural).",
         ),
     ],
     top: Annotated[
-        str, typer.Option("--top", metavar="LIST", help="Heads of the rankings to compare.")
+        str, typer.Option("--top", metavar="LIST", help="How many of the first of each ranking to compare.")
     ] = "5,10,20,50",
     out: Annotated[
         Path | None,

@@ -49,7 +49,12 @@ BackboneName = Annotated[
 Pretrained = Annotated[
     bool, typer.Option("--pretrained", help="Use the library's published weights (fetched or cached).")
 ]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.", callback=given.device)]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", metavar="DEVICE", help="Where to compute: cpu, cuda, cuda:1, mps.", callback=given.device
+    ),
+]
 Dtype = Annotated[
     str,
     typer.Option(
@@ -140,21 +145,22 @@ Finding = Annotated[
     typer.Option(
         "--finding",
         metavar="NAME",
-        help="Of a set whose images may show several findings: this one against none of it.",
+        help="The finding that is told from its absence, of a set whose images may show several.",
     ),
 ]
 CacheFolder = Annotated[
     Path | None,
     typer.Option("--cache", metavar="DIR", help="Feature cache; default: ttr/features in the user's cache."),
 ]
+Images = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")]
 Frame = Annotated[
     int | None,
     typer.Option(
         "--frame",
         metavar="N",
         min=1,
-        help="Of DICOM files of several frames the N-th, from 1 on; default: all, in their order. One file's "
-        "is also named cine.dcm#N.",
+        help="The N-th frame of DICOM files that have several, from 1 on; default: all, in their order. One "
+        "file's is also named cine.dcm#N.",
     ),
 ]
 Margin = Annotated[
@@ -165,7 +171,9 @@ Margin = Annotated[
         help="What differs by less than so many points counts as equivalent, once the tests show it.",
     ),
 ]
-DrawSeed = Annotated[int, typer.Option("--seed", min=0, help="Of every draw.")]
+DrawSeed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every draw.")]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Threads that read and decode ahead.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images a pass.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 Anonymous = Annotated[
     bool,
@@ -280,7 +288,7 @@ class PairsOptions(Group):
         Path | None,
         typer.Option(metavar="DIR", help="SPair-71k: correspondence on its test pairs.", callback=given.root),
     ] = None
-    num_pairs: Annotated[int | None, typer.Option(min=2, help="So many of them; default: all.")] = None
+    num_pairs: Annotated[int | None, typer.Option(min=2, help="How many pairs; default: all.")] = None
 
     def read(self, seed: int, *, anonymous: bool) -> Sequence[KeypointPair]:
         """Return the pairs, none where none were asked for; ``anonymous``: they are numbered.
@@ -308,8 +316,8 @@ class ReadingOptions(Group):
             callback=given.on_error,
         ),
     ] = "raise"
-    workers: Annotated[int, typer.Option(min=1, help="Threads that read and decode ahead.")] = 2
-    batch_size: Annotated[int, typer.Option(min=1, help="Images a pass.")] = 32
+    workers: Workers = 2
+    batch_size: BatchSize = 32
     quiet: Quiet = False
 
     def run(self, place: Place, *, seed: int = 42) -> Run:

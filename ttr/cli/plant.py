@@ -31,8 +31,8 @@ def plant(
             "installed packages ship, and crops of them.",
         ),
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="Neurons that give way.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="Of the search.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="Neurons that are rewritten to make them.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the search.")] = 0,
     quiet: options.Quiet = False,
 ) -> None:
     """Plant artifacts in a pretrained model: its own maps, without them, are the truth.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ttr.cli.terminal import print_table
-from ttr.wording import p_text
+from ttr.wording import listed, p_text
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -36,12 +36,12 @@ def show_reproduction(table: DataFrame, study: PublishedStudy, instead: str | No
         columns = [f"measured on {instead}" if instead else "measured", "95 % interval", "verdict"]
         right = [Column(name, justify="right") for name in ("published", *columns)]
         shown = Table(Column(study.keys[-1], no_wrap=True), *right, title_justify="left", pad_edge=False)
-        shown.title = f"{first}, {study.metric}"
+        shown.title = ", ".join(filter(None, (first, study.metric, _units(study))))
         for section, rows in groupby(of_first, key=lambda row: ", ".join(row[k] for k in study.keys[1:-1])):
             shown.add_section()
             shown.add_row(section, style="bold")
             for row in rows:
-                shown.add_row(str(row[study.keys[-1]]), *_beside(row, study.keys[-1]))
+                shown.add_row(str(row[study.keys[-1]]), *_beside(row, study))
         print_table(shown)
     _show_notes(console, study, instead)
 
@@ -125,16 +125,32 @@ def _in_per_cent(metric: str, value: float) -> str:
     return f"{value:.3f}" if metric == "qwk" else f"{100 * value:.1f}"
 
 
-def _beside(row: dict[Hashable, Any], key: str) -> tuple[str, str, str, str]:
-    """Return a published and a measured number, the latter's interval and verdict, as cells."""
+def _units(study: PublishedStudy) -> str:
+    """Return in which units a study's numbers are printed, empty where their name says it."""
+    if not study.shares:
+        return ""
+    others = f" ({listed(study.no_shares)} as they are)" if study.no_shares else ""
+    return f"per cent, changes in points{others}"
+
+
+def _beside(row: Mapping[Any, Any], study: PublishedStudy) -> tuple[str, str, str, str]:
+    """Return a published and a measured number, the latter's interval and verdict, as cells.
+
+    Shares are in per cent and their changes in points, as on the pages; any other number is as it is.
+    """
     from ttr.statistics.verdict import said
 
-    sign = "+" if " - " in row[key] else ""
-    published = "–" if row["published"] != row["published"] else f"{row['published']:{sign}.4f}"
+    share = study.is_share(row)
+    scale, digits = (100, 2) if share else (1, 4)
+    sign = "+" if " - " in row[study.keys[-1]] else ""
+
+    def written(name: str) -> str:
+        return "–" if row[name] != row[name] else f"{scale * row[name]:{sign}.{digits}f}"
+
     if row["missing"]:
-        return published, "missing", "", ""
-    interval = f"{row['ci_low']:{sign}.3f}..{row['ci_high']:{sign}.3f}"
-    return published, f"{row['measured']:{sign}.4f}", interval, said(row)
+        return written("published"), "missing", "", ""
+    interval = f"{written('ci_low')}..{written('ci_high')}" if row["ci_low"] == row["ci_low"] else "–"
+    return written("published"), written("measured"), interval, said(row, points=share)
 
 
 def show_model_tests(table: DataFrame) -> None:
@@ -150,13 +166,13 @@ def show_model_tests(table: DataFrame) -> None:
     from ttr.statistics.verdict import said
 
     for question, rows in groupby(table.to_dict("records"), key=lambda row: row["question"]):
-        numbers = ("published p", "measured p", "difference", "verdict")
+        numbers = ("published p", "measured p", "difference, points", "verdict")
         shown = Table("models", "task", *(Column(name, justify="right") for name in numbers))
         shown.title, shown.title_justify = question, "left"
         for row in rows:
             cells = ("missing", "", "")
             if not row["missing"]:
-                cells = (p_text(row["p"]), f"{row['difference']:+.4f}", said(row))
+                cells = (p_text(row["p"]), f"{100 * row['difference']:+.2f}", said(row))
             models = f"{row['model_a']} against {row['model_b']}"
             shown.add_row(models, row["task"], row["published_p"], *cells)
         print_table(shown)

@@ -11,6 +11,7 @@ import typer
 from ttr.cli import given, options
 from ttr.cli.commands import Commands
 from ttr.cli.groups import Group, grouped
+from ttr.cli.listening import ListeningOptions
 from ttr.cli.loading import load_with_neurons
 from ttr.cli.tables import print_path, show_skipped
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ttr.studies.reading.settings import ReadingSettings
 
 IN_EIGHTS = options.ReadingOptions(batch_size=8)
+ON_7861 = ListeningOptions(port=7861)
 StudyFolder = Annotated[
     Path, typer.Argument(metavar="DIR", help="A study that ttr readers prepare wrote.", callback=given.root)
 ]
@@ -37,30 +39,34 @@ class AskedOptions(Group):
         "Is there a finding?"
     )
     answers: Annotated[
-        str, typer.Option(metavar="LIST", help="To choose from; of two the first is the positive one.")
+        str,
+        typer.Option(metavar="LIST", help="Answers to choose from; of two the first is the positive one."),
     ] = "yes,no"
     conditions: Annotated[
         str,
         typer.Option(
             metavar="LIST",
-            help="Of none, before, after: each reader reads each image in each, in as many sessions.",
+            help="Conditions, of none, before, after: each reader reads each image in each, in as many "
+            "sessions.",
         ),
     ] = "none,before,after"
     readers: Annotated[int, typer.Option(min=1, help="How many readers; each gets a code.")] = 6
     catch: Annotated[
         float,
-        typer.Option(metavar="SHARE", help="Of the images that come again with a map that is not theirs."),
+        typer.Option(
+            metavar="SHARE", help="Share of the images that come again with a map that is not theirs."
+        ),
     ] = 0.1
     repeats: Annotated[
-        float, typer.Option(metavar="SHARE", help="Of the images that come again as they were.")
+        float, typer.Option(metavar="SHARE", help="Share of the images that come again as they were.")
     ] = 0.1
     no_pairs: Annotated[
         bool,
         typer.Option("--no-pairs", help="Do not hold both maps against each other as A and B at the end."),
     ] = False
-    washout: Annotated[int, typer.Option(metavar="DAYS", min=0, help="That should lie between sessions.")] = (
-        14
-    )
+    washout: Annotated[
+        int, typer.Option(metavar="DAYS", min=0, help="Days that should lie between sessions.")
+    ] = 14
     num_registers: options.NumRegisters = 1
     variant: options.VariantName = options.Variant.algorithm
 
@@ -95,9 +101,7 @@ def _group() -> None:
 @grouped
 def prepare(
     *,
-    images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")
-    ],
+    images: options.Images,
     frame: options.Frame = None,
     model: options.ModelOptions,
     out: options.OutFolder,
@@ -111,7 +115,8 @@ def prepare(
         int | None,
         typer.Option(
             min=0,
-            help="Of every order: whoever knows it knows what is shown when. Default: drawn, and sealed.",
+            help="Seed of every order: whoever knows it knows what is shown when; default: drawn, and "
+            "sealed.",
             show_default=False,
         ),
     ] = None,
@@ -133,6 +138,7 @@ def prepare(
     """
     from ttr.datasets.registry import given_images
     from ttr.studies.reading.prepare import drawn_seed, read_truth, write_reading
+    from ttr.wording import counted
 
     settings, run = asked.settings(), reading.run(model, seed=drawn_seed() if seed is None else seed)
     chosen = given_images(images, frame=frame, anonymous=reading.anonymous)
@@ -140,33 +146,27 @@ def prepare(
     found, backbone = load_with_neurons(neurons, model)
     prepared = write_reading(backbone, found, chosen, out, settings, run, known)
     show_skipped(prepared.skipped)
-    sessions = len(settings.conditions)
-    typer.echo(f"{prepared.cases} images; each reader sees {prepared.trials} in {sessions} sessions; codes:")
+    sessions = counted(len(settings.conditions), "session")
+    shown = counted(prepared.cases, "image")
+    typer.echo(f"{shown}; each reader sees {prepared.trials:,} in {sessions}; codes:")
     for reader, code in prepared.codes.items():
         typer.echo(f"  {reader}  {code}")
     typer.echo(f"next: ttr readers serve {out}")
 
 
 @readers.command()
+@grouped
 def serve(
+    *,
     folder: StudyFolder,
-    host: Annotated[
-        str, typer.Option(help="Where to listen; beyond this machine only with TTR_APP_PASSWORD set.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 7861,
-    public_url: Annotated[
-        str, typer.Option(metavar="URL", help="Where readers see the page through a reverse proxy.")
-    ] = "",
-    root_path: Annotated[
-        str, typer.Option(metavar="PATH", help="Path ahead of the page's own, such as /ttr.")
-    ] = "",
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
+    listening: ListeningOptions = ON_7861,
 ) -> None:
     """Serve a study to its readers; whoever was interrupted goes on where they were.
 
     Readers log in with their code and see one image after the other: no name, no tag, and nothing that tells
     before from after. answers.csv grows by a row an answer, with its time; it is on the disk before the next
-    image comes. The page listens on this machine alone, and asks nobody anything.
+    image comes. The page listens on this machine alone unless TTR_APP_PASSWORD and --host or --public-url say
+    otherwise, and sends nothing to anybody else.
 
     \b
     Example:
@@ -174,10 +174,14 @@ def serve(
       TTR_APP_PASSWORD=... ttr readers serve study/ --public-url https://example.org/study
     """
     from ttr.apps.reading.server import serve as serve_study
-    from ttr.apps.service.address import Address
 
-    address = Address.of(host, public_url, root_path)
-    serve_study(folder, address=address, port=port, browser=not no_browser, say=typer.echo)
+    serve_study(
+        folder,
+        address=listening.address(),
+        port=listening.port,
+        browser=not listening.no_browser,
+        say=typer.echo,
+    )
 
 
 @readers.command()

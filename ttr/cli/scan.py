@@ -27,7 +27,7 @@ def scan(
         typer.Option(
             "--backbone",
             metavar="NAME",
-            help="As in ttr detect; several with commas, or the option again.",
+            help="Models, named as in ttr detect; several with commas, or the option again.",
             callback=given.listed_backbones,
         ),
     ],
@@ -45,7 +45,7 @@ def scan(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Look at a random sample of so many images.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of that sample.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sample.")] = 42,
     reading: options.ReadingOptions = IN_SIXTEENS,
 ) -> None:
     """Which models have artifacts, at which blocks and resolutions, and which remedy does each need?

@@ -13,7 +13,6 @@ from ttr.wording import counted, p_text, sentence
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-    from torch import Tensor
 
     from ttr.registers.agreement import Agreement
     from ttr.registers.neurons import RegisterNeurons, SplitHalves
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from ttr.studies.plant.truth import Truth
     from ttr.studies.scan.write import Scan
     from ttr.studies.tune.tuning import Recommendation, SweepRow
+    from ttr.studies.zero_shot import Answers
 
 SHOWN = 10
 #: Metrics of localisation for a narrow screen: where maps lie, and what following them does.
@@ -128,20 +128,22 @@ def show_export(exported: Exported) -> None:
     print_path(exported.path)
 
 
-def show_probabilities(
-    images: Sequence[str], names: Sequence[str], before: Tensor, after: Tensor, out: Path | None
-) -> None:
-    """Print each class's probability for the first images, [N, C] before and after, and the file if any."""
+def show_probabilities(answers: Answers, out: Path | None) -> None:
+    """Print each class's probability for the first images, before and after, and the file if any."""
     from rich.table import Table
 
-    table = Table("image", "class", title="probability", title_justify="left")
+    images, names = answers.images, answers.classes
+    table = Table("image", "class", title="probability in per cent, change in points", title_justify="left")
     for column in ("before", "after", "change"):
         table.add_column(column, justify="right")
-    for called, *rows in list(zip(images, before.tolist(), after.tolist(), strict=True))[:SHOWN]:
+    sides = zip(images, answers.before.tolist(), answers.after.tolist(), strict=True)
+    for called, *rows in list(sides)[:SHOWN]:
         for index, (name, b, a) in enumerate(zip(names, *rows, strict=True)):
             image = "" if index else called
             last = index == len(names) - 1
-            table.add_row(image, name, f"{b:.3f}", f"{a:.3f}", f"{a - b:+.3f}", end_section=last)
+            table.add_row(
+                image, name, f"{100 * b:.1f}", f"{100 * a:.1f}", f"{100 * (a - b):+.1f}", end_section=last
+            )
     print_table(table)
     if len(images) > SHOWN:
         more = f"... and {counted(len(images) - SHOWN, 'more image')}"
@@ -258,7 +260,6 @@ def _differences(rows: DataFrame, seeds: int) -> Any:
 
 def show_localisation(table: DataFrame, skipped: Mapping[str, str], notes: Sequence[str], page: Path) -> None:
     """Print each arm's and method's metrics, what must be said, the answer last, and the page to open."""
-
     for metrics in (PLACES, tuple(CURVES)):
         rows = table[table["metric"].isin(metrics)]
         if len(rows):

@@ -29,17 +29,23 @@ class ServiceOptions(Group):
     """How the service looks, remembers and is looked after."""
 
     ledger: Annotated[
-        Path, typer.Option(metavar="FILE", help="What was done; made if it is not there. One service has it.")
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="The record of what was done; made if it is not there. One service at a time has it.",
+        ),
     ]
     interval: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.1, max=86400, help="Between two looks.")
+        float, typer.Option(metavar="SECONDS", min=0.1, max=86400, help="Seconds between two looks.")
     ] = 30.0
     retry: Annotated[bool, typer.Option("--retry", help="Try again what failed in earlier runs.")] = False
     health_port: Annotated[
         int | None,
         typer.Option(min=0, max=65535, metavar="PORT", help="Serve /healthz and /metrics; 0: a free one."),
     ] = None
-    health_host: Annotated[str, typer.Option(metavar="HOST", help="Where these are served.")] = "127.0.0.1"
+    health_host: Annotated[
+        str, typer.Option(metavar="HOST", help="Where /healthz and /metrics are served.")
+    ] = "127.0.0.1"
 
     def begun(self, stack: ExitStack) -> tuple[Ledger, Monitor]:
         """Open the ledger and serve health as long as ``stack`` is open; return both.

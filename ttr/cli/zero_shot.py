@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,18 +12,13 @@ from ttr.cli.groups import grouped
 from ttr.cli.loading import load_with_neurons
 from ttr.cli.tables import show_probabilities, show_skipped
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 IN_SIXTEENS = options.ReadingOptions(batch_size=16)
 
 
 @grouped
 def zero_shot(
     *,
-    images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")
-    ],
+    images: options.Images,
     frame: options.Frame = None,
     model: options.ModelOptions,
     classes: Annotated[str, typer.Option(metavar="A,B,...", help="Class names, separated by commas.")],
@@ -58,54 +51,22 @@ def zero_shot(
       ttr zero-shot --backbone clip-vit-b-16 --pretrained \\
           --classes "normal chest radiograph,pneumonia" --template "a radiograph of {}." chest-1.png
     """
-    from ttr.datasets.registry import ReadAhead, given_images
-    from ttr.errors import OptionError
-    from ttr.evaluate.zero_shot import TEMPLATES
-    from ttr.evaluate.zero_shot import zero_shot as score
-    from ttr.files import write_json, write_text
-    from ttr.registers.wrap import TestTimeRegisters
-    from ttr.studies.provenance import provenance
+    from ttr.datasets.registry import given_images
+    from ttr.studies.zero_shot import ZeroShotSettings, answers_of, check_out, write_answers
 
-    if out is not None and out.suffix not in (".json", ".csv"):
-        raise OptionError(f"--out {out}; needed a name ending in .json or .csv")
-    names = [name.strip() for name in classes.split(",")]
-    images_read = ReadAhead(
-        given_images(images, frame=frame, anonymous=reading.anonymous), reading.run(model)
+    check_out(out)
+    settings = ZeroShotSettings(
+        classes=tuple(name.strip() for name in classes.split(",")),
+        num_registers=num_registers,
+        variant=variant.value,
+        **({"templates": tuple(template)} if template else {}),
     )
+    chosen, run = given_images(images, frame=frame, anonymous=reading.anonymous), reading.run(model)
     found, backbone = load_with_neurons(neurons, model)
     if backbone.weights.origin == "random":
-        typer.echo("the weights are random: these probabilities mean nothing")
-    settings: dict[str, Any] = {
-        "templates": template or list(TEMPLATES),
-        "batch_size": reading.batch_size,
-    }
-    wrapped: dict[str, Any] = {"num_registers": num_registers, "variant": variant.value}
-    before = score(backbone, images_read, names, progress=not reading.quiet, **settings)
-    with TestTimeRegisters(backbone, found, **wrapped):
-        after = score(backbone, images_read, names, progress=not reading.quiet, **settings)
-    read = images_read.names
-    if out is not None and out.suffix == ".csv":
-        write_text(out, _csv(read, names, before, after))
-    elif out is not None:
-        rows = zip(read, before.tolist(), after.tolist(), strict=True)
-        result = {
-            "schema": "ttr.zero-shot/1",
-            "classes": names,
-            "images": [{"image": image, "before": b, "after": a} for image, b, a in rows],
-            "neurons": found.pairs,
-            "provenance": provenance(backbone, **wrapped, **settings),
-        }
-        skipped = images_read.skipped
-        write_json(out, result | ({"skipped": skipped} if skipped else {}))
-    show_skipped(images_read.skipped, named=True)
-    show_probabilities(read, names, before, after, out)
-
-
-def _csv(images: list[str], names: list[str], before: Tensor, after: Tensor) -> str:
-    """Return one line an image and class."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "class", "before", "after"])
-    for image, *rows in zip(images, before.tolist(), after.tolist(), strict=True):
-        writer.writerows([image, *row] for row in zip(names, *rows, strict=True))
-    return text.getvalue()
+        typer.echo("The weights are random: these probabilities mean nothing.")
+    answers = answers_of(backbone, found, chosen, settings, run)
+    if out is not None:
+        write_answers(answers, out)
+    show_skipped(answers.skipped, named=True)
+    show_probabilities(answers, out)

@@ -253,7 +253,7 @@ def _in_words(
     if lacking := _lacking(evidence, stability):
         remedy = f"{counted(len(kept), 'neuron')} would have been kept: give more images, or choose top_k"
         return RegisterNeurons((), ranked, provenance, f"not enough outliers: {seen}; {lacking}; {remedy}")
-    agreed = f"two halves of the images agree on {stability:.0%} of the neurons"
+    agreed = f"two halves of the images agree on {100 * stability:.0f} % of the neurons"
     message = f"{seen}; {counted(len(kept), 'neuron')} kept from blocks 0..{top_layer}; {agreed}"
     return RegisterNeurons(kept, ranked, provenance, message)
 
@@ -261,7 +261,7 @@ def _in_words(
 def _seen(evidence: Evidence) -> str:
     having, doubles = evidence.with_outliers + evidence.doubles, evidence.doubles
     has = "has" if 1 in (having, evidence.images) else "have"
-    seen = f"{having} of {counted(evidence.images, 'image')} ({having / evidence.images:.0%}) {has}"
+    seen = f"{having} of {counted(evidence.images, 'image')} ({100 * having / evidence.images:.0f} %) {has}"
     twice = {0: "", 1: ", of which 1 is another one's double"}
     return f"{seen} outlier patches{twice.get(doubles, f', of which {doubles} are doubles of others')}"
 
@@ -271,5 +271,7 @@ def _lacking(evidence: Evidence, stability: float) -> str:
     if evidence.with_outliers < FEWEST:
         return f"needed {FEWEST} different ones at least, to compare what they show"
     if stability < STABLE:
-        return f"two halves of them agree on {stability:.0%} of the neurons, needed {STABLE:.0%}"
+        return (
+            f"two halves of them agree on {100 * stability:.0f} % of the neurons, needed {100 * STABLE:.0f} %"
+        )
     return ""

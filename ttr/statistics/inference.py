@@ -124,7 +124,7 @@ def bootstrap_interval(value: float, values: np.ndarray, *, confidence: float = 
     defined = values[np.isfinite(values)]
     missing = 1 - len(defined) / len(values)
     if missing > TOO_MANY_UNDEFINED:
-        return Interval(float("nan"), float("nan"), f"not defined on {missing:.0%} of the resamples")
+        return Interval(float("nan"), float("nan"), f"not defined on {100 * missing:.0f} % of the resamples")
     # Half of the ties count as below; a number at the very end of its resamples is left uncorrected.
     below = (np.mean(defined < value) + np.mean(defined <= value)) / 2
     shift = ndtri(below) if 0 < below < 1 else 0.0

@@ -15,7 +15,7 @@ import torch
 
 import ttr
 from tests.tools.tiny_models import tiny_vit
-from ttr.apps.html import beside, panels, takeaway
+from ttr.apps.html import beside, charts, panels, takeaway
 from ttr.apps.html.panels import Look
 from ttr.apps.image.intake import sample
 from ttr.apps.image.workbench import Chosen, Workbench
@@ -70,9 +70,34 @@ def test_a_second_set_of_neurons_of_one_model_shares_the_scale_and_the_place_of_
     assert "phantom, no neurons (none), 3 test-time registers, block 4" in attention
 
 
+def test_the_lines_by_block_and_the_printed_pages_are_of_both_choices(bench, case):
+    other = second_of(bench, "small")
+    for found in (case, other):
+        choices = beside.choices(found)
+        assert [each for _, each in choices] == [found, found.beside]
+        figure = charts.block_curves([(name, each.inspection.comparison) for name, each in choices])
+        lines = {line.name: list(line.y) for line in figure.data if line.showlegend}
+        for name, each in choices:
+            compared = each.inspection.comparison
+            assert tuple(lines[f"before, {name}"]) == compared.before.curves.max_patch_norm
+            assert tuple(lines[f"after, {name}"]) == compared.after.curves.max_patch_norm
+        assert len({line.line.dash for line in figure.data}) == 4, "told apart without colour"
+        assert len(re.findall(rb"/Type /Page\b", takeaway.pdf_of(found, Look(1)))) == 2
+    twice = replace(case, beside=replace(case, beside=None))
+    assert [name for name, _ in beside.choices(twice)] == ["phantom", "phantom"], "nothing tells them apart"
+    assert "<table" in beside.numbers(twice)
+    alone = replace(case, beside=None)
+    curves = charts.block_curves([("", alone.inspection.comparison)])
+    assert [line.name for line in curves.data[:2]] == ["before", "after"]
+    assert len(re.findall(rb"/Type /Page\b", takeaway.pdf_of(alone, Look(1)))) == 1
+
+
 def test_each_choice_has_its_own_verdict_and_its_own_columns(case):
     assert beside.verdict(case).count("<p") == 2
-    assert "No register neuron is moved" in beside.verdict(case)
+    assert "No register neuron is moved, so “after” is the same model with 3 blank tokens" in beside.verdict(
+        case
+    )
+    assert "“after” is the same model with 3 blank tokens." in case.beside.cautions[1]
     table = beside.numbers(case)
     found = [each.inspection.comparison for each in (case, case.beside)]
     held = [f"{view.register_attention:.3f}" for each in found for view in (each.before, each.after)]

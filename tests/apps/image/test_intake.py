@@ -62,7 +62,7 @@ def test_what_a_window_hides_is_said_beside_the_picture():
 
 def test_a_film_is_refused_in_a_sentence_and_a_file_without_preamble_is_read():
     with pytest.raises(
-        ImageError, match=r"^this file holds 2 frames; needed a single image: export the frame"
+        ImageError, match=r"^this file holds 2 frames; needed a single image: open it in the tab Compare"
     ):
         take_in_bytes(dicom(np.zeros((2, 32, 32), np.uint16)))
     whole = dicom(np.tile(np.arange(32, dtype=np.uint16), (32, 1)))

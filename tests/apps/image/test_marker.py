@@ -139,7 +139,7 @@ def test_the_share_is_that_of_the_models_own_attention(phantom, planted, tested,
 
 
 def test_a_dark_mark_on_a_bright_picture_is_followed_until_the_registers_move(phantom, planted, monkeypatch):
-    """The phantom's artefacts sit on dark corners: here the answer is known."""
+    """The phantom's artifacts sit on dark corners: here the answer is known."""
 
     def black_corner(image, marker, frame):
         marked = image.copy()
@@ -295,7 +295,7 @@ def test_the_published_number_is_in_no_table(phantom, planted, tested, chest):
     assert "50.5" in PUBLISHED
     assert "50.5" in shown
     assert "50.5" not in table
-    assert f"{tested.before.marked:.1%}" in table
+    assert f"{100 * tested.before.marked:.1f} %" in table
     maps = marker_html.maps(case, tested)
     assert maps.count('class="ttr-mark"') == 4
     with_marker, without = views(maps)

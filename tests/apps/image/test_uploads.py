@@ -104,5 +104,10 @@ def test_only_a_regular_file_is_read_and_nothing_is_waited_for(tmp_path):
     waiting.start()
     waiting.join(20)
     assert said == ["this file is not among your uploads, or no more; upload it again"] * 6
-    with pytest.raises(ImageError, match="this file has 0 MB; needed 0 MB at most"):
+    with pytest.raises(ImageError, match=r"this file has 0\.00 MB; needed 0\.00 MB at most"):
         content_of(file, 6)
+    file.write_bytes(bytes(2**20 + 90_000))
+    with pytest.raises(ImageError, match="this file has 1 MB; needed 1 MB at most"):
+        content_of(file, 2**20)
+    with pytest.raises(ImageError, match=r"this file has 1 MB; needed 0\.52 MB at most"):
+        content_of(file, 2**19)

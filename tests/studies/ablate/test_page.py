@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 import ttr
-from tests.tools.app_page import PATIENCE
+from tests.tools.report_in_browser import opened
 from tests.tools.report_page import held_to_the_design, unpacked
 from tests.tools.small_results import CONDITIONS, COUNTS
 from ttr.datasets.phantom_set import phantom_set
@@ -283,18 +283,6 @@ def test_an_integration_adds_how_faithful_the_map_is(made, copy, tmp_path, run):
     assert (status, "no column ci_low" in error) == (2, True)
 
 
-def opened(browser, file, width, scheme):
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    page.set_default_timeout(PATIENCE)
-    asked, complaints = [], []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto(file.as_uri())
-    page.wait_for_selector("body[data-ready]", state="attached")
-    return page, asked, complaints
-
-
 def drawn(page, chart):
     return page.evaluate("id => document.querySelector(`[data-chart=${id}]`).data[0].z", chart)
 
@@ -302,46 +290,41 @@ def drawn(page, chart):
 @pytest.mark.slow  # what the page is made of is held above, and its look in test_reports_in_browser.py
 @pytest.mark.browser
 def test_choices_change_figures_and_pictures(made, browser):
-    page, asked, complaints = opened(browser, made / "index.html", 1280, "light")
-    results = pd.read_csv(made / "results.csv").set_index(["condition", "metric"])
-    assert drawn(page, "m0-heatmap")[1][0] == pytest.approx(
-        100 * results.loc[("registers:zero", "top1")].value
-    )
-    page.get_by_label("change from full, points").check()
-    change = 100 * results.loc[("registers:zero", "top1")].delta
-    assert drawn(page, "m0-heatmap")[1][0] == pytest.approx(change)
-    attention = pd.read_csv(made / "attention.csv")
-    flows = attention[(attention.source == "patches") & (attention.target == "registers")]
-    shares = flows.set_index(["condition", "block"]).share
-    assert drawn(page, "m0-flows")[2][1] == pytest.approx(shares["full", 5])
-    page.locator("#m0-attention input[type=range]").fill("2")
-    assert drawn(page, "m0-flows")[2][1] == pytest.approx(shares["full", 2])
-    page.locator("#m0-attention select").select_option("cls:zero")
-    assert drawn(page, "m0-flows")[2][1] == pytest.approx(shares["cls:zero", 2])
-    chosen = "#m0-overlays .pair figure:nth-child(3) img.values"
-    seen = {page.get_attribute(chosen, "src")}
-    for part, value in (("query", "2"), ("image", "3"), ("condition", "cls:zero")):
-        page.locator(f"#m0-overlays select[data-part={part}]").select_option(value)
+    with opened(browser, made / "index.html", 1280, "light") as page:
+        results = pd.read_csv(made / "results.csv").set_index(["condition", "metric"])
+        assert drawn(page, "m0-heatmap")[1][0] == pytest.approx(
+            100 * results.loc[("registers:zero", "top1")].value
+        )
+        page.get_by_label("change from full, points").check()
+        change = 100 * results.loc[("registers:zero", "top1")].delta
+        assert drawn(page, "m0-heatmap")[1][0] == pytest.approx(change)
+        attention = pd.read_csv(made / "attention.csv")
+        flows = attention[(attention.source == "patches") & (attention.target == "registers")]
+        shares = flows.set_index(["condition", "block"]).share
+        assert drawn(page, "m0-flows")[2][1] == pytest.approx(shares["full", 5])
+        page.locator("#m0-attention input[type=range]").fill("2")
+        assert drawn(page, "m0-flows")[2][1] == pytest.approx(shares["full", 2])
+        page.locator("#m0-attention select").select_option("cls:zero")
+        assert drawn(page, "m0-flows")[2][1] == pytest.approx(shares["cls:zero", 2])
+        chosen = "#m0-overlays .pair figure:nth-child(3) img.values"
+        seen = {page.get_attribute(chosen, "src")}
+        for part, value in (("query", "2"), ("image", "3"), ("condition", "cls:zero")):
+            page.locator(f"#m0-overlays select[data-part={part}]").select_option(value)
+            seen.add(page.get_attribute(chosen, "src"))
+        page.locator("#m0-overlays button[data-condition='registers:mean']").click()
+        assert page.locator("#m0-overlays select[data-part=condition]").input_value() == "registers:mean"
         seen.add(page.get_attribute(chosen, "src"))
-    page.locator("#m0-overlays button[data-condition='registers:mean']").click()
-    assert page.locator("#m0-overlays select[data-part=condition]").input_value() == "registers:mean"
-    seen.add(page.get_attribute(chosen, "src"))
-    page.locator("#m0-overlays").get_by_label("of the full condition").check()
-    seen.add(page.get_attribute(chosen, "src"))
-    assert len(seen) == 6
-    assert "attention of register-2" in page.get_attribute(chosen, "alt")
-    assert [address for address in asked if not address.startswith(("data:", "file:", "blob:"))] == []
-    assert complaints == []
-    page.close()
+        page.locator("#m0-overlays").get_by_label("of the full condition").check()
+        seen.add(page.get_attribute(chosen, "src"))
+        assert len(seen) == 6
+        assert "attention of register-2" in page.get_attribute(chosen, "alt")
 
 
 @pytest.mark.browser
 @pytest.mark.slow  # the style sheet is that of the comparison, whose page is looked at by default
 def test_the_page_fits_a_telephone_in_the_dark(made, browser):
-    page, _, complaints = opened(browser, made / "index.html", 390, "dark")
-    assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
-    page.wait_for_function("[...document.images].every(i => !i.src || (i.complete && i.naturalWidth))")
-    ink = "getComputedStyle(document.querySelector('[data-chart=m0-heatmap] .ytick text')).fill"
-    assert page.evaluate(ink) == page.evaluate("getComputedStyle(document.body).color")
-    assert complaints == []
-    page.close()
+    with opened(browser, made / "index.html", 390, "dark") as page:
+        assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+        page.wait_for_function("[...document.images].every(i => !i.src || (i.complete && i.naturalWidth))")
+        ink = "getComputedStyle(document.querySelector('[data-chart=m0-heatmap] .ytick text')).fill"
+        assert page.evaluate(ink) == page.evaluate("getComputedStyle(document.body).color")

@@ -6,6 +6,7 @@ import io
 import json
 import time
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -100,6 +101,23 @@ def test_a_table_of_means_knows_what_is_missing(phantom, phantom_batch):
     assert table["largest patch norm, last block"].before == f"{np.mean(norms[0]):.1f}"
     ratio = np.mean(norms[1]) / np.mean(norms[0])
     assert table["largest patch norm, last block"].ratio == f"{ratio:.3f}"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        (-0.001, 0.5, ("0.00", "0.50", "–")),
+        (0.004, 0.5, ("0.00", "0.50", "–")),
+        (0.5, -0.25, ("0.50", "−0.25", "–")),
+        (0.5, -0.001, ("0.50", "0.00", "–")),
+        (0.5, 0.25, ("0.50", "0.25", "0.500")),
+        (0.5, 0.0, ("0.50", "0.00", "0.000")),
+    ],
+)
+def test_no_ratio_stands_where_it_says_nothing_and_no_zero_is_negative(before, after, shown):
+    views = [[SimpleNamespace(faithfulness=value)] for value in (before, after)]
+    (row,) = rows(*views, [("faithfulness", "faithfulness", "{:.2f}")])
+    assert (row.before, row.after, row.ratio) == shown
 
 
 def test_names_are_escaped_and_long_sets_are_cut_on_the_page_only(tmp_path):
@@ -214,7 +232,7 @@ def test_neurons_that_were_not_measured_are_not_ranked_on_the_page(tmp_path):
     neurons = ttr.detect(backbone, [image])
     write_comparison(backbone, neurons, in_memory({"one": image}), tmp_path / "out")
     text = (tmp_path / "out" / "index.html").read_text()
-    assert "No outlier patches: 0 of 1 image (0%) has outlier patches" in text
+    assert "No outlier patches: 0 of 1 image (0 %) has outlier patches" in text
     assert "of the ranking" not in text
 
 

@@ -88,6 +88,5 @@ def test_a_set_is_asked_with_texts_without_training_and_says_how_often_it_is_rig
     best = zero_shot(clip, images, dataset.classes, templates=["a {} spot"]).argmax(dim=1).numpy()
     share = np.mean(best == dataset.targets(val))
     assert isinstance(asked, OfTexts)
-    assert (
-        said == f"the nearest text whose classes are asked for is right on {share:.0%} of 6 validation images"
-    )
+    right = f"right on {100 * share:.0f} % of 6 validation images"
+    assert said == f"the nearest text whose classes are asked for is {right}"

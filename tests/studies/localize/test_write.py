@@ -144,7 +144,7 @@ def test_a_margin_as_wide_as_what_a_random_map_scores_is_said(result):
     assert warnings_of(small, 0.001) == []
     (said,) = warnings_of(small, 0.01)
     assert said.startswith(
-        "a random map has 1.1% of its energy in the outline, so equivalence within 1 point "
+        "a random map has 1.1 % of its energy in the outline, so equivalence within 1 point "
     )
 
 
@@ -184,7 +184,7 @@ def test_maps_that_are_one_number_are_said_and_score_the_share(backbone, dataset
     monkeypatch.setattr("ttr.studies.localize.looking.attribute", flat)
     only = LocalisationSettings(arms=("plain",), methods=("attention",), num_images=6)
     found = write_localisation(backbone, dataset, None, tmp_path / "out", only)
-    assert "100% of the attention maps of plain are one number all over" in found.notes[-1]
+    assert "100 % of the attention maps of plain are one number all over" in found.notes[-1]
     values = found.found.values["plain", "attention"]
     assert all(np.allclose(each, found.found.shares) for each in values.values())
     assert len(found.found.items) == 6

@@ -235,8 +235,8 @@ def test_the_command_says_what_was_measured_and_what_is_missing(small, run, root
     status, out, err = run("reproduce", "medical", "--roots", places, *options)
     assert (status, err) == (1, "")
     said = " ".join(out.split())
-    assert "dinov2-vit-l-14, protocol published, top1" in said
-    assert "dinov2-vit-l-14, protocol ours, top1" in said
+    assert "dinov2-vit-l-14, protocol published, top1, per cent, changes in points" in said
+    assert "dinov2-vit-l-14, protocol ours, top1, per cent, changes in points" in said
     header = said.split("clip-vit-b-16, protocol ours: per cent; macro averages")[1]
     assert all(word in header for word in ("top1", "top3", "f1", "precision", "recall", "auc"))
     header = next(line for line in out.splitlines() if "published" in line and "phantom" in line)

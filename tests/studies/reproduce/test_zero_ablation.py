@@ -312,9 +312,12 @@ def test_the_command_prints_both_columns_and_names_what_is_missing(run, small, m
     published, found, interval = line.replace("│", " ").split()[3:6]
     table = pd.read_csv(tmp_path / "out" / "reproduction.csv")
     row = rows(table, NOT_THERE, "probe").loc["registers:zero - full"]
-    assert published == "-0.3660"
-    assert found == f"{row.measured:+.4f}"
-    assert interval == f"{row.ci_low:+.3f}..{row.ci_high:+.3f}", "an interval is never cut"
+    assert published == "-36.60", "points, as on every page and in every other table"
+    assert found == f"{100 * row.measured:+.2f}"
+    assert interval == f"{100 * row.ci_low:+.2f}..{100 * row.ci_high:+.2f}", "an interval is never cut"
+    ranks = [line.replace("│", " ").split()[:2] for line in out.splitlines()]
+    assert ["full", "4.0000"] in ranks, "an effective rank is no share"
+    assert "(effective rank, register cosine and attention JS as they are)" in " ".join(out.split())
     missing = [line for line in out.splitlines() if line.startswith("missing: ")]
     assert len(missing) == 1
     assert "(spair): no annotated pairs were given" in missing[0]

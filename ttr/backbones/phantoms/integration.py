@@ -189,13 +189,7 @@ def _plant_sink(backbone: Backbone, block: BlockWeights, truth: Truth, reserved:
     marked = _on_marked(backbone, backbone.sites.attention[-1].module, reserved, truth)
     logit = 0.0 if mass is None else math.log(mass / (1 - mass) * layout.length / carriers)
     strength = math.sqrt(logit * math.sqrt(head) / marked)
-    for channel in range(head - 1, width, head):
-        for part in (channel, width + channel):
-            block.qkv_weight[part] = 0
-            block.qkv_bias[part] = 0
-        block.qkv_bias[channel] = strength
-        block.qkv_weight[width + channel, reserved.mark] = strength
-        block.qkv_weight[width + channel, reserved.nothing] = -strength
+    block.aim(width, strength, {reserved.mark: 1, reserved.nothing: -1})
 
 
 def _add_constants(backbone: Backbone, stream: StreamWeights, truth: Truth, reserved: Reserved) -> None:

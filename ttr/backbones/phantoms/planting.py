@@ -188,12 +188,7 @@ def _plant_sink(block: BlockWeights, reserved: Reserved, logit: float, width: in
     head = width // block.heads
     at_sink = math.sqrt(width)
     strength = math.sqrt(logit * math.sqrt(head) / at_sink)
-    for channel in range(head - 1, width, head):
-        for part in (channel, width + channel):
-            block.qkv_weight[part] = 0
-            block.qkv_bias[part] = 0
-        block.qkv_bias[channel] = strength
-        block.qkv_weight[width + channel, reserved.massive] = strength
+    block.aim(width, strength, {reserved.massive: 1})
 
 
 def _choose(backbone: Backbone, count: int, seed: int) -> list[int]:

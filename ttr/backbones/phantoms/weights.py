@@ -6,6 +6,7 @@ write it. Both libraries stack queries, keys and values in one matrix [3 D, D], 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,22 @@ class BlockWeights:
     down: nn.Linear
     scales: tuple[Tensor, ...]
     heads: int
+
+    def aim(self, width: int, strength: float, key: Mapping[int, float]) -> None:
+        """Give the last channel of each head a constant query, and a key along dimensions of the stream.
+
+        Args:
+            width: D.
+            strength: of the query; the key has as much, times what ``key`` says.
+            key: {dimension: times}.
+        """
+        for channel in range(width // self.heads - 1, width, width // self.heads):
+            for part in (channel, width + channel):
+                self.qkv_weight[part] = 0
+                self.qkv_bias[part] = 0
+            self.qkv_bias[channel] = strength
+            for dimension, times in key.items():
+                self.qkv_weight[width + channel, dimension] = times * strength
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class MapsOptions(Group):
         str,
         typer.Option(
             metavar="LIST",
-            help="plain, the study's, and of token, neurons, ttr, random, random-neurons, attention-bias.",
+            help="Arms: plain, the study's, and token, neurons, ttr, random, random-neurons, attention-bias.",
         ),
     ] = "plain,ttr"
     head: Annotated[

@@ -30,7 +30,7 @@ def decoupling(
         ),
     ] = None,
     num_images: Annotated[int, typer.Option(min=4, help="Test images to measure on.")] = 500,
-    seed: Annotated[int, typer.Option(min=0, help="Of the sample and the intervals.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sample and the intervals.")] = 42,
     reading: options.StudyOptions = IN_EIGHTS,
 ) -> None:
     """Lappe and Giese 2025: is CLS made of the patches? DINOv2 from S to g, with and without registers.

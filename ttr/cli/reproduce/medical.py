@@ -72,7 +72,7 @@ class MedicalOptions(Group):
         int | None,
         typer.Option(
             min=0,
-            help="Of them, shown with their maps at every block; default: 3, none with --anonymous.",
+            help="Images of these whose maps are shown at every block; default: 3, none with --anonymous.",
         ),
     ] = None
     sweep: Annotated[
@@ -127,7 +127,7 @@ def medical(
     models: StudyModels,
     backbone: InPlace = None,
     measured: MedicalOptions,
-    seed: Annotated[int, typer.Option(min=0, help="Of the probe and of all else.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the probe and of all else.")] = 42,
     reading: options.StudyOptions,
 ) -> None:
     """Kukade and Bansal 2025: DINOv2-L and CLIP-B on OrthoNet, Pacemaker and APTOS, six cells.

@@ -61,7 +61,7 @@ def metric_interval(
     values = resampled(name, found, weights[0])
     missing = np.isnan(values).mean()
     if missing > TOO_MANY_UNDEFINED:
-        return Interval(NAN, NAN, f"not defined on {missing:.0%} of the resamples")
+        return Interval(NAN, NAN, f"not defined on {100 * missing:.0f} % of the resamples")
     least = -1.0 if name == "qwk" else 0.0
     known = (values[np.isfinite(values)] - least) / (1 - least)
     own = (value - least) / (1 - least)

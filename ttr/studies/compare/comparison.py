@@ -137,26 +137,37 @@ def compare(
         with progress_bar("comparing", count(images), show=progress) as advance:
             for batch in batches(backbone, images, batch_size):
                 neurons.check(backbone, (batch.shape[-2], batch.shape[-1]))
-                bare, trust_before = record_with_faithfulness(backbone, batch, reference=others.bare)
-                with wrap:
-                    wrapped, trust_after = record_with_faithfulness(backbone, batch, reference=others.wrapped)
-                bare, wrapped = bare.cpu(), wrapped.cpu()
-                limits = outlier_threshold(bare.layout.select(bare.norms[layer], "patches"), rule)
-                pictures = pixels_of(backbone, batch)
-                for item, limit in enumerate(limits.tolist()):
-                    yield ImageComparison(
-                        image=_name(names, done),
-                        outlier_layer=layer,
-                        outlier_threshold=limit,
-                        before=view_of(bare, trust_before, item, layer, limit),
-                        after=view_of(wrapped, trust_after, item, layer, limit),
-                        pixels=pictures[item],
-                        provenance=made_with,
-                    )
+                for found in _of_batch(backbone, wrap, batch, others, rule, layer):
+                    yield ImageComparison(image=_name(names, done), provenance=made_with, **found)
                     done += 1
                 advance(batch.shape[0])
 
     return run()
+
+
+def _of_batch(
+    backbone: Backbone,
+    wrap: TestTimeRegisters,
+    batch: Tensor,
+    others: References,
+    rule: Threshold,
+    layer: int,
+) -> Iterator[dict[str, Any]]:
+    """Run a batch bare and wrapped; yield what both show of each image, the outliers' norm from the bare."""
+    bare, trust_before = record_with_faithfulness(backbone, batch, reference=others.bare)
+    with wrap:
+        wrapped, trust_after = record_with_faithfulness(backbone, batch, reference=others.wrapped)
+    bare, wrapped = bare.cpu(), wrapped.cpu()
+    limits = outlier_threshold(bare.layout.select(bare.norms[layer], "patches"), rule)
+    pictures = pixels_of(backbone, batch)
+    for item, limit in enumerate(limits.tolist()):
+        yield {
+            "outlier_layer": layer,
+            "outlier_threshold": limit,
+            "before": view_of(bare, trust_before, item, layer, limit),
+            "after": view_of(wrapped, trust_after, item, layer, limit),
+            "pixels": pictures[item],
+        }
 
 
 @dataclass(frozen=True, eq=False)

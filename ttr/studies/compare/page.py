@@ -13,7 +13,7 @@ from ttr.analysis.faithfulness import LEVELS, Trust, grade, sentence
 from ttr.drawing import maps
 from ttr.drawing.html import bar
 from ttr.drawing.report import report
-from ttr.drawing.tables import Table, number
+from ttr.drawing.tables import NOTHING, Table, number
 from ttr.registers.neurons import RankedNeuron, RegisterNeurons
 from ttr.studies.compare import pictures
 from ttr.studies.compare.comparison import ImageComparison, highest
@@ -31,7 +31,7 @@ class QuantityRow:
         label: what it is.
         before: its value for the bare model, or a dash.
         after: its value for the wrapped model, or a dash.
-        ratio: after / before, or a dash where one is missing or zero.
+        ratio: after / before, or a dash where one is missing or below zero, or before is shown as zero.
     """
 
     label: str
@@ -67,9 +67,17 @@ def rows(
     table = []
     for name, label, pattern in quantities:
         low, high = (_mean(list(map(attrgetter(name), views))) for views in (before, after))
-        ratio = f"{high / low:.3f}" if low and high is not None else "–"
-        table.append(QuantityRow(label, _show(low, pattern), _show(high, pattern), ratio))
+        table.append(
+            QuantityRow(label, _show(low, pattern), _show(high, pattern), _ratio(low, high, pattern))
+        )
     return table
+
+
+def _ratio(low: float | None, high: float | None, pattern: str) -> str:
+    """Return after / before; a dash where it says nothing: of what is shown as zero, or lies below."""
+    if low is None or high is None or min(low, high) < 0 or not float(pattern.format(low)):
+        return NOTHING
+    return f"{high / low:.3f}"
 
 
 def intervention(neurons: int, registers: int) -> str:
@@ -235,4 +243,4 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _show(value: float | None, pattern: str) -> str:
-    return "–" if value is None else pattern.format(value)
+    return number(value, pattern).text

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -28,6 +29,9 @@ from ttr.studies.demo.look import draw_looks, look_at
 from ttr.studies.plant.picture import restored
 from ttr.studies.schemas import DEMO
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 TITLE = "Test-time registers: a real DINOv2, planted artifacts, and what brings its maps back"
 PHANTOM, SIDE = "phantom-dinov2", 518
 #: The samples, then photographs as far as installed packages ship them.
@@ -45,9 +49,7 @@ def on_real_weights(out: Path, *, dtype: str = "float32", progress: bool = True)
     kind = getattr(torch, check_dtype(dtype))
     original = load(HYBRIDS[PHANTOM].base, pretrained=True, image_size=SIDE, dtype=kind)
     planted = load(PHANTOM, image_size=SIDE, dtype=kind)
-    paths = photograph_paths()
-    images = {name: open_image(paths[name]) for name in WANTED if name in paths}
-    images = dict(list(images.items())[:SHOWN])
+    images = _images()
     looks = look_at(original, images)
     own = detect(original, images.values(), batch_size=2, progress=progress)
     found = Detected.of(
@@ -56,20 +58,18 @@ def on_real_weights(out: Path, *, dtype: str = "float32", progress: bool = True)
     rows = restored(original, planted, images)
     trust = Trust.mean(look.trust for look in looks)
     before, after = (float(np.mean([getattr(r, f"{w}_cosine") for r in rows])) for w in ("planted", "after"))
-    figures = (
-        Figure(
-            "A real model as it is: DINOv2 ViT-S/14",
-            draw_looks(looks),
-            f"Weights: {original.weights}. Attention of CLS (last block, mean of the heads), patch norms and "
-            f"patches as colours. Mean faithfulness {trust.amount:.2f}: {grade(trust)}. Its register "
-            f"neurons: {own.message}.",
-        ),
-        Figure(
-            "The truth, what artifacts make of it, and what comes back",
-            finish(draw_restored(rows)),
-            "The same model with planted artifacts; its own maps are the truth. Cosine of the map with them: "
-            f"planted {before:.2f}, with one test-time register {after:.3f} (means).",
-        ),
+    as_it_is = Figure(
+        "A real model as it is: DINOv2 ViT-S/14",
+        draw_looks(looks),
+        f"Weights: {original.weights}. Attention of CLS (last block, mean of the heads), patch norms and "
+        f"patches as colours. Mean faithfulness {trust.amount:.2f}: {grade(trust)}. Its register "
+        f"neurons: {own.message}.",
+    )
+    comes_back = Figure(
+        "The truth, what artifacts make of it, and what comes back",
+        finish(draw_restored(rows)),
+        "The same model with planted artifacts; its own maps are the truth. Cosine of the map with them: "
+        f"planted {before:.2f}, with one test-time register {after:.3f} (means).",
     )
     extra = {
         "schema": DEMO,
@@ -92,6 +92,12 @@ def on_real_weights(out: Path, *, dtype: str = "float32", progress: bool = True)
         in_memory(images),
         out,
         run=Run(batch_size=2, progress=progress),
-        page=Page(TITLE, answer, "results.json", DEMO, extra, figures),
+        page=Page(TITLE, answer, "results.json", DEMO, extra, (as_it_is, comes_back)),
     )
     return Demo(found, compared.images, time.perf_counter() - start, answer)
+
+
+def _images() -> dict[str, Image]:
+    """Return the samples and so many photographs as are shown beside them, those that are there."""
+    paths = photograph_paths()
+    return {name: open_image(paths[name]) for name in [name for name in WANTED if name in paths][:SHOWN]}

@@ -5,7 +5,7 @@ All scores are shares, in per cent; their differences are in points.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -134,26 +134,30 @@ def _pairs(tables: Mapping[str, pd.DataFrame], settings: LocalisationSettings) -
 
 
 def _complexity(table: pd.DataFrame) -> Table:
-    rows = grouped(
-        table.to_dict("records"),
-        lambda row: str(row["method"]),
-        lambda row: [
-            str(row["arm"]),
-            points(row["rise"], row["ci_low"], row["ci_high"]),
-            str(row["n"]),
-        ],
-    )
-    return Table("Rise of the entropy, with 95 % intervals", ("arm", "rise, %", "images"), rows)
+    def cells(row: Mapping[str, Any]) -> list[Cell | str]:
+        return [points(row["rise"], row["ci_low"], row["ci_high"]), str(row["n"])]
+
+    return _by_arm(table, "Rise of the entropy, with 95 % intervals", ("rise, %", "images"), cells)
 
 
 def _discovery(table: pd.DataFrame) -> Table:
+    def cells(row: Mapping[str, Any]) -> list[Cell | str]:
+        found = percent(row["corloc"], row["ci_low"], row["ci_high"])
+        return [found, number(row["positive"], "{:.0f}", scale=100)]
+
+    return _by_arm(table, "With 95 % intervals", ("CorLoc, %", "alike, %"), cells)
+
+
+def _by_arm(
+    table: pd.DataFrame,
+    caption: str,
+    columns: tuple[str, ...],
+    cells: Callable[[Mapping[str, Any]], list[Cell | str]],
+) -> Table:
+    """Return what each arm of a table came to, grouped by method."""
     rows = grouped(
         table.to_dict("records"),
         lambda row: str(row["method"]),
-        lambda row: [
-            str(row["arm"]),
-            percent(row["corloc"], row["ci_low"], row["ci_high"]),
-            number(row["positive"], "{:.0f}", scale=100),
-        ],
+        lambda row: [str(row["arm"]), *cells(row)],
     )
-    return Table("With 95 % intervals", ("arm", "CorLoc, %", "alike, %"), rows)
+    return Table(caption, ("arm", *columns), rows)

@@ -57,7 +57,7 @@ def _card(
     found: Localisation, place: int, panels: dict[str, str], scores: dict[str, np.ndarray]
 ) -> dict[str, Any]:
     name = found.items[place].name
-    titles = {arm: f"{arm}: {values[place]:.1%} in the outline" for arm, values in scores.items()}
+    titles = {arm: f"{arm}: {100 * values[place]:.1f} % in the outline" for arm, values in scores.items()}
     return {
         "name": name,
         "share": found.shares[place],

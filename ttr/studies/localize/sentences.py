@@ -42,12 +42,13 @@ def warnings_of(found: Localisation, margin: float) -> list[str]:
     """Say where the margin is as wide as what is measured, and which maps say nothing, a sentence each."""
     share = float(found.shares.mean())
     wide = (
-        f"a random map has {share:.1%} of its energy in the outline, so equivalence within "
+        f"a random map has {100 * share:.1f} % of its energy in the outline, so equivalence within "
         f"{measured(100 * margin, 'point')} says little of it: choose a smaller "
         "--margin"
     )
     return ([wide] if share < WIDE * margin else []) + [
-        f"{share:.0%} of the {method} maps of {arm} are one number all over, and score the outline's share"
+        f"{100 * share:.0f} % of the {method} maps of {arm} are one number all over, and score the outline's "
+        "share"
         for (arm, method), share in found.flat.items()
     ]
 

@@ -151,7 +151,7 @@ def _asked(
         asked, name = OfHead(trained(run.shelves, settings.head, *made)), f"the {settings.head} head"
     share = right(asked, val.x, val.y, dataset.classes)
     images = counted(len(val.y), "validation image")
-    return asked, f"{name} whose classes are asked for is right on {share:.0%} of {images}"
+    return asked, f"{name} whose classes are asked for is right on {100 * share:.0f} % of {images}"
 
 
 def _tables(

@@ -17,7 +17,7 @@ from ttr.wording import counted, p_text
 
 NAMES = {"auc": "area under the curve", "log_seconds": "reading time"}
 CHANGED = (
-    "First less second, in points; of times, their ratio. None: without a map; before: the bare model's; "
+    "First minus second, in points; of times, their ratio. None: without a map; before: the bare model's; "
     "after: with test-time registers; perturbed: a map that is not the image's. Readers and images are both "
     "taken as drawn at random (Dorfman, Berbaum and Metz; degrees of freedom by Hillis). p: corrected (Holm)"
 )

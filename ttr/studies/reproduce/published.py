@@ -50,6 +50,8 @@ class PublishedStudy:
         settings: what they were got with, by name.
         notes: what one must know before comparing, a sentence or two each.
         metric: name of what was measured, where it is the same for all numbers; else empty.
+        shares: whether its numbers are shares, 0..1, which people read in per cent.
+        no_shares: values of its keys whose numbers are none.
         tests: of models against each other.
     """
 
@@ -60,6 +62,8 @@ class PublishedStudy:
     settings: Mapping[str, Any] = field(repr=False)
     notes: tuple[str, ...] = field(repr=False)
     metric: str = ""
+    shares: bool = True
+    no_shares: tuple[str, ...] = ()
     tests: tuple[ModelTest, ...] = ()
 
     def value(self, **place: str) -> float | None:
@@ -71,6 +75,10 @@ class PublishedStudy:
         if set(place) != set(self.keys):
             raise OptionError(f"{self.name} has numbers by {', '.join(self.keys)}; got {', '.join(place)}")
         return self.values.get(tuple(place[key] for key in self.keys))
+
+    def is_share(self, place: Mapping[str, Any]) -> bool:
+        """Return whether the number at a place, a value of each key, is a share or a change of one."""
+        return self.shares and not any(place[key] in self.no_shares for key in self.keys)
 
     def named(self, key: str) -> tuple[str, ...]:
         """Return the values that a key has, each once, in the file's order."""
@@ -92,6 +100,8 @@ def published_studies() -> dict[str, PublishedStudy]:
             settings=entry["settings"],
             notes=tuple(entry["notes"]),
             metric=entry.get("metric", ""),
+            shares=entry.get("shares", True),
+            no_shares=tuple(entry.get("no_shares", ())),
             tests=tuple(_test(**test) for test in entry.get("tests", ())),
         )
     return found

@@ -160,18 +160,7 @@ def reproduce_zero_ablation(
         if not found:
             raise ModelError(f"not one model could be measured: {'; '.join(dict.fromkeys(failed.values()))}")
         folders = sorted(path.name for path in folder.iterdir())
-        rows: list[dict[str, Any]] = []
-        beside: list[dict[str, Any]] = []
-        flows = published_studies()[flow.STUDY]
-        for name in study.named("backbone"):
-            measured, failure = found.get(instead or name), failed.get(instead or name, "")
-            # A rehearsal stands in six times; what nobody published is said once, in its ablation's folder.
-            more = [] if measured is None or instead else [key for key in measured.numbers if is_shown(*key)]
-            rows += _rows(study, name, measured, failure, more)
-            own = None if measured is None else replace(measured, numbers=measured.flow)
-            more = [] if own is None or instead else [key for key in own.numbers if flow.is_shown(*key)]
-            beside += _rows(flows, name, own, failure, more)
-        table, of_flow = pd.DataFrame(rows), pd.DataFrame(beside)
+        table, of_flow = _tables(study, found, failed, instead)
         compared = {
             name: [path for task in ("", *sets) if (path := folder / _folder_of(name, task)).is_dir()]
             for name in found
@@ -295,6 +284,24 @@ def _measure(
     }
     numbers |= {key: number for key, number in of_flow.items() if key[0] == flow.COSINE}
     return Found(backbone.name, str(backbone.weights), numbers, lacking, numbers | of_flow)
+
+
+def _tables(
+    study: PublishedStudy, found: Mapping[str, Found], failed: Mapping[str, str], instead: str | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the study's numbers beside ours, and those of the study of the flow."""
+    rows: list[dict[str, Any]] = []
+    beside: list[dict[str, Any]] = []
+    flows = published_studies()[flow.STUDY]
+    for name in study.named("backbone"):
+        measured, failure = found.get(instead or name), failed.get(instead or name, "")
+        # A rehearsal stands in six times; what nobody published is said once, in its ablation's folder.
+        more = [] if measured is None or instead else [key for key in measured.numbers if is_shown(*key)]
+        rows += _rows(study, name, measured, failure, more)
+        own = None if measured is None else replace(measured, numbers=measured.flow)
+        more = [] if own is None or instead else [key for key in own.numbers if flow.is_shown(*key)]
+        beside += _rows(flows, name, own, failure, more)
+    return pd.DataFrame(rows), pd.DataFrame(beside)
 
 
 def _rows(
