@@ -13,7 +13,7 @@ from ttr.analysis.faithfulness import LEVELS, Trust, grade, sentence
 from ttr.drawing import maps
 from ttr.drawing.html import bar
 from ttr.drawing.report import report
-from ttr.drawing.tables import Table, number
+from ttr.drawing.tables import Table, number, printed
 from ttr.registers.neurons import RankedNeuron, RegisterNeurons
 from ttr.studies.compare import pictures
 from ttr.studies.compare.comparison import ImageComparison, highest
@@ -31,7 +31,7 @@ class QuantityRow:
         label: what it is.
         before: its value for the bare model, or a dash.
         after: its value for the wrapped model, or a dash.
-        ratio: after / before, or a dash where one is missing or zero.
+        ratio: after / before, or a dash where one is missing, nothing or below it.
     """
 
     label: str
@@ -67,7 +67,8 @@ def rows(
     table = []
     for name, label, pattern in quantities:
         low, high = (_mean(list(map(attrgetter(name), views))) for views in (before, after))
-        ratio = f"{high / low:.3f}" if low and high is not None else "–"
+        # A cosine may be below nothing: what it is "times" another says nothing then.
+        ratio = f"{high / low:.3f}" if low is not None and low > 0 and high is not None and high >= 0 else "–"
         table.append(QuantityRow(label, _show(low, pattern), _show(high, pattern), ratio))
     return table
 
@@ -235,4 +236,4 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _show(value: float | None, pattern: str) -> str:
-    return "–" if value is None else pattern.format(value)
+    return "–" if value is None else printed(value, pattern)
