@@ -34,6 +34,9 @@ function draw(plot) {
   plot.dataset.axis = layout.xaxis.title.text || "";
   if (plot.dataset.mark) layout.shapes = [{ type: "line", yref: "paper", y0: 0, y1: 1, x0: choice[plot.dataset.mark], x1: choice[plot.dataset.mark], line: { color: "#7f7f7f", width: 1, dash: "dot" } }];
   // A finger scrolls past a figure; it does not zoom it.
+  // Names above a heatmap's columns turn where they would touch.
+  const above = variant.data[0] && variant.data[0].type === "heatmap" && layout.xaxis.tickangle === undefined ? variant.data[0].x : [];
+  if (above.length && 6.5 * Math.max(...above.map((name) => name.length)) > (plot.clientWidth - 150) / above.length) layout.xaxis.tickangle = -45;
   const drawn = Plotly.react(plot, structuredClone(variant.data), { ...layout, dragmode: false }, { displayModeBar: false, responsive: true });
   if (plot.clientWidth) fold(plot);
   return drawn;

@@ -104,7 +104,8 @@ def families(results: pd.DataFrame) -> list[str]:
 
 
 def _zeroing(results: pd.DataFrame, condition: str, how: str) -> str:
-    rows = results[(results["condition"] == condition) & results["metric"].isin(METRICS)]
+    here = (results["condition"] == condition) & results["metric"].isin(METRICS)
+    rows = results[here & results["delta"].notna()]
     if rows.empty:
         return ""
     found = rows.to_dict("records")
