@@ -31,7 +31,7 @@ def neuron_curves(rows: Sequence[SweepRow]) -> dict[str, Figure]:
         k, name = [row.top_k for row in line], f"blocks 0..{block}"
         values, low, high = (_percent(line, "outlier_share", end) for end in ("", "_low", "_high"))
         style: dict[str, Any] = {"along": "top_k"}
-        said = {"quantity": "outlier patches", "pattern": "{:.2f} %"}
+        said: dict[str, Any] = {"quantity": "outlier patches", "pattern": "{:.2f} %"}
         shares += curve(k, values, name, place, ends=(low, high), **said, **style)
         largest = [row.max_patch_norm for row in line]
         said = {"quantity": "largest patch norm", "pattern": "{:.1f}"}
