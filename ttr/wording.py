@@ -44,10 +44,16 @@ def p_text(p: float) -> str:
     return "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0") if p < 0.9995 else "1"
 
 
-def p_said(p: float) -> str:
-    """Return ``"p = .012"`` or ``"p < .001"``; ``"no p"`` where nothing was tested."""
+def p_said(p: float, corrected: str = "") -> str:
+    """Return ``"p = .012"`` or ``"p < .001"``; ``"no p"`` where nothing was tested.
+
+    ``corrected``: by whose correction, which stands in brackets behind it.
+    """
     text = p_text(p)
-    return "no p" if text == "–" else f"p {text}" if text.startswith("<") else f"p = {text}"
+    if text == "–":
+        return "no p"
+    by = f" ({corrected})" if corrected else ""
+    return f"p {text}{by}" if text.startswith("<") else f"p = {text}{by}"
 
 
 def install(extra: str) -> str:

@@ -53,6 +53,8 @@ def test_a_report_is_the_answer_a_figure_and_tables(tmp_path):
     links = [(own["href"], page.said(place)) for place, (tag, own, _) in enumerate(page.tags) if tag == "a"]
     assert links == [("#s0", "First"), ("#s1", "Second"), ("#made", "Made with")]
     assert "a warning" in text
+    assert "· ttr 1<" in text
+    assert "Different versions" not in text
     band, line = unpacked(text, "charts")["one"]["variants"][""]["data"]
     assert line["hovertext"] == [
         "<b>line</b>, block 0<br>0.100, 95 % interval [0.000, 0.200]",
@@ -87,3 +89,12 @@ def test_a_fragment_draws_what_is_there():
     )  # fmt: skip
     assert set(found.charts) == {"kept"}
     assert "Attention by size" not in found.html
+
+
+@pytest.mark.usefixtures("smallest")
+def test_results_of_different_versions_are_said_to_be():
+    table = Table("caption", ("a",), [("", [["1"]])])
+    made = [MADE, {**MADE, "ttr": "2"}]
+    text = report("smallest.html", answer="a", made_with=made, charts={}, name="N", table=table)
+    assert "· ttr 1, 2<" in text
+    assert "made by ttr 1 and 2:" in text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ttr.drawing.tables import Cell, Table, grouped, number, of, percent, points
+from ttr.drawing.tables import Cell, Table, grouped, number, of, percent, points, printed
 
 NAN = float("nan")
 
@@ -25,6 +25,11 @@ def test_other_numbers_stand_as_they_are():
 def test_nothing_is_neither_negative_nor_positive(value):
     assert points(value).text == "0.0"
     assert number(value, "{:.2f}").text == "0.00"
+    assert printed(value, "{:+.1f} points", 100) == "0.0 points"
+
+
+def test_a_unit_is_no_number_and_a_minus_is_one():
+    assert printed(-0.5, "{:.1f} %", 100) == "−50.0 %"
 
 
 def test_a_column_brings_its_interval():

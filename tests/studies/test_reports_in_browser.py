@@ -22,6 +22,20 @@ CUT = """() => [...document.querySelectorAll("body *")]
 CUT_ON_PAPER = """() => [...document.querySelectorAll("h1, p, li, th, td, figcaption, .plot .main-svg")]
   .filter((e) => e.getBoundingClientRect().right > 689)
   .map((e) => `${e.tagName} ${(e.textContent || "").slice(0, 30)}`).slice(0, 5)"""
+#: Words of a figure that leave it.
+CUT_IN_FIGURES = """() => [...document.querySelectorAll(".plot")].flatMap((plot) => {
+  const box = plot.getBoundingClientRect();
+  return [...plot.querySelectorAll(".xtitle, .xtick text")].filter((text) => {
+    const own = text.getBoundingClientRect();
+    return own.width && (own.left < box.left - 1 || own.right > box.right + 1);
+  }).map((text) => text.textContent);
+})"""
+#: A table that the reader has not opened.
+FOLD = """() => {
+  const table = document.querySelector(".table"), part = document.createElement("details");
+  table.replaceWith(part);
+  part.append(table);
+}"""
 INK = """() => {
   const text = document.querySelector(".plot .xtick text, .plot .ytick text");
   return [getComputedStyle(text).fill, getComputedStyle(document.body).color];
@@ -53,6 +67,7 @@ def test_nothing_is_cut_at_any_width_and_everybody_can_read_it(browser, report, 
     with opened(browser, report, width, scheme) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate(CUT) == []
+        assert page.evaluate(CUT_IN_FIGURES) == []
         assert serious_findings(page) == []
         fill, ink = page.evaluate(INK)
         assert fill == ink
@@ -66,11 +81,18 @@ def test_paper_is_light_and_holds_every_column(browser, report, tmp_path):
         assert page.evaluate("document.querySelector('.plot').clientWidth") == before, (
             "the screen is as it was"
         )
+        page.evaluate(FOLD)
         page.set_viewport_size({"width": 688, "height": 900})
         page.emulate_media(media="print", color_scheme="dark")
         page.evaluate("dispatchEvent(new Event('beforeprint'))")
         assert page.evaluate(CUT_ON_PAPER) == []
+        assert page.evaluate(CUT_IN_FIGURES) == []
+        assert page.evaluate("getComputedStyle(document.querySelector('.plot')).breakInside") == "avoid"
+        assert page.evaluate("document.querySelectorAll('details:has(table):not([open])').length") == 0
         assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
         assert page.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
         tables = "[...document.querySelectorAll('table')].map((e) => getComputedStyle(e).display)"
         assert set(page.evaluate(tables)) == {"table"}, "no row is folded into a list"
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        folded = page.evaluate("document.querySelectorAll('details:has(table):not([open])').length")
+        assert folded > 0, "the screen is as it was"

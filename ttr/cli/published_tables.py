@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ttr.cli.terminal import print_table
+from ttr.drawing.tables import printed
 from ttr.wording import listed, p_text
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def show_model_tests(table: DataFrame) -> None:
         for row in rows:
             cells = ("missing", "", "")
             if not row["missing"]:
-                cells = (p_text(row["p"]), f"{100 * row['difference']:+.2f}", said(row))
+                cells = (p_text(row["p"]), printed(row["difference"], "{:+.2f}", 100), said(row))
             models = f"{row['model_a']} against {row['model_b']}"
             shown.add_row(models, row["task"], row["published_p"], *cells)
         print_table(shown)

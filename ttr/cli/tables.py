@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ttr.cli.terminal import print_table
+from ttr.drawing.tables import number, points
 from ttr.wording import counted, p_text, sentence
 
 if TYPE_CHECKING:
@@ -32,8 +34,7 @@ PLACES = {
 }
 CURVES = {
     f"{kind}_{blank}": f"{kind}, {blank}"
-    for kind in ("insertion", "deletion")
-    for blank in ("zero", "blur", "road")
+    for kind, blank in product(("insertion", "deletion"), ("zero", "blur", "road"))
 }
 #: The metric that speaks for a task.
 TASK_METRIC = {
@@ -242,7 +243,7 @@ def _differences(rows: DataFrame, seeds: int) -> Any:
     from ttr.studies.bench.page import place_of
 
     mean = f", mean over {seeds} seeds of linear heads" if seeds > 1 else ""
-    title = f"top1, first - second, in points{mean}"
+    title = f"top1, first − second, in points{mean}"
     table = Table(Column("difference", no_wrap=True), title=title, title_justify="left")
     for column in ("points", "95 % interval", "p Holm"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -252,9 +253,8 @@ def _differences(rows: DataFrame, seeds: int) -> Any:
         table.add_row(place_of(head, feature), style="bold")
         for row in part.itertuples():
             several = f", R = {row.num_registers}" if row.num_registers > 1 else ""
-            interval = f"{100 * row.ci_low:+.1f}..{100 * row.ci_high:+.1f}"
-            cells = (f"{100 * row.difference:+.1f}", interval, p_text(row.p_holm), said(row))
-            table.add_row(f"  {row.first} - {row.second}{several}", *cells)
+            cells = points(row.difference, row.ci_low, row.ci_high)[:2]
+            table.add_row(f"  {row.first} − {row.second}{several}", *cells, p_text(row.p_holm), said(row))
     return table
 
 
@@ -313,7 +313,7 @@ def _change(row: Any) -> str:
     from ttr.statistics.verdict import EQUIVALENT, TOLD
 
     star = "*" if row.verdict in TOLD else "=" if row.verdict == EQUIVALENT else ""
-    return f"{100 * row.value:.1f} ({100 * row.delta:+.1f}{star})"
+    return f"{100 * row.value:.1f} ({points(row.delta).text}{star})"
 
 
 def show_integration(table: DataFrame, changes: DataFrame, page: Path) -> None:
@@ -331,15 +331,16 @@ def show_integration(table: DataFrame, changes: DataFrame, page: Path) -> None:
         shown.add_column(column, justify="right", no_wrap=True)
     for (name, registers), rows in table.groupby(["backbone", "num_registers"], sort=False):
         part = rows[rows.block == rows.block.max()].set_index("part").loc["patches"]
-        trust, interval = Trust.of(part), f"{part.centred_low:.3f}..{part.centred_high:.3f}"
-        cells = (f"{trust.amount:.3f}", interval, f"{trust.null:.3f}", grade(trust), f"{part.cka:.3f}")
-        shown.add_row(name, str(registers), *cells)
+        trust = Trust.of(part)
+        amount = number(trust.amount, "{:.3f}", part.centred_low, part.centred_high)[:2]
+        shown.add_row(name, str(registers), *amount, f"{trust.null:.3f}", grade(trust), f"{part.cka:.3f}")
     console = Console()
     print_table(shown)
     for row in changes.itertuples():
+        change = number(row.difference, "{:+.4f}", row.ci_low, row.ci_high)
         console.print(
             f"{row.backbone}, block {row.block}, R = {row.num_registers} against the bare model: "
-            f"{row.difference:+.4f} ({row.ci_low:+.4f}..{row.ci_high:+.4f}), {said(row, points=False)}",
+            f"{change.text} {change.around}, {said(row, points=False)}",
             highlight=False,
             soft_wrap=True,
         )

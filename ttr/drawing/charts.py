@@ -5,11 +5,14 @@ Backgrounds are transparent and ink is left to the page, so that a figure stands
 
 from __future__ import annotations
 
+import html
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ttr.drawing.colours import BLUE, GREEN, GREY, ORANGE, PINK, SKY, VERMILLION
+from ttr.drawing.tables import printed
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
@@ -28,7 +31,8 @@ SUBSTITUTE_COLOURS = {
 #: Losses are vermillion, gains blue, nothing is white.
 CHANGE_MAP = [[0, "#A63C00"], [0.25, "#E8935A"], [0.5, "#F7F7F7"], [0.75, "#6FA8D6"], [1, "#00497A"]]
 VALUE_MAP = "Cividis"
-
+#: A logarithmic axis that reaches further has a tick a decade.
+LOG_STEPS = 200
 
 LAYOUT: dict[str, Any] = {
     "template": "none",
@@ -73,6 +77,25 @@ def axis(title: str | None = None, **options: Any) -> dict[str, Any]:
     """Return an axis on the shared layout, with a title and whatever else plotly knows of one."""
     named = {"standoff": 8} if title is None else {"standoff": 8, "text": title}
     return {**AXIS, "title": named, **options}
+
+
+def log_axis(title: str, values: Sequence[float], **options: Any) -> dict[str, Any]:
+    """Return a logarithmic axis of values above zero, each tick written out; without one, a plain axis."""
+    known = [float(value) for value in values if value > 0 and math.isfinite(value)]
+    if not known:
+        return axis(title, **options)
+    low, high = min(known), max(known)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if high < LOG_STEPS * low else (1,)
+    ticks = [step * 10.0**decade for decade in decades for step in steps]
+    shown = [tick for tick in ticks if low / 2 <= tick <= 2 * high]
+    written = [f"{tick:.12f}".rstrip("0").rstrip(".") if tick < 1 else f"{tick:,.0f}" for tick in shown]
+    return axis(title, type="log", tickvals=shown, ticktext=written, **options)
+
+
+def plain(name: str) -> str:
+    """Return a name as plotly shows it letter by letter: of ``<b>`` and the like it would take orders."""
+    return html.escape(str(name), quote=False)
 
 
 def quiet(shown: Figure, *, height: int, **layout: Any) -> Figure:
@@ -135,8 +158,8 @@ def heatmap(
     from plotly.graph_objects import Heatmap
 
     trace = Heatmap(
-        x=list(grid.columns),
-        y=list(grid.rows),
+        x=[plain(name) for name in grid.columns],
+        y=[plain(name) for name in grid.rows],
         z=grid.each(grid.value, None),
         text=grid.each(grid.text, "–"),
         texttemplate="%{text}",
@@ -152,7 +175,7 @@ def heatmap(
     return figure(
         [trace],
         height=height,
-        x=axis(side="top", showgrid=False, tickangle=0, ticks=""),
+        x=axis(side="top", showgrid=False, ticks=""),
         y=axis(autorange="reversed", showgrid=False, ticks="", ticksuffix=" "),
         margin={"l": 8, "r": 8, "t": top, "b": 8},
     )
@@ -208,10 +231,15 @@ def curve(
     *,
     ends: tuple[Sequence[float], Sequence[float]] | None = None,
     along: str = "block",
+    quantity: str = "",
     pattern: str = "{:.3f}",
     **options: Any,
 ) -> list[Scatter]:
-    """Return a line and, where it has ``ends``, its shaded 95 % interval; the hover says both in numbers."""
+    """Return a line and, where it has ``ends``, its shaded 95 % interval; the hover says both in numbers.
+
+    ``quantity`` is what the numbers are, where the line's name does not say it; ``pattern`` writes their
+    unit.
+    """
     low, high = ends or ([float("nan")] * len(y), [float("nan")] * len(y))
     rows = list(zip(x, y, low, high, strict=True))
     known = [(at, a, b) for at, _, a, b in rows if a == a and b == b]
@@ -221,7 +249,7 @@ def curve(
         places, least, most = (list(each) for each in zip(*known, strict=True))
         shaded.append(band(places, least, most, colour, legendgroup=name))
     hover = [
-        f"<b>{name}</b>, {along} {at}<br>{pattern.format(value)}"
+        f"<b>{name}</b>, {along} {at}<br>{quantity}{' ' if quantity else ''}{printed(value, pattern)}"
         + (f", {interval(a, b, pattern)}" if ends else "")
         for at, value, a, b in rows
     ]
@@ -251,7 +279,7 @@ def interval(low: float, high: float, pattern: str = "{:.3f}") -> str:
     """Return ``[low, high]``, or words where there is no interval."""
     if low != low or high != high:
         return "no interval"
-    return f"95 % interval [{pattern.format(low)}, {pattern.format(high)}]"
+    return f"95 % interval [{printed(low, pattern)}, {printed(high, pattern)}]"
 
 
 def substitute_of(condition: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ttr.drawing.maps import colour_stops
 from ttr.drawing.regions import ticks
 from ttr.drawing.tables import number
-from ttr.wording import counted, measured, p_said, sentence
+from ttr.wording import counted, listed, measured, p_said, sentence
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -29,6 +29,7 @@ def _environment() -> Any:
         loader=PackageLoader("ttr"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals.update(counted=counted, measured=measured, p_said=p_said, sentence=sentence)
+    environment.globals["listed"] = listed
     environment.globals.update(shown=lambda value, pattern: number(value, pattern).text)
     environment.filters["anchored"] = _anchored
     return environment

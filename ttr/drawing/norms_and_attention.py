@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ttr.drawing.charts import axis, band, figure, line
+from ttr.drawing.charts import axis, band, figure, line, log_axis
 from ttr.drawing.colours import GREEN
 from ttr.drawing.maps import AFTER, colourise, png_uri
 
@@ -35,7 +35,8 @@ def largest_by_block(norms: np.ndarray, attention: np.ndarray, colour: str) -> d
         blocks, mean = list(range(lines.shape[1])), lines.mean(axis=0)
         low, high = np.percentile(lines, BAND, axis=0)
         hover = [
-            f"block {block}<br>mean {m:.4g}, 5th to 95th percentile {a:.4g} to {b:.4g}"
+            f"<b>{LARGEST[quantity]}</b>, block {block}<br>"
+            f"mean {m:.4g}, 5th to 95th percentile {a:.4g} to {b:.4g}"
             for block, m, a, b in zip(blocks, mean, low, high, strict=True)
         ]
         traces = [
@@ -66,10 +67,11 @@ def patches_and_registers(
 
     drawn = {}
     for quantity, pair in (("norms", norms), ("attention", attention)):
-        traces = []
+        traces, reached = [], []
         for name, values, colour in zip(("patches", "registers"), pair, (AFTER, GREEN), strict=True):
             if values.size:
                 low, first, middle, third, high = np.percentile(values, (5, 25, 50, 75, 95)).tolist()
+                reached += [low, high]
                 ends = {"lowerfence": [low], "q1": [first], "median": [middle]}
                 ends |= {"q3": [third], "upperfence": [high]}
                 label = f"{name}<br>median {middle:.3g}"
@@ -78,7 +80,7 @@ def patches_and_registers(
             traces,
             height=320,
             x=axis(showgrid=False),
-            y=axis(OF_TOKENS[quantity], type="log", exponentformat="none", dtick="D2"),
+            y=log_axis(OF_TOKENS[quantity], reached, hoverformat=".3g"),
             showlegend=False,
         )
     return drawn

@@ -57,7 +57,7 @@ def report(
         made_with=[dict(made) for made in each],
         phantoms=list(dict.fromkeys(made["warning"] for made in each if made.get("warning"))),
         disclaimers=list(dict.fromkeys(made["disclaimer"] for made in each if made.get("disclaimer"))),
-        version=each[0].get("ttr", ""),
+        versions=list(dict.fromkeys(str(made["ttr"]) for made in each if made.get("ttr"))),
         drawn=set(drawn),
         charts=packed(json.dumps(drawn)),
         pictures=packed(json.dumps(pictures or {})),

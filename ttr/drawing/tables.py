@@ -72,8 +72,8 @@ def number(value: Any, pattern: str, low: Any = None, high: Any = None, scale: f
     """Return a number with its interval, a dash where there is none; ``scale``: 100 for per cent, points."""
     if _missing(value):
         return Cell(NOTHING)
-    around = "" if _missing(low) else f"[{_print(low, pattern, scale)}, {_print(high, pattern, scale)}]"
-    return Cell(_print(value, pattern, scale), around)
+    around = "" if _missing(low) else f"[{printed(low, pattern, scale)}, {printed(high, pattern, scale)}]"
+    return Cell(printed(value, pattern, scale), around)
 
 
 def percent(value: Any, low: Any = None, high: Any = None, pattern: str = "{:.1f}") -> Cell:
@@ -97,9 +97,10 @@ def _missing(value: Any) -> bool:
     return value is None or value != value
 
 
-def _print(value: float, pattern: str, scale: float) -> str:
+def printed(value: float, pattern: str, scale: float = 1) -> str:
     """Return a number with a true minus; never a negative nothing."""
     text = pattern.format(scale * value)
-    if "+" in pattern and not text.strip("+-0."):
-        return text.lstrip("+-")
-    return text.lstrip("-") if not text.strip("-0.") else text.replace("-", "−")
+    digits, unit, rest = text.partition(" ")
+    if not digits.strip("+-0."):
+        return f"{digits.lstrip('+-')}{unit}{rest}"
+    return f"{digits.replace('-', '−')}{unit}{rest}"

@@ -136,10 +136,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def said(row: Any, *, points: bool = True) -> str:
+def said(row: Any, *, points: bool = True, inside: bool = False) -> str:
     """Return a verdict in words, from a row of a table with the columns of :class:`Judged`.
 
     ``points``: the difference is one of shares; else its margin stands as the number that it is.
+    ``inside``: it stands in brackets, and has none of its own.
     Tables of earlier versions have neither ``margin`` nor ``needed``.
     """
     found = row if isinstance(row, Mapping) else row._asdict()
@@ -147,7 +148,7 @@ def said(row: Any, *, points: bool = True) -> str:
     if name == EQUIVALENT:
         return f"{EQUIVALENT} within {measured(100 * margin, 'point') if points else f'{margin:.4g}'}"
     if name == OPEN and needed == needed:
-        return f"{OPEN} (needs {needed:,.0f} images)"
+        return f"{OPEN}; needs {needed:,.0f} images" if inside else f"{OPEN} (needs {needed:,.0f} images)"
     return name
 
 

@@ -11,7 +11,13 @@ const chosen = (widget) => Object.fromEntries([...(widget ? widget.querySelector
   .filter((control) => control.type !== "radio" || control.checked)
   .map((control) => [control.dataset.part, control.value]));
 
-// Where there is little room, the name of the axis below stands on several lines.
+// The name of the axis below stands in the middle of it: on several lines where it would leave the figure.
+function fold(plot) {
+  const { l, w, r } = plot._fullLayout._size, letters = Math.max(12, (w + 2 * Math.min(l, r)) / 7);
+  const axis = plot.dataset.axis || "", text = folded(axis, letters);
+  if (axis && text !== plot.layout.xaxis.title.text) Plotly.relayout(plot, { "xaxis.title.text": text });
+}
+
 function folded(text, letters) {
   return text.split(" ").reduce((lines, word) => {
     if (`${lines.at(-1)} ${word}`.length <= letters) lines[lines.length - 1] += ` ${word}`; else lines.push(word);
@@ -25,10 +31,15 @@ function draw(plot) {
   const variant = chart.variants[(plot.dataset.parts || "").split(" ").map((part) => choice[part] || "").join("|")];
   const layout = structuredClone(chart.layouts[variant.layout]);
   layout.font.color = getComputedStyle(document.body).color;
-  if (layout.xaxis.title.text && plot.clientWidth < 640) layout.xaxis.title.text = folded(layout.xaxis.title.text, Math.max(16, (plot.clientWidth - 150) / 7));
+  plot.dataset.axis = layout.xaxis.title.text || "";
   if (plot.dataset.mark) layout.shapes = [{ type: "line", yref: "paper", y0: 0, y1: 1, x0: choice[plot.dataset.mark], x1: choice[plot.dataset.mark], line: { color: "#7f7f7f", width: 1, dash: "dot" } }];
   // A finger scrolls past a figure; it does not zoom it.
-  return Plotly.react(plot, structuredClone(variant.data), { ...layout, dragmode: false }, { displayModeBar: false, responsive: true });
+  // Names above a heatmap's columns turn where they would touch.
+  const above = variant.data[0] && variant.data[0].type === "heatmap" && layout.xaxis.tickangle === undefined ? variant.data[0].x : [];
+  if (above.length && 6.5 * Math.max(...above.map((name) => name.length)) > (plot.clientWidth - 150) / above.length) layout.xaxis.tickangle = -45;
+  const drawn = Plotly.react(plot, structuredClone(variant.data), { ...layout, dragmode: false }, { displayModeBar: false, responsive: true });
+  if (plot.clientWidth) fold(plot);
+  return drawn;
 }
 
 function paint(widget) {
@@ -56,10 +67,18 @@ function refresh(widget) {
   if (widget.dataset.kind) paint(widget); else widget.querySelectorAll(".plot").forEach(draw);
 }
 
-// Paper is narrower than a screen: figures are drawn anew at its width, and back.
+// Paper is narrower than a screen: figures are drawn anew at its width, and back. Nobody opens there what is
+// folded: tables stand open on it.
 function paper(on) {
   document.body.classList.toggle("paper", on);
-  for (const plot of document.querySelectorAll(".plot.js-plotly-plot")) Plotly.relayout(plot, { width: on ? plot.clientWidth : null, autosize: !on });
+  for (const part of document.querySelectorAll(on ? "details:not([open]):has(table)" : "details.unfolded")) {
+    part.open = on;
+    part.classList.toggle("unfolded", on);
+  }
+  for (const plot of document.querySelectorAll(".plot.js-plotly-plot")) {
+    Plotly.relayout(plot, { width: on ? plot.clientWidth : null, autosize: !on });
+    fold(plot);
+  }
 }
 
 async function start() {

@@ -399,7 +399,7 @@ def test_the_command_prints_a_table_and_the_path_to_open(run, tmp_path, monkeypa
         "ablate", *common, "--conditions", conditions, "--tasks", "knn", "--analysis-images", 0, "--out", out
     )
     assert status == 0
-    for text in ("change from full", "registers:zero@last", "+0.0", str(out / "index.html")):
+    for text in ("change from full", "registers:zero@last", "(0.0)", str(out / "index.html")):
         assert text in " ".join(printed.split())
     assert (out / "manifest.json").exists()
     assert "registers:zero@last" in (out / "index.html").read_text()

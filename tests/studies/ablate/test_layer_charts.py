@@ -39,6 +39,7 @@ def test_layers_and_cosines_are_the_tables():
     ).assign(ci_low=0.0, ci_high=0.4)
     line = layer_tasks(layers).data[1]
     assert (line.name, line.y) == ("mIoU", pytest.approx([0, 10, 20]))
+    assert "10.0 %, 95 % interval [0.0, 40.0]" in line.hovertext[1], "in the axis's unit"
     names = ("register-1", "test-time-1")
     cosines = pd.DataFrame(
         [
@@ -50,4 +51,4 @@ def test_layers_and_cosines_are_the_tables():
     figure = register_cosines(cosines)
     assert np.array_equal(np.array(figure.data[0].z, float), [[1, -0.5], [-0.5, 1]])
     assert figure.data[0].zmin == -0.5
-    assert "cosine -0.5000" in cell(figure, "register-1", "test-time-1", "hovertext")
+    assert "cosine −0.5000" in cell(figure, "register-1", "test-time-1", "hovertext")

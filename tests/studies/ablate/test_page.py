@@ -7,6 +7,8 @@ import io
 import json
 import re
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -25,6 +27,7 @@ from ttr.evaluate.segmentation import miou_resampled
 from ttr.forward.preprocessing import pixels_of
 from ttr.studies.ablate.between import effects, read_per_image
 from ttr.studies.ablate.folder import read_folder
+from ttr.studies.ablate.page import _told_apart
 from ttr.studies.ablate.report import write_report
 
 
@@ -199,6 +202,16 @@ def test_the_command_writes_into_the_folder_and_names_are_escaped(copy, run):
     assert "<script>alert" not in text
     assert text.encode() != before
     assert set(json.loads((copy / "manifest.json").read_text())["files"]) >= {"index.html", "results.csv"}
+
+
+def test_models_of_one_name_are_told_apart_by_their_folders():
+    def folder(name, path):
+        return SimpleNamespace(name=name, path=Path(path))
+
+    mine, later, third = folder("a", "x/one"), folder("a", "x/two"), folder("b", "x/one")
+    assert _told_apart([mine, later], anonymous=False) == ["a (one)", "a (two)"]
+    assert _told_apart([mine, later], anonymous=True) == ["a (1)", "a (2)"]
+    assert _told_apart([mine, folder("a", "y/one"), third], anonymous=False) == ["a (1)", "a (2)", "b"]
 
 
 def other(copy, name="other"):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from tests.tools.drawn import NAN
-from ttr.studies.ablate.sentences import families, sentences
+from ttr.studies.ablate.sentences import answer, families, sentences
 from ttr.studies.ablate.tables import family_of
 
 
@@ -70,3 +70,19 @@ def test_the_excess_is_called_one_only_if_it_is(results, p, ends):
     (text,) = [s for s in sentences(results, table) if "one at a time" in s]
     assert "by −10.0 points in sum, all at once by −60.0: −50.0 [−51.0, −49.0]" in text
     assert text.endswith(ends)
+
+
+def test_the_answer_keeps_equivalent_and_not_distinguishable_apart(results):
+    table = results.assign(margin=0.01, needed=NAN)
+    probe = (table.condition == "registers:mean") & (table.metric == "top1")
+    other = table[probe].assign(condition="registers:noise", verdict="equivalent")
+    table.loc[probe, "verdict"] = "not distinguishable"
+    assert answer(table).endswith("by at most 1 point, not distinguishable")
+    both = pd.concat([table, other], ignore_index=True)
+    assert "1 of 2 not distinguishable; 1 of 2 equivalent" in answer(both)
+    assert "points [−63.0, −57.0], lower)" in answer(both)
+
+
+def test_what_could_not_be_measured_is_no_change(results):
+    table = results.assign(delta=NAN)
+    assert "nan" not in " ".join([answer(table), *sentences(table)])

@@ -35,8 +35,8 @@ def test_hover_gives_value_interval_p_and_verdict(results, change):
         "30.00 %",
         "[25.00, 35.00]",
         "n = 40",
-        "change -60.00 points",
-        "[-63.00, -57.00]",
+        "change −60.00 points",
+        "[−63.00, −57.00]",
         "p < .001 (Holm): lower",
     ):
         assert said in text
@@ -88,8 +88,8 @@ def test_additivity_bars_hold_each_term_with_its_interval():
     }
     assert bars.error_x.array == pytest.approx([5] * 5)
     assert bars.error_x.arrayminus == pytest.approx([10] * 5)
-    assert "-70.00 points" in bars.hovertext[3]
-    assert "[-80.00, -65.00]" in bars.hovertext[3]
+    assert "−70.00 points" in bars.hovertext[3]
+    assert "[−80.00, −65.00]" in bars.hovertext[3]
     assert "p < .001" in bars.hovertext[3]
 
 
@@ -100,4 +100,4 @@ def test_effects_of_two_models_stand_beside_each_other():
     figure = effects_between(pd.DataFrame([{**row, "verdict": "lower"}]), "probe", "top1")
     assert [(t.name, t.x[0]) for t in figure.data] == [("A", pytest.approx(-30)), ("B", pytest.approx(-10))]
     assert figure.data[0].error_x.array == pytest.approx([20])
-    assert "between models: -20.00, p = .010 (Holm): lower" in figure.data[1].hovertext[0]
+    assert "between models: −20.00 points, p = .010 (Holm): lower" in figure.data[1].hovertext[0]

@@ -51,6 +51,17 @@ class Page(HTMLParser):
         self.text += data
 
 
+def test_a_cosine_below_nothing_is_no_multiple():
+    before, after = (SimpleNamespace(null=value) for value in (0.02, -0.016))
+    quantity = [("null", "null", "{:.2f}")]
+    for pair in ((before, after), (after, before)):
+        (row,) = rows(*([each] for each in pair), quantity)
+        assert row.ratio == "–"
+    assert row.before == "−0.02"
+    (row,) = rows([before], [before], quantity)
+    assert row.ratio == "1.000"
+
+
 def test_the_page_is_self_contained_and_says_what_it_shows(demo):
     held_to_the_design(demo[1] / "index.html")
     page = Page((demo[1] / "index.html").read_text())

@@ -199,14 +199,15 @@ def test_parts_are_drawn_where_they_are(found, backbone):
     table = integration_table(found, backbone)
     last = by_model.at_last(table, ["phantom-reg4"])
     columns = ("norm", "norm_low", "norm_high")
-    figure = by_model.parts_by_model(last, ["patches", "skip"], columns, "length")
+    figure = by_model.parts_by_model(last, ["patches", "skip"], columns, "length", quantity="length")
     assert list(figure.layout.yaxis.ticktext) == ["phantom-reg4", "phantom-reg4, R = 1"]
     for trace, part in zip(figure.data, ("patches", "skip"), strict=True):
         rows = last[last.part == part]
         assert trace.x == pytest.approx(rows.norm.to_numpy())
         low, high = np.array(trace.x) - trace.error_x.arrayminus, np.array(trace.x) + trace.error_x.array
         assert np.stack([low, high], axis=1) == pytest.approx(rows[["norm_low", "norm_high"]].to_numpy())
-    assert by_model.parts_by_model(last, ["nothing"], columns, "length") is None
+        assert f"length {rows.norm.iloc[0]:.3f}, 95 % interval" in trace.hovertext[0]
+    assert by_model.parts_by_model(last, ["nothing"], columns, "length", quantity="length") is None
 
 
 def test_dimensions_are_drawn_before_and_after_the_norm(found, backbone):

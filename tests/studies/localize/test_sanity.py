@@ -64,7 +64,7 @@ def test_a_map_that_asks_nothing_of_the_model_is_flagged_on_the_page(
     found = write_localisation(backbone, dataset, None, tmp_path / "out", asked)
     said = "with all 6 blocks shuffled the attention maps of plain stay alike (rank correlation 1.00)"
     assert [each.startswith(said) for each in found.flagged] == [True, False]
-    assert "the attention maps of plain are no more complex (rise +0.0 %" in found.flagged[1]
+    assert "the attention maps of plain are no more complex (rise 0.0 %" in found.flagged[1]
     assert f"Flagged.</strong> W{said[1:]}" in (tmp_path / "out" / "index.html").read_text()
     assert (found.tables["sanity.csv"].correlation == 1).all()
     written = json.loads((tmp_path / "out" / "manifest.json").read_text())["files"]

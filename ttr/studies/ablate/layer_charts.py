@@ -9,6 +9,7 @@ import pandas as pd
 
 from ttr.drawing.charts import SERIES, Grid, axis, band, figure, heatmap, interval, line
 from ttr.drawing.colours import GREY
+from ttr.drawing.tables import printed
 from ttr.studies.ablate.task_charts import metric_name
 from ttr.wording import p_said
 
@@ -44,9 +45,10 @@ def probing_curves(probing: pd.DataFrame) -> Figure:
                 place,
                 legendgroup=token,
                 hovertext=[
-                    f"<b>{token}</b>, block {row.block}<br>{100 * row.accuracy:.1f} %, "
+                    f"<b>{'CLS' if token == 'cls' else token}</b>, block {row.block}<br>"
+                    f"{100 * row.accuracy:.1f} %, "
                     f"{interval(100 * row.ci_low, 100 * row.ci_high, '{:.1f}')}, n = {row.n}<br>"
-                    f"chance {100 * row.chance:.1f} %: {p_said(row.p_holm)} (Holm)"
+                    f"chance {100 * row.chance:.1f} %: {p_said(row.p_holm, 'Holm')}"
                     for row in rows.itertuples()
                 ],
             ),
@@ -87,8 +89,8 @@ def layer_tasks(layers: pd.DataFrame) -> Figure:
                 place,
                 legendgroup=name,
                 hovertext=[
-                    f"<b>{name}</b>, block {row.block}<br>value {row.value:.4f}, "
-                    f"{interval(row.ci_low, row.ci_high, '{:.4f}')}, n = {row.n}"
+                    f"<b>{name}</b>, block {row.block}<br>{100 * row.value:.1f} %, "
+                    f"{interval(100 * row.ci_low, 100 * row.ci_high, '{:.1f}')}, n = {row.n}"
                     for row in rows.itertuples()
                 ],
             ),
@@ -114,7 +116,7 @@ def register_cosines(registers: pd.DataFrame) -> Figure:
 
     def hover(cell: dict) -> str:
         return (
-            f"<b>{cell['first']}, {cell['second']}</b><br>cosine {cell['cosine']:.4f}, "
+            f"<b>{cell['first']}, {cell['second']}</b><br>cosine {printed(cell['cosine'], '{:.4f}')}, "
             f"{interval(cell['ci_low'], cell['ci_high'], '{:.4f}')}, n = {cell['n']}"
         )
 

@@ -57,16 +57,15 @@ def page(
         DataError: what a comparison needs is damaged.
     """
     folders = without_names(folders) if anonymous else folders
-    models = [_model(folder, f"m{index}") for index, folder in enumerate(folders)]
-    places = [str(n) if anonymous else folder.path.name for n, folder in enumerate(folders, start=1)]
-    placed = itertools.combinations(zip(folders, places, strict=True), 2)
-    pairs = [_pair(*a, *b, f"b{index}") for index, (a, b) in enumerate(placed)]
+    named = list(zip(folders, _told_apart(folders, anonymous), strict=True))
+    models = [_model(folder, name, f"m{index}") for index, (folder, name) in enumerate(named)]
+    pairs = [_pair(*a, *b, f"b{index}") for index, (a, b) in enumerate(itertools.combinations(named, 2))]
     charts: dict[str, Any] = {}
     for part in (*models, *pairs):
         charts |= part.pop("charts")
     faithfulness = integration_section(pd.concat(integrations)) if integrations else None
     told = "; ".join(
-        (f"{model['name']}: " if len(models) > 1 else "") + answer(folder.tables["results"])
+        (f"with {model['name']}, " if len(models) > 1 else "") + answer(folder.tables["results"])
         for model, folder in zip(models, folders, strict=True)
     )
     return report(
@@ -86,7 +85,17 @@ def page(
     )
 
 
-def _model(folder: Folder, key: str) -> dict[str, Any]:
+def _told_apart(folders: Sequence[Folder], anonymous: bool) -> list[str]:
+    """Return the models' names; those that several folders share with the folder's name, or its place."""
+    names, places = [folder.name for folder in folders], [folder.path.name for folder in folders]
+    numbered = anonymous or len(set(places)) < len(places)
+    return [
+        name if names.count(name) == 1 else f"{name} ({number if numbered else place})"
+        for number, (name, place) in enumerate(zip(names, places, strict=True), start=1)
+    ]
+
+
+def _model(folder: Folder, name: str, key: str) -> dict[str, Any]:
     """Return one ablation's part of the page."""
     tables, manifest = folder.tables, folder.manifest
     results = tables["results"]
@@ -95,7 +104,7 @@ def _model(folder: Folder, key: str) -> dict[str, Any]:
     provenance = {"warning": "", "disclaimer": "", "backbone": {}, **manifest["provenance"]}
     return {
         "id": key,
-        "name": folder.name,
+        "name": name,
         "provenance": provenance,
         "dataset": manifest["dataset"],
         "several": SEVERAL_REGISTERS if manifest.get("arm", {}).get("num_registers", 0) > 1 else "",
@@ -164,10 +173,9 @@ def _attention_charts(attention: pd.DataFrame) -> dict[str, Any]:
     return found
 
 
-def _pair(a: Folder, place_a: str, b: Folder, place_b: str, key: str) -> dict[str, Any]:
+def _pair(a: Folder, name_a: str, b: Folder, name_b: str, key: str) -> dict[str, Any]:
     """Return the comparison of two ablations, or why there is none."""
-    alike = a.name == b.name
-    names = (f"{a.name} ({place_a})", f"{b.name} ({place_b})") if alike else (a.name, b.name)
+    names = (name_a, name_b)
     pair: dict[str, Any] = {
         "id": key,
         "names": names,

@@ -60,10 +60,10 @@ def answer(results: pd.DataFrame) -> str:
         if zeroed is not None:
             told.append(f"zeroing {called} {_moved(zeroed, name)}")
         kept = [known[f"{tokens}:{each}"] for each in PLAUSIBLE if f"{tokens}:{each}" in known]
+        kept = [row for row in kept if row["delta"] == row["delta"]]
         if kept and tokens != "cls":
-            largest = max(kept, key=lambda row: abs(row["delta"]))
-            moved = measured(float(f"{100 * abs(largest['delta']):.1f}"), "point")
-            told.append(f"plausible tokens in their place change it by at most {moved} ({said(largest)})")
+            moved = measured(float(f"{100 * max(abs(row['delta']) for row in kept):.1f}"), "point")
+            told.append(f"plausible tokens in their place change it by at most {moved}, {_together(kept)}")
     if not told:
         full = known.get("full", next(iter(known.values())))
         level = f"{100 * full['value']:.1f} %"
@@ -79,7 +79,17 @@ def _moved(row: dict, name: str) -> str:
 
 
 def _by(row: dict) -> str:
-    return f"{signed(row['delta'])} points, {said(row)}"
+    return f"{signed(row['delta'])} points {_ends(row)}, {said(row, inside=True)}"
+
+
+def _together(rows: list[dict]) -> str:
+    """Return what several differences come to: one verdict where all have it, else how many have each."""
+    found = [row["verdict"] for row in rows]
+    if set(found) == {EQUIVALENT}:
+        return said(rows[0])
+    if len(set(found)) == 1:
+        return found[0]
+    return "; ".join(f"{found.count(each)} of {len(found)} {each}" for each in dict.fromkeys(found))
 
 
 def families(results: pd.DataFrame) -> list[str]:
@@ -94,7 +104,8 @@ def families(results: pd.DataFrame) -> list[str]:
 
 
 def _zeroing(results: pd.DataFrame, condition: str, how: str) -> str:
-    rows = results[(results["condition"] == condition) & results["metric"].isin(METRICS)]
+    here = (results["condition"] == condition) & results["metric"].isin(METRICS)
+    rows = results[here & results["delta"].notna()]
     if rows.empty:
         return ""
     found = rows.to_dict("records")

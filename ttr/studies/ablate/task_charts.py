@@ -23,6 +23,7 @@ from ttr.drawing.charts import (
     substitute_of,
 )
 from ttr.drawing.colours import GREY, VERMILLION
+from ttr.drawing.tables import printed
 from ttr.statistics.verdict import TOLD, said
 from ttr.wording import p_said
 
@@ -92,8 +93,7 @@ def _printed(cell: dict[str, Any], change: bool) -> str:
 
 def signed(share: float) -> str:
     """Return a change of a share in points with its sign; never a negative nothing."""
-    text = f"{100 * share:+.1f}".replace("-", "−")
-    return "0.0" if text in ("+0.0", "−0.0") else text
+    return printed(share, "{:+.1f}", 100)
 
 
 def _hover(cell: dict[str, Any]) -> str:
@@ -109,8 +109,8 @@ def _hover(cell: dict[str, Any]) -> str:
         else:
             ends = interval(100 * cell["delta_ci_low"], 100 * cell["delta_ci_high"], "{:+.2f}")
             lines += [
-                f"change {100 * cell['delta']:+.2f} points, {ends}",
-                f"{p_said(cell['p_holm'])} (Holm): {said(cell)}",
+                f"change {printed(cell['delta'], '{:+.2f} points', 100)}, {ends}",
+                f"{p_said(cell['p_holm'], 'Holm')}: {said(cell)}",
             ]
     return "<br>".join(lines)
 
@@ -143,7 +143,7 @@ def additivity_bars(additivity: pd.DataFrame, registers: str, task: str, metric:
         error_x=_errors(rows, "value", "ci_low", "ci_high"),
         hovertext=[
             f"<b>{names.get(row['term'], row['term'])}</b>, {metric_name(task, metric)}<br>"
-            f"{100 * row['value']:+.2f} points, "
+            f"{printed(row['value'], '{:+.2f} points', 100)}, "
             f"{interval(100 * row['ci_low'], 100 * row['ci_high'], '{:+.2f}')}<br>{p_said(row['p'])}"
             for row in rows
         ],
@@ -183,10 +183,10 @@ def effects_between(effects: pd.DataFrame, task: str, metric: str) -> Figure:
                 error_x=_errors(rows, f"effect_{side}", f"{side}_ci_low", f"{side}_ci_high", colour),
                 hovertext=[
                     f"<b>{row['condition']}</b>, {row[f'model_{side}']}<br>"
-                    f"{100 * row[f'effect_{side}']:+.2f} points, "
+                    f"{printed(row[f'effect_{side}'], '{:+.2f} points', 100)}, "
                     f"{interval(100 * row[f'{side}_ci_low'], 100 * row[f'{side}_ci_high'], '{:+.2f}')}<br>"
-                    f"between models: {100 * row['difference']:+.2f}, {p_said(row['p_holm'])} (Holm): "
-                    f"{said(row)}"
+                    f"between models: {printed(row['difference'], '{:+.2f} points', 100)}, "
+                    f"{p_said(row['p_holm'], 'Holm')}: {said(row)}"
                     for row in rows
                 ],
                 hoverinfo="text",

@@ -8,6 +8,7 @@ import pandas as pd
 
 from ttr.drawing.charts import axis, figure, interval, whiskers
 from ttr.drawing.colours import BLUE, GREY, ORANGE
+from ttr.drawing.tables import printed
 from ttr.statistics.verdict import TOLD, said
 from ttr.wording import p_said
 
@@ -75,6 +76,7 @@ def _name(row: dict) -> str:
 def _hover(row: dict) -> str:
     ends = interval(100 * row["ci_low"], 100 * row["ci_high"], "{:+.2f}")
     return (
-        f"<b>{_name(row)}</b>, {row['metric']}<br>{100 * row['difference']:+.2f} points, {ends}, "
-        f"n = {row['n']}<br>{p_said(row['p_holm'])} (Holm): {said(row)}"
+        f"<b>{_name(row)}</b>, {row['metric']}<br>"
+        f"{printed(row['difference'], '{:+.2f} points', 100)}, {ends}, n = {row['n']}<br>"
+        f"{p_said(row['p_holm'], 'Holm')}: {said(row)}"
     )

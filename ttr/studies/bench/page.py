@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ttr.drawing.report import report
-from ttr.drawing.tables import NOTHING, Cell, Table, grouped, number
+from ttr.drawing.tables import NOTHING, Cell, Table, grouped, number, points
 from ttr.registers.neurons import RegisterNeurons
 from ttr.statistics.verdict import EQUIVALENT, OPEN, TOLD, family_said, said
 from ttr.studies.bench.benchmark import Benchmark
@@ -90,13 +90,16 @@ def _told(row: dict[str, Any], results: pd.DataFrame) -> str:
     """Return what became of the accuracy of one pair of arms."""
     first, second = row["first"], row["second"]
     own, other = (f"{100 * _accuracy(results, row, arm):.1f} %" for arm in (first, second))
+    change = points(row["difference"], row["ci_low"], row["ci_high"])
     if row["verdict"] == EQUIVALENT:
         within = said(row).removeprefix(f"{EQUIVALENT} ")
-        return f"{first} keeps the accuracy of {second} {within} ({own} and {other})"
+        ends = f"{change.text} points {change.around}"
+        return f"{first} keeps the accuracy of {second} {within} ({own} and {other}: {ends})"
     if row["verdict"] in TOLD:
         moved = measured(float(f"{100 * abs(row['difference']):.1f}"), "point")
-        return f"{first} is {row['verdict']} than {second} by {moved} ({own} and {other})"
-    return f"{first} has {own} right and {second} {other}, {said(row) or OPEN},"
+        return f"{first} is {row['verdict']} than {second} by {moved} {change.around} ({own} and {other})"
+    ends = f"{change.text} points {change.around}, {said(row, inside=True) or OPEN}"
+    return f"{first} has {own} right and {second} {other} ({ends})"
 
 
 def _accuracy(results: pd.DataFrame, row: dict[str, Any], arm: str) -> float:

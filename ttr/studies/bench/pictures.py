@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ttr.drawing.charts import Grid, heatmap
+from ttr.drawing.charts import Grid, heatmap, plain
 from ttr.evaluate.metrics import confusion
 from ttr.studies.bench.benchmark import Benchmark
+from ttr.wording import counted
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -42,7 +43,8 @@ def confusions(bench: Benchmark, most: int = 4) -> dict[str, Figure]:
             value=lambda cell: cell[2],
             text=lambda cell: f"{cell[2]:.0f}" if printed else "",
             hover=lambda cell: (
-                f"<b>{cell[0]}</b> taken for {cell[1]}: {cell[3]} ({cell[2]:.1f} % of {cell[0]})"
+                f"<b>{plain(cell[0])}</b> taken for {plain(cell[1])}: {counted(cell[3], 'image')} "
+                f"({cell[2]:.1f} % of {plain(cell[0])})"
             ),
         )
         name = f"confusion-{outcome.arm.name}-{outcome.arm.num_registers}"

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ttr.drawing.charts import axis, figure, interval, line, rgba, whiskers
+from ttr.drawing.charts import axis, figure, interval, line, log_axis, rgba, whiskers
 from ttr.drawing.colours import BLUE, GREEN, GREY, ORANGE, VERMILLION
+from ttr.drawing.tables import printed
 from ttr.studies.integrate.charts import COLOURS, NAMES
 from ttr.studies.integrate.token_tables import PATCH, STRONGEST
 
@@ -45,7 +46,14 @@ def at_last(table: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
 
 
 def parts_by_model(
-    table: pd.DataFrame, parts: Sequence[str], columns: tuple[str, str, str], label: str, chance: bool = False
+    table: pd.DataFrame,
+    parts: Sequence[str],
+    columns: tuple[str, str, str],
+    label: str,
+    *,
+    quantity: str,
+    pattern: str = "{:.3f}",
+    chance: bool = False,
 ) -> Figure | None:
     """Draw a number of some parts, a row a model (and R), with 95 % intervals.
 
@@ -53,7 +61,9 @@ def parts_by_model(
         table: of one block a model; in this order from the top.
         parts: which; the others are left out.
         columns: of the number and its interval's ends.
-        label: what the number is.
+        label: what the number is, on the axis.
+        quantity: the same for the pointer, in a word or two.
+        pattern: writes the number with its unit.
         chance: mark each row's column ``chance``.
     """
     from plotly.graph_objects import Scatter
@@ -82,7 +92,8 @@ def parts_by_model(
                 marker={"color": colour, "size": 9, "symbol": PART_SYMBOLS[part]},
                 error_x=whiskers(values, low, high, colour),
                 hovertext=[
-                    f"<b>{names[place]}</b>, {part}<br>{value:.3f}, {interval(a, b)}"
+                    f"<b>{names[place]}</b>, {NAMES.get(part, part)}<br>"
+                    f"{quantity} {printed(value, pattern)}, {interval(a, b, pattern)}"
                     for (place, _), value, a, b in zip(rows, values, low, high, strict=True)
                 ],
                 hoverinfo="text",
@@ -91,7 +102,10 @@ def parts_by_model(
     if chance:
         levels = [float(m.chance.iloc[0]) for _, m in models]
         style = {"color": GREY, "size": 16, "symbol": "line-ns-open"}
-        hover = [f"chance {level:.3f}" for level in levels]
+        hover = [
+            f"<b>{name}</b>, chance<br>{quantity} {printed(level, pattern)}"
+            for name, level in zip(names, levels, strict=True)
+        ]
         shared: dict[str, Any] = {"mode": "markers", "hovertext": hover, "hoverinfo": "text"}
         traces.append(Scatter(x=levels, y=list(range(len(names))), name="chance", marker=style, **shared))
     return figure(traces, height=130 + 46 * len(names), x=axis(label, rangemode="tozero"), y=_rows(names))
@@ -111,10 +125,10 @@ def shares_by_model(shares: pd.DataFrame, order: Sequence[str]) -> Figure | None
     ]
     if not models:
         return None
+    names = [_row_name(each) for each, _ in models]
     traces: list[Any] = []
     for place, (_, values) in enumerate(models):
-        traces += _violin(place, values)
-    names = [_row_name(each) for each, _ in models]
+        traces += _violin(place, names[place], values)
     label = "attention to registers, % of that to patches and registers"
     return figure(
         traces, height=130 + 56 * len(names), x=axis(label, range=[0, 100]), y=_rows(names), showlegend=False
@@ -144,7 +158,10 @@ def _dimensions(rows: pd.DataFrame, when: str, title: str) -> Figure:
     for place, (token, own) in enumerate(rows.groupby("token", sort=False)):
         known = str(token) in TOKEN_COLOURS
         rank, values = own["rank"].tolist(), own[when].tolist()
-        hover = [f"<b>{token}</b>, {at}<br>{value:.3g}" for at, value in zip(rank, values, strict=True)]
+        hover = [
+            f"<b>{token}</b>, dimension {at}<br>mean |value| {value:.3g}"
+            for at, value in zip(rank, values, strict=True)
+        ]
         style = {"colour": TOKEN_COLOURS.get(str(token), GREEN), "dash": "solid" if known else "dot"}
         drawn = line(rank, values, str(token), place, hovertext=hover, **style)
         traces.append(drawn.update(mode="lines"))
@@ -152,13 +169,13 @@ def _dimensions(rows: pd.DataFrame, when: str, title: str) -> Figure:
         traces,
         height=300,
         x=axis("dimension, the largest before the norm first"),
-        y=axis("mean |value|", type="log", exponentformat="none"),
+        y=log_axis("mean |value|", rows[when].tolist()),
         title={"text": title, "font": {"size": 13}, "x": 0.5},
         margin={"t": 70},
     )
 
 
-def _violin(place: int, values: np.ndarray) -> list[Any]:
+def _violin(place: int, name: str, values: np.ndarray) -> list[Any]:
     """Return the density of numbers, their median, quartiles, and 2.5th and 97.5th percentile, as traces."""
     from plotly.graph_objects import Scatter
     from scipy.stats import gaussian_kde
@@ -176,6 +193,7 @@ def _violin(place: int, values: np.ndarray) -> list[Any]:
     for ends, width in (([low, high], 1), ([first, third], 6)):
         traces.append(Scatter(x=ends, y=[place] * 2, line={"color": VERMILLION, "width": width}, **quiet))
     told = (
+        f"<b>{name}</b>, attention to registers<br>"
         f"median {middle:.1f} %, quartiles {first:.1f} to {third:.1f}, 95 % of images {low:.1f} to {high:.1f}"
     )
     dot = {"color": "#fff", "size": 8, "line": {"color": VERMILLION, "width": 2}}

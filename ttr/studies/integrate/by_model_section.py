@@ -48,16 +48,26 @@ def by_model_section(tables: Mapping[str, pd.DataFrame]) -> Fragment:
         "shares": shares_by_model(at_last(shares, order), order) if len(shares) else None,
         **dimensions,
         "attended": parts_by_model(
-            last[with_registers.astype(bool)], published, ends["attended_cka"], "CKA of attention outputs"
+            last[with_registers.astype(bool)],
+            published,
+            ends["attended_cka"],
+            "CKA of attention outputs",
+            quantity="CKA",
         ),
         **{
             f"oneshot-{what}": _oneshot(oneshot[(oneshot.of == what) & (oneshot.top == top)], what, top)
             for what in PARTS
         },
-        "norms": parts_by_model(last, ["patches", "skip"], ends["norm"], "length of the contribution to CLS"),
+        "norms": parts_by_model(
+            last, ["patches", "skip"], ends["norm"], "length of the contribution to CLS", quantity="length"
+        ),
         "path": cls_path(tables["layers"]),
         "output": parts_by_model(
-            bare, ["patches", "skip"], ("cka", "ci_low", "ci_high"), "CKA with the model’s output"
+            bare,
+            ["patches", "skip"],
+            ("cka", "ci_low", "ci_high"),
+            "CKA with the model’s output",
+            quantity="CKA",
         ),
     }
     return fragment(
@@ -75,7 +85,8 @@ def by_model_section(tables: Mapping[str, pd.DataFrame]) -> Fragment:
 def _oneshot(rows: pd.DataFrame, what: str, top: int) -> Figure | None:
     shown = rows.assign(**{name: 100 * rows[name] for name in ("accuracy", "ci_low", "ci_high", "chance")})
     columns, label = ("accuracy", "ci_low", "ci_high"), f"one-shot top-{top} accuracy, {what}, %"
-    return parts_by_model(shown, PARTS[what], columns, label, chance=True)
+    style: dict[str, Any] = {"quantity": f"top-{top} accuracy", "pattern": "{:.1f} %", "chance": True}
+    return parts_by_model(shown, PARTS[what], columns, label, **style)
 
 
 def _oneshots(table: pd.DataFrame) -> Table:

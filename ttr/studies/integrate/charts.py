@@ -60,6 +60,7 @@ def parts_along(table: pd.DataFrame, along: str, quantity: str) -> Figure:
             place,
             ends=(rows[low].tolist(), rows[high].tolist()),
             along=called,
+            quantity=LABELS[quantity],
             pattern="{:.4f}",
             colour=COLOURS[str(part)],
         )
@@ -112,7 +113,8 @@ def cls_path(layers: pd.DataFrame) -> Figure:
         name = f"R = {registers}" + (f", {model}" if several else "")
         colour = "#" + "".join(f"{round(255 * each):02x}" for each in shade)
         ends = (rows.ci_low.tolist(), rows.ci_high.tolist())
-        traces += curve(rows.block.tolist(), rows.cosine.tolist(), name, place, ends=ends, colour=colour)
+        style = {"quantity": "cosine", "colour": colour}
+        traces += curve(rows.block.tolist(), rows.cosine.tolist(), name, place, ends=ends, **style)
     blocks = sorted(set(layers.block.tolist()))
     below = axis("block", tickvals=blocks[:: 1 + len(blocks) // 12])
     return figure(traces, height=400, x=below, y=axis("cosine of CLS with the last block's"))

@@ -64,14 +64,18 @@ def in_short(table: pd.DataFrame) -> str:
     told = []
     for name, rows in at_the_end(table).groupby("backbone", sort=False):
         maps = rows[rows.part == "patches"].sort_values("num_registers").head(2)
-        trusts = {row.num_registers: Trust.of(row) for row in maps.itertuples()}
         words = [
-            f"{f'with R = {count} ' if place else ''}{grade(trust)} "
-            f"({'' if place else 'faithfulness '}{number(trust.amount, '{:.2f}').text})"
-            for place, (count, trust) in enumerate(trusts.items())
+            f"{f'with R = {row.num_registers} ' if place else ''}{grade(Trust.of(row))} "
+            f"({'' if place else 'faithfulness '}{_amount(row)})"
+            for place, row in enumerate(maps.itertuples())
         ]
         told.append(f"the map of {name} is {', '.join(words)}")
     return f"in the last block {'; '.join(told)}"
+
+
+def _amount(row: Any) -> str:
+    found = number(Trust.of(row).amount, "{:.2f}", row.centred_low, row.centred_high)
+    return f"{found.text} {found.around}".rstrip()
 
 
 def maps_by_model(table: pd.DataFrame) -> Any:
@@ -84,6 +88,7 @@ def maps_by_model(table: pd.DataFrame) -> Any:
         ["patches"],
         ("cosine", "cosine_low", "cosine_high") if plain else ends,
         "plain cosine of the patches’ feature" if plain else "faithfulness of the map (centred cosine)",
+        quantity="plain cosine" if plain else "faithfulness",
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ttr.datasets.registry import Item, draw_sample
+from ttr.drawing.tables import printed
 from ttr.evaluate.randomisation import UNCHANGED, rank_correlation, rise, shuffling
 from ttr.progress import progress_bar
 from ttr.registers.arms import Arm
@@ -85,7 +86,7 @@ def flagged(found: Sanity) -> list[str]:
     ]
     return alike + [
         f"with all blocks shuffled the {row.method} maps of {row.arm} are no more complex (rise "
-        f"{100 * row.rise:+.1f} %): what the model learned does not make them simpler"
+        f"{printed(row.rise, '{:+.1f} %', 100)}): what the model learned does not make them simpler"
         for row in found.complexity.itertuples()
         if row.n > 1 and row.rise <= 0 and not row.ci_high > 0
     ]

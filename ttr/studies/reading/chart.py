@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ttr.drawing.charts import axis, figure
+from ttr.drawing.charts import axis, figure, interval, whiskers
 from ttr.drawing.colours import BLUE
+from ttr.studies.reading.sentences import CALLED, SAID
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -33,20 +34,15 @@ def by_condition(conditions: pd.DataFrame) -> dict[str, Figure]:
             continue
         ends = rows[["value", "ci_low", "ci_high"]].to_numpy(float)
         value, low, high = (np.exp(ends) if metric == "log_seconds" else 100 * ends).T
+        called, pattern = SAID.get(metric, "seconds"), "{:.1f} %" if metric in SAID else "{:.1f} s"
         hover = [
-            f"{name}: {v:.1f} [{a:.1f}, {b:.1f}]"
+            f"<b>{CALLED.get(name, name)}</b><br>{called} {pattern.format(v)}, {interval(a, b, pattern)}"
             for name, v, a, b in zip(rows["condition"], value, low, high, strict=True)
         ]
-        around = {
-            "type": "data",
-            "symmetric": False,
-            "array": (high - value).tolist(),
-            "arrayminus": (value - low).tolist(),
-        }
         points = Scatter(
             x=rows["condition"].tolist(),
             y=value.tolist(),
-            error_y={**around, "thickness": 2, "width": 6},
+            error_y=whiskers(value.tolist(), low.tolist(), high.tolist(), BLUE),
             mode="markers",
             marker={"color": BLUE, "size": 10},
             hovertext=hover,

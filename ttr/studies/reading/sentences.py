@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from ttr.drawing.tables import points
 from ttr.statistics.verdict import EQUIVALENT, TOLD
 from ttr.studies.reading.settings import AFTER, BEFORE, NONE
 from ttr.wording import counted
@@ -67,7 +68,8 @@ def _told(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _outcome(row: Any) -> str:
-    change = f"{100 * row.difference:+.1f} points [{100 * row.ci_low:+.1f}, {100 * row.ci_high:+.1f}]"
+    found = points(row.difference, row.ci_low, row.ci_high)
+    change = f"{found.text} points {found.around}".rstrip()
     verdict = row.verdict
     if verdict == EQUIVALENT:
         verdict = f"{EQUIVALENT} within {100 * row.margin:.4g} points"
@@ -85,7 +87,8 @@ def _preferred(row: Any) -> str:
 
 def _biased(who: str, row: dict[str, Any]) -> str:
     difference, question = float(row["difference"]), str(row["question"])
-    interval = f"95 % interval {100 * row['ci_low']:+.1f} to {100 * row['ci_high']:+.1f} points"
+    low, high = (points(row[end]).text for end in ("ci_low", "ci_high"))
+    interval = f"95 % interval {low} to {high} points"
     if question.endswith("log_seconds"):
         change = "faster" if difference < 0 else "slower"
         much = f"{100 * abs(math.expm1(difference)):.0f} % {change}"

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from ttr.drawing.charts import SERIES, SYMBOLS, axis, figure, whiskers
+from ttr.drawing.charts import SERIES, SYMBOLS, axis, figure, interval, whiskers
 from ttr.drawing.colours import GREY
 from ttr.drawing.report import report
-from ttr.drawing.tables import NOTHING, Cell, Table, grouped, percent, points
+from ttr.drawing.tables import NOTHING, Cell, Table, grouped, percent, points, printed
 from ttr.statistics.verdict import TOLD, said
 from ttr.studies.reproduce.published import PublishedStudy
 from ttr.wording import counted
@@ -84,8 +84,9 @@ def orders_chart(order: pd.DataFrame) -> Any:
         names = [f"{row['first']} − {row['second']}, {row['metric']}" for row in rows.to_dict("records")]
         values, low, high = ((100 * rows[name]).tolist() for name in ("difference", "ci_low", "ci_high"))
         hover = [
-            f"<b>{name}</b>, {arm}<br>{row['model']} on {row['set']}: {100 * row['difference']:+.1f} "
-            f"points, {said(row)}"
+            f"<b>{name}</b>, {arm}<br>{row['model']} on {row['set']}: "
+            f"{printed(row['difference'], '{:+.1f} points', 100)}, "
+            f"{interval(100 * row['ci_low'], 100 * row['ci_high'], '{:+.1f}')}, {said(row)}"
             for name, row in zip(names, rows.to_dict("records"), strict=True)
         ]
         traces.append(

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ttr.drawing.charts import axis, figure, whiskers
+from ttr.drawing.charts import axis, figure, interval, whiskers
 from ttr.drawing.colours import GREY
 from ttr.drawing.maps import AFTER, ATTENTION_MAP, BEFORE, NORM_MAP, png_uri
 from ttr.drawing.norms_and_attention import largest_by_block, map_uri, patches_and_registers
 from ttr.drawing.report import report
-from ttr.drawing.tables import NOTHING, Cell, Table, grouped, number, percent, points
+from ttr.drawing.tables import NOTHING, Cell, Table, grouped, number, percent, points, printed
 from ttr.statistics.verdict import OPEN, TOLD, said
 from ttr.studies.reproduce.medical_cell import Cell as MeasuredCell
 from ttr.studies.reproduce.medical_figures import Figures, Passed
@@ -135,7 +135,8 @@ def overview(rows: Sequence[Mapping[str, Any]]) -> Figure | None:
             marker={"color": AFTER, "size": 9},
             error_x=whiskers(values, low, high, AFTER),
             hovertext=[
-                f"<b>{name}</b><br>{value:+.2f} points" for name, value in zip(names, values, strict=True)
+                f"<b>{name}</b><br>measured {printed(value, '{:+.2f} points')}, {interval(a, b, '{:+.2f}')}"
+                for name, value, a, b in zip(names, values, low, high, strict=True)
             ],
             **quiet,
         ),
@@ -144,7 +145,8 @@ def overview(rows: Sequence[Mapping[str, Any]]) -> Figure | None:
             name="published",
             marker={"color": BEFORE, "size": 10, "symbol": "x"},
             hovertext=[
-                f"<b>{name}</b><br>published {v:+.2f} points" for name, v in zip(names, theirs, strict=True)
+                f"<b>{name}</b><br>published {printed(v, '{:+.2f} points')}"
+                for name, v in zip(names, theirs, strict=True)
             ],
             **quiet,
         ),

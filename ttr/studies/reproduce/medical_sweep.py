@@ -35,7 +35,7 @@ def sweep_curves(rows: pd.DataFrame) -> dict[str, Figure]:
     traces: list[Any] = []
     for place, (side, colour, label) in enumerate(SIDES):
         value, low, high = (_scaled(rows, f"{side}_{end}") for end in ("value", "low", "high"))
-        style: dict[str, Any] = {"along": "R =", "pattern": "{:.1f} %", "colour": colour}
+        style: dict[str, Any] = {"along": "R =", "quantity": "top-1", "pattern": "{:.1f} %", "colour": colour}
         traces += curve(registers, value, label, place, ends=(low, high), **style)
     change, low, high = (_scaled(rows, name) for name in ("difference", "ci_low", "ci_high"))
     style = {"along": "R =", "pattern": "{:+.1f} points", "colour": AFTER, "showlegend": False}

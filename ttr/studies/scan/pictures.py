@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ttr.drawing.charts import SERIES, axis, curve, figure
+from ttr.drawing.charts import SERIES, axis, curve, figure, plain
 from ttr.wording import shortened
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+SAID: dict[str, Any] = {"quantity": "outlier patches", "pattern": "{:.2f} %"}
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -33,10 +34,10 @@ def shares_by_block(table: pd.DataFrame) -> dict[str, Figure]:
                 (100 * rows[each]).tolist() for each in ("outlier_share", "ci_low", "ci_high")
             )
             dash = DASHES[place // len(SERIES) % len(DASHES)]
-            called = shortened(str(name), 30)
+            called = plain(shortened(str(name), 30))
             blocks = rows["block"].tolist()
             ends = (low, high)
-            traces += curve(blocks, values, called, place, ends=ends, pattern="{:.2f} %", dash=dash)
+            traces += curve(blocks, values, called, place, ends=ends, **SAID, dash=dash)
         _thinning(traces)
         drawn[f"size-{size}"] = figure(
             traces,

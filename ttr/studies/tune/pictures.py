@@ -13,6 +13,8 @@ from ttr.studies.tune.tuning import SweepRow
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+#: Between two ticks of a logarithmic axis.
+FARTHER = 1.25
 DOTTED = {"line": {"color": GREY, "dash": "dot", "width": 1.5}, "annotation_text": "bare model"}
 
 
@@ -28,16 +30,19 @@ def neuron_curves(rows: Sequence[SweepRow]) -> dict[str, Figure]:
         line = [row for row in swept if row.top_layer == block]
         k, name = [row.top_k for row in line], f"blocks 0..{block}"
         values, low, high = (_percent(line, "outlier_share", end) for end in ("", "_low", "_high"))
-        shares += curve(k, values, name, place, ends=(low, high), along="top_k", pattern="{:.2f}")
+        style: dict[str, Any] = {"along": "top_k"}
+        said: dict[str, Any] = {"quantity": "outlier patches", "pattern": "{:.2f} %"}
+        shares += curve(k, values, name, place, ends=(low, high), **said, **style)
         largest = [row.max_patch_norm for row in line]
-        norms += curve(k, largest, name, place, along="top_k", pattern="{:.1f}")
-    shown = sorted({row.top_k for row in swept if row.top_k})
+        said = {"quantity": "largest patch norm", "pattern": "{:.1f}"}
+        norms += curve(k, largest, name, place, **said, **style)
+    shown = _apart(sorted({row.top_k for row in swept if row.top_k}))
     drawn = {}
     for name, traces, label, level in (
         ("neurons-shares", shares, "outlier patches, %", 100 * bare.outlier_share),
         ("neurons-norms", norms, "largest patch norm", bare.max_patch_norm),
     ):
-        below = axis("top_k (neurons moved)", type="log", tickvals=shown[:: 1 + len(shown) // 12])
+        below = axis("top_k (neurons moved)", type="log", tickvals=shown)
         drawn[name] = figure(traces, height=360, x=below, y=axis(label, rangemode="tozero"))
         drawn[name].add_hline(level, **DOTTED)
     return drawn
@@ -54,11 +59,11 @@ def register_curves(rows: Sequence[SweepRow]) -> dict[str, Figure]:
     likeness = curve(
         registers, cosine, "cosine", 0, ends=(low, high), pattern="{:.4f}", showlegend=False, **style
     )
-    shares = curve(registers, values, "outlier patches", 0, ends=(least, most), pattern="{:.2f}", **style)
+    shares = curve(registers, values, "outlier patches", 0, ends=(least, most), pattern="{:.2f} %", **style)
     if all(row.register_attention is not None for row in rows):
         attention = [100 * _number(row.register_attention) for row in rows]
         name = "CLS attention held by registers"
-        shares += curve(registers, attention, name, 1, along="R =", pattern="{:.1f}", colour=BEFORE)
+        shares += curve(registers, attention, name, 1, along="R =", pattern="{:.1f} %", colour=BEFORE)
     below = axis("R (test-time registers)", tickvals=registers)
     return {
         "registers-cosine": figure(
@@ -66,6 +71,15 @@ def register_curves(rows: Sequence[SweepRow]) -> dict[str, Figure]:
         ),
         "registers-shares": figure(shares, height=340, x=below, y=axis("share, %", rangemode="tozero")),
     }
+
+
+def _apart(numbers: Sequence[int]) -> list[int]:
+    """Return numbers that have room beside each other on a logarithmic axis, the least first."""
+    kept: list[int] = []
+    for number in numbers:
+        if not kept or number >= FARTHER * kept[-1]:
+            kept.append(number)
+    return kept
 
 
 def _percent(rows: Sequence[SweepRow], name: str, end: str) -> list[float]:
