@@ -37,7 +37,7 @@ def test_it_writes_the_folder_and_ends_with_the_table(bench, tmp_path):
     assert (status, err) == (0, "")
     assert "finding them on training images" in out
     assert "left out as unreadable: 1 image;" in out
-    assert "ttr - plain, R = 2" in out
+    assert "ttr − plain, R = 2" in out
     # Seen beside each other, a seed's accuracies and a difference over seeds say which they are.
     assert "top1, %, of seed 1 alone" in " ".join(out.split())
     assert "in points, mean over 2 seeds of linear heads" in " ".join(out.split())

@@ -84,18 +84,14 @@ def show_agreements(found: Sequence[Agreement]) -> None:
     table = Table(*names, "best", "shared", "overlap", "chance", "p", "rbo", "tau", "rho", "halves")
     for each in found:
         sizes = " and ".join(dict.fromkeys(map(str, (each.first_size, each.second_size))))
-        agreed = [_short(number) for number in (each.overlap, each.chance)]
-        ranks = [_short(number) for number in (each.rbo, each.kendall, each.spearman)]
-        written = (*agreed, "" if each.p is None else p_text(each.p), *ranks)
+        numbers = (each.overlap, each.chance, each.rbo, each.kendall, each.spearman)
+        short = ["" if value is None else f"{value:.2g}" for value in numbers]
+        written = (*short[:2], "" if each.p is None else p_text(each.p), *short[2:])
         within = [half for half in (each.within_first, each.within_second) if half is not None]
         top = f"{each.top} ({sizes})" if isinstance(each.top, str) else str(each.top)
         halves = " and ".join(f"{half.overlap:.2f}" for half in within)
         table.add_row(each.first, each.second, top, str(each.shared), *written, halves)
     print_table(table)
-
-
-def _short(number: float | None) -> str:
-    return "" if number is None else f"{number:.2g}"
 
 
 def show_comparison(comparisons: Sequence[ImageComparison], answer: str, page: Path) -> None:
