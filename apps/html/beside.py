@@ -35,7 +35,12 @@ def colours(case: Case, look: Look) -> str:
 
 
 def by_block(case: Case, look: Look) -> list[str]:
-    """Return the maps that depend on the block, head or query: attention and norms."""
+    """Return the maps that depend on the block, head or query: attention and norms.
+
+    Raises:
+        OptionError: no such block, head or query.
+    """
+    case.inspection.check(look.layer, look.head, look.query)
     other = case.beside
     if other is None:
         return [panels.attention(case, look), panels.norms(case, look)]

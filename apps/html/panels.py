@@ -54,8 +54,8 @@ def attention(case: Case, look: Look, at_least: float = 0.0) -> str:
     Raises:
         OptionError: no such block, head or query.
     """
-    likeness = case.inspection.likeness(look.layer, look.head, look.query)
-    return view(case, attention_view(case, look, at_least)) + _likeness(likeness)
+    shown = view(case, attention_view(case, look, at_least))
+    return shown + _likeness(case.inspection.likeness(look.layer, look.head, look.query))
 
 
 def attention_view(case: Case, look: Look, at_least: float = 0.0) -> View:

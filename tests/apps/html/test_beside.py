@@ -19,6 +19,7 @@ from ttr.apps.html import beside, charts, panels, takeaway
 from ttr.apps.html.panels import Look
 from ttr.apps.image.intake import sample
 from ttr.apps.image.workbench import Chosen, Workbench
+from ttr.errors import OptionError
 from ttr.registers.neurons import RegisterNeurons
 from ttr.wording import counted
 
@@ -118,6 +119,9 @@ def test_another_model_is_looked_at_where_it_can_be_on_a_scale_of_its_own(bench,
     ]
     assert [each["scale"]["shared"]["high"] for each in norms] == pytest.approx(highs)
     assert not any("both" in each["scale"]["label"] for each in norms)
+    for found in (case, replace(case, beside=None)):
+        with pytest.raises(OptionError, match=r"block 99, head 99; needed a block 0\.\."):
+            beside.by_block(found, look)
 
 
 def test_without_a_second_choice_nothing_is_run_or_written(bench, monkeypatch):

@@ -273,12 +273,12 @@ def test_memory_for_images_is_bounded_and_who_made_room_is_told(page, workbench,
     looked = me.event("layer", "input")
     at = [None, None, *AT]
     opened(me, me.upload("mine.png", png(12)))
-    assert "base64" in json.dumps(me.call(looked, at))
+    assert "<ttr-view" in json.dumps(me.call(looked, at))
     monkeypatch.setattr(workbench.memory, "most", 1)
     opened(you, you.upload("yours.png", png(14)))
     answer = json.dumps(me.call(looked, at))
     assert "yours made room for others; upload it again" in answer
-    assert "base64" in json.dumps(you.call(looked, at))
+    assert "<ttr-view" in json.dumps(you.call(looked, at))
 
 
 def test_sessions_are_bounded_and_who_was_forgotten_is_told(page):
