@@ -92,11 +92,13 @@ def test_a_full_queue_is_said_on_the_page(refused):
     refused.unroute("**/queue/join*")
 
 
+@pytest.mark.slow  # a piece of the page's own script, read to its end
 def test_a_stream_of_answers_is_let_go_once_its_end_was_read(refused):
     """The library cuts off another while a file is on its way, and what is asked next waited ten seconds."""
     assert refused.evaluate(STREAM) == [True, True, True]
 
 
+@pytest.mark.slow  # what empties is held in tests/apps/tabs/test_events.py
 def test_beside_a_file_that_never_arrives_nothing_of_the_former_stays(refused, tmp_path):
     """Refused by the server for want of room, or in the browser as too large."""
     (tmp_path / "next.png").write_bytes(b"x")

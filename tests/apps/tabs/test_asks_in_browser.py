@@ -46,6 +46,7 @@ def too_wide(page: Page) -> list[str]:
     )
 
 
+@pytest.mark.slow  # its maps and numbers are held in tests/apps/image/test_prompt_map.py
 @IN_BOTH
 def test_words_become_maps_with_their_scale_and_numbers(page):
     select(page, "Prompt map")

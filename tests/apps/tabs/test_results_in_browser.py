@@ -87,6 +87,7 @@ def pick(page, field, value):
     page.get_by_role("option", name=value, exact=True).click()
 
 
+@pytest.mark.slow  # what is found is held in tests/apps/html/test_result_tables.py
 def test_empty_tabs_say_what_fills_them_and_a_new_result_is_found(page, root, made):
     for each in list(root.iterdir()):
         shutil.rmtree(each)

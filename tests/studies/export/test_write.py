@@ -100,6 +100,7 @@ def test_onnx_equals_eager_for_any_batch(family, registers, exported):
     check_file(file, backbone, registers)
 
 
+@pytest.mark.slow  # an exported program is held to eager in tests/backbones/test_contract.py
 @pytest.mark.parametrize(("family", "registers"), cases("open-clip, two blocks", 1))
 def test_pt2_equals_eager_for_any_batch(family, registers, exported):
     backbone, made, file = exported(family, registers, "pt2")

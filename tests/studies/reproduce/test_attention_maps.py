@@ -170,6 +170,7 @@ def tiny_models(monkeypatch):
     monkeypatch.setattr("ttr.cli.study_models.load_backbone", lambda model: tiny)
 
 
+@pytest.mark.slow  # what is missing is held above, for the table
 @pytest.mark.usefixtures("tiny_models")
 def test_sets_and_models_that_are_not_there_are_named_and_the_rest_runs(run, root, tmp_path):
     (tmp_path / "typed.csv").write_text("model,set,method,metric,value\nmae,kvasir,gradcam,box_iou_20,12.5\n")

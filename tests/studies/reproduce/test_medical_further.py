@@ -42,6 +42,7 @@ def bench(cell, tmp_path_factory):
     return write_bench(cell.backbone, cell.dataset, cell.neurons, out, settings, cell.run)
 
 
+@pytest.mark.slow  # a benchmark beside the cells, which are held to it
 def test_each_number_of_registers_is_what_the_benchmark_says_of_it(found, bench):
     pairs = [("neurons", "plain", 0), ("ttr", "token", 1), ("ttr", "token", 3)]
     said = bench.comparisons[
