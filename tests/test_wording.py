@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 
 from tests.tools.structure import modules
-from ttr.wording import counted, install, listed, measured, p_said, p_text, percent, sentence, shortened
+from ttr.wording import (
+    counted,
+    install,
+    listed,
+    measured,
+    not_done,
+    p_said,
+    p_text,
+    percent,
+    sentence,
+    shortened,
+)
 
 
 def test_no_probability_is_called_certain():
@@ -84,3 +95,9 @@ def test_an_extra_is_installed_from_the_checkout_everywhere():
     assert install("dicom") == "pip install '.[dicom]' in ttr's checkout"
     for module, path in modules().items():
         assert "test-time-registers[" not in path.read_text(encoding="utf-8"), module
+
+
+def test_what_was_not_done_is_named_once():
+    assert not_done("1.2.3", "cannot be\ndecoded") == "not done: 1.2.3: cannot be decoded"
+    assert not_done("1.2.3", "1.2.3: cannot be decoded") == "not done: 1.2.3: cannot be decoded"
+    assert not_done("1.2.3", "1.2.3.dcm has no pixels") == "not done: 1.2.3: 1.2.3.dcm has no pixels"

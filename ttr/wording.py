@@ -37,6 +37,11 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text[-1:] in ".!?" else ".")
 
 
+def not_done(name: str, why: str) -> str:
+    """Return in one line that something was not done, and why; a reason that names it first does so once."""
+    return f"not done: {name}: {' '.join(why.split()).removeprefix(f'{name}: ')}"
+
+
 def p_text(p: float) -> str:
     """Return a p-value as ``".012"``, ``"< .001"``, or a dash where nothing was tested."""
     if p != p:

@@ -134,10 +134,10 @@ def _refuse_failed(summary: Summary) -> None:
         ArchiveError: there is some.
     """
     from ttr.errors import ArchiveError
-    from ttr.wording import counted
+    from ttr.wording import counted, not_done
 
     for uid, why in summary.failed.items():
-        typer.echo(f"not done: {uid}: {' '.join(why.split())}", err=True)
+        typer.echo(not_done(uid, why), err=True)
     if summary.failed:
         failed = counted(len(summary.failed), "instance")
         raise ArchiveError(f"{failed} could not be done (above); the same command tries these again")

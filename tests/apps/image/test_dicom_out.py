@@ -6,6 +6,7 @@ import io
 import re
 import time
 import zipfile
+from dataclasses import replace
 
 import httpx
 import numpy as np
@@ -55,6 +56,23 @@ def test_a_radiographs_maps_are_filed_in_its_study_without_its_patient(workbench
             x = int(left + (column + 0.5) / columns * (right - left))
             y = int(top + (row + 0.5) / rows * (bottom - top))
             assert pixels[y, x] == pytest.approx(shown[row, column], abs=1e-6)
+
+
+def test_two_choices_are_filed_in_a_folder_each(workbench):
+    """And none replaces the other in an archive: they are of different neurons, so their names differ."""
+    chosen = workbench.choose("phantom")
+    beside = replace(chosen, neurons=chosen.neurons.top(2))
+    case = workbench.case(take_in_bytes(radiograph(1)), replace(chosen, beside=beside))
+    archive = zipfile.ZipFile(io.BytesIO(dicom_of(workbench, case)))
+    names = [name for name in archive.namelist() if name.endswith(".dcm")]
+    folders = [[name for name in names if name.startswith(f"choice-{number}/")] for number in (1, 2)]
+    assert [len(each) for each in folders] == [EACH, EACH]
+    assert len(names) == 2 * EACH
+    uids = {pydicom.dcmread(io.BytesIO(archive.read(name))).SOPInstanceUID for name in names}
+    assert len(uids) == 2 * EACH
+    after = [name for name in names if name.endswith("attention-after-map.dcm")]
+    first, second = (pydicom.dcmread(io.BytesIO(archive.read(name))).FloatPixelData for name in after)
+    assert first != second
 
 
 def test_a_picture_and_a_file_that_names_no_study_have_no_place(workbench):

@@ -14,7 +14,7 @@ from ttr.studies.pacs.work import Outcome, There, Work
 from ttr.studies.watch.ledger import Ledger
 from ttr.studies.watch.monitor import Monitor
 from ttr.studies.watch.sources import Source
-from ttr.wording import counted
+from ttr.wording import counted, not_done
 
 #: What may go another time, and is of no image: the batch stays begun.
 AGAIN = (ArchiveError, OutputError, OSError)
@@ -98,7 +98,7 @@ class Service:
 
     def _tell_not_done(self, failed: Mapping[str, str]) -> None:
         for key, why in failed.items():
-            self.say(f"not done: {key}: {' '.join(why.split())}")
+            self.say(not_done(key, why))
 
     def _log(self, error: Exception) -> None:
         # An error of the system's text may hold a path.
