@@ -302,7 +302,17 @@ const ttrViewer = (() => {
       const length = Math.hypot((x2 - x1) * width * across, (y2 - y1) * height * down);
       this.length = picture.spacing ? `${length.toFixed(1)} mm` : `${length.toFixed(0)} pixels (no spacing known)`;
       this.querySelectorAll(".ttr-ruler line").forEach((line) => Object.entries({ x1, y1, x2, y2 }).forEach(([key, value]) => line.setAttribute(key, 100 * value)));
-      this.querySelectorAll(".ttr-length").forEach((each) => { each.textContent = this.length; each.toggleAttribute("data-left", x2 * this.state.zoom + this.state.x > 0.7); Object.assign(each.style, { left: `${100 * x2}%`, top: `${100 * y2}%` }); });
+      this.querySelectorAll(".ttr-length").forEach((each) => {
+        Object.assign(each.style, { left: `${100 * x2}%`, top: `${100 * y2}%` });
+        this.stand(each, x2 * this.state.zoom + this.state.x);
+      });
+    }
+    // The length stands on the side of its end where there is room, in short where neither has it for all of it.
+    stand(label, end) {
+      const whole = label.closest(".ttr-frame").clientWidth;  // none on another tab
+      const share = () => whole && (label.getBoundingClientRect().width + 8) / whole;
+      for (label.textContent of [this.length, this.length.split(" (")[0]]) if (share() <= Math.max(end, 1 - end)) break;
+      label.toggleAttribute("data-left", end + share() > 1 && end > 0.5);
     }
 
     // The window of the picture, its numbers as whole as its values are.
