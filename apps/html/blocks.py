@@ -15,7 +15,7 @@ from ttr.apps.image.case import Case
 from ttr.drawing.html import fill
 
 
-def blocks(case: Case, look: Look) -> str:
+def all_blocks(case: Case, look: Look) -> str:
     """Return the maps of all blocks at the head and query of a look, as HTML that shows nothing.
 
     Beside a second choice there are none: the scales of its maps are not theirs alone.

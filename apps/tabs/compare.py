@@ -9,7 +9,8 @@ from typing import Any
 
 import gradio as gr
 
-from ttr.apps.html import beside, blocks, charts, explanations, panels, takeaway
+from ttr.apps.html import beside, charts, explanations, panels, takeaway
+from ttr.apps.html.blocks import all_blocks
 from ttr.apps.html.panels import Look
 from ttr.apps.image.case import Case
 from ttr.apps.image.dicom_out import dicom_of
@@ -193,12 +194,12 @@ def _filed(workbench: Workbench, kept: Kept[Case] | None) -> bytes:
 
 def maps(found: Case, at: Look) -> list[str]:
     """Return the three maps of a case as HTML, with those of a second choice, and every block's."""
-    return [*beside.maps(found, at), blocks.blocks(found, at)]
+    return [*beside.maps(found, at), all_blocks(found, at)]
 
 
 def looked(found: Case, at: Look) -> list[Any]:
     """Return the same for another head or query of a case that is shown: colours depend on neither."""
-    return [*beside.by_block(found, at), gr.skip(), blocks.blocks(found, at)]
+    return [*beside.by_block(found, at), gr.skip(), all_blocks(found, at)]
 
 
 def at_block(found: Case, at: Look) -> list[Any]:
@@ -239,18 +240,5 @@ def empty(said: str = "") -> list[Any]:
     """
     controls = [gr.skip()] * 3
     window = [gr.update(visible=False), *[gr.skip()] * 3]
-    return [
-        None,
-        said,
-        "",
-        "",
-        None,
-        "",
-        "",
-        "",
-        "",
-        "",
-        *controls,
-        *window,
-        *[gr.update(interactive=False)] * 3,
-    ]
+    exports = [gr.update(interactive=False)] * 3
+    return [None, said, "", "", None, *[""] * 5, *controls, *window, *exports]

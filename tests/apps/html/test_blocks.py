@@ -10,7 +10,7 @@ import pytest
 
 from tests.tools.views import every_block, views
 from ttr.apps.html import panels
-from ttr.apps.html.blocks import blocks
+from ttr.apps.html.blocks import all_blocks
 from ttr.apps.html.panels import Look
 from ttr.apps.image.intake import sample
 from ttr.apps.image.workbench import Workbench
@@ -25,7 +25,7 @@ def case(phantom):
 
 @pytest.mark.parametrize("look", [Look(2), Look(0, 1, "test-time register 1")])
 def test_each_block_is_the_view_of_it(case, look):
-    (found,) = every_block(blocks(case, look))
+    (found,) = every_block(all_blocks(case, look))
     for draw in (panels.attention, panels.norms):
         for layer in range(case.inspection.layers):
             (shown,) = views(draw(case, replace(look, layer=layer)))
@@ -42,15 +42,15 @@ def test_each_block_is_the_view_of_it(case, look):
 
 
 def test_what_is_called_alike_is_of_one_case_head_and_query(case):
-    called = {every_block(blocks(case, look))[0]["called"] for look in (Look(0), Look(3))}
+    called = {every_block(all_blocks(case, look))[0]["called"] for look in (Look(0), Look(3))}
     assert len(called) == 1
     others = [Look(0, 1), Look(0, None, "test-time register 1")]
-    called |= {every_block(blocks(case, look))[0]["called"] for look in others}
+    called |= {every_block(all_blocks(case, look))[0]["called"] for look in others}
     assert len(called) == 3
 
 
 def test_beside_a_second_choice_there_are_none(case):
-    assert blocks(replace(case, beside=case), Look(0)) == ""
+    assert all_blocks(replace(case, beside=case), Look(0)) == ""
 
 
 def test_the_answer_to_another_block_carries_neither_colours_nor_all_blocks_again(case):
